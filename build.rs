@@ -1,0 +1,21 @@
+//! Turns the ONNX skeletons in `onnx/` into Burn code.
+//!
+//! Each skeleton is patched (classifier dropped, stem widened to four channels, BatchNorm momentum
+//! in Burn's meaning, placeholder weights), run through `burn_onnx::ModelGen`, and the table that
+//! says which generated parameter stands for which initializer is written beside the code.
+
+#[cfg(feature = "train")]
+#[path = "src/graph/mod.rs"]
+#[allow(dead_code)]
+mod graph;
+
+#[cfg(feature = "train")]
+#[path = "src/model/codegen.rs"]
+mod codegen;
+
+fn main() -> anyhow::Result<()> {
+    println!("cargo::rerun-if-changed=build.rs");
+    #[cfg(feature = "train")]
+    codegen::run()?;
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! Samples with their classes.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use super::{LabelError, read_labels};
+use crate::fsx::hex;
+use crate::imaging::{FindError, Sample, find_samples};
+
+/// A labelled data set: the samples that a labels file names, in its order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dataset {
+    /// The samples; each has a file for each channel.
+    pub samples: Vec<Sample>,
+    /// The classes of each sample, ascending and each once.
+    pub targets: Vec<Vec<u16>>,
+    /// Number of classes; every target is below it.
+    pub num_classes: usize,
+}
+
+/// Why a data set cannot be opened.
+#[derive(Debug, Error)]
+pub enum DataError {
+    /// The labels file is wrong.
+    #[error(transparent)]
+    Labels(#[from] LabelError),
+    /// The image folder is wrong.
+    #[error(transparent)]
+    Images(#[from] FindError),
+    /// Some labelled samples lack some or all of their files.
+    #[error(
+        "{count} of {total} samples in {} lack images in {}: {examples}; complete the folder or \
+         take their lines out of the labels file",
+        labels.display(), images.display()
+    )]
+    MissingImages {
+        /// How many samples lack files.
+        count: usize,
+        /// How many samples the labels file names.
+        total: usize,
+        /// The labels file.
+        labels: PathBuf,
+        /// The image folder.
+        images: PathBuf,
+        /// The first five, with the channels that they lack.
+        examples: String,
+    },
+}
+
+impl Dataset {
+    /// Joins a labels file and a folder of images. Images without a label are left out. No image
+    /// is opened.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError`] if either is wrong, or if a labelled sample lacks a file of a wanted
+    /// channel: one error for all such samples.
+    pub fn open(
+        images: &Path,
+        labels: &Path,
+        channels: &[String],
+        num_classes: usize,
+    ) -> Result<Self, DataError> {
+        let table = read_labels(labels, num_classes)?;
+        let mut found: HashMap<_, _> = find_samples(images, channels)?
+            .into_iter()
+            .map(|s| (s.id.clone(), s))
+            .collect();
+        let total = table.ids.len();
+        let mut samples = Vec::with_capacity(total);
+        let mut missing = Vec::new();
+        for id in table.ids {
+            match found.remove(&id) {
+                Some(sample) if sample.is_complete() => samples.push(sample),
+                Some(sample) => missing.push(format!("`{id}` ({})", missing_channels(&sample))),
+                None => missing.push(format!("`{id}` (all)")),
+            }
+        }
+        if !missing.is_empty() {
+            let count = missing.len();
+            missing.truncate(5);
+            return Err(DataError::MissingImages {
+                count,
+                total,
+                labels: labels.into(),
+                images: images.into(),
+                examples: missing.join(", ") + if count > 5 { ", …" } else { "" },
+            });
+        }
+        Ok(Self {
+            samples,
+            targets: table.targets,
+            num_classes,
+        })
+    }
+
+    /// Number of samples.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Whether there are no samples.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
+    /// SHA-256 over the ids and classes in order, as 64 hexadecimal digits: equal for two data
+    /// sets exactly if a sample's number means the same in both. It does not cover the pixels.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = Sha256::new();
+        hasher.update((self.num_classes as u64).to_le_bytes());
+        for (sample, classes) in self.samples.iter().zip(&self.targets) {
+            // Lengths go in too, so that no two data sets run together to the same bytes.
+            hasher.update((sample.id.len() as u64).to_le_bytes());
+            hasher.update(sample.id.as_bytes());
+            hasher.update((classes.len() as u64).to_le_bytes());
+            for class in classes {
+                hasher.update(class.to_le_bytes());
+            }
+        }
+        hex(&hasher.finalize())
+    }
+
+    /// The classes of sample `index` as `[num_classes]` zeros and ones.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such sample.
+    #[must_use]
+    pub fn target_row(&self, index: usize) -> Vec<f32> {
+        let mut row = vec![0.0; self.num_classes];
+        for &class in &self.targets[index] {
+            row[usize::from(class)] = 1.0;
+        }
+        row
+    }
+
+    /// How many samples carry each class, `[num_classes]`.
+    #[must_use]
+    pub fn class_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.num_classes];
+        for &class in self.targets.iter().flatten() {
+            counts[usize::from(class)] += 1;
+        }
+        counts
+    }
+}
+
+fn missing_channels(sample: &Sample) -> String {
+    let pairs = sample.channels.iter().zip(&sample.files);
+    let names: Vec<_> = pairs
+        .filter(|(_, f)| f.is_none())
+        .map(|(c, _)| c.as_str())
+        .collect();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::imaging::CHANNELS;
+
+    fn channels() -> Vec<String> {
+        CHANNELS.map(String::from).to_vec()
+    }
+
+    fn folder(ids: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for id in ids {
+            for channel in CHANNELS {
+                fs::write(dir.path().join(format!("{id}_{channel}.png")), "").unwrap();
+            }
+        }
+        dir
+    }
+
+    fn open(dir: &Path, labels: &str) -> Result<Dataset, DataError> {
+        let csv = dir.join("labels.csv");
+        fs::write(&csv, labels).unwrap();
+        Dataset::open(dir, &csv, &channels(), 4)
+    }
+
+    #[test]
+    fn the_labels_file_decides_order_and_extent() {
+        let dir = folder(&["a", "b", "unlabelled"]);
+        let data = open(dir.path(), "Id,Target\nb,1 3\na,\n").unwrap();
+        let ids: Vec<_> = data.samples.iter().map(|s| s.id.as_str()).collect();
+        assert_eq!(ids, ["b", "a"]);
+        assert_eq!(data.target_row(0), [0.0, 1.0, 0.0, 1.0]);
+        assert_eq!(data.target_row(1), [0.0; 4]);
+        assert_eq!(data.class_counts(), [0, 1, 0, 1]);
+        assert_eq!((data.len(), data.is_empty()), (2, false));
+    }
+
+    #[test]
+    fn missing_images_are_counted_and_the_first_five_named() {
+        let dir = folder(&["a"]);
+        fs::remove_file(dir.path().join("a_blue.png")).unwrap();
+        let message = open(dir.path(), "Id,Target\nz,0\na,1\n")
+            .unwrap_err()
+            .to_string();
+        assert!(message.starts_with("2 of 2 samples"), "{message}");
+        assert!(message.contains("`z` (all), `a` (blue);"), "{message}");
+        let many = (0..9)
+            .map(|i| format!("\nid{i},0"))
+            .collect::<Vec<_>>()
+            .concat();
+        let message = open(dir.path(), &format!("Id,Target{many}\n"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("`id4` (all), …") && !message.contains("id5"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn the_fingerprint_follows_ids_order_and_classes_only() {
+        let dir = folder(&["a", "b"]);
+        let print = |labels| open(dir.path(), labels).unwrap().fingerprint();
+        let base = print("Id,Target\na,0 1\nb,2\n");
+        assert_eq!(base.len(), 64);
+        assert_eq!(base, print("Target,Id\n1 0,a\n2,b\n"));
+        for other in [
+            "Id,Target\nb,2\na,0 1\n",
+            "Id,Target\na,0\nb,2\n",
+            "Id,Target\na,0 1\n",
+        ] {
+            assert_ne!(base, print(other));
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Labelled data sets: the labels file, splits, and a loader that decodes ahead of training.
+
+mod dataset;
+mod labels_csv;
+mod loader;
+mod split;
+
+pub use dataset::{DataError, Dataset};
+pub use labels_csv::{LabelError, LabelFault, LabelTable, read_labels};
+pub use loader::{Batch, Loader, epoch_order};
+pub use split::{ParseSplitError, Split};

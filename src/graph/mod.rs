@@ -1,0 +1,60 @@
+//! ONNX graphs: bytes in, bytes out.
+//!
+//! A leaf that knows nothing of the rest of rgby, so that `build.rs` can include it as it is. It
+//! reads untrusted files ([`check`]), looks at a graph ([`view`]), edits it by labelled patches
+//! ([`surgery`]) and finds the weights of one graph in another of the same structure
+//! ([`matching`]).
+
+pub mod check;
+pub mod matching;
+pub mod surgery;
+pub mod tensor;
+pub mod view;
+
+pub use check::{read, read_bytes};
+pub use onnx_ir::{GraphProto, Message, ModelProto, NodeProto, TensorProto};
+
+/// What can be wrong with an ONNX file. Each message stands alone after the file's name.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphError {
+    /// The file could not be read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+    /// The file is larger than an ONNX file can be.
+    #[error("is {0} bytes long; an ONNX file without external data is at most 2 GiB")]
+    TooLarge(u64),
+    /// The bytes are not an ONNX model.
+    #[error("is not an ONNX model ({0}); pass the .onnx file that an exporter wrote")]
+    NotOnnx(String),
+    /// The operator set is outside what this crate understands.
+    #[error("uses operator set {0}; re-export it with an opset from 9 to 22")]
+    Opset(i64),
+    /// Weights are stored in another file.
+    #[error(
+        "keeps the weights of `{0}` in a separate file; re-export it as one file \
+         (torch.onnx.export(..., external_data=False))"
+    )]
+    ExternalData(String),
+    /// A tensor's data does not agree with its shape or type.
+    #[error("initializer `{name}`: {reason}")]
+    Tensor {
+        /// Name of the initializer.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The graph contradicts itself.
+    #[error("is not a valid graph: {0}")]
+    Invalid(String),
+    /// A patch could not be applied; the graph is as it was.
+    #[error("{patch}: {reason}")]
+    Patch {
+        /// Label of the patch.
+        patch: &'static str,
+        /// Which node or value stood in the way.
+        reason: String,
+    },
+    /// The graph is not the expected network.
+    #[error(transparent)]
+    Mismatch(#[from] matching::Mismatch),
+}

@@ -1,0 +1,270 @@
+//! Samples in a folder: which files belong together, and reading them.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::{DecodeError, DecodeLimits, Planes, decode_plane};
+
+/// Extensions that an image file may have, in lower case; upper case is accepted too.
+pub const IMAGE_EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "tif", "tiff"];
+
+/// One field of view: an id and a file for each wanted channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// The part of the file names before `_<channel>`.
+    pub id: String,
+    /// Names of the wanted channels, shared by all samples of a folder.
+    pub channels: Arc<[String]>,
+    /// The file of each channel; `None` where there is none.
+    pub files: Vec<Option<PathBuf>>,
+}
+
+impl Sample {
+    /// Whether each wanted channel has a file.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.files.iter().all(Option::is_some)
+    }
+}
+
+/// Why a folder yielded no samples.
+#[derive(Debug, Error)]
+pub enum FindError {
+    /// The folder cannot be listed.
+    #[error("cannot list the image folder {}: {source}", path.display())]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// The path is not a folder.
+    #[error("{} is not a folder; give the folder that holds the image files", .0.display())]
+    NotAFolder(PathBuf),
+    /// No file has a fitting name.
+    #[error(
+        "no image files in {}: looked for <Id>_<{channels}>.<{}>, found {seen}",
+        path.display(), IMAGE_EXTENSIONS.join("|")
+    )]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+        /// The channels that were looked for, joined by `|`.
+        channels: String,
+        /// What the folder holds instead.
+        seen: String,
+    },
+    /// Two files claim to be one channel of one sample.
+    #[error(
+        "sample `{id}` has two files for channel {channel}: {} and {}; remove one",
+        first.display(), second.display()
+    )]
+    Ambiguous {
+        /// The sample.
+        id: String,
+        /// The channel.
+        channel: String,
+        /// The one file.
+        first: PathBuf,
+        /// The other file.
+        second: PathBuf,
+    },
+}
+
+/// Why one sample cannot be used.
+#[derive(Debug, Error)]
+#[error("sample `{id}`: {file}: {kind}")]
+pub struct SampleError {
+    /// The sample.
+    pub id: String,
+    /// The file that is at fault, or the name that was looked for.
+    pub file: String,
+    /// What is wrong with it.
+    pub kind: SampleErrorKind,
+}
+
+/// What is wrong with a sample's file.
+#[derive(Debug, Error)]
+pub enum SampleErrorKind {
+    /// There is no file for a wanted channel.
+    #[error("there is no file for channel {channel}")]
+    MissingChannel {
+        /// The channel.
+        channel: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// The file is not an image that can be used.
+    #[error("{0}")]
+    Decode(#[from] DecodeError),
+    /// The channels differ in size.
+    #[error(
+        "is {}×{} pixels, but {other} is {}×{}; the channels of a sample must agree",
+        size.0, size.1, other_size.0, other_size.1
+    )]
+    SizesDiffer {
+        /// Width and height of the file at fault.
+        size: (u32, u32),
+        /// The sample's first file.
+        other: String,
+        /// Width and height of the sample's first file.
+        other_size: (u32, u32),
+    },
+}
+
+/// Lists the samples in `dir`: every id with at least one file `<Id>_<channel>.<extension>` of a
+/// wanted channel, sorted by id. Ids may contain underscores; other files are ignored.
+///
+/// The folder is listed once and no file is opened, so that a folder of 100,000 files on a
+/// network share is no burden.
+///
+/// # Errors
+///
+/// [`FindError`] if `dir` is not a folder, cannot be listed, holds no file with a fitting name,
+/// or holds two files for one channel of a sample.
+pub fn find_samples(dir: &Path, channels: &[String]) -> Result<Vec<Sample>, FindError> {
+    let io_error = |source| FindError::Io {
+        path: dir.into(),
+        source,
+    };
+    if dir.is_file() {
+        return Err(FindError::NotAFolder(dir.into()));
+    }
+    let channels: Arc<[String]> = channels.into();
+    let mut samples = BTreeMap::<String, Sample>::new();
+    let mut others = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io_error)? {
+        let entry = entry.map_err(io_error)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some((id, channel)) = parse_name(&name, &channels) else {
+            others.push(name);
+            continue;
+        };
+        let sample = samples.entry(id.to_owned()).or_insert_with(|| Sample {
+            id: id.to_owned(),
+            channels: channels.clone(),
+            files: vec![None; channels.len()],
+        });
+        if let Some(first) = sample.files[channel].replace(entry.path()) {
+            return Err(FindError::Ambiguous {
+                id: id.to_owned(),
+                channel: channels[channel].clone(),
+                first,
+                second: entry.path(),
+            });
+        }
+    }
+    if samples.is_empty() {
+        others.sort();
+        return Err(FindError::Empty {
+            path: dir.into(),
+            channels: channels.join("|"),
+            seen: match others.first() {
+                None => "an empty folder".into(),
+                Some(first) => format!("{} other entries, such as `{first}`", others.len()),
+            },
+        });
+    }
+    Ok(samples.into_values().collect())
+}
+
+/// Splits `<Id>_<channel>.<extension>` into the id and the channel's number.
+fn parse_name<'a>(name: &'a str, channels: &[String]) -> Option<(&'a str, usize)> {
+    let (stem, extension) = name.rsplit_once('.')?;
+    if !IMAGE_EXTENSIONS
+        .iter()
+        .any(|known| extension.eq_ignore_ascii_case(known))
+    {
+        return None;
+    }
+    let (id, channel) = stem.rsplit_once('_')?;
+    let index = channels.iter().position(|wanted| wanted == channel)?;
+    (!id.is_empty()).then_some((id, index))
+}
+
+/// Reads a sample's files into `[C, H, W]` planes, in the order of its channels.
+///
+/// # Errors
+///
+/// [`SampleError`] naming the first file that is missing, unreadable or of another size than the
+/// sample's first file.
+pub fn read_sample(sample: &Sample, limits: &DecodeLimits) -> Result<Planes, SampleError> {
+    let fail = |file: String, kind| SampleError {
+        id: sample.id.clone(),
+        file,
+        kind,
+    };
+    let mut planes: Option<(Planes, String)> = None;
+    for (channel, file) in sample.channels.iter().zip(&sample.files) {
+        let Some(path) = file else {
+            let wanted = format!("{}_{channel}.png", sample.id);
+            let kind = SampleErrorKind::MissingChannel {
+                channel: channel.clone(),
+            };
+            return Err(fail(wanted, kind));
+        };
+        let name = path.display().to_string();
+        let plane = read_limited(path, limits.max_file_bytes)
+            .map_err(SampleErrorKind::from)
+            .and_then(|bytes| Ok(decode_plane(&bytes, limits)?))
+            .map_err(|kind| fail(name.clone(), kind))?;
+        let size = (plane.width, plane.height);
+        match &mut planes {
+            None => {
+                let (width, height) = size;
+                planes = Some((
+                    Planes {
+                        width,
+                        height,
+                        channels: 1,
+                        data: plane.data,
+                    },
+                    name,
+                ));
+            }
+            Some((all, first)) => {
+                let other_size = (all.width, all.height);
+                if size != other_size {
+                    let other = first.clone();
+                    return Err(fail(
+                        name,
+                        SampleErrorKind::SizesDiffer {
+                            size,
+                            other,
+                            other_size,
+                        },
+                    ));
+                }
+                all.channels += 1;
+                all.data.extend_from_slice(&plane.data);
+            }
+        }
+    }
+    Ok(planes.map_or(
+        Planes {
+            width: 0,
+            height: 0,
+            channels: 0,
+            data: Vec::new(),
+        },
+        |(all, _)| all,
+    ))
+}
+
+/// Reads at most one byte past the limit: enough for the decoder to refuse the file.
+fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let expected = file.metadata()?.len().min(limit);
+    let mut bytes = Vec::with_capacity(expected as usize + 1);
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

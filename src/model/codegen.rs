@@ -1,0 +1,147 @@
+//! Build-time half of the backbones: skeleton → patched graph → Burn code and weight table.
+//!
+//! Part of `build.rs`, not of the crate.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use anyhow::{Context, Result, ensure};
+use burn_onnx::ModelGen;
+use burn_onnx::ext::{
+    CodegenContext, Field, Imports, Node, NodeType, OpOverride, PackTensor, ProcessError,
+    arg_to_ident, create_deferred_tensor, proc_macro2, quote,
+};
+use burn_store::burn_pack::Reader;
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::quote;
+
+use crate::graph::{self, Message, surgery};
+
+/// Files of `onnx/`, without their extension; each becomes a module of `model/backbone.rs`.
+const SKELETONS: [&str; 2] = ["resnet50", "inception_resnet_v2"];
+/// Red, green, blue, yellow.
+const CHANNELS: i64 = 4;
+
+/// Generates `$OUT_DIR/backbones/<name>.rs` and `<name>.table.rs` for every skeleton.
+pub fn run() -> Result<()> {
+    for file in ["src/graph", "src/model/codegen.rs", "onnx"] {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    let out = PathBuf::from(env::var("OUT_DIR")?).join("backbones");
+    fs::create_dir_all(&out)?;
+    for name in SKELETONS {
+        generate(name, &out).with_context(|| format!("onnx/{name}.onnx"))?;
+    }
+    Ok(())
+}
+
+fn generate(name: &str, out: &Path) -> Result<()> {
+    let mut model = graph::read_bytes(&fs::read(format!("onnx/{name}.onnx"))?)?;
+    surgery::drop_classifier(&mut model.graph)?;
+    surgery::widen_stem(&mut model.graph, CHANNELS)?;
+    surgery::burn_momentum(&mut model.graph);
+    surgery::fill_placeholders(&mut model.graph)?;
+    let patched = out.join(format!("{name}.onnx"));
+    fs::write(&patched, model.write_to_bytes()?)?;
+
+    ModelGen::new()
+        .input(&patched.to_string_lossy())
+        .out_dir("backbones/")
+        .register_op_override(UnbiasedBatchNorm)
+        .run_from_script();
+
+    let initializers: Vec<&str> =
+        model.graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let pack = out.join(format!("{name}.bpk"));
+    fs::write(out.join(format!("{name}.table.rs")), weight_table(&pack, &initializers)?)?;
+    // Only the code is needed: the placeholder weights are as large as the real ones.
+    fs::remove_file(pack)?;
+    fs::remove_file(patched)?;
+    Ok(())
+}
+
+/// Reads back which placeholder each generated parameter got: `[(parameter path, initializer)]`.
+fn weight_table(pack: &Path, initializers: &[&str]) -> Result<String> {
+    let mut seen = vec![false; initializers.len()];
+    let mut table = String::from("[\n");
+    for tensor in Reader::from_file(pack)?.into_tensors() {
+        let data = tensor.to_bytes()?;
+        let index = f32::from_le_bytes(data[..4].try_into()?) as usize;
+        let initializer = initializers
+            .get(index)
+            .with_context(|| format!("{} holds no placeholder", tensor.name))?;
+        ensure!(!std::mem::replace(&mut seen[index], true), "`{initializer}` was used twice");
+        writeln!(table, "    ({:?}, {initializer:?}),", tensor.name)?;
+    }
+    if let Some(lost) = seen.iter().position(|&seen| !seen) {
+        anyhow::bail!("the importer dropped `{}`", initializers[lost]);
+    }
+    table.push(']');
+    Ok(table)
+}
+
+/// Sends BatchNormalization to the crate's own layer, which keeps PyTorch's running statistics.
+struct UnbiasedBatchNorm;
+
+impl OpOverride for UnbiasedBatchNorm {
+    fn target(&self) -> NodeType {
+        NodeType::BatchNormalization
+    }
+
+    fn field(&self, node: &Node) -> Result<Option<Field>, ProcessError> {
+        let Node::BatchNormalization(node) = node else { return Ok(None) };
+        let burn_onnx_config = static_config(node)?;
+        let (epsilon, momentum) = (burn_onnx_config.0, burn_onnx_config.1);
+        let features = node.inputs[1].ty.static_shape_known().map_or(0, |shape| shape[0]);
+        let name = Ident::new(&node.name, Span::call_site());
+        Ok(Some(Field::new(
+            node.name.clone(),
+            quote! { BatchNorm2d },
+            quote! { let #name = BatchNorm2d::new(#features, #epsilon, #momentum, device); },
+        )))
+    }
+
+    fn forward(
+        &self,
+        node: &Node,
+        context: &mut CodegenContext<'_, '_>,
+    ) -> Result<TokenStream, ProcessError> {
+        let Node::BatchNormalization(node) = node else { return Ok(TokenStream::new()) };
+        let input = context.arg(&node.inputs[0]);
+        let output = arg_to_ident(&node.outputs[0]);
+        let field = Ident::new(&node.name, Span::call_site());
+        Ok(quote! { let #output = self.#field.forward(#input); })
+    }
+
+    fn register_imports(&self, imports: &mut Imports<'_>) {
+        imports.register("crate::model::BatchNorm2d");
+    }
+
+    fn collect_tensors(
+        &self,
+        node: &Node,
+        field: &str,
+    ) -> Result<Vec<PackTensor>, ProcessError> {
+        let Node::BatchNormalization(node) = node else { return Ok(vec![]) };
+        let parts = ["gamma", "beta", "running_mean", "running_var"];
+        Ok(node.inputs[1..]
+            .iter()
+            .zip(parts)
+            .filter_map(|(input, part)| create_deferred_tensor(input, &format!("{field}.{part}")))
+            .collect())
+    }
+}
+
+fn static_config(
+    node: &onnx_ir::node::batch_norm::BatchNormalizationNode,
+) -> Result<(f64, f64), ProcessError> {
+    match &node.config {
+        onnx_ir::node::batch_norm::BatchNormConfig::Static(config) => {
+            Ok((config.epsilon, config.momentum))
+        }
+        onnx_ir::node::batch_norm::BatchNormConfig::Runtime(_) => {
+            Err(ProcessError::Custom(format!("{}: statistics are not stored weights", node.name)))
+        }
+    }
+}

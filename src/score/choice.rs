@@ -1,0 +1,147 @@
+//! What the user may choose: the engine, the device and the library.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Which engine runs the model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// ONNX Runtime if it is found; tract if it is not and the CPU will do.
+    #[default]
+    Auto,
+    /// ONNX Runtime, or an error.
+    OnnxRuntime,
+    /// The embedded engine, whatever else is there.
+    Tract,
+}
+
+impl fmt::Display for EngineChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::OnnxRuntime => "onnxruntime",
+            Self::Tract => "tract",
+        })
+    }
+}
+
+impl FromStr for EngineChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "onnxruntime" => Ok(Self::OnnxRuntime),
+            "tract" => Ok(Self::Tract),
+            _ => Err(format!(
+                "`{text}` is no engine: use auto, onnxruntime or tract"
+            )),
+        }
+    }
+}
+
+/// Where the model runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU, by its index.
+    Cuda(u32),
+    /// An NVIDIA GPU through `TensorRT`, by its index.
+    TensorRt(u32),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::TensorRt(index) => write!(f, "tensorrt:{index}"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, index) = match text.split_once(':') {
+            // The engine takes the index as a signed number.
+            Some((kind, index)) => (
+                kind,
+                index.parse().ok().filter(|i| i32::try_from(*i).is_ok()),
+            ),
+            None => (text, Some(0)),
+        };
+        match (kind, index) {
+            ("cpu", _) if text == "cpu" => Ok(Self::Cpu),
+            ("cuda", Some(index)) => Ok(Self::Cuda(index)),
+            ("tensorrt", Some(index)) => Ok(Self::TensorRt(index)),
+            _ => Err(format!(
+                "`{text}` is no device: use cpu, cuda, cuda:1, tensorrt or tensorrt:1"
+            )),
+        }
+    }
+}
+
+/// What was asked for on the command line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuntimeOptions {
+    /// `--engine`.
+    pub engine: EngineChoice,
+    /// `--device`.
+    pub device: Device,
+    /// `--ort-lib`.
+    pub ort_lib: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_parse_and_print() {
+        for (text, device) in [
+            ("cpu", Device::Cpu),
+            ("cuda", Device::Cuda(0)),
+            ("cuda:3", Device::Cuda(3)),
+            ("tensorrt", Device::TensorRt(0)),
+            ("tensorrt:1", Device::TensorRt(1)),
+        ] {
+            assert_eq!(text.parse(), Ok(device));
+            assert_eq!(device.to_string().parse(), Ok(device));
+        }
+        for text in [
+            "",
+            "gpu",
+            "cpu:0",
+            "cuda:",
+            "cuda:-1",
+            "cuda:x",
+            "cuda:4294967295",
+            "CUDA",
+        ] {
+            let error = text.parse::<Device>().unwrap_err();
+            assert!(error.contains("use cpu"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn engines_parse_and_print() {
+        for engine in [
+            EngineChoice::Auto,
+            EngineChoice::OnnxRuntime,
+            EngineChoice::Tract,
+        ] {
+            assert_eq!(engine.to_string().parse(), Ok(engine));
+        }
+        assert!(
+            "onnx"
+                .parse::<EngineChoice>()
+                .unwrap_err()
+                .contains("onnxruntime")
+        );
+    }
+}

@@ -1,0 +1,22 @@
+//! Scoring: a model file and a folder of images in, probabilities and predictions out.
+//!
+//! [`Runtime`] finds and starts ONNX Runtime or the embedded tract engine, once per process;
+//! [`ModelFile`] reads and checks a model before any engine sees it; [`OrtEngine`] runs it behind
+//! the small [`Engine`] trait; [`score`] decodes and infers side by side; [`output`] writes the
+//! result.
+
+mod choice;
+mod engine;
+mod error;
+mod locate;
+mod model;
+pub mod output;
+mod pipeline;
+mod runtime;
+
+pub use choice::{Device, EngineChoice, RuntimeOptions};
+pub use engine::{Engine, OrtEngine};
+pub use error::EngineError;
+pub use model::{INPUT_NAME, ModelFile, OUTPUT_NAME};
+pub use pipeline::{Failure, PipelineOptions, ScoreError, ScoreTable, score};
+pub use runtime::{Runtime, Workers};

@@ -1,0 +1,253 @@
+//! The pipeline with engines and loaders that misbehave on purpose.
+
+use std::sync::atomic::AtomicU32;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::imaging::{CHANNELS, Preprocess};
+use crate::spec::{ModelSpec, Provenance};
+
+/// Answers with the first value of each image, for its one class.
+struct Echo {
+    spec: ModelSpec,
+    pause: Duration,
+    /// The batch at which to fail, and how.
+    fault: Option<(u32, Fault)>,
+    runs: u32,
+}
+
+#[derive(Clone, Copy)]
+enum Fault {
+    Error,
+    Panic,
+}
+
+impl Engine for Echo {
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>, EngineError> {
+        thread::sleep(self.pause);
+        self.runs += 1;
+        match self.fault {
+            Some((at, Fault::Error)) if at == self.runs => Err(EngineError::Run {
+                path: "m.onnx".into(),
+                reason: "out of memory".into(),
+            }),
+            Some((at, Fault::Panic)) if at == self.runs => panic!("kernel bug"),
+            _ => {
+                let len = images.len() / batch;
+                Ok(images.chunks(len).map(|image| image[0]).collect())
+            }
+        }
+    }
+}
+
+fn echo(pause_ms: u64, fault: Option<(u32, Fault)>) -> Box<dyn Engine> {
+    let spec = ModelSpec {
+        arch: "echo".into(),
+        classes: vec!["one".into()],
+        thresholds: vec![0.5],
+        preprocess: Preprocess::new(&CHANNELS[..1], 2),
+        provenance: Provenance::default(),
+    };
+    Box::new(Echo {
+        spec,
+        pause: Duration::from_millis(pause_ms),
+        fault,
+        runs: 0,
+    })
+}
+
+fn samples(count: usize) -> Vec<Sample> {
+    let channels: std::sync::Arc<[String]> = [CHANNELS[0].to_owned()].into();
+    (0..count)
+        .map(|i| Sample {
+            id: i.to_string(),
+            channels: channels.clone(),
+            files: vec![None],
+        })
+        .collect()
+}
+
+/// Runs the pipeline on `count` samples; the loader writes the sample's number / 1000.
+fn run(
+    engines: &mut [Box<dyn Engine>],
+    count: usize,
+    (batch, decoders): (usize, usize),
+    load: &Load,
+) -> Result<ScoreTable, ScoreError> {
+    let samples = samples(count);
+    let job = Job {
+        samples: &samples,
+        batch,
+        input_len: 4,
+        load,
+        next: AtomicUsize::new(0),
+        stop: AtomicBool::new(false),
+    };
+    job.run(engines, decoders, &|_| ())
+}
+
+fn number(sample: &Sample, out: &mut [f32]) -> Result<(), Failure> {
+    out.fill(sample.id.parse::<f32>().map_err(|_| broken(sample))? / 1000.0);
+    Ok(())
+}
+
+fn every_third_fails(sample: &Sample, out: &mut [f32]) -> Result<(), Failure> {
+    out.fill(9.0); // what a failed sample leaves behind must not be scored
+    if sample.id.parse::<usize>().unwrap() % 3 == 0 {
+        return Err(broken(sample));
+    }
+    number(sample, out)
+}
+
+fn broken(sample: &Sample) -> Failure {
+    Failure {
+        id: sample.id.clone(),
+        file: "f".into(),
+        error: "broken".into(),
+    }
+}
+
+#[test]
+fn results_are_in_order_whatever_the_shape_of_the_pipeline() {
+    for (engines, batch, decoders) in [(1, 1, 1), (1, 7, 3), (3, 4, 2), (2, 1000, 4), (4, 3, 1)] {
+        let mut engines: Vec<_> = (0..engines).map(|_| echo(0, None)).collect();
+        let table = run(&mut engines, 100, (batch, decoders), &every_third_fails).unwrap();
+        assert_eq!(table.ids.len(), 100);
+        for (i, row) in table.probabilities.iter().enumerate() {
+            let wanted = (i % 3 != 0).then(|| vec![i as f32 / 1000.0]);
+            assert_eq!(row, &wanted, "sample {i}");
+        }
+        let failed: Vec<_> = table
+            .failures
+            .iter()
+            .map(|f| f.id.parse::<usize>().unwrap())
+            .collect();
+        assert_eq!(failed, (0..100).step_by(3).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn no_samples_and_only_bad_samples_are_no_trouble() {
+    let table = run(&mut [echo(0, None)], 0, (4, 2), &number).unwrap();
+    assert!(table.ids.is_empty() && table.failures.is_empty());
+    let fail = |sample: &Sample, _: &mut [f32]| Err(broken(sample));
+    // An engine that were run on an empty batch would divide by zero.
+    let table = run(&mut [echo(0, None)], 9, (4, 2), &fail).unwrap();
+    assert_eq!(table.failures.len(), 9);
+    assert!(table.probabilities.iter().all(Option::is_none));
+}
+
+#[test]
+fn an_engine_error_or_panic_ends_everything() {
+    for engines in [1, 3] {
+        for (fault, wanted) in [
+            (Fault::Error, "out of memory"),
+            (Fault::Panic, "kernel bug"),
+        ] {
+            let mut engines: Vec<_> = (1..engines).map(|_| echo(0, None)).collect();
+            engines.push(echo(0, Some((1, fault))));
+            let slow = |sample: &Sample, out: &mut [f32]| {
+                thread::sleep(Duration::from_millis(1));
+                number(sample, out)
+            };
+            let start = Instant::now();
+            let error = run(&mut engines, 100_000, (2, 3), &slow)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(wanted), "{error}");
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "the rest was not dropped"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_decoder_panic_ends_everything() {
+    let load = |sample: &Sample, out: &mut [f32]| {
+        assert_ne!(sample.id, "40", "decoder bug");
+        number(sample, out)
+    };
+    for decoders in [1, 4] {
+        let error = run(
+            &mut [echo(0, None), echo(0, None)],
+            100_000,
+            (2, decoders),
+            &load,
+        );
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("decoding") && error.contains("decoder bug"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn decoding_and_inference_overlap() {
+    let slow = |sample: &Sample, out: &mut [f32]| {
+        thread::sleep(Duration::from_millis(10));
+        number(sample, out)
+    };
+    // 30 batches: 0.3 s to decode, 0.3 s to infer.
+    let start = Instant::now();
+    run(&mut [echo(10, None)], 30, (1, 1), &slow).unwrap();
+    let took = start.elapsed();
+    assert!(
+        took < Duration::from_millis(500),
+        "took {took:?}, as if one after the other"
+    );
+}
+
+#[test]
+fn decoders_do_not_run_ahead_without_bound() {
+    let (loaded, ahead) = (AtomicU32::new(0), AtomicU32::new(0));
+    let count = |sample: &Sample, out: &mut [f32]| {
+        loaded.fetch_add(1, Ordering::SeqCst);
+        number(sample, out)
+    };
+    let samples = samples(200);
+    let job = Job {
+        samples: &samples,
+        batch: 1,
+        input_len: 4,
+        load: &count,
+        next: AtomicUsize::new(0),
+        stop: AtomicBool::new(false),
+    };
+    job.run(&mut [echo(2, None)], 3, &|done| {
+        ahead.fetch_max(
+            loaded.load(Ordering::SeqCst) - done as u32,
+            Ordering::SeqCst,
+        );
+    })
+    .unwrap();
+    let ahead = ahead.into_inner();
+    assert!((1..=10).contains(&ahead), "{ahead} batches ahead");
+}
+
+#[test]
+fn scoring_without_engines_or_files_says_so() {
+    let options = PipelineOptions {
+        batch: 4,
+        decode_threads: 2,
+        limits: DecodeLimits::default(),
+    };
+    assert!(matches!(
+        score(&mut [], &[], &options, &|_| ()),
+        Err(ScoreError::NoEngine)
+    ));
+    let table = score(&mut [echo(0, None)], &samples(3), &options, &|_| ()).unwrap();
+    assert_eq!(table.failures.len(), 3);
+    assert_eq!(table.failures[1].id, "1");
+    assert!(
+        table.failures[1].error.contains("no image file"),
+        "{:?}",
+        table.failures[1]
+    );
+}

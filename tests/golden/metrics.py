@@ -1,0 +1,137 @@
+"""Writes metrics.json: multi-label metrics as scikit-learn and PyTorch compute them.
+
+Run beside the output: `python metrics.py > metrics.json`. Needs numpy, scikit-learn and torch.
+"""
+
+import json
+import platform
+import sys
+import warnings
+
+import numpy as np
+import sklearn
+import torch
+from sklearn.metrics import average_precision_score, confusion_matrix, f1_score, precision_recall_fscore_support
+
+SEED = 20181010
+
+
+def evaluate(p, y, thresholds):
+    """The fields of `Evaluation`; p float32, y 0/1, both [samples, classes]."""
+    n, k = p.shape
+    predicted = (p >= thresholds).astype(int)
+    y = y.astype(int)
+    precision, recall, f1, _ = precision_recall_fscore_support(y, predicted, average=None, zero_division=0)
+    classes = []
+    for c in range(k):
+        tn, fp, fn, tp = confusion_matrix(y[:, c], predicted[:, c], labels=[0, 1]).ravel()
+        has_positives = y[:, c].any()
+        classes.append({
+            "threshold": float(thresholds[c]),
+            "true_positives": int(tp),
+            "false_positives": int(fp),
+            "false_negatives": int(fn),
+            "true_negatives": int(tn),
+            "precision": precision[c],
+            "recall": recall[c],
+            "f1": f1[c],
+            "average_precision": average_precision_score(y[:, c], p[:, c].astype(np.float64)) if has_positives else None,
+        })
+    present = y.any(axis=0)
+    average_precisions = [c["average_precision"] for c in classes if c["average_precision"] is not None]
+    prevalence = y.mean(axis=0)
+    loss = torch.nn.functional.binary_cross_entropy(
+        torch.tensor(p.astype(np.float64)), torch.tensor(y.astype(np.float64))
+    )
+    return {
+        "samples": n,
+        "loss": loss.item(),
+        "macro_f1": f1_score(y, predicted, average="macro", zero_division=0),
+        "f1_std": float(np.std(f1)),
+        "f1_min": f1.min(),
+        "f1_max": f1.max(),
+        "micro_f1": f1_score(y, predicted, average="micro", zero_division=0),
+        "macro_f1_present": f1[present].mean() if present.any() else 0.0,
+        "mean_average_precision": float(np.mean(average_precisions)) if average_precisions else None,
+        "chance": {
+            # 2pq / (p + q) with q = 1 and with q = p
+            "all_positive": float(np.mean(2 * prevalence / (prevalence + 1))),
+            "class_frequency": float(np.mean(prevalence)),
+        },
+        "classes": classes,
+    }
+
+
+def tune(p, y):
+    """Best F1 by trying every distinct probability as threshold; the midpoint to the next lower."""
+    tuned = []
+    for c in range(p.shape[1]):
+        best, threshold = 0.0, np.float32(0.5)
+        if y[:, c].any():
+            values = np.unique(p[:, c])[::-1]
+            for i, value in enumerate(values):
+                f1 = f1_score(y[:, c].astype(int), (p[:, c] >= value).astype(int), zero_division=0)
+                if f1 > best:
+                    below = values[i + 1] if i + 1 < len(values) else np.float32(0)
+                    best, threshold = f1, np.float32((np.float64(value) + np.float64(below)) / 2)
+        tuned.append(threshold)
+    return np.array(tuned, dtype=np.float32)
+
+
+def case(name, p, y, thresholds):
+    p = np.asarray(p, dtype=np.float32)
+    y = np.asarray(y, dtype=np.float32)
+    thresholds = np.asarray(thresholds, dtype=np.float32)
+    tuned = tune(p, y)
+    return {
+        "name": name,
+        "classes": p.shape[1],
+        "probabilities": [float(x) for x in p.ravel()],
+        "targets": [int(x) for x in y.ravel()],
+        "thresholds": [float(x) for x in thresholds],
+        "tuned_thresholds": [float(x) for x in tuned],
+        "evaluation": evaluate(p, y, thresholds),
+        "tuned": evaluate(p, y, tuned),
+    }
+
+
+def cases():
+    rng = np.random.default_rng(SEED)
+    n, k = 60, 6
+    prevalence = np.array([0.4, 0.15, 0.05, 0.3, 0.5, 0.2])
+    y = rng.random((n, k)) < prevalence
+    p = 1 / (1 + np.exp(-rng.normal(1.5 * y - 1, 1.2, (n, k))))
+    yield case("random", p, y, [0.5] * k)
+    yield case("per-class thresholds", p, y, rng.random(k))
+    # Ties: probabilities on a grid of 5, thresholds exactly on it.
+    yield case("ties", np.round(p * 4) / 4, y, [0.0, 0.25, 0.5, 0.75, 1.0, 0.5])
+    y2, p2 = y.copy(), p.copy()
+    y2[:, 0] = False  # no positives
+    y2[:, 1] = True  # nothing but positives
+    p2[:, 2] = 0.9  # all predicted, one tie
+    p2[:, 3] = 0.1  # none predicted
+    p2[:, 4] = y2[:, 4]  # perfect, saturated
+    p2[:, 5] = ~y2[:, 5]  # wrong, saturated
+    yield case("degenerate classes", p2, y2, [0.5] * k)
+    yield case("nothing there", p[:5], np.zeros((5, k)), [0.5] * k)
+    yield case("one sample", [[0.7, 0.2]], [[1, 0]], [0.5, 0.5])
+
+
+def main():
+    warnings.simplefilter("ignore")
+    document = {
+        "generator": "tests/golden/metrics.py",
+        "seed": SEED,
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scikit-learn": sklearn.__version__,
+            "torch": torch.__version__,
+        },
+        "cases": list(cases()),
+    }
+    json.dump(document, sys.stdout, indent=None, separators=(",", ":"))
+    print()
+
+
+main()
