@@ -16,6 +16,8 @@ use burn_store::burn_pack::Reader;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 
+use onnx_ir::TensorDataExt as _;
+
 use crate::graph::{self, Message, surgery};
 
 /// Files of `onnx/`, without their extension; each becomes a module of `model/backbone.rs`.
@@ -38,10 +40,11 @@ pub fn run() -> Result<()> {
 
 fn generate(name: &str, out: &Path) -> Result<()> {
     let mut model = graph::read_bytes(&fs::read(format!("onnx/{name}.onnx"))?)?;
-    surgery::drop_classifier(&mut model.graph)?;
-    surgery::widen_stem(&mut model.graph, CHANNELS)?;
-    surgery::burn_momentum(&mut model.graph);
-    surgery::fill_placeholders(&mut model.graph)?;
+    let graph = model.graph.mut_or_insert_default();
+    surgery::drop_classifier(graph)?;
+    surgery::widen_stem(graph, CHANNELS)?;
+    surgery::burn_momentum(graph);
+    surgery::fill_placeholders(graph)?;
     let patched = out.join(format!("{name}.onnx"));
     fs::write(&patched, model.write_to_bytes()?)?;
 
@@ -49,6 +52,8 @@ fn generate(name: &str, out: &Path) -> Result<()> {
         .input(&patched.to_string_lossy())
         .out_dir("backbones/")
         .register_op_override(UnbiasedBatchNorm)
+        .register_op_override(InlineScalar)
+        .register_op_override(ScaleByScalar)
         .run_from_script();
 
     let initializers: Vec<&str> =
@@ -65,7 +70,7 @@ fn generate(name: &str, out: &Path) -> Result<()> {
 fn weight_table(pack: &Path, initializers: &[&str]) -> Result<String> {
     let mut seen = vec![false; initializers.len()];
     let mut table = String::from("[\n");
-    for tensor in Reader::from_file(pack)?.into_tensors() {
+    for tensor in Reader::from_file(pack)?.into_tensors()? {
         let data = tensor.to_bytes()?;
         let index = f32::from_le_bytes(data[..4].try_into()?) as usize;
         let initializer = initializers
@@ -143,5 +148,46 @@ fn static_config(
         onnx_ir::node::batch_norm::BatchNormConfig::Runtime(_) => {
             Err(ProcessError::Custom(format!("{}: statistics are not stored weights", node.name)))
         }
+    }
+}
+
+/// Scalars are part of the architecture, not parameters: they are written where they are used.
+struct InlineScalar;
+
+impl OpOverride for InlineScalar {
+    fn target(&self) -> NodeType {
+        NodeType::Constant
+    }
+
+    fn forward(
+        &self,
+        _: &Node,
+        _: &mut CodegenContext<'_, '_>,
+    ) -> Result<TokenStream, ProcessError> {
+        Ok(TokenStream::new())
+    }
+}
+
+/// Multiplication by an [`InlineScalar`]: the residual scales of InceptionResNetV2.
+struct ScaleByScalar;
+
+impl OpOverride for ScaleByScalar {
+    fn target(&self) -> NodeType {
+        NodeType::Mul
+    }
+
+    fn forward(
+        &self,
+        node: &Node,
+        context: &mut CodegenContext<'_, '_>,
+    ) -> Result<TokenStream, ProcessError> {
+        let Node::Mul(node) = node else { return Ok(TokenStream::new()) };
+        let factor = node.inputs[1]
+            .value()
+            .and_then(|data| data.scalar_f32().ok())
+            .ok_or_else(|| ProcessError::Custom(format!("{}: not a scalar factor", node.name)))?;
+        let input = context.arg(&node.inputs[0]);
+        let output = arg_to_ident(&node.outputs[0]);
+        Ok(quote! { let #output = #input.mul_scalar(#factor); })
     }
 }

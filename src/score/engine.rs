@@ -55,13 +55,10 @@ impl OrtEngine {
             path: model.path().to_owned(),
             reason: format!("{} cannot load it: {e}", runtime.describe()),
         };
-        let mut builder = session_builder(runtime, intra_threads).map_err(model_error)?;
-        for provider in runtime.providers() {
-            provider
-                .register(&mut builder)
-                .map_err(|e| runtime.device_error(e))?;
-        }
-        let session = builder
+        let session = session_builder(runtime, intra_threads)
+            .map_err(model_error)?
+            .with_execution_providers(runtime.providers())
+            .map_err(|e| runtime.device_error(e))?
             .commit_from_memory(model.bytes())
             .map_err(model_error)?;
         Ok(Self {
@@ -149,4 +146,136 @@ fn session_builder(runtime: Runtime, intra_threads: usize) -> ort::Result<Sessio
     Ok(builder
         .with_intra_threads(intra_threads.max(1))?
         .with_intra_op_spinning(false)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::imaging::{DecodeLimits, find_samples};
+    use crate::score::model::tests::{SIDE, tiny_model, write};
+    use crate::score::{PipelineOptions, RuntimeOptions, score};
+
+    /// The tiny model on whichever engine this machine has.
+    fn engines(dir: &std::path::Path, threads: usize) -> Vec<Box<dyn Engine>> {
+        let model = ModelFile::open(&write(dir, &tiny_model())).unwrap();
+        let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
+        OrtEngine::load_all(runtime, &model, threads).unwrap()
+    }
+
+    fn sigmoid(x: f32) -> f32 {
+        1.0 / (1.0 + (-x).exp())
+    }
+
+    #[test]
+    fn probabilities_are_those_of_the_graph_for_every_batch_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let plane = SIDE * SIDE;
+        for engine in &mut engines(dir.path(), 2) {
+            for batch in [3, 1, 8] {
+                let image = |i: usize| (i / plane) as f32 / 10.0 - 1.0 + (i % 2) as f32 / 50.0;
+                let images: Vec<f32> = (0..batch * 4 * plane).map(image).collect();
+                let wanted = |row: &[f32]| sigmoid(row.iter().sum::<f32>() / plane as f32);
+                let found = engine.run(&images, batch).unwrap();
+                assert_eq!(found.len(), batch * engine.num_classes());
+                for (found, row) in found.iter().zip(images.chunks(plane)) {
+                    assert!(
+                        (found - wanted(row)).abs() < 1e-5,
+                        "{found} for {}",
+                        wanted(row)
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn input_of_the_wrong_length_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut engines = engines(dir.path(), 1);
+        for (len, batch) in [(5, 1), (4 * SIDE * SIDE, 2), (0, 0)] {
+            let error = engines[0]
+                .run(&vec![0.0; len], batch)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(&format!("{len} values")), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_probability_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bytes = tiny_model();
+        let graph = bytes.graph.as_mut().unwrap();
+        graph.node.last_mut().unwrap().op_type = "Identity".into();
+        let model = ModelFile::open(&write(dir.path(), &bytes)).unwrap();
+        let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
+        let mut engine = OrtEngine::load(runtime, &model, 1).unwrap();
+        let error = engine
+            .run(&[-3.0; 4 * SIDE * SIDE], 1)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("-3") && error.contains("not a probability"),
+            "{error}"
+        );
+        assert!(error.contains("model.onnx"), "{error}");
+    }
+
+    #[test]
+    fn an_operator_that_the_engine_lacks_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bytes = tiny_model();
+        bytes.graph.as_mut().unwrap().node[0].op_type = "Frobnicate".into();
+        let model = ModelFile::open(&write(dir.path(), &bytes)).unwrap();
+        let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
+        let error = OrtEngine::load(runtime, &model, 1).unwrap_err().to_string();
+        assert!(
+            error.contains("Frobnicate") && error.contains("model.onnx"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_folder_is_scored_and_its_bad_samples_are_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut engines = engines(dir.path(), 2);
+        let channels = engines[0].spec().preprocess.channels.clone();
+        for (id, gray) in [("a", 0), ("b", 90), ("c", 255), ("d", 1), ("e", 128)] {
+            for channel in &channels {
+                let image = image::GrayImage::from_pixel(9, 9, image::Luma([gray]));
+                image
+                    .save(dir.path().join(format!("{id}_{channel}.png")))
+                    .unwrap();
+            }
+        }
+        fs::write(dir.path().join("b_blue.png"), "not an image").unwrap();
+        fs::remove_file(dir.path().join("d_yellow.png")).unwrap();
+        let samples = find_samples(dir.path(), &channels).unwrap();
+        let options = PipelineOptions {
+            batch: 2,
+            decode_threads: 2,
+            limits: DecodeLimits::default(),
+        };
+        let table = score(&mut engines, &samples, &options, &|_| ()).unwrap();
+        assert_eq!(table.ids, ["a", "b", "c", "d", "e"]);
+        for (row, gray) in table
+            .probabilities
+            .iter()
+            .zip([Some(0.0), None, Some(255.0), None])
+        {
+            let wanted = gray.map(|gray: f32| sigmoid((gray / 255.0 - 0.5) / 0.5));
+            assert_eq!(row.is_some(), wanted.is_some());
+            for probability in row.iter().flatten() {
+                assert!(
+                    (probability - wanted.unwrap()).abs() < 1e-5,
+                    "{probability}"
+                );
+            }
+        }
+        let failed: Vec<_> = table.failures.iter().map(|f| (&*f.id, &*f.file)).collect();
+        let blue = dir.path().join("b_blue.png").display().to_string();
+        assert_eq!(failed, [("b", &*blue), ("d", "d_yellow.png")]);
+    }
 }

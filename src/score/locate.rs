@@ -25,10 +25,31 @@ pub(super) struct Library {
 }
 
 /// The first usable library, if any, and what was looked at on the way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Search {
     pub found: Option<Library>,
+    /// The places.
     pub tried: Vec<String>,
+    /// Libraries that were there but cannot be used, and why.
+    pub rejected: Vec<String>,
+}
+
+impl Search {
+    /// Takes the first usable candidate, unless there is one already.
+    fn consider(&mut self, candidates: impl FnOnce(&mut Vec<String>) -> Vec<PathBuf>) {
+        if self.found.is_some() {
+            return;
+        }
+        for path in candidates(&mut self.tried) {
+            match check(&path) {
+                Ok(library) => {
+                    self.found = Some(library);
+                    return;
+                }
+                Err(reason) => self.rejected.push(format!("{}: {reason}", path.display())),
+            }
+        }
+    }
 }
 
 /// The settings that decide where to look.
@@ -68,14 +89,14 @@ impl Places {
     /// [`EngineError::Library`] if a library that was named explicitly cannot be used: another
     /// one in its place would not be what was asked for.
     pub fn search(&self) -> Result<Search, EngineError> {
-        let mut tried = Vec::new();
+        let mut search = Search::default();
         let named = [
             ("--ort-lib", &self.ort_lib),
             ("ORT_DYLIB_PATH", &self.ort_dylib_path),
         ];
         for (origin, path) in named {
             let Some(path) = path else {
-                tried.push(format!("{origin}: not given"));
+                search.tried.push(format!("{origin}: not given"));
                 continue;
             };
             let library = check(path).map_err(|reason| EngineError::Library {
@@ -84,14 +105,12 @@ impl Places {
                 reason,
                 minimum: MINIMUM_MINOR,
             })?;
-            return Ok(Search {
-                found: Some(library),
-                tried,
-            });
+            search.found = Some(library);
+            return Ok(search);
         }
-        let found = try_all("Python environment", &self.wheels(&mut tried), &mut tried)
-            .or_else(|| try_all("system", &self.system(), &mut tried));
-        Ok(Search { found, tried })
+        search.consider(|tried| self.wheels(tried));
+        search.consider(|tried| self.system(tried));
+        Ok(search)
     }
 
     /// Libraries of the `onnxruntime` wheel in the active Python environment.
@@ -114,13 +133,12 @@ impl Places {
     }
 
     /// Libraries where the dynamic linker would look.
-    fn system(&self) -> Vec<PathBuf> {
-        let mut found: Vec<PathBuf> = self
-            .library_path
-            .iter()
-            .flat_map(env::split_paths)
-            .flat_map(|d| libraries_in(&d))
-            .collect();
+    fn system(&self, tried: &mut Vec<String>) -> Vec<PathBuf> {
+        tried.push(format!(
+            "system libraries ({LIBRARY_PATH}, ldconfig, /usr/local/lib)"
+        ));
+        let folders = self.library_path.iter().flat_map(env::split_paths);
+        let mut found: Vec<PathBuf> = folders.flat_map(|folder| libraries_in(&folder)).collect();
         if self.ask_programs {
             found.extend(ldconfig());
             found.extend(
@@ -140,19 +158,6 @@ const LIBRARY_PATH: &str = if cfg!(windows) {
 } else {
     "LD_LIBRARY_PATH"
 };
-
-fn try_all(kind: &str, candidates: &[PathBuf], tried: &mut Vec<String>) -> Option<Library> {
-    if candidates.is_empty() {
-        tried.push(format!("{kind}: no ONNX Runtime library"));
-    }
-    for path in candidates {
-        match check(path) {
-            Ok(library) => return Some(library),
-            Err(reason) => tried.push(format!("{kind}: {}: {reason}", path.display())),
-        }
-    }
-    None
-}
 
 /// Loads a library and asks its version. It stays loaded.
 fn check(path: &Path) -> Result<Library, String> {
@@ -335,13 +340,15 @@ mod tests {
         let search = places.search().unwrap();
         assert_eq!(search.found, None);
         let tried = search.tried.join("\n");
-        let (newer, older) = (
-            tried.find("so.1.24.1").unwrap(),
-            tried.find("so.1.9.0").unwrap(),
+        assert!(tried.contains("python3.12/site-packages"), "{tried}");
+        assert!(tried.contains("system libraries"), "{tried}");
+        let [newer, older] = &search.rejected[..] else {
+            panic!("{:?}", search.rejected)
+        };
+        assert!(
+            newer.contains("so.1.24.1: ") && older.contains("so.1.9.0: "),
+            "{newer}\n{older}"
         );
-        assert!(newer < older, "{tried}");
-        assert!(tried.contains("system: no ONNX Runtime library"), "{tried}");
-        assert!(!tried.contains("providers_shared"), "{tried}");
     }
 
     #[test]

@@ -252,3 +252,6 @@ fn external(tensor: &TensorProto) -> Option<&str> {
     let outside = tensor.data_location.value() == EXTERNAL || !tensor.external_data.is_empty();
     outside.then_some(tensor.name.as_str())
 }
+
+#[cfg(test)]
+pub(super) mod tests;

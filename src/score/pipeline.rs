@@ -308,5 +308,4 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 }
 
 #[cfg(test)]
-#[path = "pipeline_tests.rs"]
 mod tests;

@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use ort::environment::Environment;
 use ort::ep::{self, ExecutionProvider, ExecutionProviderDispatch};
 
-use super::locate::{Library, Places, Search};
+use super::locate::{Library, Places};
 use super::{Device, EngineChoice, EngineError, RuntimeOptions};
 
 /// How many engines to run side by side, and with how many threads each.
@@ -115,7 +115,7 @@ impl Runtime {
         &self.backend.environment
     }
 
-    /// The execution providers that the device stands for; each fails rather than falls back.
+    /// The execution providers that the device stands for; each fails rather than fall back to the CPU.
     pub(super) fn providers(&self) -> Vec<ExecutionProviderDispatch> {
         // An exhaustive search would be paid again for every new batch size.
         let cuda = |index: u32| {
@@ -170,19 +170,25 @@ impl Backend {
         if options.engine == EngineChoice::Tract {
             return Self::start_tract(None);
         }
-        let Search { found, tried } = Places::from_env(options.ort_lib.as_deref()).search()?;
-        if let Some(library) = found {
+        let search = Places::from_env(options.ort_lib.as_deref()).search()?;
+        if let Some(library) = search.found {
             return Self::start_onnx_runtime(library);
         }
         if options.engine == EngineChoice::Auto && options.device == Device::Cpu {
-            let notice = "ONNX Runtime was not found, so the embedded tract engine runs (about \
-                          3x slower); `pip install onnxruntime` or --ort-lib PATH mends that";
-            return Self::start_tract(Some(notice.to_owned()));
+            let why = search.rejected.first().map_or_else(
+                || "ONNX Runtime was not found".to_owned(),
+                |why| format!("ONNX Runtime cannot be used ({why})"),
+            );
+            return Self::start_tract(Some(format!(
+                "{why}, so the embedded tract engine runs (about 3x slower); \
+                 `pip install -U onnxruntime` or --ort-lib PATH mends that"
+            )));
         }
         let (reason, package) = match options.device {
             Device::Cpu => ("--engine onnxruntime".to_owned(), "onnxruntime"),
             device => (format!("--device {device}"), "onnxruntime-gpu"),
         };
+        let tried = [search.tried, search.rejected].concat();
         Err(EngineError::NoRuntime {
             reason,
             package,

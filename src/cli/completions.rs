@@ -1,0 +1,31 @@
+//! `rgby completions`: what a shell needs to complete rgby's commands and flags.
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use super::{Cli, Outcome, Ui};
+
+/// Print the completions for a shell
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  rgby completions bash > ~/.local/share/bash-completion/completions/rgby
+  rgby completions zsh > \"${fpath[1]}/_rgby\"
+  rgby completions fish > ~/.config/fish/completions/rgby.fish")]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
+}
+
+impl CompletionsArgs {
+    /// Prints the completion script to stdout.
+    ///
+    /// # Errors
+    ///
+    /// Stdout cannot be written.
+    pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "rgby", &mut script);
+        ui.print(&String::from_utf8(script)?)?;
+        Ok(Outcome::Done)
+    }
+}

@@ -1,0 +1,201 @@
+//! The command line: one file a subcommand, and what they share.
+//!
+//! A subcommand is an `Args` struct and its `run`, which says how it ended in an [`Outcome`] or
+//! why it could not be done. Exit codes and error messages are made here, once for all of them.
+
+mod completions;
+#[cfg(feature = "train")]
+mod convert;
+#[cfg(feature = "train")]
+mod demo;
+mod eval;
+#[cfg(feature = "train")]
+mod export;
+#[cfg(feature = "train")]
+mod inspect;
+mod probabilities;
+#[cfg(feature = "train")]
+mod retrain;
+mod score;
+mod synth;
+#[cfg(feature = "train")]
+mod train;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use completions::CompletionsArgs;
+#[cfg(feature = "train")]
+pub use convert::ConvertArgs;
+#[cfg(feature = "train")]
+pub use demo::DemoArgs;
+pub use eval::{EvalArgs, Judgement};
+#[cfg(feature = "train")]
+pub use export::ExportArgs;
+#[cfg(feature = "train")]
+pub use inspect::InspectArgs;
+#[cfg(feature = "train")]
+pub use retrain::RetrainArgs;
+pub use score::{EngineArgs, ScoreArgs, Scored, Scorer, Threshold, open_model};
+pub use synth::SynthArgs;
+#[cfg(feature = "train")]
+pub use train::TrainArgs;
+pub use ui::Ui;
+
+/// Retrain ImageNet networks on four-channel fluorescence images, and score whole plates with them
+///
+/// A sample is one field of view in four gray images, <Id>_red, _green, _blue and _yellow: the
+/// microtubules, the protein in question, the nucleus and the endoplasmic reticulum of the Human
+/// Protein Atlas.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Exit codes: 0 done; 1 done, but some samples failed (each is listed); 2 fatal, \
+                  nothing half-written; 143 stopped by SIGTERM."
+)]
+pub struct Cli {
+    /// No progress bars and notes on stderr; errors and lists of failed samples stay
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What rgby can do, in the order in which it is usually done.
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[cfg(feature = "train")]
+    Demo(DemoArgs),
+    Synth(SynthArgs),
+    #[cfg(feature = "train")]
+    Convert(ConvertArgs),
+    #[cfg(feature = "train")]
+    Train(TrainArgs),
+    #[cfg(feature = "train")]
+    Retrain(RetrainArgs),
+    Eval(EvalArgs),
+    #[cfg(feature = "train")]
+    Export(ExportArgs),
+    Score(ScoreArgs),
+    #[cfg(feature = "train")]
+    Inspect(InspectArgs),
+    Completions(CompletionsArgs),
+}
+
+/// How a command that was not prevented ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All done.
+    Done,
+    /// Done, but some samples failed; they were listed.
+    SomeFailed,
+    /// Stopped by SIGTERM, the work saved.
+    Stopped,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        Self::from(match outcome {
+            Outcome::Done => 0,
+            Outcome::SomeFailed => 1,
+            Outcome::Stopped => 143,
+        })
+    }
+}
+
+/// The exit code where nothing was done; clap uses it for wrong usage too.
+const FATAL: u8 = 2;
+
+impl Cli {
+    /// Runs the command; prints the error if there is one.
+    #[must_use]
+    pub fn execute(&self) -> ExitCode {
+        let ui = Ui::new(self.quiet);
+        self.command.run(&ui).map_or_else(
+            |error| {
+                ui.warn(&format!("error: {}", causes(&error)));
+                ExitCode::from(FATAL)
+            },
+            ExitCode::from,
+        )
+    }
+}
+
+impl Command {
+    fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
+        match self {
+            #[cfg(feature = "train")]
+            Self::Demo(args) => args.run(ui),
+            Self::Synth(args) => args.run(ui),
+            #[cfg(feature = "train")]
+            Self::Convert(args) => args.run(ui),
+            #[cfg(feature = "train")]
+            Self::Train(args) => args.run(ui),
+            #[cfg(feature = "train")]
+            Self::Retrain(args) => args.run(ui),
+            Self::Eval(args) => args.run(ui),
+            #[cfg(feature = "train")]
+            Self::Export(args) => args.run(ui),
+            Self::Score(args) => args.run(ui),
+            #[cfg(feature = "train")]
+            Self::Inspect(args) => args.run(ui),
+            Self::Completions(args) => args.run(ui),
+        }
+    }
+}
+
+/// The error and its causes in one message.
+///
+/// Many of our errors already say their cause in their own words, so a cause is only added where
+/// the message does not hold it yet.
+fn causes(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).fold(
+        error.to_string(),
+        |message, cause| {
+            if message.contains(&cause) {
+                message
+            } else {
+                format!("{message}: {cause}")
+            }
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use anyhow::Context;
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().unwrap_or_default().to_string();
+            let example = format!("  rgby {} ", command.get_name());
+            assert!(
+                help.starts_with("Example:\n") && help.contains(&example),
+                "{}: {help}",
+                command.get_name()
+            );
+        }
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let cause = || io::Error::other("disk on fire");
+        let error = Err::<(), _>(cause()).context("cannot save").unwrap_err();
+        assert_eq!(causes(&error), "cannot save: disk on fire");
+        let error = Err::<(), _>(cause()).context("a.csv: disk on fire").unwrap_err();
+        assert_eq!(causes(&error), "a.csv: disk on fire");
+    }
+}

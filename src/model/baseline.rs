@@ -1,0 +1,38 @@
+//! The convolutional half of the reference's 8-layer baseline.
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+
+/// conv 3×3 16, ReLU, conv 3×3 32, ReLU, max pooling 2×2; no padding, as Keras's default.
+#[derive(Module, Debug)]
+pub struct Baseline {
+    conv1: Conv2d,
+    conv2: Conv2d,
+    pool: MaxPool2d,
+}
+
+impl Baseline {
+    pub(super) const FEATURES: usize = 32;
+
+    pub(super) fn new(channels: usize, device: &Device) -> Self {
+        Self {
+            conv1: Conv2dConfig::new([channels, 16], [3, 3]).init(device),
+            conv2: Conv2dConfig::new([16, Self::FEATURES], [3, 3]).init(device),
+            pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
+        }
+    }
+
+    /// Side of the feature map for a square input of side `size`.
+    pub(super) fn feature_side(size: u32) -> usize {
+        (size as usize - 4) / 2
+    }
+
+    pub(super) fn forward(&self, images: Tensor<4>) -> Tensor<4> {
+        let x = relu(self.conv1.forward(images));
+        let x = relu(self.conv2.forward(x));
+        self.pool.forward(x)
+    }
+}

@@ -1,0 +1,76 @@
+//! Batch normalisation with the running statistics of PyTorch and Keras.
+//!
+//! Burn's own layer keeps the biased batch variance; PyTorch and Keras normalise by the biased
+//! variance but remember the unbiased one, `n/(n−1)` times as large. A network that goes on
+//! training from their statistics has to keep to their rule.
+
+use burn::module::{Module, Param, RunningState};
+use burn::tensor::module::{batch_norm, batch_norm_train};
+use burn::tensor::{Device, Tensor};
+
+/// Batch normalisation of `[N, C, H, W]` per channel (Ioffe and Szegedy 2015).
+///
+/// On an autodiff device the batch's own statistics normalise it and move the running ones:
+/// `running ← running·(1−momentum) + batch·momentum`. On any other device the running statistics
+/// normalise, as in `torch.nn.BatchNorm2d`'s eval mode.
+#[derive(Module, Debug)]
+pub struct BatchNorm2d {
+    gamma: Param<Tensor<1>>,
+    beta: Param<Tensor<1>>,
+    running_mean: RunningState<Tensor<1>>,
+    running_var: RunningState<Tensor<1>>,
+    epsilon: f64,
+    momentum: f64,
+}
+
+impl BatchNorm2d {
+    /// A layer for `features` channels with gamma 1, beta 0, mean 0 and variance 1.
+    ///
+    /// `momentum` is the share of the new batch in the running statistics, 0–1 (PyTorch's 0.1).
+    #[must_use]
+    pub fn new(features: usize, epsilon: f64, momentum: f64, device: &Device) -> Self {
+        Self {
+            gamma: Param::from_tensor(Tensor::ones([features], device)),
+            beta: Param::from_tensor(Tensor::zeros([features], device)),
+            running_mean: RunningState::new(Tensor::zeros([features], device)),
+            running_var: RunningState::new(Tensor::ones([features], device)),
+            epsilon,
+            momentum,
+        }
+    }
+
+    /// Normalises `[N, C, H, W]`.
+    #[must_use]
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        if input.device().is_autodiff() {
+            self.forward_train(input)
+        } else {
+            let device = input.device();
+            batch_norm(
+                input,
+                self.gamma.val(),
+                self.beta.val(),
+                self.running_mean.value().to_device(&device),
+                self.running_var.value().to_device(&device),
+                self.epsilon,
+            )
+        }
+    }
+
+    fn forward_train(&self, input: Tensor<4>) -> Tensor<4> {
+        let device = input.device();
+        let [batch, _, height, width] = input.dims();
+        // One value has no unbiased variance; PyTorch refuses it, here it counts as itself.
+        let count = (batch * height * width).max(2) as f64;
+        let result = batch_norm_train(input, self.gamma.val(), self.beta.val(), self.epsilon);
+        let unbiased = result.variance.detach().mul_scalar(count / (count - 1.0));
+        self.remember(&self.running_mean, result.mean.detach(), &device);
+        self.remember(&self.running_var, unbiased, &device);
+        result.output
+    }
+
+    fn remember(&self, state: &RunningState<Tensor<1>>, batch: Tensor<1>, device: &Device) {
+        let kept = state.value_sync().to_device(device).mul_scalar(1.0 - self.momentum);
+        state.update((kept + batch.mul_scalar(self.momentum)).detach());
+    }
+}

@@ -1,0 +1,142 @@
+//! `[model]` of a config: which network, on what input, for which classes.
+
+use serde::{Deserialize, Serialize};
+
+use super::backbone::{INCEPTION_RESNET_V2_WEIGHTS, RESNET50_WEIGHTS, WeightTable};
+use crate::imaging::CHANNELS;
+use crate::labels::hpa_classes;
+
+/// A network.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arch {
+    /// Two convolutions, one max pooling, two dense layers: the reference's baseline.
+    Baseline,
+    /// torchvision's `ResNet50` (He et al. 2015, stride on the 3×3).
+    #[serde(rename = "resnet50")]
+    #[value(name = "resnet50")]
+    ResNet50,
+    /// timm's `InceptionResNetV2` (Szegedy et al. 2016).
+    #[serde(rename = "inception-resnet-v2")]
+    #[value(name = "inception-resnet-v2")]
+    InceptionResNetV2,
+}
+
+impl Arch {
+    /// The name in configs and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::ResNet50 => "resnet50",
+            Self::InceptionResNetV2 => "inception-resnet-v2",
+        }
+    }
+
+    /// Skeleton of the pretrained network and where its weights go; none for the baseline, which
+    /// nobody pretrained.
+    #[must_use]
+    pub fn skeleton(self) -> Option<(&'static [u8], WeightTable)> {
+        match self {
+            Self::Baseline => None,
+            Self::ResNet50 => Some((include_bytes!("../../onnx/resnet50.onnx"), RESNET50_WEIGHTS)),
+            Self::InceptionResNetV2 => Some((
+                include_bytes!("../../onnx/inception_resnet_v2.onnx"),
+                INCEPTION_RESNET_V2_WEIGHTS,
+            )),
+        }
+    }
+
+    /// The smallest square input, in pixels, that leaves a feature map.
+    #[must_use]
+    pub fn min_input_size(self) -> u32 {
+        match self {
+            Self::Baseline => 8,
+            Self::ResNet50 => 32,
+            Self::InceptionResNetV2 => 75,
+        }
+    }
+}
+
+/// `[model]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The network.
+    pub arch: Arch,
+    /// Side of the square input, pixels.
+    pub input_size: u32,
+    /// Stains, in the order of the input's channels; the imported networks take four.
+    #[serde(default = "default_channels")]
+    pub channels: Vec<String>,
+    /// Class names, in the order of the outputs.
+    #[serde(default = "hpa_classes")]
+    pub classes: Vec<String>,
+    /// Share of the pooled features dropped in training, 0–1.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Widths of dense ReLU layers between features and output.
+    #[serde(default)]
+    pub hidden: Vec<usize>,
+    /// Share of each hidden layer's outputs dropped in training, 0–1.
+    #[serde(default)]
+    pub hidden_dropout: f64,
+}
+
+impl ModelConfig {
+    /// A network with one dense layer on its features and the 28 classes of the Human Protein
+    /// Atlas.
+    #[must_use]
+    pub fn new(arch: Arch, input_size: u32) -> Self {
+        Self {
+            arch,
+            input_size,
+            channels: default_channels(),
+            classes: hpa_classes(),
+            dropout: 0.0,
+            hidden: Vec::new(),
+            hidden_dropout: 0.0,
+        }
+    }
+
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the field and the mend.
+    pub fn validate(&self) -> Result<(), String> {
+        let smallest = self.arch.min_input_size();
+        if !(smallest..=4096).contains(&self.input_size) {
+            return Err(format!(
+                "model.input_size is {}; {} takes {smallest} to 4096",
+                self.input_size,
+                self.arch.name()
+            ));
+        }
+        if self.arch != Arch::Baseline && self.channels.len() != 4 {
+            return Err(format!(
+                "model.channels has {} entries; {} takes four",
+                self.channels.len(),
+                self.arch.name()
+            ));
+        }
+        if self.channels.is_empty() || self.classes.is_empty() {
+            return Err("model.channels and model.classes need at least one entry each".into());
+        }
+        for (field, value) in [("dropout", self.dropout), ("hidden_dropout", self.hidden_dropout)] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(format!("model.{field} is {value}; it must be at least 0 and below 1"));
+            }
+        }
+        if self.hidden.contains(&0) {
+            return Err("model.hidden holds 0; a layer needs at least one unit".into());
+        }
+        Ok(())
+    }
+}
+
+fn default_channels() -> Vec<String> {
+    CHANNELS.map(String::from).to_vec()
+}

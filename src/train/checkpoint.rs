@@ -1,0 +1,236 @@
+//! Checkpoints: a folder of weights, optimizer state and where the run stood.
+//!
+//! A checkpoint is written aside and renamed into place, with a hash of each file, so that a
+//! crash leaves the previous one and a damaged one is refused.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use burn::optim::ModuleOptimizer;
+use burn::tensor::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::Config;
+use crate::fsx;
+use crate::model::{Classifier, ModelConfig, WeightsError, load_weights, save_weights};
+use crate::spec::ModelSpec;
+
+const FORMAT: u32 = 1;
+const MANIFEST: &str = "checkpoint.json";
+const WEIGHTS: &str = "weights.bpk";
+const OPTIMIZER: &str = "optimizer.bpk";
+
+/// What a checkpoint says about itself: `checkpoint.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// Version of this layout.
+    pub format: u32,
+    /// The network.
+    pub model: ModelConfig,
+    /// What a deployed model must know.
+    pub spec: ModelSpec,
+    /// The run's config; none where the weights were converted.
+    pub config: Option<Config>,
+    /// Where the run stood; none where the weights were converted.
+    pub progress: Option<Progress>,
+    /// SHA-256 of each file beside this one.
+    pub files: BTreeMap<String, String>,
+}
+
+/// Where a run stands. Order and dropout follow from the seed and these numbers alone.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Epochs finished.
+    pub epoch: u32,
+    /// Steps finished in the epoch under way.
+    pub step_in_epoch: usize,
+    /// Steps finished since the weights were made.
+    pub steps: u64,
+    /// Sum of the losses of the epoch under way.
+    pub loss_sum: f64,
+    /// Seconds spent on the epoch under way.
+    pub seconds: f64,
+    /// Lowest validation loss so far.
+    pub best_loss: Option<f64>,
+    /// Hash of the data set's ids and labels.
+    pub data: String,
+}
+
+/// Why a checkpoint cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The file system's error.
+    #[error("{path}: {source}")]
+    Io {
+        /// File or folder.
+        path: String,
+        /// What happened.
+        source: io::Error,
+    },
+    /// There is no checkpoint.
+    #[error("{0} is not a checkpoint: it has no {MANIFEST}, and no checkpoints/best or last in it")]
+    Missing(String),
+    /// A file is not as it was written.
+    #[error("{path} is damaged ({reason}); use another checkpoint of the run")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// How that shows.
+        reason: String,
+    },
+    /// Weights that do not fit.
+    #[error("{path}: {source}")]
+    Weights {
+        /// The checkpoint.
+        path: String,
+        /// What does not fit.
+        source: WeightsError,
+    },
+}
+
+impl Checkpoint {
+    /// A checkpoint's description, before it is saved.
+    #[must_use]
+    pub fn new(model: ModelConfig, spec: ModelSpec) -> Self {
+        let files = BTreeMap::new();
+        Self { format: FORMAT, model, spec, config: None, progress: None, files }
+    }
+
+    /// Writes a checkpoint folder, replacing an older one of that name in one step.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`]; what was there before is still there.
+    pub fn save(
+        mut self,
+        dir: &Path,
+        classifier: &Classifier,
+        optimizer: Option<&ModuleOptimizer>,
+    ) -> Result<(), CheckpointError> {
+        let at = |path: &Path| {
+            let path = path.display().to_string();
+            move |source| CheckpointError::Io { path, source }
+        };
+        let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(parent).map_err(at(parent))?;
+        let staged = tempfile::Builder::new()
+            .prefix(".checkpoint-")
+            .tempdir_in(parent)
+            .map_err(at(parent))?;
+        let weights = staged.path().join(WEIGHTS);
+        save_weights(classifier, &weights).map_err(|source| CheckpointError::Weights {
+            path: dir.display().to_string(),
+            source,
+        })?;
+        if let Some(optimizer) = optimizer {
+            let path = staged.path().join(OPTIMIZER);
+            let bytes = optimizer
+                .into_bytes()
+                .map_err(|error| at(&path)(io::Error::other(error.to_string())))?;
+            fs::write(&path, &*bytes).map_err(at(&path))?;
+        }
+        for name in [WEIGHTS, OPTIMIZER] {
+            let path = staged.path().join(name);
+            if path.exists() {
+                File::open(&path).and_then(|file| file.sync_all()).map_err(at(&path))?;
+                let hash = fsx::sha256_file(&path).map_err(at(&path))?;
+                self.files.insert(name.to_owned(), hash);
+            }
+        }
+        let manifest = staged.path().join(MANIFEST);
+        let json = serde_json::to_vec_pretty(&self)
+            .map_err(|error| at(&manifest)(io::Error::other(error)))?;
+        fsx::write_atomic(&manifest, &json).map_err(at(&manifest))?;
+        fsx::replace_dir(&staged.keep(), dir).map_err(at(dir))
+    }
+
+    /// Reads a checkpoint's description and checks its files against their hashes.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`] names the file that is missing or damaged.
+    pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
+        let io_error =
+            |source| CheckpointError::Io { path: dir.display().to_string(), source };
+        fsx::recover_dir(dir).map_err(io_error)?;
+        let path = dir.join(MANIFEST);
+        if !path.is_file() {
+            return Err(CheckpointError::Missing(dir.display().to_string()));
+        }
+        let damaged = |path: &Path, reason: String| CheckpointError::Damaged {
+            path: path.display().to_string(),
+            reason,
+        };
+        let checkpoint: Self = serde_json::from_slice(&fs::read(&path).map_err(io_error)?)
+            .map_err(|error| damaged(&path, error.to_string()))?;
+        if checkpoint.format != FORMAT {
+            let reason = format!("format {}, this rgby reads {FORMAT}", checkpoint.format);
+            return Err(damaged(&path, reason));
+        }
+        for (name, expected) in &checkpoint.files {
+            let path = dir.join(name);
+            let found = fsx::sha256_file(&path)
+                .map_err(|error| damaged(&path, error.to_string()))?;
+            if found != *expected {
+                return Err(damaged(&path, "its SHA-256 is not the one in checkpoint.json".into()));
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    /// Puts the weights into `classifier`; with `keep_head` false its head stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// The weights belong to another network.
+    pub fn load(
+        dir: &Path,
+        classifier: Classifier,
+        keep_head: bool,
+    ) -> Result<Classifier, CheckpointError> {
+        load_weights(classifier, &dir.join(WEIGHTS), keep_head)
+            .map_err(|source| CheckpointError::Weights { path: dir.display().to_string(), source })
+    }
+
+    /// Puts the optimizer's state back.
+    ///
+    /// # Errors
+    ///
+    /// The checkpoint has none, or it is damaged.
+    pub fn load_optimizer(
+        dir: &Path,
+        optimizer: ModuleOptimizer,
+    ) -> Result<ModuleOptimizer, CheckpointError> {
+        let path = dir.join(OPTIMIZER);
+        let bytes = fs::read(&path)
+            .map_err(|source| CheckpointError::Io { path: path.display().to_string(), source })?;
+        optimizer.from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|error| {
+            CheckpointError::Damaged { path: path.display().to_string(), reason: error.to_string() }
+        })
+    }
+}
+
+/// The checkpoint folder meant by `--from`: itself, or a run's `best`, else its `last`.
+///
+/// # Errors
+///
+/// [`CheckpointError::Missing`].
+pub fn resolve(path: &Path) -> Result<PathBuf, CheckpointError> {
+    let candidates = [
+        path.to_owned(),
+        path.join("checkpoints").join("best"),
+        path.join("checkpoints").join("last"),
+    ];
+    candidates
+        .into_iter()
+        .find(|dir| {
+            // A swap that a crash cut short is finished first; a folder without one is just absent.
+            let _ = fsx::recover_dir(dir);
+            dir.join(MANIFEST).is_file()
+        })
+        .ok_or_else(|| CheckpointError::Missing(path.display().to_string()))
+}

@@ -1,0 +1,199 @@
+//! A training run's config: one TOML file of four tables, overridden by `--set`.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::OptimizerConfig;
+use crate::data::Split;
+use crate::imaging::{Preprocess, Resize};
+use crate::model::ModelConfig;
+
+/// Everything that decides how a run goes, but for paths and devices.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The network.
+    pub model: ModelConfig,
+    /// How long, how much at a time.
+    pub train: TrainConfig,
+    /// The update rule.
+    pub optimizer: OptimizerConfig,
+    /// From files to inputs.
+    #[serde(default)]
+    pub data: DataConfig,
+}
+
+/// `[train]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Passes; each ends with a validation, a row of metrics and a checkpoint.
+    pub epochs: u32,
+    /// Steps in an epoch; the whole training set if absent.
+    pub steps_per_epoch: Option<usize>,
+    /// Samples a step.
+    pub batch_size: usize,
+    /// Seed of weights, order and dropout.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// `[data]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// `none`, `third-fold` or `random:FRACTION`.
+    pub split: Split,
+    /// Filter of the resize to the input size.
+    pub resize: Resize,
+    /// Subtracted from each channel after scaling to 0–1; one for all, or one a channel.
+    pub mean: Vec<f32>,
+    /// Divides each channel after that; one for all, or one a channel.
+    pub std: Vec<f32>,
+    /// Threads that decode images.
+    pub workers: usize,
+}
+
+impl Default for DataConfig {
+    /// The reference's split and normalisation.
+    fn default() -> Self {
+        Self {
+            split: Split::ThirdFold,
+            resize: Resize::Bilinear,
+            mean: vec![0.5],
+            std: vec![0.5],
+            workers: 2,
+        }
+    }
+}
+
+/// Why a config cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Syntax, an unknown key, a missing key or a value of the wrong type.
+    #[error("{path}: {message}")]
+    Toml {
+        /// The file.
+        path: String,
+        /// The parser's sentence, with the place.
+        message: String,
+    },
+    /// An override that is not `table.key=value`.
+    #[error("--set {0}: write it as table.key=value, for example train.epochs=3")]
+    Override(String),
+    /// A value out of range.
+    #[error("{path}: {message}")]
+    Invalid {
+        /// The file.
+        path: String,
+        /// The field and the mend.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads a config, applies overrides and fills in every default.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the file, the field and the mend.
+    pub fn read(path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Io { path: name.clone(), source })?;
+        Self::parse(&name, &text, overrides)
+    }
+
+    /// As [`read`](Self::read), from text; `name` stands in the errors.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn parse(name: &str, text: &str, overrides: &[String]) -> Result<Self, ConfigError> {
+        let toml_error = |error: toml::de::Error| ConfigError::Toml {
+            path: name.to_owned(),
+            message: error.to_string().trim_end().to_owned(),
+        };
+        // Parsed as it stands first: those errors know the line.
+        let config: Self = if overrides.is_empty() {
+            toml::from_str(text).map_err(toml_error)?
+        } else {
+            let mut table: toml::Table = toml::from_str(text).map_err(toml_error)?;
+            for item in overrides {
+                set(&mut table, item).ok_or_else(|| ConfigError::Override(item.clone()))?;
+            }
+            table.try_into().map_err(toml_error)?
+        };
+        config.resolved().map_err(|message| ConfigError::Invalid { path: name.to_owned(), message })
+    }
+
+    fn resolved(mut self) -> Result<Self, String> {
+        self.model.validate()?;
+        for (field, value) in [
+            ("epochs", self.train.epochs as usize),
+            ("batch_size", self.train.batch_size),
+            ("steps_per_epoch", self.train.steps_per_epoch.unwrap_or(1)),
+        ] {
+            if value == 0 {
+                return Err(format!("train.{field} is 0; it must be at least 1"));
+            }
+        }
+        self.optimizer = self.optimizer.resolved()?;
+        let channels = self.model.channels.len();
+        for (field, values) in [("mean", &mut self.data.mean), ("std", &mut self.data.std)] {
+            if values.len() == 1 {
+                *values = vec![values[0]; channels];
+            }
+            if values.len() != channels {
+                return Err(format!(
+                    "data.{field} has {} values for {channels} channels; give one, or one a channel",
+                    values.len()
+                ));
+            }
+        }
+        self.preprocess().validate()?;
+        Ok(self)
+    }
+
+    /// How files become the network's input.
+    #[must_use]
+    pub fn preprocess(&self) -> Preprocess {
+        Preprocess {
+            channels: self.model.channels.clone(),
+            size: self.model.input_size,
+            resize: self.data.resize,
+            mean: self.data.mean.clone(),
+            std: self.data.std.clone(),
+        }
+    }
+}
+
+/// Sets `table.key=value`; a value that is not TOML is taken as a string.
+fn set(table: &mut toml::Table, item: &str) -> Option<()> {
+    let (key, text) = item.split_once('=')?;
+    let mut parts: Vec<&str> = key.trim().split('.').collect();
+    let last = parts.pop().filter(|last| !last.is_empty() && !parts.is_empty())?;
+    let mut target = table;
+    for part in parts {
+        target = target
+            .entry(part)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            .as_table_mut()?;
+    }
+    let value = format!("value = {}", text.trim())
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(text.trim().to_owned()));
+    target.insert(last.to_owned(), value);
+    Some(())
+}
