@@ -1,4 +1,5 @@
 //! wip
+pub mod cli;
 #[cfg(feature = "train")]
 pub mod export;
 pub mod data;

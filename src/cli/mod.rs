@@ -13,6 +13,7 @@ mod eval;
 mod export;
 #[cfg(feature = "train")]
 mod inspect;
+mod judgement;
 mod probabilities;
 #[cfg(feature = "train")]
 mod retrain;
@@ -31,11 +32,12 @@ pub use completions::CompletionsArgs;
 pub use convert::ConvertArgs;
 #[cfg(feature = "train")]
 pub use demo::DemoArgs;
-pub use eval::{EvalArgs, Judgement};
+pub use eval::EvalArgs;
 #[cfg(feature = "train")]
 pub use export::ExportArgs;
 #[cfg(feature = "train")]
 pub use inspect::InspectArgs;
+pub use judgement::Judgement;
 #[cfg(feature = "train")]
 pub use retrain::RetrainArgs;
 pub use score::{EngineArgs, ScoreArgs, Scored, Scorer, Threshold, open_model};
@@ -46,7 +48,7 @@ pub use ui::Ui;
 
 /// Retrain ImageNet networks on four-channel fluorescence images, and score whole plates with them
 ///
-/// A sample is one field of view in four gray images, <Id>_red, _green, _blue and _yellow: the
+/// A sample is one field of view in four gray images, `<Id>_red`, `_green`, `_blue`, `_yellow`: the
 /// microtubules, the protein in question, the nucleus and the endoplasmic reticulum of the Human
 /// Protein Atlas.
 #[derive(Debug, Parser)]

@@ -101,7 +101,10 @@ mod tests {
             ("Id,x\na,0.5,0.5\n", "3 fields"),
         ] {
             let error = format!("{:#}", read_text(text).unwrap_err());
-            assert!(error.contains(wanted) && error.contains("scores.csv"), "{error}");
+            assert!(
+                error.contains(wanted) && error.contains("scores.csv"),
+                "{error}"
+            );
         }
     }
 }

@@ -304,7 +304,9 @@ impl ScoreArgs {
             return Ok(Outcome::Done);
         }
         let errors = errors.display();
-        ui.warn(&format!("{failed} of {samples} samples failed; they are listed in {errors}"));
+        ui.warn(&format!(
+            "{failed} of {samples} samples failed; they are listed in {errors}"
+        ));
         Ok(Outcome::SomeFailed)
     }
 }
@@ -313,8 +315,19 @@ impl ScoreArgs {
 fn check_output(what: &str, path: &Path) -> anyhow::Result<()> {
     output::check_path(path)?;
     let file = path.display();
-    ensure!(!path.is_dir(), "{what} {file} is a folder; name a file in it");
-    let folder = absolute(path)?.parent().map(Path::to_path_buf).unwrap_or_default();
+    ensure!(
+        !path.is_dir(),
+        "{what} {file} is a folder; name a file in it"
+    );
+    // Renaming a finished file to the name of a device or pipe would replace it.
+    ensure!(
+        !path.exists() || path.is_file(),
+        "{what} {file} is not an ordinary file; name one"
+    );
+    let folder = absolute(path)?
+        .parent()
+        .map(Path::to_path_buf)
+        .unwrap_or_default();
     ensure!(
         folder.is_dir(),
         "{what} {file}: there is no folder {}; make it first",

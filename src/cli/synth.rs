@@ -48,7 +48,11 @@ impl SynthArgs {
             count: self.count,
             size: self.size,
             seed: self.seed,
-            classes: if self.classes.is_empty() { all() } else { self.classes.clone() },
+            classes: if self.classes.is_empty() {
+                all()
+            } else {
+                self.classes.clone()
+            },
         };
         let bar = ui.progress(self.count as u64, "drawing");
         let drawn = generate(&self.out, &config, &|done| bar.set_position(done as u64));

@@ -37,9 +37,12 @@ impl Ui {
         // A template that cannot be parsed would leave indicatif's own look, no worse than that.
         let style = ProgressStyle::with_template(TEMPLATE)
             .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .with_key("rate", |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
-                let _ = write!(out, "{:.1}/s", state.per_sec());
-            });
+            .with_key(
+                "rate",
+                |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
+                    let _ = write!(out, "{:.1}/s", state.per_sec());
+                },
+            );
         let bar = self.bars.add(ProgressBar::new(len));
         bar.set_style(style);
         bar.set_message(message.to_owned());

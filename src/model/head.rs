@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
+use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
 
 use super::baseline::Baseline;
@@ -48,7 +49,7 @@ impl Head {
         if self.flatten {
             features.flatten(1, 3)
         } else {
-            features.flatten::<3>(2, 3).mean_dim(2).squeeze_dim(2)
+            adaptive_avg_pool2d(features, [1, 1]).flatten(1, 3)
         }
     }
 

@@ -6,6 +6,7 @@ mod batch_norm;
 mod classifier;
 mod config;
 mod head;
+mod random_export;
 mod weights;
 
 pub use backbone::{Backbone, WeightTable};
@@ -13,4 +14,5 @@ pub use batch_norm::BatchNorm2d;
 pub use classifier::Classifier;
 pub use config::{Arch, ModelConfig};
 pub use head::Head;
+pub use random_export::random_export;
 pub use weights::{ConvertReport, WeightsError, convert, load_weights, save_weights};

@@ -1,0 +1,37 @@
+//! `rgby retrain`: a new run from a trained network's weights.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::train::{HeadChoice, RunArgs};
+use super::{Outcome, Ui};
+
+/// Start a new run from a checkpoint's weights, with its own config and optimizer
+///
+/// A run folder stands for its best checkpoint.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  rgby retrain --from runs/first --config configs/resnet50.toml \\\n    \
+    --set optimizer.name=adam --set optimizer.lr=1e-4 \\\n    \
+    --images train/ --labels train.csv --out runs/second")]
+pub struct RetrainArgs {
+    /// Checkpoint or run to start from
+    #[arg(long, value_name = "CKPT|RUN")]
+    pub from: PathBuf,
+    /// What becomes of the checkpoint's head
+    #[arg(long, value_enum, default_value = "auto")]
+    pub head: HeadChoice,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+impl RetrainArgs {
+    /// Trains.
+    ///
+    /// # Errors
+    ///
+    /// Config, data or checkpoint do not fit; what was reached is kept.
+    pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
+        self.run.start(Some(&self.from), self.head, ui)
+    }
+}
