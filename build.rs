@@ -6,7 +6,8 @@
 
 #[cfg(feature = "train")]
 #[path = "src/graph/mod.rs"]
-#[allow(dead_code)]
+// The build script needs a part of it.
+#[allow(dead_code, unused_imports)]
 mod graph;
 
 #[cfg(feature = "train")]

@@ -1,8 +1,8 @@
 //! wip
 pub mod cli;
+pub mod data;
 #[cfg(feature = "train")]
 pub mod export;
-pub mod data;
 pub mod fsx;
 #[cfg(feature = "train")]
 pub mod graph;

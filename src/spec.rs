@@ -59,7 +59,9 @@ impl ModelSpec {
             ));
         }
         if let Some(bad) = self.thresholds.iter().find(|t| !(0.0..=1.0).contains(*t)) {
-            return Err(format!("`thresholds` holds {bad}, which is not between 0 and 1"));
+            return Err(format!(
+                "`thresholds` holds {bad}, which is not between 0 and 1"
+            ));
         }
         self.preprocess.validate()
     }

@@ -9,10 +9,10 @@ use clap::{Args, ValueEnum};
 use super::{Outcome, Ui};
 use crate::fsx;
 use crate::graph::{self, surgery::Stem};
+use crate::imaging::Preprocess;
 use crate::labels::hpa_classes;
 use crate::model::{Arch, Classifier, ConvertReport, ModelConfig, convert};
 use crate::spec::{ModelSpec, Provenance};
-use crate::imaging::Preprocess;
 use crate::train::Checkpoint;
 
 /// Turn a pretrained 3-channel ONNX export into a 4-channel checkpoint
@@ -21,8 +21,10 @@ use crate::train::Checkpoint;
 /// replaced. Weights are found by the structure of the graph, not by names; a file that is not
 /// the network is refused, with the first node that differs.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  rgby convert --arch resnet50 --onnx resnet50.onnx --out initial\n\n\
-    onnx/README.md says how to get a pretrained file.")]
+#[command(
+    after_help = "Example:\n  rgby convert --arch resnet50 --onnx resnet50.onnx --out initial\n\n\
+    onnx/README.md says how to get a pretrained file."
+)]
 pub struct ConvertArgs {
     /// The network that the file holds
     #[arg(long, value_enum)]
@@ -85,7 +87,9 @@ impl ConvertArgs {
         let source = graph::read(&self.onnx).with_context(|| file.to_string())?;
         let mut config = ModelConfig::new(self.arch, self.default_size());
         if self.classes != 28 {
-            config.classes = (0..self.classes).map(|class| format!("Class {class}")).collect();
+            config.classes = (0..self.classes)
+                .map(|class| format!("Class {class}"))
+                .collect();
         } else {
             config.classes = hpa_classes();
         }
@@ -100,7 +104,10 @@ impl ConvertArgs {
             preprocess: Preprocess::new(&config.channels, config.input_size),
             provenance: Provenance {
                 rgby_version: env!("CARGO_PKG_VERSION").into(),
-                source: self.onnx.file_name().map(|name| name.to_string_lossy().into_owned()),
+                source: self
+                    .onnx
+                    .file_name()
+                    .map(|name| name.to_string_lossy().into_owned()),
                 source_sha256: Some(sha256.clone()),
                 steps: 0,
             },
@@ -118,7 +125,11 @@ impl ConvertArgs {
 
     /// Input size of the pretrained network; a training config replaces it.
     fn default_size(&self) -> u32 {
-        if self.arch == Arch::InceptionResNetV2 { 299 } else { 224 }
+        if self.arch == Arch::InceptionResNetV2 {
+            299
+        } else {
+            224
+        }
     }
 
     fn describe(&self, report: &ConvertReport, sha256: &str) -> String {

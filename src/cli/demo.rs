@@ -70,7 +70,10 @@ impl DemoArgs {
         let start = Instant::now();
         self.prepare()?;
         ui.note("Everything here is synthetic: the cells, their labels and the starting weights.");
-        let mut log = Log { ui, rows: Vec::new() };
+        let mut log = Log {
+            ui,
+            rows: Vec::new(),
+        };
         let path = |name: &str| self.out.join(name);
 
         log.step("synth", "train/ and test/", || {
@@ -80,17 +83,33 @@ impl DemoArgs {
         log.step("convert", "initial/", || self.convert(ui))?;
         fs::write(path("config.toml"), CONFIG)?;
         log.step("train", "run/", || {
-            TrainArgs { from: Some(path("initial")), run: self.run_args("run", &[]) }.run(ui)
+            TrainArgs {
+                from: Some(path("initial")),
+                run: self.run_args("run", &[]),
+            }
+            .run(ui)
         })?;
         log.step("retrain", "rerun/", || {
             let set = ["optimizer.name=adam", "optimizer.lr=1e-4", "train.epochs=2"];
             let from = path("run");
-            RetrainArgs { from, head: HeadChoice::Keep, run: self.run_args("rerun", &set) }.run(ui)
+            RetrainArgs {
+                from,
+                head: HeadChoice::Keep,
+                run: self.run_args("rerun", &set),
+            }
+            .run(ui)
         })?;
         log.step("export", "model.onnx", || {
             let (from, out) = (path("rerun"), path("model.onnx"));
             let engine = EngineChoice::Auto;
-            ExportArgs { from, out, engine, ort_lib: None, json: false }.run(ui)
+            ExportArgs {
+                from,
+                out,
+                engine,
+                ort_lib: None,
+                json: false,
+            }
+            .run(ui)
         })?;
         log.step("score", "predictions.csv, scores.csv", || self.score(ui))?;
         let judgement = log.step("eval", "report/", || self.eval().judge(ui))?;
@@ -108,14 +127,24 @@ impl DemoArgs {
             fs::remove_dir_all(out).with_context(|| name.to_string())?;
         }
         let free = !out.exists() || fs::read_dir(out)?.next().is_none();
-        ensure!(free, "{name} holds other files; choose a new folder with --out");
+        ensure!(
+            free,
+            "{name} holds other files; choose a new folder with --out"
+        );
         fs::create_dir_all(out).with_context(|| name.to_string())?;
         fs::write(marker, "").with_context(|| name.to_string())
     }
 
     fn synth(&self, name: &str, count: usize, seed: u64, ui: &Ui) -> anyhow::Result<Outcome> {
         let (out, classes) = (self.out.join(name), CLASSES.to_vec());
-        SynthArgs { out, count, size: IMAGE_SIZE, seed, classes }.run(ui)
+        SynthArgs {
+            out,
+            count,
+            size: IMAGE_SIZE,
+            seed,
+            classes,
+        }
+        .run(ui)
     }
 
     fn convert(&self, ui: &Ui) -> anyhow::Result<Outcome> {
@@ -174,7 +203,12 @@ impl DemoArgs {
     }
 
     fn summary(&self, log: &Log, judgement: &Judgement, start: Instant) -> String {
-        let mut text = format!("\n{:<9} {:>8}  made in {}\n", "step", "seconds", self.out.display());
+        let mut text = format!(
+            "\n{:<9} {:>8}  made in {}\n",
+            "step",
+            "seconds",
+            self.out.display()
+        );
         for row in &log.rows {
             text += &format!("{:<9} {:>8.1}  {}\n", row.step, row.seconds, row.made);
         }
@@ -216,7 +250,11 @@ impl Log<'_> {
         self.ui.note(&format!("── {step} → {made}"));
         let start = Instant::now();
         let result = work().with_context(|| format!("step {step}"))?;
-        self.rows.push(Row { step, made, seconds: start.elapsed().as_secs_f64() });
+        self.rows.push(Row {
+            step,
+            made,
+            seconds: start.elapsed().as_secs_f64(),
+        });
         Ok(result)
     }
 }

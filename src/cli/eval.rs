@@ -53,7 +53,7 @@ pub struct EvalArgs {
     /// Judge also at the thresholds that would have been best on these labels, which is optimistic
     #[arg(long)]
     pub tune_thresholds: bool,
-    /// Folder for metrics.json, class_f1.svg and, if samples failed, errors.csv
+    /// Folder for `metrics.json`, `class_f1.svg` and, if samples failed, `errors.csv`
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// How to run the model
@@ -92,14 +92,14 @@ impl EvalArgs {
             );
         }
         let judgement = self.judge(ui)?;
+        if let Some(out) = &self.out {
+            judgement.write(out)?;
+            ui.note(&format!("written to {}", out.display()));
+        }
         if self.json {
             ui.print_json(&judgement.to_json())?;
         } else {
             ui.print(&judgement.to_text())?;
-        }
-        if let Some(out) = &self.out {
-            judgement.write(out)?;
-            ui.note(&format!("written to {}", out.display()));
         }
         if judgement.failures.is_empty() {
             return Ok(Outcome::Done);

@@ -43,7 +43,11 @@ impl ExportArgs {
     ///
     /// The checkpoint does not load, the engines disagree, or the file cannot be written.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
-        ensure!(!self.out.is_dir(), "{} is a folder; --out names a file", self.out.display());
+        ensure!(
+            !self.out.is_dir(),
+            "{} is a folder; --out names a file",
+            self.out.display()
+        );
         let dir = resolve(&self.from)?;
         let checkpoint = Checkpoint::open(&dir)?;
         let runtime = Runtime::start(&RuntimeOptions {

@@ -7,11 +7,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Outcome, Ui};
+use crate::fsx;
 use crate::graph::{self, tensor::numel};
 use crate::score::ModelFile;
 use crate::spec::ModelSpec;
 use crate::train::{Checkpoint, resolve};
-use crate::fsx;
 
 /// Say what a checkpoint, run or exported model is
 #[derive(Debug, Args)]
@@ -59,8 +59,12 @@ impl InspectArgs {
 fn model_file(path: &Path) -> anyhow::Result<(ModelSpec, Value)> {
     let spec = ModelFile::open(path)?.spec().as_ref().clone();
     let model = graph::read(path).with_context(|| path.display().to_string())?;
-    let parameters: usize =
-        model.graph.initializer.iter().filter_map(|tensor| numel(tensor).ok()).sum();
+    let parameters: usize = model
+        .graph
+        .initializer
+        .iter()
+        .filter_map(|tensor| numel(tensor).ok())
+        .sum();
     let rest = json!({
         "path": path,
         "parameters": parameters,
@@ -72,7 +76,11 @@ fn model_file(path: &Path) -> anyhow::Result<(ModelSpec, Value)> {
 
 fn describe(spec: &ModelSpec, rest: &Value) -> String {
     let preprocess = &spec.preprocess;
-    let source = spec.provenance.source.as_deref().unwrap_or("random weights");
+    let source = spec
+        .provenance
+        .source
+        .as_deref()
+        .unwrap_or("random weights");
     let mut text = format!(
         "{}\n  network     {}\n  channels    {}\n  input       {}², {:?} resize, mean {:?}, std \
          {:?}\n  weights     {source}, {} training steps, rgby {}\n",
@@ -90,7 +98,10 @@ fn describe(spec: &ModelSpec, rest: &Value) -> String {
         text += &format!("  parameters  {parameters}\n");
     }
     for (file, hash) in rest["sha256"].as_object().into_iter().flatten() {
-        text += &format!("  sha256      {} {file}\n", hash.as_str().unwrap_or_default());
+        text += &format!(
+            "  sha256      {} {file}\n",
+            hash.as_str().unwrap_or_default()
+        );
     }
     text += &format!("  classes     {}\n", spec.classes.len());
     for (index, (class, threshold)) in spec.classes.iter().zip(&spec.thresholds).enumerate() {

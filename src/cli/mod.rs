@@ -46,7 +46,7 @@ pub use synth::SynthArgs;
 pub use train::TrainArgs;
 pub use ui::Ui;
 
-/// Retrain ImageNet networks on four-channel fluorescence images, and score whole plates with them
+/// Retrain image networks on four-channel fluorescence microscopy, and score whole plates with them
 ///
 /// A sample is one field of view in four gray images, `<Id>_red`, `_green`, `_blue`, `_yellow`: the
 /// microtubules, the protein in question, the nucleus and the endoplasmic reticulum of the Human
@@ -59,7 +59,7 @@ pub use ui::Ui;
 )]
 pub struct Cli {
     /// No progress bars and notes on stderr; errors and lists of failed samples stay
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 900)]
     quiet: bool,
     #[command(subcommand)]
     command: Command,
@@ -153,16 +153,17 @@ impl Command {
 /// Many of our errors already say their cause in their own words, so a cause is only added where
 /// the message does not hold it yet.
 fn causes(error: &anyhow::Error) -> String {
-    error.chain().skip(1).map(ToString::to_string).fold(
-        error.to_string(),
-        |message, cause| {
+    error
+        .chain()
+        .skip(1)
+        .map(ToString::to_string)
+        .fold(error.to_string(), |message, cause| {
             if message.contains(&cause) {
                 message
             } else {
                 format!("{message}: {cause}")
             }
-        },
-    )
+        })
 }
 
 #[cfg(test)]
@@ -197,7 +198,9 @@ mod tests {
         let cause = || io::Error::other("disk on fire");
         let error = Err::<(), _>(cause()).context("cannot save").unwrap_err();
         assert_eq!(causes(&error), "cannot save: disk on fire");
-        let error = Err::<(), _>(cause()).context("a.csv: disk on fire").unwrap_err();
+        let error = Err::<(), _>(cause())
+            .context("a.csv: disk on fire")
+            .unwrap_err();
         assert_eq!(causes(&error), "a.csv: disk on fire");
     }
 }

@@ -11,9 +11,11 @@ use super::{Outcome, Ui};
 ///
 /// A run folder stands for its best checkpoint.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  rgby retrain --from runs/first --config configs/resnet50.toml \\\n    \
+#[command(
+    after_help = "Example:\n  rgby retrain --from runs/first --config configs/resnet50.toml \\\n    \
     --set optimizer.name=adam --set optimizer.lr=1e-4 \\\n    \
-    --images train/ --labels train.csv --out runs/second")]
+    --images train/ --labels train.csv --out runs/second"
+)]
 pub struct RetrainArgs {
     /// Checkpoint or run to start from
     #[arg(long, value_name = "CKPT|RUN")]
@@ -21,6 +23,7 @@ pub struct RetrainArgs {
     /// What becomes of the checkpoint's head
     #[arg(long, value_enum, default_value = "auto")]
     pub head: HeadChoice,
+    /// Config, data, device and folder of the run
     #[command(flatten)]
     pub run: RunArgs,
 }

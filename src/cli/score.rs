@@ -143,7 +143,7 @@ impl Scorer {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let engines = OrtEngine::load_all(runtime, model, threads)?;
         let engine = runtime.describe();
-        let reason = runtime.notice().map(|notice| format!(" ({notice})"));
+        let reason = runtime.notice().map(|notice| format!("; {notice}"));
         ui.note(&format!("engine: {engine}{}", reason.unwrap_or_default()));
         let options = PipelineOptions {
             batch: args.batch.into(),

@@ -23,12 +23,15 @@ use crate::train::{
 /// Writes RUN/config.toml (everything resolved), metrics.csv (a row an epoch), log.txt, plots and
 /// checkpoints/best and last. SIGTERM saves and leaves (exit code 143); --resume goes on.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  rgby train --config configs/resnet50.toml --from initial \\\n    \
-    --images train/ --labels train.csv --out runs/first")]
+#[command(
+    after_help = "Example:\n  rgby train --config configs/resnet50.toml --from initial \\\n    \
+    --images train/ --labels train.csv --out runs/first"
+)]
 pub struct TrainArgs {
     /// Checkpoint to start from, as `rgby convert` makes it; random weights if absent
     #[arg(long, value_name = "CKPT")]
     pub from: Option<PathBuf>,
+    /// Config, data, device and folder of the run
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -101,8 +104,7 @@ impl RunArgs {
         };
         let device = self.device.open().map_err(anyhow::Error::msg)?;
         let classes = config.model.classes.len();
-        let dataset =
-            Dataset::open(&self.images, &self.labels, &config.model.channels, classes)?;
+        let dataset = Dataset::open(&self.images, &self.labels, &config.model.channels, classes)?;
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             // A second signal ends the process at once.
@@ -181,7 +183,11 @@ fn starting_point(
     ui.note(&format!(
         "starting from {}, its head {}",
         dir.display(),
-        if keep { "kept" } else { "replaced by a new one" }
+        if keep {
+            "kept"
+        } else {
+            "replaced by a new one"
+        }
     ));
     Ok((dir, keep))
 }
@@ -198,7 +204,13 @@ struct Screen<'a> {
 impl<'a> Screen<'a> {
     fn new(ui: &'a Ui, out: &Path, epochs: u32) -> Self {
         let bar = ui.progress(0, "");
-        Self { ui, bar, epochs, out: out.to_owned(), log: Mutex::new(None) }
+        Self {
+            ui,
+            bar,
+            epochs,
+            out: out.to_owned(),
+            log: Mutex::new(None),
+        }
     }
 
     fn log(&self, line: &str) -> anyhow::Result<()> {
@@ -217,7 +229,8 @@ impl<'a> Screen<'a> {
 
 impl Watch for Screen<'_> {
     fn step(&self, report: &StepReport) {
-        self.bar.set_length(u64::from(self.epochs) * report.steps as u64);
+        self.bar
+            .set_length(u64::from(self.epochs) * report.steps as u64);
         let done = u64::from(report.epoch - 1) * report.steps as u64 + report.step as u64;
         self.bar.set_position(done);
         self.bar.set_message(format!(

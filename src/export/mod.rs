@@ -53,19 +53,28 @@ pub enum ExportError {
 ///
 /// [`ExportError::Capture`].
 pub fn to_onnx(classifier: &Classifier, spec: &ModelSpec) -> Result<ModelProto, ExportError> {
-    let (channels, size) = (spec.preprocess.channels.len(), spec.preprocess.size as usize);
+    let (channels, size) = (
+        spec.preprocess.channels.len(),
+        spec.preprocess.size as usize,
+    );
     let device = Device::flex();
     let sample = |count| Tensor::<4>::zeros([count, channels, size, size], &device);
     let input = InputSpec::new([
-        AxisSpec::Dynamic { symbol: "batch".into() },
+        AxisSpec::Dynamic {
+            symbol: "batch".into(),
+        },
         AxisSpec::Static,
         AxisSpec::Static,
         AxisSpec::Static,
     ]);
     let onnx = OnnxExporter::new()
-        .export_dynamic(classifier, sample(2), sample(3), &[input], |network, images| {
-            network.probabilities(images)
-        })
+        .export_dynamic(
+            classifier,
+            sample(2),
+            sample(3),
+            &[input],
+            |network, images| network.probabilities(images),
+        )
         .map_err(|error| ExportError::Capture(error.to_string()))?;
     let mut model = ModelProto::parse_from_bytes(onnx.as_bytes())
         .map_err(|error| ExportError::Capture(error.to_string()))?;
@@ -88,13 +97,21 @@ pub fn export(
     path: &Path,
     runtime: Runtime,
 ) -> Result<f32, ExportError> {
-    let io_error = |source| ExportError::Io { path: path.display().to_string(), source };
+    let io_error = |source| ExportError::Io {
+        path: path.display().to_string(),
+        source,
+    };
     let bytes = to_onnx(classifier, spec)?
         .write_to_bytes()
         .map_err(|error| ExportError::Capture(error.to_string()))?;
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let staged =
-        tempfile::Builder::new().suffix(".onnx").tempfile_in(parent).map_err(io_error)?;
+    let parent = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let staged = tempfile::Builder::new()
+        .suffix(".onnx")
+        .tempfile_in(parent)
+        .map_err(io_error)?;
     std::fs::write(staged.path(), &bytes).map_err(io_error)?;
     let difference = difference(reference, spec, staged.path(), runtime)?;
     if !(difference <= TOLERANCE) {
@@ -115,8 +132,9 @@ fn difference(
     let shape = [CHECK_BATCH, spec.preprocess.channels.len(), size, size];
     let count = shape.iter().product();
     // Every value from −1 to 1, in an order without a period that matches the image's rows.
-    let images: Vec<f32> =
-        (0..count).map(|i: usize| ((i * 7919 % 65_521) as f32 / 32_760.5) - 1.0).collect();
+    let images: Vec<f32> = (0..count)
+        .map(|i: usize| ((i * 7919 % 65_521) as f32 / 32_760.5) - 1.0)
+        .collect();
     let input = Tensor::from_data(TensorData::new(images.clone(), shape), &Device::flex());
     let burn = reference.probabilities(input).into_data();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -124,7 +142,11 @@ fn difference(
     let served = engine.run(&images, CHECK_BATCH)?;
     Ok(burn.iter::<f32>().zip(served).fold(0.0, |largest, (a, b)| {
         let gap = (a - b).abs();
-        if gap.is_nan() { f32::INFINITY } else { largest.max(gap) }
+        if gap.is_nan() {
+            f32::INFINITY
+        } else {
+            largest.max(gap)
+        }
     }))
 }
 
@@ -141,13 +163,25 @@ fn rename_values(model: &mut ModelProto, spec: &ModelSpec) {
         .iter()
         .map(|(path, initializer)| (path.to_string(), format!("backbone.{initializer}")))
         .collect();
-    names.extend(graph.input.first().map(|input| (input.name.clone(), INPUT_NAME.to_owned())));
-    names.extend(graph.output.first().map(|output| (output.name.clone(), OUTPUT_NAME.to_owned())));
+    names.extend(
+        graph
+            .input
+            .first()
+            .map(|input| (input.name.clone(), INPUT_NAME.to_owned())),
+    );
+    names.extend(
+        graph
+            .output
+            .first()
+            .map(|output| (output.name.clone(), OUTPUT_NAME.to_owned())),
+    );
     let rename = |name: &mut String| {
         let known = names.get(name.as_str()).or_else(|| {
             // Burn's path is `backbone.<variant>.<path>`.
             let path = name.strip_prefix("backbone.")?;
-            names.get(path).or_else(|| names.get(path.split_once('.')?.1))
+            names
+                .get(path)
+                .or_else(|| names.get(path.split_once('.')?.1))
         });
         if let Some(known) = known {
             known.clone_into(name);
@@ -160,7 +194,10 @@ fn rename_values(model: &mut ModelProto, spec: &ModelSpec) {
         rename(&mut tensor.name);
     }
     for node in &mut graph.node {
-        node.input.iter_mut().chain(&mut node.output).for_each(rename);
+        node.input
+            .iter_mut()
+            .chain(&mut node.output)
+            .for_each(rename);
     }
 }
 

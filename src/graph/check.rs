@@ -37,8 +37,8 @@ pub fn read(path: &Path) -> Result<ModelProto, GraphError> {
 ///
 /// [`GraphError`] says what is wrong.
 pub fn read_bytes(bytes: &[u8]) -> Result<ModelProto, GraphError> {
-    let model =
-        ModelProto::parse_from_bytes(bytes).map_err(|error| GraphError::NotOnnx(error.to_string()))?;
+    let model = ModelProto::parse_from_bytes(bytes)
+        .map_err(|error| GraphError::NotOnnx(error.to_string()))?;
     if model.graph.node.is_empty() {
         return Err(GraphError::NotOnnx("it holds no graph".into()));
     }
@@ -69,7 +69,8 @@ fn check_names(model: &ModelProto) -> Result<(), GraphError> {
 }
 
 fn check_data(tensor: &TensorProto) -> Result<(), GraphError> {
-    if format!("{:?}", tensor.data_location).contains(EXTERNAL) || !tensor.external_data.is_empty() {
+    if format!("{:?}", tensor.data_location).contains(EXTERNAL) || !tensor.external_data.is_empty()
+    {
         return Err(GraphError::ExternalData(tensor.name.clone()));
     }
     // Typed fields (`float_data`, …) are checked where they are read.

@@ -71,7 +71,11 @@ impl<'a> Signed<'a> {
     fn new(graph: &'a GraphProto) -> Result<Self, GraphError> {
         let view = View::new(graph)?;
         let order = view.order()?;
-        let mut signed = Self { view, order, signatures: vec![0; graph.node.len()] };
+        let mut signed = Self {
+            view,
+            order,
+            signatures: vec![0; graph.node.len()],
+        };
         for index in signed.order.clone() {
             signed.signatures[index] = signed.sign(index);
         }
@@ -83,7 +87,11 @@ impl<'a> Signed<'a> {
     }
 
     fn output_node(&self) -> Option<usize> {
-        self.view.graph.output.first().and_then(|output| self.view.producer(&output.name))
+        self.view
+            .graph
+            .output
+            .first()
+            .and_then(|output| self.view.producer(&output.name))
     }
 
     fn output_signature(&self) -> Option<u64> {
@@ -92,7 +100,11 @@ impl<'a> Signed<'a> {
 
     fn sign(&self, index: usize) -> u64 {
         let node = self.node(index);
-        let mut inputs: Vec<u64> = node.input.iter().map(|name| self.sign_value(name)).collect();
+        let mut inputs: Vec<u64> = node
+            .input
+            .iter()
+            .map(|name| self.sign_value(name))
+            .collect();
         if commutes(node) {
             inputs.sort_unstable();
         }
@@ -103,13 +115,20 @@ impl<'a> Signed<'a> {
     fn sign_value(&self, name: &'a str) -> u64 {
         match (self.view.tensor(name), self.view.producer(name)) {
             (Some(tensor), _) if numel(tensor).is_ok_and(|count| count == 1) => {
-                let value = values(tensor).ok().and_then(|v| v.first().copied()).unwrap_or(0.0);
+                let value = values(tensor)
+                    .ok()
+                    .and_then(|v| v.first().copied())
+                    .unwrap_or(0.0);
                 hash_of(&("scalar", (f64::from(value) * 1e5).round() as i64))
             }
             (Some(tensor), _) => hash_of(&("weight", &tensor.dims)),
             (None, Some(producer)) => {
-                let port =
-                    self.node(producer).output.iter().position(|o| o == name).unwrap_or_default();
+                let port = self
+                    .node(producer)
+                    .output
+                    .iter()
+                    .position(|o| o == name)
+                    .unwrap_or_default();
                 hash_of(&("node", port, self.signatures[producer]))
             }
             (None, None) => hash_of(&("image", name.is_empty())),
@@ -125,14 +144,20 @@ impl<'a> Signed<'a> {
     ) -> Vec<(&'a str, &'a str)> {
         let sorted = |signed: &Signed<'a>, index: usize| {
             let node = signed.node(index);
-            let mut inputs: Vec<&'a str> =
-                node.input.iter().map(|name| signed.view.resolve(name)).collect();
+            let mut inputs: Vec<&'a str> = node
+                .input
+                .iter()
+                .map(|name| signed.view.resolve(name))
+                .collect();
             if commutes(node) {
                 inputs.sort_by_key(|name| signed.sign_value(name));
             }
             inputs
         };
-        sorted(self, index).into_iter().zip(sorted(other, other_index)).collect()
+        sorted(self, index)
+            .into_iter()
+            .zip(sorted(other, other_index))
+            .collect()
     }
 
     /// A node as a person would name it, with the shapes of its weights.
@@ -145,7 +170,12 @@ impl<'a> Signed<'a> {
             .take(1)
             .map(|tensor| format!(" with weights {:?}", tensor.dims))
             .collect();
-        format!("{}{} (node `{}`)", describe_operator(node), shapes.concat(), node.name)
+        format!(
+            "{}{} (node `{}`)",
+            describe_operator(node),
+            shapes.concat(),
+            node.name
+        )
     }
 }
 
@@ -200,7 +230,10 @@ fn describe_operator(node: &NodeProto) -> String {
             int(node, "count_include_pad", 0)
         ),
         "BatchNormalization" => {
-            format!("BatchNormalization epsilon {:.1e}", float(node, "epsilon", 1e-5))
+            format!(
+                "BatchNormalization epsilon {:.1e}",
+                float(node, "epsilon", 1e-5)
+            )
         }
         "Concat" => format!("Concat axis {}", int(node, "axis", 1)),
         other => other.to_owned(),

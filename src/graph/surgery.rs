@@ -30,7 +30,10 @@ pub fn drop_classifier(graph: &mut GraphProto) -> Result<(), GraphError> {
     const PATCH: &str = "dropping the classifier";
     let features = {
         let view = View::new(graph)?;
-        let output = graph.output.first().map_or("", |output| output.name.as_str());
+        let output = graph
+            .output
+            .first()
+            .map_or("", |output| output.name.as_str());
         let mut name = output;
         loop {
             let node = view.producer(name).map(|index| &graph.node[index]);
@@ -77,14 +80,21 @@ pub fn inline_identities(graph: &mut GraphProto) -> Result<(), GraphError> {
         graph
             .node
             .iter()
-            .map(|node| node.input.iter().map(|name| view.resolve(name).to_owned()).collect())
+            .map(|node| {
+                node.input
+                    .iter()
+                    .map(|name| view.resolve(name).to_owned())
+                    .collect()
+            })
             .collect()
     };
     for (node, inputs) in graph.node.iter_mut().zip(inputs) {
         node.input = inputs;
     }
     let outputs: HashSet<String> = graph.output.iter().map(|o| o.name.clone()).collect();
-    graph.node.retain(|n| n.op_type != "Identity" || n.output.iter().any(|o| outputs.contains(o)));
+    graph
+        .node
+        .retain(|n| n.op_type != "Identity" || n.output.iter().any(|o| outputs.contains(o)));
     Ok(())
 }
 
@@ -96,12 +106,20 @@ pub fn inline_identities(graph: &mut GraphProto) -> Result<(), GraphError> {
 pub fn stem_weight(graph: &GraphProto) -> Result<String, GraphError> {
     let view = View::new(graph)?;
     let stored: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
-    let images: Vec<&str> =
-        graph.input.iter().map(|i| i.name.as_str()).filter(|n| !stored.contains(n)).collect();
+    let images: Vec<&str> = graph
+        .input
+        .iter()
+        .map(|i| i.name.as_str())
+        .filter(|n| !stored.contains(n))
+        .collect();
     let readers: Vec<&NodeProto> = graph
         .node
         .iter()
-        .filter(|node| node.input.iter().any(|name| images.contains(&view.resolve(name))))
+        .filter(|node| {
+            node.input
+                .iter()
+                .any(|name| images.contains(&view.resolve(name)))
+        })
         .collect();
     match readers[..] {
         [conv] if conv.op_type == "Conv" && conv.input.len() > 1 => {
@@ -128,7 +146,11 @@ pub fn stem_weight(graph: &GraphProto) -> Result<String, GraphError> {
 /// The graph has no single stem convolution.
 pub fn widen_stem(graph: &mut GraphProto, channels: i64) -> Result<(), GraphError> {
     let stem = stem_weight(graph)?;
-    for tensor in graph.initializer.iter_mut().filter(|tensor| tensor.name == stem) {
+    for tensor in graph
+        .initializer
+        .iter_mut()
+        .filter(|tensor| tensor.name == stem)
+    {
         tensor.dims[1] = channels;
     }
     Ok(())
@@ -147,9 +169,10 @@ pub fn widen_filters(filters: &[f32], plane: usize, channels: usize, stem: Stem)
             match stem {
                 Stem::Zero => widened.extend(std::iter::repeat_n(0.0, plane)),
                 Stem::Red => widened.extend_from_slice(&filter[..plane]),
-                Stem::Mean => widened.extend((0..plane).map(|i| {
-                    (filter[i] + filter[plane + i] + filter[2 * plane + i]) / 3.0
-                })),
+                Stem::Mean => widened.extend(
+                    (0..plane)
+                        .map(|i| (filter[i] + filter[plane + i] + filter[2 * plane + i]) / 3.0),
+                ),
             }
         }
     }
@@ -158,9 +181,14 @@ pub fn widen_filters(filters: &[f32], plane: usize, channels: usize, stem: Stem)
 
 /// Turns ONNX's BatchNorm momentum (share of the old statistics) into Burn's (share of the new).
 pub fn burn_momentum(graph: &mut GraphProto) {
-    for node in graph.node.iter_mut().filter(|node| node.op_type == "BatchNormalization") {
+    for node in graph
+        .node
+        .iter_mut()
+        .filter(|node| node.op_type == "BatchNormalization")
+    {
         let momentum = 1.0 - float(node, "momentum", 0.9);
-        node.attribute.retain(|attribute| attribute.name != "momentum");
+        node.attribute
+            .retain(|attribute| attribute.name != "momentum");
         node.attribute.push(AttributeProto {
             name: "momentum".into(),
             // Rounded, so that 1 − 0.9 reads 0.1 in the generated code.
@@ -244,7 +272,11 @@ pub fn prune(graph: &mut GraphProto) {
         }
         grew = needed.len() > before;
     }
-    graph.node.retain(|node| node.output.iter().any(|output| needed.contains(output)));
-    graph.initializer.retain(|tensor| needed.contains(&tensor.name));
+    graph
+        .node
+        .retain(|node| node.output.iter().any(|output| needed.contains(output)));
+    graph
+        .initializer
+        .retain(|tensor| needed.contains(&tensor.name));
     graph.value_info.clear();
 }

@@ -14,7 +14,9 @@ pub fn numel(tensor: &TensorProto) -> Result<usize, GraphError> {
     tensor
         .dims
         .iter()
-        .try_fold(1_usize, |count, &dim| count.checked_mul(usize::try_from(dim).ok()?))
+        .try_fold(1_usize, |count, &dim| {
+            count.checked_mul(usize::try_from(dim).ok()?)
+        })
         .filter(|&count| count <= isize::MAX as usize / 8)
         .ok_or_else(|| GraphError::Tensor {
             name: tensor.name.clone(),
@@ -40,7 +42,10 @@ pub(super) fn expected_bytes(tensor: &TensorProto) -> Result<Option<usize>, Grap
 ///
 /// Another element type, data shorter or longer than the shape, NaN or infinity.
 pub fn values(tensor: &TensorProto) -> Result<Vec<f32>, GraphError> {
-    let refuse = |reason: String| GraphError::Tensor { name: tensor.name.clone(), reason };
+    let refuse = |reason: String| GraphError::Tensor {
+        name: tensor.name.clone(),
+        reason,
+    };
     if tensor.data_type != FLOAT {
         return Err(refuse(format!(
             "element type {} is not float32; re-export the model in float32",
@@ -71,5 +76,9 @@ pub fn values(tensor: &TensorProto) -> Result<Vec<f32>, GraphError> {
 pub fn set_values(tensor: &mut TensorProto, values: &[f32]) {
     tensor.data_type = FLOAT;
     tensor.float_data.clear();
-    tensor.raw_data = values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into();
+    tensor.raw_data = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect::<Vec<u8>>()
+        .into();
 }

@@ -20,26 +20,40 @@ impl<'a> View<'a> {
     /// A cycle of `Identity` nodes.
     pub fn new(graph: &'a GraphProto) -> Result<Self, GraphError> {
         let mut producers = HashMap::new();
-        let mut tensors: HashMap<&str, &TensorProto> =
-            graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+        let mut tensors: HashMap<&str, &TensorProto> = graph
+            .initializer
+            .iter()
+            .map(|tensor| (tensor.name.as_str(), tensor))
+            .collect();
         for (index, node) in graph.node.iter().enumerate() {
             for output in node.output.iter().filter(|name| !name.is_empty()) {
                 producers.insert(output.as_str(), index);
             }
-            if let ("Constant", Some(output), Some(attribute)) =
-                (node.op_type.as_str(), node.output.first(), node.attribute.first())
-                && let Some(value) = attribute.t.as_ref()
+            if let ("Constant", Some(output), Some(attribute)) = (
+                node.op_type.as_str(),
+                node.output.first(),
+                node.attribute.first(),
+            ) && let Some(value) = attribute.t.as_ref()
             {
                 tensors.insert(output, value);
             }
         }
-        let view = Self { graph, producers, tensors };
+        let view = Self {
+            graph,
+            producers,
+            tensors,
+        };
         view.check_identities()?;
         Ok(view)
     }
 
     fn check_identities(&self) -> Result<(), GraphError> {
-        for node in self.graph.node.iter().filter(|node| node.op_type == "Identity") {
+        for node in self
+            .graph
+            .node
+            .iter()
+            .filter(|node| node.op_type == "Identity")
+        {
             let mut name = node.input.first().map_or("", String::as_str);
             let mut hops = 0;
             while let Some(next) = self.identity_source(name) {
@@ -55,7 +69,9 @@ impl<'a> View<'a> {
 
     fn identity_source(&self, name: &str) -> Option<&'a str> {
         let node = &self.graph.node[*self.producers.get(name)?];
-        (node.op_type == "Identity").then(|| node.input.first().map(String::as_str)).flatten()
+        (node.op_type == "Identity")
+            .then(|| node.input.first().map(String::as_str))
+            .flatten()
     }
 
     /// The name behind any `Identity` nodes.
@@ -86,7 +102,12 @@ impl<'a> View<'a> {
     ///
     /// A cycle, or a value that nothing defines.
     pub fn order(&self) -> Result<Vec<usize>, GraphError> {
-        let inputs: Vec<&str> = self.graph.input.iter().map(|input| input.name.as_str()).collect();
+        let inputs: Vec<&str> = self
+            .graph
+            .input
+            .iter()
+            .map(|input| input.name.as_str())
+            .collect();
         let mut state = vec![0_u8; self.graph.node.len()];
         let mut order = Vec::with_capacity(state.len());
         for root in 0..state.len() {
@@ -96,7 +117,11 @@ impl<'a> View<'a> {
                 let first_visit = state[index] == 0;
                 state[index] = state[index].max(1);
                 let mut waiting = false;
-                for name in self.graph.node[index].input.iter().filter(|name| !name.is_empty()) {
+                for name in self.graph.node[index]
+                    .input
+                    .iter()
+                    .filter(|name| !name.is_empty())
+                {
                     match self.producers.get(name.as_str()) {
                         Some(&source) if state[source] == 0 => {
                             stack.push(source);
@@ -147,10 +172,14 @@ pub fn ints(node: &NodeProto, name: &str, default: &[i64]) -> Vec<i64> {
 /// A string attribute, or its default.
 #[must_use]
 pub fn string(node: &NodeProto, name: &str, default: &str) -> String {
-    attribute(node, name)
-        .map_or_else(|| default.into(), |a| String::from_utf8_lossy(&a.s).into_owned())
+    attribute(node, name).map_or_else(
+        || default.into(),
+        |a| String::from_utf8_lossy(&a.s).into_owned(),
+    )
 }
 
 fn attribute<'n>(node: &'n NodeProto, name: &str) -> Option<&'n onnx_ir::AttributeProto> {
-    node.attribute.iter().find(|attribute| attribute.name == name)
+    node.attribute
+        .iter()
+        .find(|attribute| attribute.name == name)
 }

@@ -15,7 +15,10 @@ mod resnet50 {
 /// timm's InceptionResNetV2 without pooling and classifier.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unused, rustdoc::all)]
 mod inception_resnet_v2 {
-    include!(concat!(env!("OUT_DIR"), "/backbones/inception_resnet_v2.rs"));
+    include!(concat!(
+        env!("OUT_DIR"),
+        "/backbones/inception_resnet_v2.rs"
+    ));
 }
 
 /// Parameter path in the generated code and the name of the skeleton's initializer.
@@ -23,8 +26,10 @@ pub type WeightTable = &'static [(&'static str, &'static str)];
 
 pub(super) const RESNET50_WEIGHTS: WeightTable =
     &include!(concat!(env!("OUT_DIR"), "/backbones/resnet50.table.rs"));
-pub(super) const INCEPTION_RESNET_V2_WEIGHTS: WeightTable =
-    &include!(concat!(env!("OUT_DIR"), "/backbones/inception_resnet_v2.table.rs"));
+pub(super) const INCEPTION_RESNET_V2_WEIGHTS: WeightTable = &include!(concat!(
+    env!("OUT_DIR"),
+    "/backbones/inception_resnet_v2.table.rs"
+));
 
 /// Images `[N, C, S, S]` to features `[N, F, h, w]`.
 #[derive(Module, Debug)]

@@ -70,7 +70,10 @@ impl BatchNorm2d {
     }
 
     fn remember(&self, state: &RunningState<Tensor<1>>, batch: Tensor<1>, device: &Device) {
-        let kept = state.value_sync().to_device(device).mul_scalar(1.0 - self.momentum);
+        let kept = state
+            .value_sync()
+            .to_device(device)
+            .mul_scalar(1.0 - self.momentum);
         state.update((kept + batch.mul_scalar(self.momentum)).detach());
     }
 }

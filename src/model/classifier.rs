@@ -18,8 +18,11 @@ impl Classifier {
     #[must_use]
     pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Self {
         device.seed(seed);
-        Self { backbone: Backbone::new(config, device), head: Head::new(config, device) }
-            .materialize()
+        Self {
+            backbone: Backbone::new(config, device),
+            head: Head::new(config, device),
+        }
+        .materialize()
     }
 
     /// Pooled features `[N, F]` of normalised images `[N, C, S, S]`.

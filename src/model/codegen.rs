@@ -56,10 +56,17 @@ fn generate(name: &str, out: &Path) -> Result<()> {
         .register_op_override(ScaleByScalar)
         .run_from_script();
 
-    let initializers: Vec<&str> =
-        model.graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let initializers: Vec<&str> = model
+        .graph
+        .initializer
+        .iter()
+        .map(|tensor| tensor.name.as_str())
+        .collect();
     let pack = out.join(format!("{name}.bpk"));
-    fs::write(out.join(format!("{name}.table.rs")), weight_table(&pack, &initializers)?)?;
+    fs::write(
+        out.join(format!("{name}.table.rs")),
+        weight_table(&pack, &initializers)?,
+    )?;
     // Only the code is needed: the placeholder weights are as large as the real ones.
     fs::remove_file(pack)?;
     fs::remove_file(patched)?;
@@ -76,7 +83,10 @@ fn weight_table(pack: &Path, initializers: &[&str]) -> Result<String> {
         let initializer = initializers
             .get(index)
             .with_context(|| format!("{} holds no placeholder", tensor.name))?;
-        ensure!(!std::mem::replace(&mut seen[index], true), "`{initializer}` was used twice");
+        ensure!(
+            !std::mem::replace(&mut seen[index], true),
+            "`{initializer}` was used twice"
+        );
         writeln!(table, "    ({:?}, {initializer:?}),", tensor.name)?;
     }
     if let Some(lost) = seen.iter().position(|&seen| !seen) {
@@ -95,10 +105,15 @@ impl OpOverride for UnbiasedBatchNorm {
     }
 
     fn field(&self, node: &Node) -> Result<Option<Field>, ProcessError> {
-        let Node::BatchNormalization(node) = node else { return Ok(None) };
+        let Node::BatchNormalization(node) = node else {
+            return Ok(None);
+        };
         let burn_onnx_config = static_config(node)?;
         let (epsilon, momentum) = (burn_onnx_config.0, burn_onnx_config.1);
-        let features = node.inputs[1].ty.static_shape_known().map_or(0, |shape| shape[0]);
+        let features = node.inputs[1]
+            .ty
+            .static_shape_known()
+            .map_or(0, |shape| shape[0]);
         let name = Ident::new(&node.name, Span::call_site());
         Ok(Some(Field::new(
             node.name.clone(),
@@ -112,7 +127,9 @@ impl OpOverride for UnbiasedBatchNorm {
         node: &Node,
         context: &mut CodegenContext<'_, '_>,
     ) -> Result<TokenStream, ProcessError> {
-        let Node::BatchNormalization(node) = node else { return Ok(TokenStream::new()) };
+        let Node::BatchNormalization(node) = node else {
+            return Ok(TokenStream::new());
+        };
         let input = context.arg(&node.inputs[0]);
         let output = arg_to_ident(&node.outputs[0]);
         let field = Ident::new(&node.name, Span::call_site());
@@ -123,12 +140,10 @@ impl OpOverride for UnbiasedBatchNorm {
         imports.register("crate::model::BatchNorm2d");
     }
 
-    fn collect_tensors(
-        &self,
-        node: &Node,
-        field: &str,
-    ) -> Result<Vec<PackTensor>, ProcessError> {
-        let Node::BatchNormalization(node) = node else { return Ok(vec![]) };
+    fn collect_tensors(&self, node: &Node, field: &str) -> Result<Vec<PackTensor>, ProcessError> {
+        let Node::BatchNormalization(node) = node else {
+            return Ok(vec![]);
+        };
         let parts = ["gamma", "beta", "running_mean", "running_var"];
         Ok(node.inputs[1..]
             .iter()
@@ -145,9 +160,9 @@ fn static_config(
         onnx_ir::node::batch_norm::BatchNormConfig::Static(config) => {
             Ok((config.epsilon, config.momentum))
         }
-        onnx_ir::node::batch_norm::BatchNormConfig::Runtime(_) => {
-            Err(ProcessError::Custom(format!("{}: statistics are not stored weights", node.name)))
-        }
+        onnx_ir::node::batch_norm::BatchNormConfig::Runtime(_) => Err(ProcessError::Custom(
+            format!("{}: statistics are not stored weights", node.name),
+        )),
     }
 }
 
@@ -181,7 +196,9 @@ impl OpOverride for ScaleByScalar {
         node: &Node,
         context: &mut CodegenContext<'_, '_>,
     ) -> Result<TokenStream, ProcessError> {
-        let Node::Mul(node) = node else { return Ok(TokenStream::new()) };
+        let Node::Mul(node) = node else {
+            return Ok(TokenStream::new());
+        };
         let factor = node.inputs[1]
             .value()
             .and_then(|data| data.scalar_f32().ok())

@@ -7,9 +7,7 @@ use crate::imaging::CHANNELS;
 use crate::labels::hpa_classes;
 
 /// A network.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arch {
     /// Two convolutions, one max pooling, two dense layers: the reference's baseline.
@@ -125,9 +123,14 @@ impl ModelConfig {
         if self.channels.is_empty() || self.classes.is_empty() {
             return Err("model.channels and model.classes need at least one entry each".into());
         }
-        for (field, value) in [("dropout", self.dropout), ("hidden_dropout", self.hidden_dropout)] {
+        for (field, value) in [
+            ("dropout", self.dropout),
+            ("hidden_dropout", self.hidden_dropout),
+        ] {
             if !(0.0..1.0).contains(&value) {
-                return Err(format!("model.{field} is {value}; it must be at least 0 and below 1"));
+                return Err(format!(
+                    "model.{field} is {value}; it must be at least 0 and below 1"
+                ));
             }
         }
         if self.hidden.contains(&0) {

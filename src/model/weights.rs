@@ -57,9 +57,15 @@ pub fn convert(
     stem: Stem,
     classifier: Classifier,
 ) -> Result<(Classifier, ConvertReport), WeightsError> {
-    let (skeleton, table) = arch.skeleton().ok_or(WeightsError::NoSkeleton(arch.name()))?;
-    let all: Vec<String> =
-        source.graph.initializer.iter().map(|tensor| tensor.name.clone()).collect();
+    let (skeleton, table) = arch
+        .skeleton()
+        .ok_or(WeightsError::NoSkeleton(arch.name()))?;
+    let all: Vec<String> = source
+        .graph
+        .initializer
+        .iter()
+        .map(|tensor| tensor.name.clone())
+        .collect();
     let source = source.graph.mut_or_insert_default();
     inline_identities(source)?;
     drop_classifier(source)?;
@@ -77,7 +83,10 @@ pub fn convert(
         backbone_parameters: 0,
     };
     let used: HashMap<&str, ()> = names.values().map(|name| (name.as_str(), ())).collect();
-    report.dropped = all.into_iter().filter(|name| !used.contains_key(name.as_str())).collect();
+    report.dropped = all
+        .into_iter()
+        .filter(|name| !used.contains_key(name.as_str()))
+        .collect();
     for (path, initializer) in table {
         let name = names.get(*initializer).ok_or_else(|| {
             WeightsError::Fit(format!("nothing stands in the place of `{initializer}`"))
@@ -153,8 +162,9 @@ pub fn load_weights(
     path: &Path,
     keep_head: bool,
 ) -> Result<Classifier, WeightsError> {
-    let mut store =
-        BurnpackStore::from_file(path).auto_extension(false).allow_partial(!keep_head);
+    let mut store = BurnpackStore::from_file(path)
+        .auto_extension(false)
+        .allow_partial(!keep_head);
     if !keep_head {
         store = store.with_regex("^backbone\\.");
     }

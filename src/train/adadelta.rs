@@ -1,7 +1,8 @@
 //! Adadelta (Zeiler 2012, <https://arxiv.org/abs/1212.5701>).
 
 use burn::optim::{LearningRate, ModuleOptimizer, Optimizer, RecordState, StateSink, StateSource};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
 
 /// Settings of [`Adadelta`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,25 +61,16 @@ impl Optimizer for Adadelta {
         grad: Tensor<D>,
         state: Option<Self::State<D>>,
     ) -> (Tensor<D>, Option<Self::State<D>>) {
-        let AdadeltaConfig { rho, epsilon } = self.config;
-        let average = |old: Option<Tensor<D>>, value: Tensor<D>| {
-            let new = value.square().mul_scalar(1.0 - rho);
-            match old {
-                Some(old) => old.mul_scalar(rho) + new,
-                None => new,
-            }
+        let state = state.unwrap_or_else(|| AdadeltaState {
+            square_average: grad.zeros_like(),
+            delta_average: grad.zeros_like(),
+        });
+        let (tensor, state) = if tensor.device().without_autodiff() == Device::flex() {
+            self.step_fused(lr as f32, tensor, grad, state)
+        } else {
+            self.step_by_tensors(lr, tensor, grad, state)
         };
-        let (squares, deltas) = match state {
-            Some(state) => (Some(state.square_average), Some(state.delta_average)),
-            None => (None, None),
-        };
-        let square_average = average(squares, grad.clone());
-        let root = |x: Tensor<D>| x.add_scalar(epsilon).sqrt();
-        let earlier = deltas.clone().unwrap_or_else(|| grad.zeros_like());
-        let delta = root(earlier) / root(square_average.clone()) * grad;
-        let delta_average = average(deltas, delta.clone());
-        let state = AdadeltaState { square_average, delta_average };
-        (tensor - delta.mul_scalar(lr), Some(state))
+        (tensor, Some(state))
     }
 
     fn to_device<const D: usize>(state: Self::State<D>, device: &Device) -> Self::State<D> {
@@ -87,4 +79,81 @@ impl Optimizer for Adadelta {
             delta_average: state.delta_average.to_device(device),
         }
     }
+}
+
+impl Adadelta {
+    /// The rule in tensor operations, for any device.
+    fn step_by_tensors<const D: usize>(
+        &self,
+        lr: f64,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        state: AdadeltaState<D>,
+    ) -> (Tensor<D>, AdadeltaState<D>) {
+        let AdadeltaConfig { rho, epsilon } = self.config;
+        let average = |old: Tensor<D>, value: Tensor<D>| {
+            old.mul_scalar(rho) + value.square().mul_scalar(1.0 - rho)
+        };
+        let root = |x: Tensor<D>| x.add_scalar(epsilon).sqrt();
+        let square_average = average(state.square_average, grad.clone());
+        let delta = root(state.delta_average.clone()) / root(square_average.clone()) * grad;
+        let delta_average = average(state.delta_average, delta.clone());
+        (
+            tensor - delta.mul_scalar(lr),
+            AdadeltaState {
+                square_average,
+                delta_average,
+            },
+        )
+    }
+
+    /// The rule in one pass over memory. In tensor operations the update takes sixteen, which on
+    /// the CPU is a third of a small network's step.
+    fn step_fused<const D: usize>(
+        &self,
+        lr: f32,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        state: AdadeltaState<D>,
+    ) -> (Tensor<D>, AdadeltaState<D>) {
+        let AdadeltaConfig { rho, epsilon } = self.config;
+        let device = tensor.device();
+        let mut values = tensor.into_data();
+        let mut squares = state.square_average.into_data();
+        let mut deltas = state.delta_average.into_data();
+        let grad = grad.into_data();
+        (
+            slice(&mut values).par_chunks_mut(CHUNK),
+            slice(&mut squares).par_chunks_mut(CHUNK),
+            slice(&mut deltas).par_chunks_mut(CHUNK),
+            grad.as_slice::<f32>().expect(FLOAT32).par_chunks(CHUNK),
+        )
+            .into_par_iter()
+            .for_each(|(values, squares, deltas, grads)| {
+                for (((value, square), delta_average), &grad) in
+                    values.iter_mut().zip(squares).zip(deltas).zip(grads)
+                {
+                    *square = rho * *square + (1.0 - rho) * (grad * grad);
+                    let delta =
+                        (*delta_average + epsilon).sqrt() / (*square + epsilon).sqrt() * grad;
+                    *delta_average = rho * *delta_average + (1.0 - rho) * (delta * delta);
+                    *value -= lr * delta;
+                }
+            });
+        let state = AdadeltaState {
+            square_average: Tensor::from_data(squares, &device),
+            delta_average: Tensor::from_data(deltas, &device),
+        };
+        (Tensor::from_data(values, &device), state)
+    }
+}
+
+/// Values that one thread updates at a time: large against the cost of handing them out, small
+/// against the second-level cache.
+const CHUNK: usize = 16 * 1024;
+/// Training on the CPU is in float32 throughout.
+const FLOAT32: &str = "parameters on the CPU are float32";
+
+fn slice(data: &mut TensorData) -> &mut [f32] {
+    data.as_mut_slice::<f32>().expect(FLOAT32)
 }

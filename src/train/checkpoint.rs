@@ -97,7 +97,14 @@ impl Checkpoint {
     #[must_use]
     pub fn new(model: ModelConfig, spec: ModelSpec) -> Self {
         let files = BTreeMap::new();
-        Self { format: FORMAT, model, spec, config: None, progress: None, files }
+        Self {
+            format: FORMAT,
+            model,
+            spec,
+            config: None,
+            progress: None,
+            files,
+        }
     }
 
     /// Writes a checkpoint folder, replacing an older one of that name in one step.
@@ -115,7 +122,10 @@ impl Checkpoint {
             let path = path.display().to_string();
             move |source| CheckpointError::Io { path, source }
         };
-        let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = dir
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(at(parent))?;
         let staged = tempfile::Builder::new()
             .prefix(".checkpoint-")
@@ -136,7 +146,9 @@ impl Checkpoint {
         for name in [WEIGHTS, OPTIMIZER] {
             let path = staged.path().join(name);
             if path.exists() {
-                File::open(&path).and_then(|file| file.sync_all()).map_err(at(&path))?;
+                File::open(&path)
+                    .and_then(|file| file.sync_all())
+                    .map_err(at(&path))?;
                 let hash = fsx::sha256_file(&path).map_err(at(&path))?;
                 self.files.insert(name.to_owned(), hash);
             }
@@ -154,8 +166,10 @@ impl Checkpoint {
     ///
     /// [`CheckpointError`] names the file that is missing or damaged.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        let io_error =
-            |source| CheckpointError::Io { path: dir.display().to_string(), source };
+        let io_error = |source| CheckpointError::Io {
+            path: dir.display().to_string(),
+            source,
+        };
         fsx::recover_dir(dir).map_err(io_error)?;
         let path = dir.join(MANIFEST);
         if !path.is_file() {
@@ -173,10 +187,13 @@ impl Checkpoint {
         }
         for (name, expected) in &checkpoint.files {
             let path = dir.join(name);
-            let found = fsx::sha256_file(&path)
-                .map_err(|error| damaged(&path, error.to_string()))?;
+            let found =
+                fsx::sha256_file(&path).map_err(|error| damaged(&path, error.to_string()))?;
             if found != *expected {
-                return Err(damaged(&path, "its SHA-256 is not the one in checkpoint.json".into()));
+                return Err(damaged(
+                    &path,
+                    "its SHA-256 is not the one in checkpoint.json".into(),
+                ));
             }
         }
         Ok(checkpoint)
@@ -192,8 +209,12 @@ impl Checkpoint {
         classifier: Classifier,
         keep_head: bool,
     ) -> Result<Classifier, CheckpointError> {
-        load_weights(classifier, &dir.join(WEIGHTS), keep_head)
-            .map_err(|source| CheckpointError::Weights { path: dir.display().to_string(), source })
+        load_weights(classifier, &dir.join(WEIGHTS), keep_head).map_err(|source| {
+            CheckpointError::Weights {
+                path: dir.display().to_string(),
+                source,
+            }
+        })
     }
 
     /// Puts the optimizer's state back.
@@ -206,11 +227,16 @@ impl Checkpoint {
         optimizer: ModuleOptimizer,
     ) -> Result<ModuleOptimizer, CheckpointError> {
         let path = dir.join(OPTIMIZER);
-        let bytes = fs::read(&path)
-            .map_err(|source| CheckpointError::Io { path: path.display().to_string(), source })?;
-        optimizer.from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|error| {
-            CheckpointError::Damaged { path: path.display().to_string(), reason: error.to_string() }
-        })
+        let bytes = fs::read(&path).map_err(|source| CheckpointError::Io {
+            path: path.display().to_string(),
+            source,
+        })?;
+        optimizer
+            .from_bytes(Bytes::from_bytes_vec(bytes))
+            .map_err(|error| CheckpointError::Damaged {
+                path: path.display().to_string(),
+                reason: error.to_string(),
+            })
     }
 }
 

@@ -108,8 +108,10 @@ impl Config {
     /// [`ConfigError`] names the file, the field and the mend.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Io { path: name.clone(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
+            path: name.clone(),
+            source,
+        })?;
         Self::parse(&name, &text, overrides)
     }
 
@@ -133,7 +135,10 @@ impl Config {
             }
             table.try_into().map_err(toml_error)?
         };
-        config.resolved().map_err(|message| ConfigError::Invalid { path: name.to_owned(), message })
+        config.resolved().map_err(|message| ConfigError::Invalid {
+            path: name.to_owned(),
+            message,
+        })
     }
 
     fn resolved(mut self) -> Result<Self, String> {
@@ -181,7 +186,9 @@ impl Config {
 fn set(table: &mut toml::Table, item: &str) -> Option<()> {
     let (key, text) = item.split_once('=')?;
     let mut parts: Vec<&str> = key.trim().split('.').collect();
-    let last = parts.pop().filter(|last| !last.is_empty() && !parts.is_empty())?;
+    let last = parts
+        .pop()
+        .filter(|last| !last.is_empty() && !parts.is_empty())?;
     let mut target = table;
     for part in parts {
         target = target

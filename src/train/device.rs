@@ -32,7 +32,11 @@ impl TrainDevice {
             Self::Wgpu(index) => Ok(Device::webgpu(burn::tensor::DeviceKind::DiscreteGpu(index))),
             #[cfg(not(all(feature = "cuda", feature = "wgpu")))]
             _ => {
-                let feature = if matches!(self, Self::Cuda(_)) { "cuda" } else { "wgpu" };
+                let feature = if matches!(self, Self::Cuda(_)) {
+                    "cuda"
+                } else {
+                    "wgpu"
+                };
                 Err(format!(
                     "this rgby was built without {feature}: build it with `cargo build --release \
                      --features {feature}`, or use --device cpu"
@@ -54,7 +58,9 @@ impl FromStr for TrainDevice {
             ("cpu", _) if kind == text => Ok(Self::Cpu),
             ("cuda", Some(index)) => Ok(Self::Cuda(index)),
             ("wgpu", Some(index)) => Ok(Self::Wgpu(index)),
-            _ => Err(format!("`{text}` is not a device; use cpu, cuda, cuda:1, wgpu or wgpu:1")),
+            _ => Err(format!(
+                "`{text}` is not a device; use cpu, cuda, cuda:1, wgpu or wgpu:1"
+            )),
         }
     }
 }

@@ -80,7 +80,9 @@ impl OptimizerConfig {
             (OptimizerName::Adam, _) => (false, 1e-3, 0.0, 1e-8),
         };
         let foreign = if adadelta {
-            self.beta1.or(self.beta2).map(|_| "beta1 and beta2 belong to adam")
+            self.beta1
+                .or(self.beta2)
+                .map(|_| "beta1 and beta2 belong to adam")
         } else {
             self.rho.map(|_| "rho belongs to adadelta")
         };
@@ -96,16 +98,29 @@ impl OptimizerConfig {
             ..self.clone()
         };
         if !resolved.lr().is_finite() || resolved.lr() < 0.0 {
-            return Err(format!("optimizer.lr is {}; it must be 0 or more", resolved.lr()));
+            return Err(format!(
+                "optimizer.lr is {}; it must be 0 or more",
+                resolved.lr()
+            ));
         }
-        if resolved.epsilon.is_some_and(|epsilon| !epsilon.is_finite() || epsilon <= 0.0) {
+        if resolved
+            .epsilon
+            .is_some_and(|epsilon| !epsilon.is_finite() || epsilon <= 0.0)
+        {
             return Err("optimizer.epsilon must be more than 0".into());
         }
-        let decays = [("rho", resolved.rho), ("beta1", resolved.beta1), ("beta2", resolved.beta2)];
-        match decays.iter().find(|(_, decay)| decay.is_some_and(|d| !(0.0..1.0).contains(&d))) {
-            Some((field, _)) => {
-                Err(format!("optimizer.{field} must be at least 0 and less than 1"))
-            }
+        let decays = [
+            ("rho", resolved.rho),
+            ("beta1", resolved.beta1),
+            ("beta2", resolved.beta2),
+        ];
+        match decays
+            .iter()
+            .find(|(_, decay)| decay.is_some_and(|d| !(0.0..1.0).contains(&d)))
+        {
+            Some((field, _)) => Err(format!(
+                "optimizer.{field} must be at least 0 and less than 1"
+            )),
             None => Ok(resolved),
         }
     }
@@ -121,9 +136,11 @@ impl OptimizerConfig {
     pub fn init(&self) -> ModuleOptimizer {
         let epsilon = self.epsilon.unwrap_or(1e-8);
         match self.name {
-            OptimizerName::Adadelta => {
-                AdadeltaConfig { rho: self.rho.unwrap_or(0.9), epsilon }.init()
+            OptimizerName::Adadelta => AdadeltaConfig {
+                rho: self.rho.unwrap_or(0.9),
+                epsilon,
             }
+            .init(),
             OptimizerName::Adam => AdamConfig::new()
                 .with_beta_1(self.beta1.unwrap_or(0.9))
                 .with_beta_2(self.beta2.unwrap_or(0.999))

@@ -138,7 +138,9 @@ impl<'a> Run<'a> {
         let config = &job.config;
         let (training, validation) = config.data.split.split(dataset.len(), config.train.seed);
         if training.is_empty() {
-            return Err(TrainError::Data("data.split leaves no training samples".into()));
+            return Err(TrainError::Data(
+                "data.split leaves no training samples".into(),
+            ));
         }
         if validation.is_empty() {
             watch.note("no validation split: the metrics are those of the training samples");
@@ -147,7 +149,10 @@ impl<'a> Run<'a> {
         let device = job.device.clone().autodiff();
         let mut classifier = Classifier::new(&config.model, config.train.seed, &device);
         let mut optimizer = config.optimizer.init();
-        let mut progress = Progress { data: dataset.fingerprint(), ..Progress::default() };
+        let mut progress = Progress {
+            data: dataset.fingerprint(),
+            ..Progress::default()
+        };
         let mut provenance = Provenance {
             rgby_version: env!("CARGO_PKG_VERSION").into(),
             ..Provenance::default()
@@ -169,8 +174,13 @@ impl<'a> Run<'a> {
             progress.steps = provenance.steps;
         }
         let inputs = (config.model.channels.len(), config.model.input_size);
-        let trainer =
-            Trainer::new(classifier, optimizer, &job.device, config.optimizer.lr(), inputs);
+        let trainer = Trainer::new(
+            classifier,
+            optimizer,
+            &job.device,
+            config.optimizer.lr(),
+            inputs,
+        );
         let preprocess = Arc::new(config.preprocess());
         Ok(Self {
             job,
@@ -239,7 +249,10 @@ impl<'a> Run<'a> {
         let order = |pass: u64| epoch_order(&self.training, train.seed, pass);
         let epoch = u64::from(self.progress.epoch);
         let Some(steps) = train.steps_per_epoch else {
-            return order(epoch).chunks(train.batch_size).map(<[usize]>::to_vec).collect();
+            return order(epoch)
+                .chunks(train.batch_size)
+                .map(<[usize]>::to_vec)
+                .collect();
         };
         // A stream of shuffled passes over the set, cut into epochs of equal length.
         let count = self.training.len();
@@ -247,7 +260,10 @@ impl<'a> Run<'a> {
         let start = epoch as usize * length;
         let passes = start / count..=(start + length - 1) / count;
         let stream: Vec<usize> = passes.flat_map(|pass| order(pass as u64)).collect();
-        stream[start % count..][..length].chunks(train.batch_size).map(<[usize]>::to_vec).collect()
+        stream[start % count..][..length]
+            .chunks(train.batch_size)
+            .map(<[usize]>::to_vec)
+            .collect()
     }
 
     fn loader(&self, plan: Vec<Vec<usize>>) -> Loader {
@@ -258,8 +274,14 @@ impl<'a> Run<'a> {
     /// Loss and F1 on the validation samples.
     fn validate(&mut self) -> Result<EpochRow, TrainError> {
         let held_out = !self.validation.is_empty();
-        let indices = if held_out { &self.validation } else { &self.training };
-        let plan = indices.chunks(self.job.config.train.batch_size).map(<[usize]>::to_vec);
+        let indices = if held_out {
+            &self.validation
+        } else {
+            &self.training
+        };
+        let plan = indices
+            .chunks(self.job.config.train.batch_size)
+            .map(<[usize]>::to_vec);
         let network = self.trainer.validation();
         let (mut probabilities, mut targets) = (Vec::new(), Vec::new());
         for batch in self.loader(plan.collect()) {
@@ -328,7 +350,11 @@ impl<'a> Run<'a> {
         checkpoint.config = Some(config.clone());
         checkpoint.progress = Some(self.progress.clone());
         let dir = self.job.out.join("checkpoints").join(name);
-        checkpoint.save(&dir, self.trainer.classifier(), Some(self.trainer.optimizer()))?;
+        checkpoint.save(
+            &dir,
+            self.trainer.classifier(),
+            Some(self.trainer.optimizer()),
+        )?;
         Ok(())
     }
 }
@@ -341,14 +367,20 @@ fn prepare_folder(job: &Job) -> Result<(), TrainError> {
     };
     let out = &job.out;
     if out.exists() && !out.is_dir() {
-        return Err(refuse(out, "is a file; --out names the folder of the run".into()));
+        return Err(refuse(
+            out,
+            "is a file; --out names the folder of the run".into(),
+        ));
     }
     let config = out.join("config.toml");
-    let text = toml::to_string_pretty(&job.config)
-        .map_err(|error| refuse(&config, error.to_string()))?;
+    let text =
+        toml::to_string_pretty(&job.config).map_err(|error| refuse(&config, error.to_string()))?;
     if job.resume {
         let before = fs::read_to_string(&config).map_err(|error| {
-            refuse(&config, format!("{error}; there is no run to resume, leave out --resume"))
+            refuse(
+                &config,
+                format!("{error}; there is no run to resume, leave out --resume"),
+            )
         })?;
         if before != text {
             return Err(refuse(
@@ -361,18 +393,18 @@ fn prepare_folder(job: &Job) -> Result<(), TrainError> {
         return Ok(());
     }
     if config.exists() {
-        return Err(refuse(out, "holds a run; go on with --resume, or choose another --out".into()));
+        return Err(refuse(
+            out,
+            "holds a run; go on with --resume, or choose another --out".into(),
+        ));
     }
-    let made = fs::create_dir_all(out).and_then(|()| fsx::write_atomic(&config, text.as_bytes()));
+    let made = fs::create_dir_all(out.join("plots"))
+        .and_then(|()| fsx::write_atomic(&config, text.as_bytes()));
     made.map_err(|error| refuse(out, error.to_string()))
 }
 
 /// Where the run stood, if it was the same run.
-fn resumed(
-    checkpoint: &Checkpoint,
-    fresh: &Progress,
-    out: &Path,
-) -> Result<Progress, TrainError> {
+fn resumed(checkpoint: &Checkpoint, fresh: &Progress, out: &Path) -> Result<Progress, TrainError> {
     let refuse = |reason: &str| TrainError::Folder {
         path: out.display().to_string(),
         reason: reason.to_owned(),
@@ -395,7 +427,10 @@ fn write_rows(path: &Path, rows: &[EpochRow]) -> Result<(), TrainError> {
         for row in rows {
             writer.serialize(row).map_err(io::Error::other)?;
         }
-        fsx::write_atomic(path, &writer.into_inner().map_err(|error| error.into_error())?)
+        fsx::write_atomic(
+            path,
+            &writer.into_inner().map_err(|error| error.into_error())?,
+        )
     };
     written().map_err(|error| TrainError::Folder {
         path: path.display().to_string(),

@@ -23,9 +23,13 @@ pub struct StepReport {
     pub images_per_s: f64,
 }
 
+/// [`Trainer::step`] puts back what it takes.
+const PRESENT: &str = "the classifier is absent only inside a step";
+
 /// A network under training.
 pub struct Trainer {
-    classifier: Classifier,
+    /// Taken out only while the optimizer rewrites it, which it can do in place if it alone has it.
+    classifier: Option<Classifier>,
     optimizer: ModuleOptimizer,
     device: Device,
     lr: f64,
@@ -44,13 +48,20 @@ impl Trainer {
         (channels, size): (usize, u32),
     ) -> Self {
         let device = device.clone().autodiff();
-        Self { classifier, optimizer, device, lr, channels, size: size as usize }
+        Self {
+            classifier: Some(classifier),
+            optimizer,
+            device,
+            lr,
+            channels,
+            size: size as usize,
+        }
     }
 
     /// The network as it stands.
     #[must_use]
     pub fn classifier(&self) -> &Classifier {
-        &self.classifier
+        self.classifier.as_ref().expect(PRESENT)
     }
 
     /// The optimizer with its state.
@@ -65,11 +76,11 @@ impl Trainer {
     pub fn step(&mut self, batch: Batch, seed: u64) -> f64 {
         self.device.seed(seed);
         let (images, targets) = self.tensors(batch, &self.device);
-        let loss = bce_with_logits(self.classifier.logits(images), targets);
+        let classifier = self.classifier.take().expect(PRESENT);
+        let loss = bce_with_logits(classifier.logits(images), targets);
         let value = f64::from(loss.clone().into_scalar::<f32>());
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.classifier);
-        // A copy of the module shares its tensors; only handles are cloned.
-        self.classifier = self.optimizer.step(self.lr, self.classifier.clone(), gradients);
+        let gradients = GradientsParams::from_grads(loss.backward(), &classifier);
+        self.classifier = Some(self.optimizer.step(self.lr, classifier, gradients));
         value
     }
 
@@ -84,7 +95,7 @@ impl Trainer {
     /// The network in inference mode.
     #[must_use]
     pub fn validation(&self) -> Classifier {
-        self.classifier.valid()
+        self.classifier().valid()
     }
 
     fn tensors(&self, batch: Batch, device: &Device) -> (Tensor<4>, Tensor<2>) {

@@ -1,4 +1,12 @@
 //! Tests of the `rgby` program as a user runs it: one binary, a module a subject.
 
+mod cli_basics;
+mod cli_eval;
 mod cli_score;
+#[cfg(feature = "train")]
+mod convert;
+#[cfg(feature = "train")]
+mod goldens;
 mod support;
+#[cfg(feature = "train")]
+mod training;

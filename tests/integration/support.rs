@@ -1,5 +1,6 @@
 //! What the tests share: the program, folders of samples, a model that needs no training.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write};
@@ -14,6 +15,7 @@ use rgby::imaging::{CHANNELS, Preprocess};
 use rgby::labels::hpa_classes;
 use rgby::score::{INPUT_NAME, OUTPUT_NAME};
 use rgby::spec::{METADATA_KEY, ModelSpec, Provenance};
+use tempfile::TempDir;
 
 /// Side of [`tiny_model`]'s input.
 pub const SIDE: u32 = 8;
@@ -49,7 +51,8 @@ pub fn run(dir: &Path, args: &str) -> Run {
 
 /// Says why a test checks nothing on this machine, past the test harness's capture.
 pub fn skipped(why: impl Display) {
-    writeln!(io::stderr(), "skipped: {why}").unwrap();
+    let line = format!("skipped: {why}\n");
+    io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// ONNX Runtime's library: `ORT_DYLIB_PATH`, or that of the Python package.
@@ -63,13 +66,28 @@ pub fn ort_library() -> Option<PathBuf> {
     let package = output.status.success().then_some(output.stdout)?;
     let folder = Path::new(String::from_utf8(package).ok()?.trim()).join("capi");
     let entries = fs::read_dir(folder).ok()?.filter_map(Result::ok);
-    let is_library = |name: &str| {
-        name.starts_with("libonnxruntime.") && (name.contains(".so.") || name.ends_with(".dylib"))
-    };
+    // Beside it lie `libonnxruntime_providers_*`, which are not it.
+    let is_library = |name: &str| name.starts_with("libonnxruntime.");
     entries
         .filter(|entry| entry.file_name().to_str().is_some_and(is_library))
         .map(|entry| entry.path())
         .next()
+}
+
+/// Checks that each command line is refused with exit code 2 and one error that holds the parts
+/// named beside it, and leaves the folder as it was.
+pub fn assert_refused(dir: &Path, cases: &[(&str, &[&str])]) {
+    let before = listing(dir);
+    for (args, wanted) in cases {
+        let run = run(dir, args);
+        assert_eq!(run.code, Some(2), "{args}: {run:?}");
+        assert!(run.stdout.is_empty(), "{args}: {run:?}");
+        assert_eq!(run.stderr.matches("error: ").count(), 1, "{args}: {run:?}");
+        for part in *wanted {
+            assert!(run.stderr.contains(part), "{args}: no {part} in {run:?}");
+        }
+        assert_eq!(listing(dir), before, "{args} left something behind");
+    }
 }
 
 /// The names of all files and folders below `dir`, sorted.
@@ -86,7 +104,7 @@ pub fn listing(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Writes the four channels of a sample, each of one gray value, as 9×9 PNGs.
+/// Writes the four channels of a sample, each of one gray value, as 9×9 PNG files.
 pub fn write_sample(dir: &Path, id: &str, grays: [u8; 4]) {
     for (channel, gray) in CHANNELS.iter().zip(grays) {
         let path = dir.join(format!("{id}_{channel}.png"));
@@ -168,4 +186,47 @@ fn value(name: &str, sizes: &[i64]) -> ValueInfoProto {
         dim.set_dim_value(*size);
     }
     value
+}
+
+/// A folder with `model.onnx` and an empty folder `images`.
+pub fn workplace() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("images")).unwrap();
+    write_tiny_model(dir.path());
+    dir
+}
+
+/// As [`workplace`], with three samples: `dark`, `light`, and `mixed`, whose red is light.
+pub fn workplace_with_samples() -> TempDir {
+    let dir = workplace();
+    let images = dir.path().join("images");
+    write_sample(&images, "dark", [10; 4]);
+    write_sample(&images, "light", [240; 4]);
+    write_sample(&images, "mixed", [240, 10, 10, 10]);
+    dir
+}
+
+pub fn read(dir: &Path, name: &str) -> String {
+    fs::read_to_string(dir.join(name)).unwrap()
+}
+
+/// The records of a CSV file after its header.
+pub fn records(dir: &Path, name: &str) -> Vec<Vec<String>> {
+    let mut reader = csv::Reader::from_path(dir.join(name)).unwrap();
+    let record = |r: csv::StringRecord| r.iter().map(str::to_owned).collect();
+    reader.records().map(|r| record(r.unwrap())).collect()
+}
+
+/// The probabilities of a scores file by id.
+pub fn probabilities(dir: &Path, name: &str) -> BTreeMap<String, Vec<f32>> {
+    let row = |r: &Vec<String>| r[1..].iter().map(|field| field.parse().unwrap()).collect();
+    let scored = records(dir, name).into_iter().filter(|r| !r[1].is_empty());
+    scored.map(|r| (r[0].clone(), row(&r))).collect()
+}
+
+/// Classes `0..27` but those of yellow (3, 7, …) only up to 23, as `light` is predicted: class 27
+/// has a threshold that nothing reaches.
+pub fn all_but_27() -> String {
+    let classes: Vec<_> = (0..27).map(|class| class.to_string()).collect();
+    classes.join(" ")
 }

@@ -1,0 +1,71 @@
+//! `synth`, `completions` and what all commands have in common.
+
+use std::io::pipe;
+
+use crate::support::{assert_refused, records, rgby, run, workplace};
+
+#[test]
+fn synthetic_samples_can_be_scored_and_are_not_overwritten() {
+    let dir = workplace();
+    let synth = "synth --out data --count 3 --size 32 --classes 0,21";
+    let made = run(dir.path(), synth);
+    assert_eq!((made.code, made.stdout.as_str()), (Some(0), ""), "{made:?}");
+    let labels = records(dir.path(), "data/labels.csv");
+    assert_eq!(labels.len(), 3);
+    let drawn = |row: &Vec<String>| row[1].split(' ').all(|class| ["0", "21"].contains(&class));
+    assert!(labels.iter().all(drawn), "{labels:?}");
+    let again = run(dir.path(), synth);
+    assert_eq!(again.code, Some(2), "{again:?}");
+    assert!(again.stderr.contains("already exists"), "{again:?}");
+    let args = "score --model model.onnx --images data/images --ids data/labels.csv --engine tract";
+    let scored = run(dir.path(), &format!("{args} --out out.csv"));
+    assert_eq!(scored.code, Some(0), "{scored:?}");
+    let ids = |name: &str| -> Vec<String> {
+        let rows = records(dir.path(), name);
+        rows.into_iter().map(|row| row[0].clone()).collect()
+    };
+    assert_eq!(ids("out.csv"), ids("data/labels.csv"));
+}
+
+#[test]
+fn completions_name_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let run = run(dir.path(), &format!("completions {shell}"));
+        assert_eq!(run.code, Some(0), "{run:?}");
+        for command in ["synth", "score", "eval", "completions"] {
+            assert!(run.stdout.contains(command), "{shell}: {command}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_error() {
+    let (reader, writer) = pipe().unwrap();
+    drop(reader);
+    let output = rgby()
+        .args(["completions", "bash"])
+        .stdout(writer)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap()
+        .wait_with_output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn wrong_usage_is_fatal_and_writes_nothing() {
+    let dir = workplace();
+    assert_refused(
+        dir.path(),
+        &[
+            ("synth --out new --classes 3,28", &["`classes` holds 28"]),
+            ("synth --out new --count 0", &["`count` is 0"]),
+            ("synth --out model.onnx", &["model.onnx"]),
+            ("synth", &["--out"]),
+            ("frobnicate", &["frobnicate"]),
+        ],
+    );
+}

@@ -1,0 +1,355 @@
+//! Training through the program: it learns, resumes, hands over to export and refuses bad input.
+
+use std::fs;
+use std::path::Path;
+
+use rgby::graph::Message;
+use rgby::model::{Arch, random_export};
+
+use crate::support::{
+    Run, assert_refused, ort_library, probabilities, read, records, run, skipped,
+};
+
+const BASELINE: &str = "\
+[model]
+arch = \"baseline\"
+input_size = 32
+hidden = [64]
+
+[train]
+epochs = 2
+batch_size = 16
+
+[optimizer]
+name = \"adadelta\"
+
+[data]
+split = \"none\"
+";
+
+/// Runs the program and expects success.
+fn must(dir: &Path, args: &str) -> Run {
+    let result = run(dir, args);
+    assert_eq!(result.code, Some(0), "rgby {args}: {}", result.stderr);
+    result
+}
+
+/// A folder with a synthetic data set in `data` and a baseline config.
+fn workplace(count: usize, classes: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    must(
+        dir.path(),
+        &format!("synth --out data --count {count} --size 64 --classes {classes}"),
+    );
+    fs::write(dir.path().join("baseline.toml"), BASELINE).unwrap();
+    dir
+}
+
+const DATA: &str = "--images data/images --labels data/labels.csv";
+
+/// Macro-F1 over the classes that occur, and the best that ignores the images can do.
+fn judged(dir: &Path, model: &str, images: &str, labels: &str) -> (f64, f64) {
+    let args = format!(
+        "eval --json --engine tract --threshold 0.3 --model {model} --images {images} --labels {labels}"
+    );
+    let report: serde_json::Value = serde_json::from_str(&must(dir, &args).stdout).unwrap();
+    let evaluation = &report["evaluation"];
+    let classes = evaluation["classes"].as_array().unwrap();
+    let occur = classes
+        .iter()
+        .filter(|c| {
+            c["true_positives"].as_u64().unwrap() + c["false_negatives"].as_u64().unwrap() > 0
+        })
+        .count();
+    let chance = &evaluation["chance"];
+    let best = chance["all_positive"]
+        .as_f64()
+        .unwrap()
+        .max(chance["class_frequency"].as_f64().unwrap());
+    let over_all = classes.len() as f64 / occur as f64;
+    (
+        evaluation["macro_f1_present"].as_f64().unwrap(),
+        best * over_all,
+    )
+}
+
+#[test]
+fn the_baseline_overfits_32_samples() {
+    let dir = workplace(32, "0,7,21,25");
+    let path = dir.path();
+    must(
+        path,
+        &format!(
+            "train -q --config baseline.toml --set train.epochs=60 --set model.input_size=64 {DATA} --out run"
+        ),
+    );
+    must(
+        path,
+        "export -q --engine tract --from run/checkpoints/last --out model.onnx",
+    );
+    let (f1, _) = judged(path, "model.onnx", "data/images", "data/labels.csv");
+    assert!(
+        (f1 - 1.0).abs() < 1e-9,
+        "macro-F1 {f1} over the classes that occur"
+    );
+    for file in [
+        "config.toml",
+        "metrics.csv",
+        "log.txt",
+        "plots/loss.svg",
+        "plots/f1.svg",
+    ] {
+        assert!(path.join("run").join(file).is_file(), "{file}");
+    }
+}
+
+#[test]
+fn resnet50_beats_guessing_after_a_few_epochs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    let shown = must(path, "demo --out demo");
+    assert!(shown.stdout.contains("macro-F1"), "{}", shown.stdout);
+    let (f1, chance) = judged(
+        path,
+        "demo/model.onnx",
+        "demo/test/images",
+        "demo/test/labels.csv",
+    );
+    assert!(f1 > 1.2 * chance, "macro-F1 {f1}, chance {chance}");
+}
+
+#[test]
+fn a_stopped_run_goes_on_as_if_it_had_not_stopped() {
+    let dir = workplace(48, "0,25");
+    let path = dir.path();
+    let set = "--set train.epochs=3 --set model.dropout=0.25 --set model.hidden_dropout=0.5 \
+               --set data.split=random:0.25";
+    let train = format!("train --config baseline.toml {set} {DATA}");
+    must(path, &format!("{train} --out whole"));
+    // Stopped between two steps of some epoch: whichever, it must not show in the end.
+    let mut child = crate::support::rgby()
+        .args(format!("{train} --out parts").split_whitespace())
+        .current_dir(path)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let checkpoints = path.join("parts/checkpoints/last");
+    while !checkpoints.exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let killed = std::process::Command::new("kill")
+        .arg(child.id().to_string())
+        .status()
+        .unwrap();
+    let code = child.wait().unwrap().code();
+    assert!(killed.success() && code == Some(143), "exit code {code:?}");
+    must(path, &format!("{train} --out parts --resume"));
+
+    let manifest = |run: &str| -> serde_json::Value {
+        let name = format!("{run}/checkpoints/last/checkpoint.json");
+        serde_json::from_str(&read(path, &name)).unwrap()
+    };
+    let (whole, parts) = (manifest("whole"), manifest("parts"));
+    assert_eq!(whole["progress"]["steps"], parts["progress"]["steps"]);
+    // All but the last two columns of a row: speed and time.
+    let losses = |run: &str| -> Vec<Vec<String>> {
+        let rows = records(path, &format!("{run}/metrics.csv"));
+        rows.into_iter().map(|row| row[..7].to_vec()).collect()
+    };
+    assert_eq!(losses("whole"), losses("parts"));
+    for run in ["whole", "parts"] {
+        must(
+            path,
+            &format!("export -q --engine tract --from {run}/checkpoints/last --out {run}.onnx"),
+        );
+    }
+    let bytes = |name: &str| fs::read(path.join(name)).unwrap();
+    assert!(
+        bytes("whole.onnx") == bytes("parts.onnx"),
+        "the weights differ"
+    );
+}
+
+#[test]
+fn retraining_keeps_or_replaces_the_head() {
+    let dir = workplace(16, "0,25");
+    let path = dir.path();
+    let train = format!("--config baseline.toml {DATA}");
+    must(path, &format!("train {train} --out first"));
+    let adam = "--set optimizer.name=adam --set optimizer.lr=1e-4 --set train.epochs=1";
+    let kept = must(
+        path,
+        &format!("retrain --from first {train} {adam} --out second"),
+    );
+    assert!(kept.stderr.contains("its head kept"), "{}", kept.stderr);
+    let wider = "--set model.hidden=[32,16]";
+    let replaced = must(
+        path,
+        &format!("retrain --from first {train} {adam} {wider} --out third"),
+    );
+    assert!(
+        replaced.stderr.contains("its head replaced"),
+        "{}",
+        replaced.stderr
+    );
+    let refused = run(
+        path,
+        &format!("retrain --head keep --from first {train} {wider} --out x"),
+    );
+    assert_eq!(refused.code, Some(2));
+    assert!(
+        refused.stderr.contains("model.hidden"),
+        "{}",
+        refused.stderr
+    );
+    let loss = |run: &str| -> f64 {
+        records(path, &format!("{run}/metrics.csv"))[0][1]
+            .parse()
+            .unwrap()
+    };
+    // A kept head goes on from where it was; a new one starts over.
+    assert!(
+        loss("second") < loss("third"),
+        "{} {}",
+        loss("second"),
+        loss("third")
+    );
+}
+
+#[test]
+fn engines_and_burn_agree() {
+    let dir = workplace(6, "0,7,25");
+    let path = dir.path();
+    let bytes = random_export(Arch::ResNet50, 1)
+        .unwrap()
+        .write_to_bytes()
+        .unwrap();
+    fs::write(path.join("source.onnx"), bytes).unwrap();
+    must(
+        path,
+        "convert --arch resnet50 --onnx source.onnx --out initial",
+    );
+    let mut difference = |engine: &str| -> f64 {
+        // The export compares the engine with Burn and would fail past 1e-4.
+        let report = must(
+            path,
+            &format!("export --json {engine} --from initial --out model.onnx"),
+        );
+        let report: serde_json::Value = serde_json::from_str(&report.stdout).unwrap();
+        report["largest_difference"].as_f64().unwrap()
+    };
+    assert!(difference("--engine tract") <= 1e-4);
+    let Some(library) = ort_library() else {
+        return skipped("ONNX Runtime is not installed; only tract was compared with Burn");
+    };
+    let onnxruntime = format!("--engine onnxruntime --ort-lib {}", library.display());
+    assert!(difference(&onnxruntime) <= 1e-4);
+    let mut scores = Vec::new();
+    for (name, engine) in [("a", "--engine tract"), ("b", onnxruntime.as_str())] {
+        must(
+            path,
+            &format!(
+                "score --model model.onnx {engine} --images data/images --out {name}.csv --scores {name}s.csv"
+            ),
+        );
+        scores.push(probabilities(path, &format!("{name}s.csv")));
+    }
+    assert_eq!(scores[0].len(), 6);
+    for (id, expected) in &scores[0] {
+        for (a, b) in expected.iter().zip(&scores[1][id]) {
+            assert!((a - b).abs() <= 1e-4, "{id}: {a} {b}");
+        }
+    }
+}
+
+#[test]
+fn bad_input_is_refused_by_name() {
+    let dir = workplace(4, "0,25");
+    let path = dir.path();
+    must(
+        path,
+        &format!("train -q --config baseline.toml {DATA} --out run"),
+    );
+    fs::write(path.join("file"), "").unwrap();
+    fs::write(
+        path.join("key.toml"),
+        BASELINE.replace("batch_size", "batchsize"),
+    )
+    .unwrap();
+    fs::write(path.join("columns.csv"), "Id,Label\na,0\n").unwrap();
+    let labels = read(path, "data/labels.csv");
+    let bad = format!("{}{}\n", labels, "extra,28");
+    fs::write(path.join("class28.csv"), bad).unwrap();
+    let baseline = format!("train --config baseline.toml {DATA}");
+    assert_refused(
+        path,
+        &[
+            (
+                &format!("train --config key.toml {DATA} --out x"),
+                &["key.toml", "batchsize"],
+            ),
+            (
+                &format!("{baseline} --out x --set train.epoch=1"),
+                &["epoch"],
+            ),
+            (
+                &format!("{baseline} --out x --set nonsense"),
+                &["nonsense", "table.key=value"],
+            ),
+            (
+                &format!("{baseline} --out x --set train.batch_size=0"),
+                &["train.batch_size"],
+            ),
+            (
+                &format!("{baseline} --out x --set model.input_size=2"),
+                &["model.input_size"],
+            ),
+            (&format!("{baseline} --out file"), &["file is a file"]),
+            (
+                &format!("{baseline} --out run"),
+                &["holds a run", "--resume"],
+            ),
+            (
+                &format!("{baseline} --out run --resume --set train.epochs=9"),
+                &["another config"],
+            ),
+            (
+                &format!("{baseline} --out x --from data"),
+                &["data is not a checkpoint"],
+            ),
+            (&format!("{baseline} --out x --device tpu"), &["tpu"]),
+            (
+                "train --config baseline.toml --images data/images --labels columns.csv --out x",
+                &["columns.csv", "Target", "Label"],
+            ),
+            (
+                "train --config baseline.toml --images data/images --labels class28.csv --out x",
+                &["class28.csv", "28", "0"],
+            ),
+            (
+                &format!(
+                    "retrain --from run --config baseline.toml {DATA} --set model.arch=resnet50 --set model.input_size=64 --out x"
+                ),
+                &["holds baseline", "resnet50"],
+            ),
+            (
+                "export --from data --out x.onnx",
+                &["data is not a checkpoint"],
+            ),
+            ("inspect data/labels.csv", &["labels.csv"]),
+        ],
+    );
+    // A flipped byte in a checkpoint is noticed.
+    let weights = path.join("run/checkpoints/best/weights.bpk");
+    let mut bytes = fs::read(&weights).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    assert_refused(
+        path,
+        &[(
+            "export --from run --out x.onnx",
+            &["weights.bpk is damaged"],
+        )],
+    );
+}
