@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::TensorRef;
 use rgby::graph::surgery::{Stem, drop_classifier};
@@ -17,7 +18,7 @@ const NETWORKS: [(Arch, u32); 2] = [(Arch::ResNet50, 64), (Arch::InceptionResNet
 
 /// Mean over height and width of the last feature map, `[N, F]`, by the engine behind `ort`.
 fn pooled_by_ort(
-    environment: &ort::environment::Environment,
+    environment: &Environment,
     export: &ModelProto,
     size: usize,
 ) -> (Vec<f32>, Vec<f32>) {
@@ -50,14 +51,13 @@ fn images(size: usize, channels: usize) -> Vec<f32> {
 }
 
 /// The process's engine: ONNX Runtime if it is there, else tract.
-fn environment() -> std::sync::Arc<ort::environment::Environment> {
+fn environment() -> Environment {
     if let Some(library) = ort_library() {
-        ort::init_from(library).unwrap().commit();
-    } else {
-        skipped("ONNX Runtime is not installed; features are compared with tract's");
-        ort::set_api(ort_tract::api());
+        return ort::init_from(library).unwrap().build().unwrap();
     }
-    ort::environment::Environment::current().unwrap()
+    skipped("ONNX Runtime is not installed; features are compared with tract's");
+    ort::set_api(ort_tract::api());
+    ort::init().build().unwrap()
 }
 
 #[test]
