@@ -1,4 +1,26 @@
-//! wip
+//! Retrain ImageNet networks on four-channel fluorescence images, and score plates with them.
+//!
+//! The modules, in the order in which data flows through them:
+//!
+//! ```text
+//! pretrained.onnx ─ graph, model ─▶ checkpoint ─ data, train ─▶ checkpoint ─ export ─▶ model.onnx
+//!                                                                                        │
+//!                                           predictions ◀─ score ◀─ imaging ◀─ images    │
+//!                                                            ▲───────────────────────────┘
+//! ```
+//!
+//! - [`graph`]: ONNX files, read with care, patched and matched; uses nothing of the rest.
+//! - [`model`]: networks in Burn, and pretrained weights for them.
+//! - [`imaging`], [`data`]: from files to batches.
+//! - [`train`]: configs, the loop, optimizers, checkpoints.
+//! - [`export`]: a trained network as one ONNX file.
+//! - [`score`]: that file over a folder of images, on ONNX Runtime or tract.
+//! - [`metrics`], [`report`]: how good it is, in numbers and pictures.
+//! - [`synth`]: samples to try all this with; [`labels`], [`spec`] and [`fsx`]: what many use.
+//! - [`cli`]: the `rgby` program, and everything's user.
+//!
+//! Without the default feature `train` there are only the modules that scoring needs.
+
 pub mod cli;
 pub mod data;
 #[cfg(feature = "train")]

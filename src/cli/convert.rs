@@ -10,7 +10,6 @@ use super::{Outcome, Ui};
 use crate::fsx;
 use crate::graph::{self, surgery::Stem};
 use crate::imaging::Preprocess;
-use crate::labels::hpa_classes;
 use crate::model::{Arch, Classifier, ConvertReport, ModelConfig, convert};
 use crate::spec::{ModelSpec, Provenance};
 use crate::train::Checkpoint;
@@ -87,11 +86,8 @@ impl ConvertArgs {
         let source = graph::read(&self.onnx).with_context(|| file.to_string())?;
         let mut config = ModelConfig::new(self.arch, self.default_size());
         if self.classes != 28 {
-            config.classes = (0..self.classes)
-                .map(|class| format!("Class {class}"))
-                .collect();
-        } else {
-            config.classes = hpa_classes();
+            let name = |class| format!("Class {class}");
+            config.classes = (0..self.classes).map(name).collect();
         }
         let classifier = Classifier::new(&config, self.seed, &Device::flex());
         let (classifier, report) = convert(source, self.arch, self.stem.into(), classifier)

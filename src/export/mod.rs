@@ -73,7 +73,7 @@ pub fn to_onnx(classifier: &Classifier, spec: &ModelSpec) -> Result<ModelProto, 
             sample(2),
             sample(3),
             &[input],
-            |network, images| network.probabilities(images),
+            Classifier::probabilities,
         )
         .map_err(|error| ExportError::Capture(error.to_string()))?;
     let mut model = ModelProto::parse_from_bytes(onnx.as_bytes())
@@ -114,7 +114,7 @@ pub fn export(
         .map_err(io_error)?;
     std::fs::write(staged.path(), &bytes).map_err(io_error)?;
     let difference = difference(reference, spec, staged.path(), runtime)?;
-    if !(difference <= TOLERANCE) {
+    if difference > TOLERANCE {
         return Err(ExportError::Parity { difference });
     }
     fsx::write_atomic(path, &bytes).map_err(io_error)?;

@@ -217,14 +217,10 @@ pub fn fill_placeholders(graph: &mut GraphProto) -> Result<(), GraphError> {
 /// Fills every float initializer by its role, given as the index of the input that reads it.
 ///
 /// `fill(op_type, input_index, tensor)` returns the values.
-///
-/// # Errors
-///
-/// A graph that [`View`] refuses.
 pub fn fill_weights(
     graph: &mut GraphProto,
     mut fill: impl FnMut(&str, usize, &TensorProto) -> Vec<f32>,
-) -> Result<(), GraphError> {
+) {
     let roles: std::collections::HashMap<String, (String, usize)> = graph
         .node
         .iter()
@@ -241,7 +237,6 @@ pub fn fill_weights(
             set_values(tensor, &values);
         }
     }
-    Ok(())
 }
 
 /// Values of a named float initializer, with its shape.

@@ -33,6 +33,8 @@ pub(super) const INCEPTION_RESNET_V2_WEIGHTS: WeightTable = &include!(concat!(
 
 /// Images `[N, C, S, S]` to features `[N, F, h, w]`.
 #[derive(Module, Debug)]
+// `Module` is not implemented for boxes; there is one backbone in a process, not a list of them.
+#[allow(clippy::large_enum_variant)]
 pub enum Backbone {
     /// See [`Arch::Baseline`].
     Baseline(Baseline),

@@ -1,6 +1,6 @@
 //! Weights in and out of a [`Classifier`]: from a pretrained ONNX file, to and from a checkpoint.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::Path;
 
 use burn::module::Module;
@@ -82,10 +82,10 @@ pub fn convert(
         dropped: Vec::new(),
         backbone_parameters: 0,
     };
-    let used: HashMap<&str, ()> = names.values().map(|name| (name.as_str(), ())).collect();
+    let used: HashSet<&String> = names.values().collect();
     report.dropped = all
         .into_iter()
-        .filter(|name| !used.contains_key(name.as_str()))
+        .filter(|name| !used.contains(name))
         .collect();
     for (path, initializer) in table {
         let name = names.get(*initializer).ok_or_else(|| {

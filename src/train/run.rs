@@ -113,7 +113,7 @@ pub fn train(job: Job, watch: &dyn Watch) -> Result<Ended, TrainError> {
             return Ok(Ended::Stopped);
         }
         let row = run.validate()?;
-        run.finish_epoch(row, watch)?;
+        run.finish_epoch(&row, watch)?;
     }
     Ok(Ended::Finished)
 }
@@ -203,7 +203,7 @@ impl<'a> Run<'a> {
         let samples: Vec<usize> = plan.iter().map(Vec::len).collect();
         let loader = self.loader(plan.into_iter().skip(done).collect());
         let (start, earlier) = (Instant::now(), self.progress.seconds);
-        let mut seen = 0;
+        let mut taken = 0;
         for batch in loader {
             let batch = match batch {
                 Ok(batch) => batch,
@@ -213,8 +213,11 @@ impl<'a> Run<'a> {
                 }
             };
             let first = batch.indices[0];
-            let seed = self.job.config.train.seed ^ self.progress.steps.wrapping_mul(0x9E37_79B9);
-            let loss = self.trainer.step(batch, seed);
+            // One dropout seed a step; the constant spreads neighbouring steps over all bits.
+            let dropout = self.progress.steps.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let loss = self
+                .trainer
+                .step(batch, self.job.config.train.seed ^ dropout);
             let step = self.progress.step_in_epoch + 1;
             if !loss.is_finite() {
                 return Err(TrainError::Diverged {
@@ -224,7 +227,7 @@ impl<'a> Run<'a> {
                     id: self.dataset.samples[first].id.clone(),
                 });
             }
-            seen += samples[step - 1];
+            taken += samples[step - 1];
             self.progress.step_in_epoch = step;
             self.progress.steps += 1;
             self.progress.loss_sum += loss;
@@ -234,7 +237,7 @@ impl<'a> Run<'a> {
                 step,
                 steps,
                 loss: self.progress.loss_sum / step as f64,
-                images_per_s: seen as f64 / start.elapsed().as_secs_f64(),
+                images_per_s: taken as f64 / start.elapsed().as_secs_f64(),
             });
             if self.job.stop.load(Ordering::Relaxed) {
                 return Ok(Ended::Stopped);
@@ -310,7 +313,7 @@ impl<'a> Run<'a> {
     }
 
     /// Records the epoch: row, plots, `last`, and `best` if it is.
-    fn finish_epoch(&mut self, row: EpochRow, watch: &dyn Watch) -> Result<(), TrainError> {
+    fn finish_epoch(&mut self, row: &EpochRow, watch: &dyn Watch) -> Result<(), TrainError> {
         let better = match (row.valid_loss, self.progress.best_loss) {
             (Some(loss), Some(best)) => loss < best,
             _ => true,
@@ -332,7 +335,7 @@ impl<'a> Run<'a> {
             self.save("best")?;
         }
         self.save("last")?;
-        watch.epoch(&row);
+        watch.epoch(row);
         Ok(())
     }
 
@@ -429,7 +432,9 @@ fn write_rows(path: &Path, rows: &[EpochRow]) -> Result<(), TrainError> {
         }
         fsx::write_atomic(
             path,
-            &writer.into_inner().map_err(|error| error.into_error())?,
+            &writer
+                .into_inner()
+                .map_err(csv::IntoInnerError::into_error)?,
         )
     };
     written().map_err(|error| TrainError::Folder {

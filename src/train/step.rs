@@ -59,6 +59,10 @@ impl Trainer {
     }
 
     /// The network as it stands.
+    ///
+    /// # Panics
+    ///
+    /// If an earlier step panicked.
     #[must_use]
     pub fn classifier(&self) -> &Classifier {
         self.classifier.as_ref().expect(PRESENT)
@@ -73,6 +77,10 @@ impl Trainer {
     /// Takes one step and returns the batch's mean loss before it.
     ///
     /// `seed` decides which units dropout leaves out.
+    ///
+    /// # Panics
+    ///
+    /// If the batch is not of the network's shape, or an earlier step panicked.
     pub fn step(&mut self, batch: Batch, seed: u64) -> f64 {
         self.device.seed(seed);
         let (images, targets) = self.tensors(batch, &self.device);
