@@ -9,6 +9,8 @@ pub mod check;
 pub mod matching;
 pub mod surgery;
 pub mod tensor;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 pub use check::{read, read_bytes};

@@ -1,21 +1,19 @@
 //! A training run from data to best checkpoint.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::Device;
 
-use super::{Checkpoint, CheckpointError, Config, Progress, StepReport, Trainer};
+use super::folder::{prepare_folder, resumed, write_rows};
+use super::{Checkpoint, Config, Progress, StepReport, TrainError, Trainer};
 use crate::data::{Dataset, Loader, epoch_order};
-use crate::fsx;
-use crate::imaging::{Preprocess, SampleError};
+use crate::imaging::Preprocess;
 use crate::metrics::{Labelled, evaluate};
 use crate::model::Classifier;
-use crate::report::{EpochRow, ReportError, read_rows, training_curves};
+use crate::report::{EpochRow, read_rows, training_curves};
 use crate::spec::{ModelSpec, Provenance};
 
 /// What to train, on what, into which folder.
@@ -53,46 +51,6 @@ pub enum Ended {
     Finished,
     /// It was told to stop, and can be resumed.
     Stopped,
-}
-
-/// Why a run ended early. What was reached is in `checkpoints/last`.
-#[derive(Debug, thiserror::Error)]
-pub enum TrainError {
-    /// Checkpoint trouble.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// A sample could not be read.
-    #[error("{0}; mend or remove it from the labels file, then go on with --resume")]
-    Sample(#[from] SampleError),
-    /// The run's folder cannot be used.
-    #[error("{path}: {reason}")]
-    Folder {
-        /// The folder or file.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Plots or metrics could not be written.
-    #[error(transparent)]
-    Report(#[from] ReportError),
-    /// The loss is not a number.
-    #[error(
-        "the loss became {loss} at epoch {epoch}, step {step} (first sample of the batch: {id}); \
-         lower optimizer.lr, and retrain from the last good checkpoint"
-    )]
-    Diverged {
-        /// The loss.
-        loss: f64,
-        /// Epoch, from 1.
-        epoch: u32,
-        /// Step in the epoch, from 1.
-        step: usize,
-        /// The batch's first sample.
-        id: String,
-    },
-    /// Too little data.
-    #[error("{0}")]
-    Data(String),
 }
 
 /// Trains until all epochs are done or [`Job::stop`] is set.
@@ -360,85 +318,4 @@ impl<'a> Run<'a> {
         )?;
         Ok(())
     }
-}
-
-/// Makes the run's folder and writes the resolved config; refuses a folder in use.
-fn prepare_folder(job: &Job) -> Result<(), TrainError> {
-    let refuse = |path: &Path, reason: String| TrainError::Folder {
-        path: path.display().to_string(),
-        reason,
-    };
-    let out = &job.out;
-    if out.exists() && !out.is_dir() {
-        return Err(refuse(
-            out,
-            "is a file; --out names the folder of the run".into(),
-        ));
-    }
-    let config = out.join("config.toml");
-    let text =
-        toml::to_string_pretty(&job.config).map_err(|error| refuse(&config, error.to_string()))?;
-    if job.resume {
-        let before = fs::read_to_string(&config).map_err(|error| {
-            refuse(
-                &config,
-                format!("{error}; there is no run to resume, leave out --resume"),
-            )
-        })?;
-        if before != text {
-            return Err(refuse(
-                &config,
-                "the run was started with another config; resume it with the same --config and \
-                 --set, or start a new run with retrain --from"
-                    .into(),
-            ));
-        }
-        return Ok(());
-    }
-    if config.exists() {
-        return Err(refuse(
-            out,
-            "holds a run; go on with --resume, or choose another --out".into(),
-        ));
-    }
-    let made = fs::create_dir_all(out.join("plots"))
-        .and_then(|()| fsx::write_atomic(&config, text.as_bytes()));
-    made.map_err(|error| refuse(out, error.to_string()))
-}
-
-/// Where the run stood, if it was the same run.
-fn resumed(checkpoint: &Checkpoint, fresh: &Progress, out: &Path) -> Result<Progress, TrainError> {
-    let refuse = |reason: &str| TrainError::Folder {
-        path: out.display().to_string(),
-        reason: reason.to_owned(),
-    };
-    let progress = checkpoint
-        .progress
-        .clone()
-        .ok_or_else(|| refuse("checkpoints/last is not from a training run"))?;
-    if progress.data != fresh.data {
-        return Err(refuse(
-            "the run was started on other samples or labels; resume it on the same data",
-        ));
-    }
-    Ok(progress)
-}
-
-fn write_rows(path: &Path, rows: &[EpochRow]) -> Result<(), TrainError> {
-    let written = || -> Result<(), io::Error> {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        for row in rows {
-            writer.serialize(row).map_err(io::Error::other)?;
-        }
-        fsx::write_atomic(
-            path,
-            &writer
-                .into_inner()
-                .map_err(csv::IntoInnerError::into_error)?,
-        )
-    };
-    written().map_err(|error| TrainError::Folder {
-        path: path.display().to_string(),
-        reason: error.to_string(),
-    })
 }

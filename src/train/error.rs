@@ -1,0 +1,45 @@
+//! Why a run ended early.
+
+use super::CheckpointError;
+use crate::imaging::SampleError;
+use crate::report::ReportError;
+
+/// Why a run ended early. What was reached is in `checkpoints/last`.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// Checkpoint trouble.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A sample could not be read.
+    #[error("{0}; mend or remove it from the labels file, then go on with --resume")]
+    Sample(#[from] SampleError),
+    /// The run's folder cannot be used.
+    #[error("{path}: {reason}")]
+    Folder {
+        /// The folder or file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Plots or metrics could not be written.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// The loss is not a number.
+    #[error(
+        "the loss became {loss} at epoch {epoch}, step {step} (first sample of the batch: {id}); \
+         lower optimizer.lr, and retrain from the last good checkpoint"
+    )]
+    Diverged {
+        /// The loss.
+        loss: f64,
+        /// Epoch, from 1.
+        epoch: u32,
+        /// Step in the epoch, from 1.
+        step: usize,
+        /// The batch's first sample.
+        id: String,
+    },
+    /// Too little data.
+    #[error("{0}")]
+    Data(String),
+}
