@@ -8,48 +8,56 @@ use super::{Checkpoint, Job, Progress, TrainError};
 use crate::fsx;
 use crate::report::EpochRow;
 
-/// Makes the run's folder and writes the resolved config; refuses a folder in use.
-pub(super) fn prepare_folder(job: &Job) -> Result<(), TrainError> {
-    let refuse = |path: &Path, reason: String| TrainError::Folder {
-        path: path.display().to_string(),
-        reason,
-    };
+/// Refuses a folder in use; for a resumed run, one without that run.
+pub(super) fn check_folder(job: &Job) -> Result<(), TrainError> {
     let out = &job.out;
     if out.exists() && !out.is_dir() {
-        return Err(refuse(
-            out,
-            "is a file; --out names the folder of the run".into(),
-        ));
+        return Err(refuse(out, "is a file; --out names the folder of the run"));
     }
     let config = out.join("config.toml");
-    let text =
-        toml::to_string_pretty(&job.config).map_err(|error| refuse(&config, error.to_string()))?;
-    if job.resume {
-        let before = fs::read_to_string(&config).map_err(|error| {
-            refuse(
-                &config,
-                format!("{error}; there is no run to resume, leave out --resume"),
-            )
-        })?;
-        if before != text {
-            return Err(refuse(
-                &config,
-                "the run was started with another config; resume it with the same --config and \
-                 --set, or start a new run with retrain --from"
-                    .into(),
-            ));
-        }
-        return Ok(());
+    if !job.resume {
+        return if config.exists() {
+            Err(refuse(
+                out,
+                "holds a run; go on with --resume, or choose another --out",
+            ))
+        } else {
+            Ok(())
+        };
     }
-    if config.exists() {
+    let before = fs::read_to_string(&config).map_err(|error| {
+        refuse(
+            &config,
+            format!("{error}; there is no run to resume, leave out --resume"),
+        )
+    })?;
+    if before != resolved_config(job)? {
         return Err(refuse(
-            out,
-            "holds a run; go on with --resume, or choose another --out".into(),
+            &config,
+            "the run was started with another config; resume it with the same --config and \
+             --set, or start a new run with retrain --from",
         ));
     }
-    let made = fs::create_dir_all(out.join("plots"))
-        .and_then(|()| fsx::write_atomic(&config, text.as_bytes()));
-    made.map_err(|error| refuse(out, error.to_string()))
+    Ok(())
+}
+
+/// Makes the run's folder, with the resolved config in it.
+pub(super) fn make_folder(job: &Job) -> Result<(), TrainError> {
+    let text = resolved_config(job)?;
+    fs::create_dir_all(job.out.join("plots"))
+        .and_then(|()| fsx::write_atomic(&job.out.join("config.toml"), text.as_bytes()))
+        .map_err(|error| refuse(&job.out, error.to_string()))
+}
+
+fn resolved_config(job: &Job) -> Result<String, TrainError> {
+    toml::to_string_pretty(&job.config).map_err(|error| refuse(&job.out, error.to_string()))
+}
+
+fn refuse(path: &Path, reason: impl Into<String>) -> TrainError {
+    TrainError::Folder {
+        path: path.display().to_string(),
+        reason: reason.into(),
+    }
 }
 
 /// Where the run stood, if it was the same run.
@@ -58,16 +66,13 @@ pub(super) fn resumed(
     fresh: &Progress,
     out: &Path,
 ) -> Result<Progress, TrainError> {
-    let refuse = |reason: &str| TrainError::Folder {
-        path: out.display().to_string(),
-        reason: reason.to_owned(),
-    };
     let progress = checkpoint
         .progress
         .clone()
-        .ok_or_else(|| refuse("checkpoints/last is not from a training run"))?;
+        .ok_or_else(|| refuse(out, "checkpoints/last is not from a training run"))?;
     if progress.data != fresh.data {
         return Err(refuse(
+            out,
             "the run was started on other samples or labels; resume it on the same data",
         ));
     }
@@ -87,8 +92,5 @@ pub(super) fn write_rows(path: &Path, rows: &[EpochRow]) -> Result<(), TrainErro
                 .map_err(csv::IntoInnerError::into_error)?,
         )
     };
-    written().map_err(|error| TrainError::Folder {
-        path: path.display().to_string(),
-        reason: error.to_string(),
-    })
+    written().map_err(|error| refuse(path, error.to_string()))
 }

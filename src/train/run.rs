@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 
-use super::folder::{prepare_folder, resumed, write_rows};
+use super::folder::{check_folder, make_folder, resumed, write_rows};
 use super::{Checkpoint, Config, Progress, StepReport, TrainError, Trainer};
 use crate::data::{Dataset, Loader, epoch_order};
 use crate::imaging::Preprocess;
@@ -60,6 +60,10 @@ pub enum Ended {
 /// [`TrainError`]; the last checkpoint stays usable.
 pub fn train(job: Job, watch: &dyn Watch) -> Result<Ended, TrainError> {
     let mut run = Run::open(job, watch)?;
+    if !run.job.resume {
+        // So that a run killed in its first epoch can be resumed, and a full disk shows at once.
+        run.save("last")?;
+    }
     while run.progress.epoch < run.job.config.train.epochs {
         if run.train_epoch(watch)? == Ended::Stopped {
             run.save("last")?;
@@ -70,7 +74,14 @@ pub fn train(job: Job, watch: &dyn Watch) -> Result<Ended, TrainError> {
             ));
             return Ok(Ended::Stopped);
         }
-        let row = run.validate()?;
+        let row = match run.validate() {
+            Ok(row) => row,
+            Err(error) => {
+                // The epoch's steps are done, whatever is wrong with a validation sample.
+                run.save("last")?;
+                return Err(error);
+            }
+        };
         run.finish_epoch(&row, watch)?;
     }
     Ok(Ended::Finished)
@@ -91,7 +102,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn open(job: Job<'a>, watch: &dyn Watch) -> Result<Self, TrainError> {
         let last = job.out.join("checkpoints").join("last");
-        prepare_folder(&job)?;
+        check_folder(&job)?;
         let dataset = job.dataset.clone();
         let config = &job.config;
         let (training, validation) = config.data.split.split(dataset.len(), config.train.seed);
@@ -100,10 +111,6 @@ impl<'a> Run<'a> {
                 "data.split leaves no training samples".into(),
             ));
         }
-        if validation.is_empty() {
-            watch.note("no validation split: the metrics are those of the training samples");
-        }
-
         let device = job.device.clone().autodiff();
         let mut classifier = Classifier::new(&config.model, config.train.seed, &device);
         let mut optimizer = config.optimizer.init();
@@ -140,6 +147,10 @@ impl<'a> Run<'a> {
             inputs,
         );
         let preprocess = Arc::new(config.preprocess());
+        make_folder(&job)?;
+        if validation.is_empty() {
+            watch.note("no validation split: the metrics are those of the training samples");
+        }
         Ok(Self {
             job,
             dataset,
@@ -288,11 +299,11 @@ impl<'a> Run<'a> {
         };
         self.rows.push(row.clone());
         write_rows(&self.job.out.join("metrics.csv"), &self.rows)?;
-        training_curves(&self.rows, &self.job.out.join("plots"))?;
         if better {
             self.save("best")?;
         }
         self.save("last")?;
+        training_curves(&self.rows, &self.job.out.join("plots"))?;
         watch.epoch(row);
         Ok(())
     }

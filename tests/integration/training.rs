@@ -156,14 +156,14 @@ fn a_stopped_run_goes_on_as_if_it_had_not_stopped() {
         );
         let (whole, parts) = (format!("whole-{arch}"), format!("parts-{arch}"));
         must(path, &format!("{train} --out {whole}"));
-        stop_after_first_epoch(path, &format!("{train} --out {parts}"), &parts);
+        stop_early(path, &format!("{train} --out {parts}"), &parts);
         must(path, &format!("{train} --out {parts} --resume"));
         assert_same_run(path, &whole, &parts);
     }
 }
 
-/// Starts a run and sends SIGTERM once it has a checkpoint, between two steps of some epoch.
-fn stop_after_first_epoch(path: &Path, args: &str, run: &str) {
+/// Starts a run and sends SIGTERM once it has a checkpoint, between two steps.
+fn stop_early(path: &Path, args: &str, run: &str) {
     let mut child = crate::support::rgby()
         .args(args.split_whitespace())
         .current_dir(path)
