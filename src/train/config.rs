@@ -204,3 +204,83 @@ fn set(table: &mut toml::Table, item: &str) -> Option<()> {
     target.insert(last.to_owned(), value);
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+        model = { arch = 'resnet50', input_size = 64 }\n\
+        train = { epochs = 2, batch_size = 4 }\n\
+        optimizer = { name = 'adadelta', constants = 'keras-2.0.8' }\n";
+
+    fn parse(overrides: &[&str]) -> Result<Config, String> {
+        let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+        Config::parse("run.toml", TEXT, &overrides).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_written_out() {
+        let config = parse(&[]).unwrap();
+        assert_eq!(config.optimizer.lr, Some(1.0));
+        assert_eq!(config.optimizer.rho, Some(0.95));
+        assert_eq!(config.optimizer.epsilon, Some(1e-8));
+        assert_eq!(config.data.mean, [0.5; 4]);
+        assert_eq!(config.model.classes.len(), 28);
+        // What a run writes is what a resumed run reads.
+        let text = toml::to_string_pretty(&config).unwrap();
+        assert_eq!(Config::parse("config.toml", &text, &[]).unwrap(), config);
+    }
+
+    #[test]
+    fn overrides_take_numbers_lists_and_bare_words() {
+        let config = parse(&[
+            "train.epochs=7",
+            "model.hidden=[32, 16]",
+            "data.split=random:0.2",
+            "optimizer.constants=pytorch",
+        ])
+        .unwrap();
+        assert_eq!(config.train.epochs, 7);
+        assert_eq!(config.model.hidden, [32, 16]);
+        assert_eq!(config.data.split.to_string(), "random:0.2");
+        assert_eq!(config.optimizer.rho, Some(0.9));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (item, wanted) in [
+            ("train.epoch=3", "epoch"),
+            ("train.epochs=0", "train.epochs is 0"),
+            ("train.epochs=many", "many"),
+            ("optimizer.name=sgd", "sgd"),
+            ("optimizer.beta1=0.9", "beta1 and beta2 belong to adam"),
+            ("optimizer.rho=1.0", "optimizer.rho"),
+            ("optimizer.lr=-1", "optimizer.lr"),
+            (
+                "model.input_size=16",
+                "model.input_size is 16; resnet50 takes 32",
+            ),
+            ("model.channels=['red']", "model.channels has 1"),
+            ("model.dropout=1.0", "model.dropout"),
+            ("data.mean=[0.1, 0.2]", "data.mean has 2 values for 4"),
+            ("data.split=fifth-fold", "fifth-fold"),
+            ("nothing", "--set nothing"),
+            ("alone=1", "--set alone=1"),
+        ] {
+            let error = parse(&[item]).unwrap_err();
+            assert!(error.contains(wanted), "{item}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_config_of_the_repository_is_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            Config::read(&entry.unwrap().path(), &[]).unwrap();
+            count += 1;
+        }
+        assert!(count >= 4, "{count} configs");
+    }
+}
