@@ -25,7 +25,7 @@ fn weight(name: &str, dims: &[i64]) -> TensorProto {
     tensor
 }
 
-/// image → Conv → BatchNormalization → GlobalAveragePool → Flatten → Gemm → logits
+/// A convolution, its BatchNorm, and a classifier on the pooled result.
 fn model() -> ModelProto {
     let mut model = ModelProto::new();
     model.opset_import.push(<_>::default());
@@ -53,8 +53,7 @@ fn refused(edit: impl FnOnce(&mut ModelProto)) -> String {
     let mut model = model();
     edit(&mut model);
     read_bytes(&model.write_to_bytes().unwrap())
-        .err()
-        .expect("it must be refused")
+        .expect_err("it must be refused")
         .to_string()
 }
 
