@@ -129,9 +129,11 @@ impl<'a> Run<'a> {
             optimizer = Checkpoint::load_optimizer(&last, optimizer)?;
             progress = resumed(&checkpoint, &progress, &job.out)?;
             provenance = checkpoint.spec.provenance;
-            rows = read_rows(&job.out.join("metrics.csv"))?;
-            // A crash may fall between the row of an epoch and its checkpoint.
-            rows.truncate(progress.epoch as usize);
+            if progress.epoch > 0 {
+                rows = read_rows(&job.out.join("metrics.csv"))?;
+                // A crash may fall between the row of an epoch and its checkpoint.
+                rows.truncate(progress.epoch as usize);
+            }
         } else if let Some((from, keep_head)) = &job.from {
             let checkpoint = Checkpoint::open(from)?;
             classifier = Checkpoint::load(from, classifier, *keep_head)?;
