@@ -157,3 +157,44 @@ const FLOAT32: &str = "parameters on the CPU are float32";
 fn slice(data: &mut TensorData) -> &mut [f32] {
     data.as_mut_slice::<f32>().expect(FLOAT32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_pass_and_tensor_operations_agree() {
+        let device = Device::flex();
+        let optimizer = Adadelta {
+            config: AdadeltaConfig {
+                rho: 0.9,
+                epsilon: 1e-6,
+            },
+        };
+        // More than one chunk, and not a whole number of them.
+        let size = CHUNK + 37;
+        let values = |step: usize| -> Vec<f32> {
+            let value = |i: usize| ((i * 7919 + step * 104_729) % 2003) as f32 / 1001.0 - 1.0;
+            (0..size).map(value).collect()
+        };
+        let tensor = |step| Tensor::<1>::from_data(TensorData::new(values(step), [size]), &device);
+        let fresh = || AdadeltaState {
+            square_average: Tensor::zeros([size], &device),
+            delta_average: Tensor::zeros([size], &device),
+        };
+        let (mut fused, mut plain) = ((tensor(0), fresh()), (tensor(0), fresh()));
+        for step in 1..=20 {
+            fused = optimizer.step_fused(1.0, fused.0, tensor(step), fused.1);
+            plain = optimizer.step_by_tensors(1.0, plain.0, tensor(step), plain.1);
+        }
+        let moved = (fused.0.clone() - tensor(0))
+            .abs()
+            .max()
+            .into_scalar::<f32>();
+        let apart = (fused.0 - plain.0).abs().max().into_scalar::<f32>();
+        assert!(
+            moved > 1e-3 && apart <= 1e-6,
+            "moved {moved}, apart {apart}"
+        );
+    }
+}
