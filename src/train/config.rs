@@ -125,7 +125,7 @@ impl Config {
             path: name.to_owned(),
             message: error.to_string().trim_end().to_owned(),
         };
-        // Parsed as it stands first: those errors know the line.
+        // Without overrides the text is parsed directly: those errors know the line.
         let config: Self = if overrides.is_empty() {
             toml::from_str(text).map_err(toml_error)?
         } else {
