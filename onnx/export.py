@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Exports torchvision ResNet50 and timm InceptionResNetV2 to ONNX with every BatchNorm kept.
+"""Exports ResNet50, InceptionResNetV2 and DenseNet121 to ONNX with every BatchNorm kept.
 
-An eval-mode export usually folds BatchNorm into the convolutions. A folded file cannot be
-retrained as it was, so this script exports without folding and checks that none took place.
+An eval-mode export usually folds BatchNorm into the convolutions, which loses its statistics.
+This script exports without folding and checks that none took place.
 
     python export.py --arch resnet50 --pretrained --out resnet50.onnx     # the file to convert
     python export.py --arch resnet50 --random-seed 0 --out random.onnx    # no download, for tests
@@ -34,7 +34,7 @@ except ImportError as error:
 
 # Torch's exporters: the opsets each writes, first to last, and the one used unless told otherwise.
 # The legacy one makes plain Conv/BatchNormalization/Relu graphs.
-OPSETS = {"legacy": (14, 20), "dynamo": (18, 23)}
+OPSETS = {"legacy": (9, 20), "dynamo": (18, 23)}
 DEFAULT_OPSET = {"legacy": 17, "dynamo": 20}
 DYNAMIC_AXES = {"input": {0: "batch", 2: "height", 3: "width"}, "logits": {0: "batch"}}
 # Random weights are of use only where pooled features neither vanish nor explode.
@@ -42,14 +42,34 @@ SANE_FEATURES = (1e-2, 1e2)
 
 
 class Arch:
-    """One network: how to make it, where its pooled features are, where residual branches end."""
+    """One network: how to make it, which layer classifies, where residual branches end."""
 
-    def __init__(self, file, image_size, make, pool, branch_end):
+    def __init__(self, file, image_size, make, classifier, branch_end=None):
         self.file = file
         self.image_size = image_size
         self.make = make
-        self.pool = pool
+        self.classifier = classifier
         self.branch_end = branch_end
+
+
+def resnet50_v1(pretrained):
+    """ResNet50 as published: a block that shrinks the image does so in its first convolution."""
+    if pretrained:
+        sys.exit(
+            "export.py: PyTorch's libraries have no ImageNet weights for resnet50-v1. Get them\n"
+            "- from Keras:\n"
+            "    pip install tensorflow tf2onnx\n"
+            "    python -c \"import keras; "
+            "keras.applications.ResNet50().export('resnet50_keras')\"\n"
+            "    python -m tf2onnx.convert --saved-model resnet50_keras --opset 17 "
+            "--output resnet50_v1.onnx\n"
+            "- or from the ONNX model zoo: resnet50-v1-12.onnx\n"
+            "or take --arch resnet50, for which torchvision has weights"
+        )
+    model = torchvision.models.resnet50(weights=None)
+    for layer in (model.layer2, model.layer3, model.layer4):
+        layer[0].conv1.stride, layer[0].conv2.stride = layer[0].conv2.stride, layer[0].conv1.stride
+    return model
 
 
 ARCHS = {
@@ -59,7 +79,14 @@ ARCHS = {
         make=lambda pretrained: torchvision.models.resnet50(
             weights="IMAGENET1K_V2" if pretrained else None
         ),
-        pool="avgpool",
+        classifier="fc",
+        branch_end="bn3",
+    ),
+    "resnet50-v1": Arch(
+        file="resnet50_v1.onnx",
+        image_size=224,
+        make=resnet50_v1,
+        classifier="fc",
         branch_end="bn3",
     ),
     "inception-resnet-v2": Arch(
@@ -68,9 +95,16 @@ ARCHS = {
         make=lambda pretrained: timm.create_model(
             "inception_resnet_v2.tf_in1k", pretrained=pretrained
         ),
-        pool="global_pool",
         # Its branches end in a plain convolution, which the graph itself scales down.
-        branch_end=None,
+        classifier="classif",
+    ),
+    "densenet121": Arch(
+        file="densenet121.onnx",
+        image_size=224,
+        make=lambda pretrained: torchvision.models.densenet121(
+            weights="IMAGENET1K_V1" if pretrained else None
+        ),
+        classifier="classifier",
     ),
 }
 
@@ -105,8 +139,8 @@ def randomise(model, arch, seed):
 def pooled_features(model, arch, image_size):
     """Pooled features [2, features] of `model` for two random images."""
     features = []
-    hook = model.get_submodule(arch.pool).register_forward_hook(
-        lambda _module, _inputs, output: features.append(output.flatten(1))
+    hook = model.get_submodule(arch.classifier).register_forward_pre_hook(
+        lambda _module, inputs: features.append(inputs[0])
     )
     rng = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -276,13 +310,13 @@ def run(args, arch, path):
 def parse_args():
     """The command line."""
     parser = argparse.ArgumentParser(
-        description="Export ResNet50 or InceptionResNetV2 to ONNX with every BatchNorm kept.",
+        description="Export a network to ONNX with every BatchNorm kept.",
         epilog="example: python export.py --arch resnet50 --pretrained --out resnet50.onnx",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--arch", choices=sorted(ARCHS), help="the network to export")
     what.add_argument("--skeletons", action="store_true",
-                      help="write both graphs, without weight data, beside this script")
+                      help="write every graph, without weight data, beside this script")
     parser.add_argument("--out", type=pathlib.Path, metavar="FILE",
                         help="the file to write (with --arch)")
     parser.add_argument("--pretrained", action="store_true",
