@@ -5,8 +5,23 @@
 //! ([`surgery`]) and finds the weights of one graph in another of the same structure
 //! ([`matching`]).
 
+pub mod adoption;
+pub mod attributes;
+mod budget;
 pub mod check;
+pub mod external;
+#[cfg(all(test, unix))]
+#[path = "tests/external.rs"]
+mod external_tests;
+#[cfg(test)]
+#[path = "tests/hostile.rs"]
+mod hostile;
 pub mod matching;
+pub mod network;
+#[cfg(test)]
+#[path = "tests/numbers.rs"]
+mod numbers;
+pub mod patches;
 pub mod surgery;
 pub mod tensor;
 #[cfg(test)]
@@ -37,6 +52,36 @@ pub enum GraphError {
          (torch.onnx.export(..., external_data=False))"
     )]
     ExternalData(String),
+    /// Weights are stored in another file that cannot be read.
+    #[error("keeps the weights of `{tensor}` in the file `{}`: {source}", location.escape_debug())]
+    External {
+        /// Name of the tensor.
+        tensor: String,
+        /// What the model says where its data is.
+        location: String,
+        /// Why it cannot be read.
+        source: external::ExternalError,
+    },
+    /// There is more of something than any network has.
+    #[error(
+        "holds {found} {what}; at most {limit} are read, more than networks need: check the file"
+    )]
+    Limit {
+        /// Of what.
+        what: &'static str,
+        /// How much.
+        found: u64,
+        /// How much is read.
+        limit: u64,
+    },
+    /// A part of ONNX that networks for images do without.
+    #[error("uses {what}, which is not read; {mend}")]
+    Unsupported {
+        /// Which part, and where.
+        what: String,
+        /// What to do about it.
+        mend: &'static str,
+    },
     /// A tensor's data does not agree with its shape or type.
     #[error("initializer `{name}`: {reason}")]
     Tensor {

@@ -1,101 +1,25 @@
-//! Labelled patches. A patch that cannot be applied leaves the graph as it was and says why.
+//! Edits that make a network of four channels, or one for the build, out of a skeleton.
 
 use std::collections::HashSet;
 
-use onnx_ir::AttributeProto;
-use onnx_ir::AttributeType;
-
-use super::tensor::{FLOAT, numel, set_values, values};
-use super::view::{View, float};
+use super::attributes::{float, set_float};
+use super::tensor::{FLOAT, numel, set_values};
+use super::view::View;
 use super::{GraphError, GraphProto, NodeProto, TensorProto};
 
-/// Where the filters of a channel that the pretrained network never saw come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Stem {
-    /// All zero: the widened network answers as the original did, whatever the new channel holds.
-    #[default]
+/// Where the stem's filters of one channel come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filter {
+    /// All zero: the network answers as the original did, whatever the channel holds.
     Zero,
-    /// A copy of the first (red) channel's filters.
+    /// The pretrained filters of red.
     Red,
-    /// The mean of the three channels' filters.
+    /// The pretrained filters of green.
+    Green,
+    /// The pretrained filters of blue.
+    Blue,
+    /// The mean of the three.
     Mean,
-}
-
-/// Cuts the graph at its last feature map `[N, C, h, w]`: global pooling and classifier go.
-///
-/// # Errors
-///
-/// The graph does not end in global pooling, an optional flattening and one dense layer.
-pub fn drop_classifier(graph: &mut GraphProto) -> Result<(), GraphError> {
-    const PATCH: &str = "dropping the classifier";
-    let features = {
-        let view = View::new(graph)?;
-        let output = graph
-            .output
-            .first()
-            .map_or("", |output| output.name.as_str());
-        let mut name = output;
-        loop {
-            let node = view.producer(name).map(|index| &graph.node[index]);
-            let Some(node) = node else {
-                return Err(GraphError::Patch {
-                    patch: PATCH,
-                    reason: format!("no global pooling stands before the output `{output}`"),
-                });
-            };
-            let input = node.input.first().map_or("", String::as_str);
-            match node.op_type.as_str() {
-                "GlobalAveragePool" | "ReduceMean" => break view.resolve(input).to_owned(),
-                "Gemm" | "MatMul" | "Add" | "Flatten" | "Reshape" | "Softmax" | "Dropout" => {
-                    name = input;
-                }
-                other => {
-                    return Err(GraphError::Patch {
-                        patch: PATCH,
-                        reason: format!(
-                            "found {other} (node `{}`) between the output `{output}` and global \
-                             pooling",
-                            node.name
-                        ),
-                    });
-                }
-            }
-        }
-    };
-    graph.output.truncate(1);
-    graph.output[0].name = features;
-    graph.output[0].type_.clear();
-    prune(graph);
-    Ok(())
-}
-
-/// Removes `Identity` nodes, which exporters use to store equal weights once.
-///
-/// # Errors
-///
-/// A cycle of `Identity` nodes.
-pub fn inline_identities(graph: &mut GraphProto) -> Result<(), GraphError> {
-    let inputs: Vec<Vec<String>> = {
-        let view = View::new(graph)?;
-        graph
-            .node
-            .iter()
-            .map(|node| {
-                node.input
-                    .iter()
-                    .map(|name| view.resolve(name).to_owned())
-                    .collect()
-            })
-            .collect()
-    };
-    for (node, inputs) in graph.node.iter_mut().zip(inputs) {
-        node.input = inputs;
-    }
-    let outputs: HashSet<String> = graph.output.iter().map(|o| o.name.clone()).collect();
-    graph
-        .node
-        .retain(|n| n.op_type != "Identity" || n.output.iter().any(|o| outputs.contains(o)));
-    Ok(())
 }
 
 /// The weight tensor of the one convolution that reads the image.
@@ -156,23 +80,24 @@ pub fn widen_stem(graph: &mut GraphProto, channels: i64) -> Result<(), GraphErro
     Ok(())
 }
 
-/// The filters of a widened stem.
+/// The filters of a stem with one input for each of `channels`.
 ///
-/// `filters` is `[out, 3, kh, kw]` in row-major order; the result `[out, channels, kh, kw]` keeps
-/// the first three bit for bit.
+/// `filters` is `[out, 3, kh, kw]` in row-major order with `plane` = kh·kw; the result is
+/// `[out, channels, kh, kw]`. Filters that are taken over are so bit for bit.
 #[must_use]
-pub fn widen_filters(filters: &[f32], plane: usize, channels: usize, stem: Stem) -> Vec<f32> {
-    let mut widened = Vec::with_capacity(filters.len() / 3 * channels);
-    for filter in filters.chunks_exact(3 * plane) {
-        widened.extend_from_slice(filter);
-        for _ in 3..channels {
-            match stem {
-                Stem::Zero => widened.extend(std::iter::repeat_n(0.0, plane)),
-                Stem::Red => widened.extend_from_slice(&filter[..plane]),
-                Stem::Mean => widened.extend(
-                    (0..plane)
-                        .map(|i| (filter[i] + filter[plane + i] + filter[2 * plane + i]) / 3.0),
-                ),
+pub fn widen_filters(filters: &[f32], plane: usize, channels: &[Filter]) -> Vec<f32> {
+    let mut widened = Vec::with_capacity(filters.len() / 3 * channels.len());
+    for rgb in filters.chunks_exact(3 * plane) {
+        let [red, green, blue] = [0, 1, 2].map(|channel| &rgb[channel * plane..][..plane]);
+        for channel in channels {
+            match channel {
+                Filter::Zero => widened.extend(std::iter::repeat_n(0.0, plane)),
+                Filter::Red => widened.extend_from_slice(red),
+                Filter::Green => widened.extend_from_slice(green),
+                Filter::Blue => widened.extend_from_slice(blue),
+                Filter::Mean => {
+                    widened.extend((0..plane).map(|i| (red[i] + green[i] + blue[i]) / 3.0));
+                }
             }
         }
     }
@@ -187,15 +112,8 @@ pub fn burn_momentum(graph: &mut GraphProto) {
         .filter(|node| node.op_type == "BatchNormalization")
     {
         let momentum = 1.0 - float(node, "momentum", 0.9);
-        node.attribute
-            .retain(|attribute| attribute.name != "momentum");
-        node.attribute.push(AttributeProto {
-            name: "momentum".into(),
-            // Rounded, so that 1 − 0.9 reads 0.1 in the generated code.
-            f: (momentum * 1e6).round() / 1e6,
-            type_: AttributeType::FLOAT.into(),
-            ..AttributeProto::default()
-        });
+        // Rounded, so that 1 − 0.9 reads 0.1 in the generated code.
+        set_float(node, "momentum", (momentum * 1e6).round() / 1e6);
     }
 }
 
@@ -237,21 +155,6 @@ pub fn fill_weights(
             set_values(tensor, &values);
         }
     }
-}
-
-/// Values of a named float initializer, with its shape.
-///
-/// # Errors
-///
-/// It is missing, or its data does not fit its shape.
-pub fn weight(graph: &GraphProto, name: &str) -> Result<(Vec<usize>, Vec<f32>), GraphError> {
-    let tensor = graph
-        .initializer
-        .iter()
-        .find(|tensor| tensor.name == name)
-        .ok_or_else(|| GraphError::Invalid(format!("nothing defines `{name}`")))?;
-    let shape = tensor.dims.iter().map(|&dim| dim as usize).collect();
-    Ok((shape, values(tensor)?))
 }
 
 /// Drops nodes and initializers that no output needs.

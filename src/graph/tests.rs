@@ -1,27 +1,98 @@
 //! Hostile graphs, and patches on graphs small enough to see through.
 
-use onnx_ir::{AttributeProto, AttributeType, Message, ValueInfoProto};
+use onnx_ir::{AttributeType, GraphProto, Message, ValueInfoProto};
 
-use super::surgery::{Stem, burn_momentum, drop_classifier, widen_filters};
+use super::attributes::{float, set_float, set_int, set_ints};
+use super::surgery::{Filter, burn_momentum, widen_filters};
 use super::tensor::{numel, set_values, values};
-use super::view::float;
 use super::{GraphError, ModelProto, NodeProto, TensorProto, read_bytes};
 
-fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
-    let mut node = NodeProto::new();
-    node.op_type = op.into();
-    node.name = format!("/{output}");
-    node.input = inputs.iter().map(ToString::to_string).collect();
-    node.output.push(output.into());
-    node
+/// Builds graphs small enough to see through. The input is `image`.
+pub struct Sketch(GraphProto);
+
+impl Sketch {
+    pub fn new() -> Self {
+        let mut graph = GraphProto::new();
+        graph.input.push(ValueInfoProto::new());
+        graph.input[0].name = "image".into();
+        Self(graph)
+    }
+
+    /// Adds a node, called `/` and its output.
+    pub fn node(mut self, op: &str, inputs: &[&str], output: &str) -> Self {
+        let mut node = NodeProto::new();
+        node.op_type = op.into();
+        node.name = format!("/{output}");
+        node.input = inputs.iter().map(ToString::to_string).collect();
+        node.output.push(output.into());
+        self.0.node.push(node);
+        self
+    }
+
+    /// Gives the last node an attribute.
+    pub fn with(mut self, set: impl FnOnce(&mut NodeProto)) -> Self {
+        set(self.0.node.last_mut().unwrap());
+        self
+    }
+
+    pub fn weight(mut self, tensor: TensorProto) -> Self {
+        self.0.initializer.push(tensor);
+        self
+    }
+
+    /// Declares the image as `[1, 8, 8, 3]`.
+    pub fn last_channels(mut self) -> Self {
+        let shape = self.0.input[0].type_.mut_or_insert_default();
+        let shape = shape.mut_tensor_type().shape.mut_or_insert_default();
+        for length in [1, 8, 8, 3] {
+            shape.dim.push(<_>::default());
+            shape.dim.last_mut().unwrap().set_dim_value(length);
+        }
+        self
+    }
+
+    pub fn graph(mut self, output: &str) -> GraphProto {
+        self.0.output.push(ValueInfoProto::new());
+        self.0.output[0].name = output.into();
+        self.0
+    }
 }
 
-fn weight(name: &str, dims: &[i64]) -> TensorProto {
+pub fn with_int(name: &'static str, value: i64) -> impl FnOnce(&mut NodeProto) {
+    move |node| set_int(node, name, value)
+}
+
+pub fn with_ints(name: &'static str, values: &[i64]) -> impl FnOnce(&mut NodeProto) {
+    let values = values.to_vec();
+    move |node| set_ints(node, name, &values)
+}
+
+pub fn with_string(name: &'static str, value: &'static str) -> impl FnOnce(&mut NodeProto) {
+    move |node| {
+        set_int(node, name, 0);
+        let attribute = node.attribute.last_mut().unwrap();
+        attribute.type_ = AttributeType::STRING.into();
+        attribute.s = value.as_bytes().to_vec().into();
+    }
+}
+
+/// A weight with the values 1, 2, 3, …
+pub fn weight(name: &str, dims: &[i64]) -> TensorProto {
+    let count = dims.iter().product::<i64>();
+    let values: Vec<f32> = (1..=count).map(|value| value as f32).collect();
     let mut tensor = TensorProto::new();
     tensor.name = name.into();
     tensor.dims = dims.to_vec();
-    let count = dims.iter().product::<i64>() as usize;
-    set_values(&mut tensor, &vec![1.0; count]);
+    set_values(&mut tensor, &values);
+    tensor
+}
+
+pub fn constant_ints(name: &str, values: &[i64]) -> TensorProto {
+    let mut tensor = TensorProto::new();
+    tensor.name = name.into();
+    tensor.dims = vec![values.len() as i64];
+    tensor.data_type = 7;
+    tensor.int64_data = values.to_vec();
     tensor
 }
 
@@ -30,22 +101,19 @@ fn model() -> ModelProto {
     let mut model = ModelProto::new();
     model.opset_import.push(<_>::default());
     model.opset_import[0].version = 17;
-    let graph = model.graph.mut_or_insert_default();
-    graph.node = vec![
-        node("Conv", &["image", "w"], "a"),
-        node("BatchNormalization", &["a", "s", "b", "m", "v"], "n"),
-        node("GlobalAveragePool", &["n"], "p"),
-        node("Flatten", &["p"], "f"),
-        node("Gemm", &["f", "fc"], "logits"),
-    ];
-    graph.initializer = ["s", "b", "m", "v"].map(|name| weight(name, &[2])).to_vec();
-    graph.initializer.push(weight("w", &[2, 3, 1, 1]));
-    graph.initializer.push(weight("fc", &[5, 2]));
-    for (list, name) in [(&mut graph.input, "image"), (&mut graph.output, "logits")] {
-        let mut value = ValueInfoProto::new();
-        value.name = name.into();
-        list.push(value);
+    let mut sketch = Sketch::new()
+        .weight(weight("w", &[2, 3, 1, 1]))
+        .weight(weight("fc", &[5, 2]));
+    for name in ["s", "b", "m", "v"] {
+        sketch = sketch.weight(weight(name, &[2]));
     }
+    *model.graph.mut_or_insert_default() = sketch
+        .node("Conv", &["image", "w"], "a")
+        .node("BatchNormalization", &["a", "s", "b", "m", "v"], "n")
+        .node("GlobalAveragePool", &["n"], "p")
+        .node("Flatten", &["p"], "f")
+        .node("Gemm", &["f", "fc"], "logits")
+        .graph("logits");
     model
 }
 
@@ -64,7 +132,8 @@ fn broken_graphs_are_refused_by_name() {
     };
     let cycle = refused(|m| nodes(m, &|nodes| nodes[0].input[0] = "n".into()));
     assert!(cycle.contains("depends on itself"), "{cycle}");
-    let identity = refused(|m| nodes(m, &|nodes| nodes.push(node("Identity", &["x"], "x"))));
+    let identity = || Sketch::new().node("Identity", &["x"], "x").0.node.remove(0);
+    let identity = refused(|m| nodes(m, &|nodes| nodes.push(identity())));
     assert!(identity.contains("depends on itself"), "{identity}");
     let undefined = refused(|m| nodes(m, &|nodes| nodes[1].input[1] = "gone".into()));
     assert!(undefined.contains("nothing defines `gone`"), "{undefined}");
@@ -119,49 +188,23 @@ fn tensors_that_lie_are_refused() {
 }
 
 #[test]
-fn the_classifier_goes_and_nothing_else() {
-    let mut model = model();
-    let graph = model.graph.mut_or_insert_default();
-    drop_classifier(graph).unwrap();
-    let left: Vec<&str> = graph
-        .node
-        .iter()
-        .map(|node| node.op_type.as_str())
-        .collect();
-    assert_eq!(left, ["Conv", "BatchNormalization"]);
-    assert_eq!(graph.output[0].name, "n");
-    assert!(graph.initializer.iter().all(|tensor| tensor.name != "fc"));
-}
-
-#[test]
-fn a_patch_that_cannot_be_applied_leaves_the_graph_as_it_was() {
-    let mut model = model();
-    let graph = model.graph.mut_or_insert_default();
-    graph.node[3] = node("LSTM", &["p"], "f");
-    let before = graph.clone();
-    let message = drop_classifier(graph).unwrap_err().to_string();
-    assert!(
-        message.contains("LSTM") && message.contains("/f"),
-        "{message}"
-    );
-    assert_eq!(*graph, before);
-}
-
-#[test]
-fn the_new_filter_is_zero_red_or_mean_and_the_old_ones_stay() {
+fn filters_are_taken_over_in_any_order() {
     // Two filters of three channels, two values each.
     let filters: Vec<f32> = (1_u8..=12).map(f32::from).collect();
-    for (stem, first, second) in [
-        (Stem::Zero, [0.0, 0.0], [0.0, 0.0]),
-        (Stem::Red, [1.0, 2.0], [7.0, 8.0]),
-        (Stem::Mean, [3.0, 4.0], [9.0, 10.0]),
-    ] {
-        let widened = widen_filters(&filters, 2, 4, stem);
-        assert_eq!(widened[..6], filters[..6]);
-        assert_eq!(widened[6..8], first);
-        assert_eq!(widened[8..14], filters[6..]);
-        assert_eq!(widened[14..], second);
-    }
+    let channels = [
+        Filter::Blue,
+        Filter::Zero,
+        Filter::Red,
+        Filter::Green,
+        Filter::Mean,
+    ];
+    assert_eq!(
+        widen_filters(&filters, 2, &channels),
+        [
+            5.0, 6.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 3.0, 4.0, //
+            11.0, 12.0, 0.0, 0.0, 7.0, 8.0, 9.0, 10.0, 9.0, 10.0
+        ]
+    );
 }
 
 #[test]
@@ -170,11 +213,7 @@ fn momentum_changes_its_meaning_and_a_missing_one_is_the_default() {
         let mut model = model();
         let graph = model.graph.mut_or_insert_default();
         if let Some(given) = given {
-            let mut attribute = AttributeProto::new();
-            attribute.name = "momentum".into();
-            attribute.type_ = AttributeType::FLOAT.into();
-            attribute.f = given;
-            graph.node[1].attribute.push(attribute);
+            set_float(&mut graph.node[1], "momentum", given);
         }
         burn_momentum(graph);
         assert!((float(&graph.node[1], "momentum", 0.0) - expected).abs() < 1e-6);

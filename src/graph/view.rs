@@ -1,6 +1,6 @@
 //! A read-only look at a graph: who makes a value, what an attribute means when it is left out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{GraphError, GraphProto, NodeProto, TensorProto};
 
@@ -8,8 +8,11 @@ use super::{GraphError, GraphProto, NodeProto, TensorProto};
 pub struct View<'a> {
     /// The graph itself.
     pub graph: &'a GraphProto,
+    inputs: HashSet<&'a str>,
     producers: HashMap<&'a str, usize>,
     tensors: HashMap<&'a str, &'a TensorProto>,
+    /// What each output of an `Identity` stands for.
+    sources: HashMap<&'a str, &'a str>,
 }
 
 impl<'a> View<'a> {
@@ -31,57 +34,30 @@ impl<'a> View<'a> {
             }
             if let ("Constant", Some(output), Some(attribute)) = (
                 node.op_type.as_str(),
-                node.output.first(),
+                node.output.first().filter(|name| !name.is_empty()),
                 node.attribute.first(),
             ) && let Some(value) = attribute.t.as_ref()
             {
                 tensors.insert(output, value);
             }
         }
-        let view = Self {
+        Ok(Self {
             graph,
+            inputs: graph
+                .input
+                .iter()
+                .map(|input| input.name.as_str())
+                .collect(),
             producers,
             tensors,
-        };
-        view.check_identities()?;
-        Ok(view)
-    }
-
-    fn check_identities(&self) -> Result<(), GraphError> {
-        for node in self
-            .graph
-            .node
-            .iter()
-            .filter(|node| node.op_type == "Identity")
-        {
-            let mut name = node.input.first().map_or("", String::as_str);
-            let mut hops = 0;
-            while let Some(next) = self.identity_source(name) {
-                name = next;
-                hops += 1;
-                if hops > self.graph.node.len() {
-                    return Err(GraphError::Invalid(format!("`{name}` depends on itself")));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn identity_source(&self, name: &str) -> Option<&'a str> {
-        let node = &self.graph.node[*self.producers.get(name)?];
-        (node.op_type == "Identity")
-            .then(|| node.input.first().map(String::as_str))
-            .flatten()
+            sources: identity_sources(graph)?,
+        })
     }
 
     /// The name behind any `Identity` nodes.
     #[must_use]
     pub fn resolve(&self, name: &'a str) -> &'a str {
-        let mut name = name;
-        while let Some(source) = self.identity_source(name) {
-            name = source;
-        }
-        name
+        self.sources.get(name).copied().unwrap_or(name)
     }
 
     /// Index of the node that computes a value, if a node does.
@@ -96,59 +72,104 @@ impl<'a> View<'a> {
         self.tensors.get(self.resolve(name)).copied()
     }
 
+    /// Something makes this value: a node, a stored tensor or an input of the graph.
+    ///
+    /// # Errors
+    ///
+    /// Nothing does.
+    pub(super) fn defined(&self, name: &str) -> Result<(), GraphError> {
+        if self.producers.contains_key(name)
+            || self.tensors.contains_key(name)
+            || self.inputs.contains(name)
+        {
+            return Ok(());
+        }
+        Err(GraphError::Invalid(format!("nothing defines `{name}`")))
+    }
+
     /// Node indices, each after everything that it reads.
     ///
     /// # Errors
     ///
     /// A cycle, or a value that nothing defines.
     pub fn order(&self) -> Result<Vec<usize>, GraphError> {
-        let inputs: Vec<&str> = self
-            .graph
-            .input
-            .iter()
-            .map(|input| input.name.as_str())
-            .collect();
-        let mut state = vec![0_u8; self.graph.node.len()];
-        let mut order = Vec::with_capacity(state.len());
-        for root in 0..state.len() {
-            // Depth first without recursion: a graph may be deeper than the stack.
-            let mut stack = vec![root];
-            while let Some(&index) = stack.last() {
-                let first_visit = state[index] == 0;
-                state[index] = state[index].max(1);
-                let mut waiting = false;
-                for name in self.graph.node[index]
-                    .input
-                    .iter()
-                    .filter(|name| !name.is_empty())
-                {
-                    match self.producers.get(name.as_str()) {
-                        Some(&source) if state[source] == 0 => {
-                            stack.push(source);
-                            waiting = true;
-                        }
-                        Some(&source) if state[source] == 1 && first_visit => {
-                            return Err(GraphError::Invalid(format!("`{name}` depends on itself")));
-                        }
-                        None if !self.tensors.contains_key(name.as_str())
-                            && !inputs.contains(&name.as_str()) =>
-                        {
-                            return Err(GraphError::Invalid(format!("nothing defines `{name}`")));
-                        }
-                        _ => {}
-                    }
-                }
-                if !waiting {
+        #[derive(Clone, Copy, PartialEq)]
+        enum State {
+            New,
+            Open,
+            Done,
+        }
+        let mut states = vec![State::New; self.graph.node.len()];
+        let mut order = Vec::with_capacity(states.len());
+        // Depth first without recursion: a graph may be deeper than the stack. Each entry is a node
+        // and how many of its inputs were looked at, so that none is looked at twice.
+        let mut stack = Vec::new();
+        for root in 0..states.len() {
+            if states[root] == State::New {
+                states[root] = State::Open;
+                stack.push((root, 0));
+            }
+            while let Some((index, next)) = stack.last_mut() {
+                let Some(name) = self.graph.node[*index].input.get(*next) else {
+                    states[*index] = State::Done;
+                    order.push(*index);
                     stack.pop();
-                    if state[index] != 2 {
-                        state[index] = 2;
-                        order.push(index);
+                    continue;
+                };
+                *next += 1;
+                if name.is_empty() {
+                    continue;
+                }
+                self.defined(name)?;
+                let Some(&source) = self.producers.get(name.as_str()) else {
+                    continue;
+                };
+                match states[source] {
+                    State::Done => {}
+                    State::Open => return Err(cycle(name)),
+                    State::New => {
+                        states[source] = State::Open;
+                        stack.push((source, 0));
                     }
                 }
             }
         }
         Ok(order)
     }
+}
+
+/// For each output of an `Identity`, the name at the far end of the chain; each link is followed
+/// once, however the chains share them.
+fn identity_sources(graph: &GraphProto) -> Result<HashMap<&str, &str>, GraphError> {
+    let next: HashMap<&str, &str> = graph
+        .node
+        .iter()
+        .filter(|node| node.op_type == "Identity")
+        .filter_map(|node| Some((node.output.first()?.as_str(), node.input.first()?.as_str())))
+        .filter(|(output, _)| !output.is_empty())
+        .collect();
+    let mut sources = HashMap::with_capacity(next.len());
+    for &start in next.keys() {
+        let mut chain = Vec::new();
+        let mut name = start;
+        while let Some(&link) = next.get(name) {
+            if let Some(&end) = sources.get(name) {
+                name = end;
+                break;
+            }
+            chain.push(name);
+            if chain.len() > next.len() {
+                return Err(cycle(name));
+            }
+            name = link;
+        }
+        sources.extend(chain.into_iter().map(|link| (link, name)));
+    }
+    Ok(sources)
+}
+
+fn cycle(name: &str) -> GraphError {
+    GraphError::Invalid(format!("`{name}` depends on itself"))
 }
 
 /// An integer attribute, or its default.

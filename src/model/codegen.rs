@@ -18,30 +18,36 @@ use quote::quote;
 
 use onnx_ir::TensorDataExt as _;
 
-use crate::graph::{self, Message, surgery};
+use crate::graph::patches::drop_classifier;
+use crate::graph::{self, GraphProto, Message, surgery};
 
-/// Files of `onnx/`, without their extension; each becomes a module of `model/backbone.rs`.
-const SKELETONS: [&str; 2] = ["resnet50", "inception_resnet_v2"];
 /// Red, green, blue, yellow.
 const CHANNELS: i64 = 4;
 
-/// Generates `$OUT_DIR/backbones/<name>.rs` and `<name>.table.rs` for every skeleton.
+/// Generates `$OUT_DIR/backbones/<name>.rs` and `<name>.table.rs` for every skeleton in `onnx/`.
 pub fn run() -> Result<()> {
     for file in ["src/graph", "src/model/codegen.rs", "onnx"] {
         println!("cargo::rerun-if-changed={file}");
     }
     let out = PathBuf::from(env::var("OUT_DIR")?).join("backbones");
     fs::create_dir_all(&out)?;
-    for name in SKELETONS {
-        generate(name, &out).with_context(|| format!("onnx/{name}.onnx"))?;
+    for entry in fs::read_dir("onnx")? {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "onnx")
+        {
+            generate(&path, &out).with_context(|| path.display().to_string())?;
+        }
     }
     Ok(())
 }
 
-fn generate(name: &str, out: &Path) -> Result<()> {
-    let mut model = graph::read_bytes(&fs::read(format!("onnx/{name}.onnx"))?)?;
+fn generate(skeleton: &Path, out: &Path) -> Result<()> {
+    let name = skeleton.file_stem().unwrap_or_default().to_string_lossy();
+    let mut model = graph::read_bytes(&fs::read(skeleton)?)?;
     let graph = model.graph.mut_or_insert_default();
-    surgery::drop_classifier(graph)?;
+    drop_classifier(graph)?;
     surgery::widen_stem(graph, CHANNELS)?;
     surgery::burn_momentum(graph);
     surgery::fill_placeholders(graph)?;
@@ -56,27 +62,46 @@ fn generate(name: &str, out: &Path) -> Result<()> {
         .register_op_override(ScaleByScalar)
         .run_from_script();
 
-    let initializers: Vec<&str> = model
-        .graph
-        .initializer
-        .iter()
-        .map(|tensor| tensor.name.as_str())
-        .collect();
     let pack = out.join(format!("{name}.bpk"));
-    fs::write(
-        out.join(format!("{name}.table.rs")),
-        weight_table(&pack, &initializers)?,
-    )?;
+    let table = imported(skeleton, &model.graph, &pack)?;
+    fs::write(out.join(format!("{name}.table.rs")), table)?;
     // Only the code is needed: the placeholder weights are as large as the real ones.
     fs::remove_file(pack)?;
     fs::remove_file(patched)?;
     Ok(())
 }
 
-/// Reads back which placeholder each generated parameter got: `[(parameter path, initializer)]`.
-fn weight_table(pack: &Path, initializers: &[&str]) -> Result<String> {
+/// The expression for `model::Imported`.
+fn imported(skeleton: &Path, graph: &GraphProto, pack: &Path) -> Result<String> {
+    let initializers: Vec<&str> = graph
+        .initializer
+        .iter()
+        .map(|tensor| tensor.name.as_str())
+        .collect();
+    let weights = weight_table(pack, &initializers)?;
+    let stem_weight = surgery::stem_weight(graph)?;
+    let stem = weights
+        .iter()
+        .find(|(_, initializer)| *initializer == stem_weight);
+    let (stem, _) = stem.context("the generated code has no stem")?;
+    let features = graph::network::Network::new(graph)?.features()?;
+    let file = fs::canonicalize(skeleton)?;
+    let file = file.display().to_string();
+    let mut text = format!(
+        "super::Imported {{\n    skeleton: include_bytes!({file:?}),\n    features: {features},\n    \
+         stem: {stem:?},\n    weights: &[\n"
+    );
+    for (path, initializer) in &weights {
+        writeln!(text, "        ({path:?}, {initializer:?}),")?;
+    }
+    text.push_str("    ],\n}");
+    Ok(text)
+}
+
+/// Reads back which placeholder each generated parameter got: its path, and the initializer.
+fn weight_table<'a>(pack: &Path, initializers: &[&'a str]) -> Result<Vec<(String, &'a str)>> {
     let mut seen = vec![false; initializers.len()];
-    let mut table = String::from("[\n");
+    let mut table = Vec::new();
     for tensor in Reader::from_file(pack)?.into_tensors()? {
         let data = tensor.to_bytes()?;
         let index = f32::from_le_bytes(data[..4].try_into()?) as usize;
@@ -87,12 +112,11 @@ fn weight_table(pack: &Path, initializers: &[&str]) -> Result<String> {
             !std::mem::replace(&mut seen[index], true),
             "`{initializer}` was used twice"
         );
-        writeln!(table, "    ({:?}, {initializer:?}),", tensor.name)?;
+        table.push((tensor.name.clone(), *initializer));
     }
     if let Some(lost) = seen.iter().position(|&seen| !seen) {
         anyhow::bail!("the importer dropped `{}`", initializers[lost]);
     }
-    table.push(']');
     Ok(table)
 }
 
