@@ -1,45 +1,60 @@
-//! `rgby convert`: a pretrained three-channel ONNX export becomes a four-channel checkpoint.
+//! `rgby convert`: an ONNX file becomes a checkpoint to train from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use burn::tensor::Device;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use super::stem::StemChoice;
 use super::{Outcome, Ui};
+use crate::data::read_class_names;
 use crate::fsx;
-use crate::graph::{self, surgery::Stem};
+use crate::graph::{self, ModelProto};
 use crate::imaging::Preprocess;
-use crate::model::{Arch, Classifier, ConvertReport, ModelConfig, convert};
+use crate::model::{Arch, Classifier, ConvertReport, Exported, ModelConfig, Pretrained};
 use crate::spec::{ModelSpec, Provenance};
 use crate::train::Checkpoint;
 
 /// Turn a pretrained 3-channel ONNX export into a 4-channel checkpoint
 ///
 /// The RGB filters are kept bit for bit, the yellow ones start at zero; the classifier is
-/// replaced. Weights are found by the structure of the graph, not by names; a file that is not
-/// the network is refused, with the first node that differs.
+/// replaced. Weights are found by the structure of the graph, not by names, so that files of any
+/// exporter will do: BatchNorm kept or folded, channels first or last, in half precision, with
+/// external data. A file that is no known network is refused, with the first node that differs.
+///
+/// A file that rgby exported becomes the checkpoint that it was made from, head and all.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  rgby convert --arch resnet50 --onnx resnet50.onnx --out initial\n\n\
+    after_help = "Examples:\n  rgby convert --onnx resnet50.onnx --out initial\n  \
+    rgby convert --onnx densenet121.onnx --channels dna,er,rna,agp,mito --stem BGR00 \\\n    \
+    --labels-from classes.csv --out initial\n\n\
     onnx/README.md says how to get a pretrained file."
 )]
 pub struct ConvertArgs {
-    /// The network that the file holds
+    /// The network that the file holds; told from the file if absent
     #[arg(long, value_enum)]
-    pub arch: Arch,
-    /// The pretrained file
+    pub arch: Option<Arch>,
+    /// The pretrained file, or one that rgby exported
     #[arg(long, value_name = "FILE")]
     pub onnx: PathBuf,
     /// Folder of the checkpoint
     #[arg(long, value_name = "CKPT")]
     pub out: PathBuf,
-    /// Filters of the yellow channel: none, a copy of red's, or the mean of all three
-    #[arg(long, value_enum, default_value = "zero")]
+    /// Where a channel's filters come from: zero, red or mean for all but the channels called
+    /// red, green and blue (or else the first three); or one letter a channel of R, G, B,
+    /// M (their mean) and 0, such as RGBR
+    #[arg(long, default_value_t = StemChoice::default())]
     pub stem: StemChoice,
-    /// Number of classes; the 28 of the Human Protein Atlas have names
-    #[arg(long, default_value_t = 28, value_parser = clap::value_parser!(u16).range(1..=10_000))]
-    pub classes: u16,
+    /// Stains, in the order of the input's channels [default: red,green,blue,yellow]
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub channels: Option<Vec<String>>,
+    /// Number of classes [default: the 28 of the Human Protein Atlas, by name]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub classes: Option<u16>,
+    /// CSV with the classes' names in a column `Name`, or a labels file `Id,Target`
+    #[arg(long, value_name = "CSV", conflicts_with = "classes")]
+    pub labels_from: Option<PathBuf>,
     /// Seed of the new head's weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -48,53 +63,60 @@ pub struct ConvertArgs {
     pub json: bool,
 }
 
-/// `--stem`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum StemChoice {
-    /// All zero.
-    #[default]
-    Zero,
-    /// As red's.
-    Red,
-    /// The mean of red's, green's and blue's.
-    Mean,
-}
-
-impl From<StemChoice> for Stem {
-    fn from(choice: StemChoice) -> Self {
-        match choice {
-            StemChoice::Zero => Self::Zero,
-            StemChoice::Red => Self::Red,
-            StemChoice::Mean => Self::Mean,
+impl ConvertArgs {
+    /// Conversion of `onnx` with every choice left to its default.
+    #[must_use]
+    pub fn new(onnx: PathBuf, out: PathBuf) -> Self {
+        Self {
+            arch: None,
+            onnx,
+            out,
+            stem: StemChoice::default(),
+            channels: None,
+            classes: None,
+            labels_from: None,
+            seed: 0,
+            json: false,
         }
     }
-}
 
-impl ConvertArgs {
     /// Converts.
     ///
     /// # Errors
     ///
     /// The file does not fit, or the checkpoint cannot be written; nothing is left behind.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
-        let file = self.onnx.display();
         ensure!(
             !self.out.is_file(),
             "{} is a file; --out names the folder of the checkpoint",
             self.out.display()
         );
-        let source = graph::read(&self.onnx).with_context(|| file.to_string())?;
-        let mut config = ModelConfig::new(self.arch, self.default_size());
-        if self.classes != 28 {
-            let name = |class| format!("Class {class}");
-            config.classes = (0..self.classes).map(name).collect();
+        let source = graph::read(&self.onnx).with_context(|| self.onnx.display().to_string())?;
+        if Exported::is(&source) {
+            self.restore(source, ui)
+        } else {
+            self.convert(source, ui)
         }
+    }
+
+    /// A pretrained network.
+    fn convert(&self, source: ModelProto, ui: &Ui) -> anyhow::Result<Outcome> {
+        let file = || self.onnx.display().to_string();
+        let pretrained = Pretrained::new(source).with_context(file)?;
+        let arch = match self.arch {
+            Some(arch) => arch,
+            None => pretrained.arch().with_context(file)?,
+        };
+        let config = self.config(arch)?;
+        let filters = self.stem.filters(&config.channels)?;
         let classifier = Classifier::new(&config, self.seed, &Device::flex());
-        let (classifier, report) = convert(source, self.arch, self.stem.into(), classifier)
-            .with_context(|| file.to_string())?;
+        let (classifier, report) = pretrained
+            .load(arch, &filters, classifier)
+            .with_context(file)?;
+        drop(pretrained);
         let sha256 = fsx::sha256_file(&self.onnx)?;
         let spec = ModelSpec {
-            arch: self.arch.name().into(),
+            arch: arch.name().into(),
             thresholds: vec![0.5; config.classes.len()],
             classes: config.classes.clone(),
             preprocess: Preprocess::new(&config.channels, config.input_size),
@@ -108,45 +130,172 @@ impl ConvertArgs {
                 steps: 0,
             },
         };
-        Checkpoint::new(config, spec).save(&self.out, &classifier, None)?;
+        let table = self.describe(&report, &config, &sha256)?;
+        let mut checkpoint = Checkpoint::new(config, spec);
+        checkpoint.unfolded = report.unfolded;
+        checkpoint.save(&self.out, &classifier, None)?;
         if self.json {
             let mut value = serde_json::to_value(&report)?;
             value["source_sha256"] = sha256.into();
             ui.print_json(&value)?;
         } else {
-            ui.note(&self.describe(&report, &sha256));
+            ui.note(&table);
         }
         Ok(Outcome::Done)
     }
 
-    /// Input size of the pretrained network; a training config replaces it.
-    fn default_size(&self) -> u32 {
-        if self.arch == Arch::InceptionResNetV2 {
-            299
-        } else {
-            224
+    /// A network that rgby exported: nothing of it is changed.
+    fn restore(&self, source: ModelProto, ui: &Ui) -> anyhow::Result<Outcome> {
+        let file = self.onnx.display();
+        let given = [
+            ("--channels", self.channels.is_some()),
+            ("--classes", self.classes.is_some()),
+            ("--labels-from", self.labels_from.is_some()),
+            ("--stem", self.stem != StemChoice::default()),
+        ];
+        if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
+            bail!(
+                "{file} was exported by rgby and keeps its channels and classes; leave out {flag} \
+                 (retraining may replace its head)"
+            );
         }
+        let exported = Exported::new(source).with_context(|| file.to_string())?;
+        let arch = exported.config.arch;
+        ensure!(
+            self.arch.is_none_or(|wanted| wanted == arch),
+            "{file} holds {}; leave out --arch",
+            arch.name()
+        );
+        let classifier = exported.load().with_context(|| file.to_string())?;
+        let sha256 = fsx::sha256_file(&self.onnx)?;
+        let checkpoint = Checkpoint::new(exported.config, exported.spec);
+        let (classes, steps) = (
+            checkpoint.spec.classes.len(),
+            checkpoint.spec.provenance.steps,
+        );
+        checkpoint.save(&self.out, &classifier, None)?;
+        if self.json {
+            ui.print_json(&serde_json::json!({
+                "arch": arch,
+                "restored": true,
+                "classes": classes,
+                "steps": steps,
+                "source_sha256": sha256,
+            }))?;
+        } else {
+            ui.note(&format!(
+                "{file}: {} as rgby exported it (sha256 {})\n  restored  backbone, head of {classes} \
+                 classes, thresholds and preprocessing, after {steps} steps → {}",
+                arch.name(),
+                &sha256[..12],
+                self.out.display()
+            ));
+        }
+        Ok(Outcome::Done)
     }
 
-    fn describe(&self, report: &ConvertReport, sha256: &str) -> String {
-        let yellow = match self.stem {
-            StemChoice::Zero => "yellow zero",
-            StemChoice::Red => "yellow as red",
-            StemChoice::Mean => "yellow the mean of RGB",
-        };
-        let (stem, shape) = &report.widened;
-        format!(
-            "{}: {} (sha256 {})\n  matched   {} tensors, bit for bit\n  widened   {stem} to \
-             {shape:?}, {yellow}\n  dropped   {}\n  new       head of {} classes\n  backbone  {} \
-             parameters → {}",
-            self.onnx.display(),
-            self.arch.name(),
-            &sha256[..12],
-            report.matched,
-            report.dropped.join(", "),
-            self.classes,
-            report.backbone_parameters,
-            self.out.display()
-        )
+    fn config(&self, arch: Arch) -> anyhow::Result<ModelConfig> {
+        let mut config = ModelConfig::new(arch, arch.native_input_size());
+        if let Some(channels) = &self.channels {
+            config.channels.clone_from(channels);
+        }
+        if let Some(count) = self.classes.filter(|&count| count != 28) {
+            config.classes = (0..count).map(|class| format!("Class {class}")).collect();
+        }
+        if let Some(path) = &self.labels_from {
+            config.classes = read_class_names(path)?;
+        }
+        config.validate().map_err(anyhow::Error::msg)?;
+        let preprocess = Preprocess::new(&config.channels, config.input_size);
+        preprocess.validate().map_err(anyhow::Error::msg)?;
+        Ok(config)
     }
+
+    fn describe(
+        &self,
+        report: &ConvertReport,
+        config: &ModelConfig,
+        sha256: &str,
+    ) -> anyhow::Result<String> {
+        let (stem, shape) = &report.widened;
+        let mut rows = vec![
+            (
+                "matched",
+                format!("{} tensors, bit for bit", report.matched),
+            ),
+            (
+                "widened",
+                format!(
+                    "{stem} to {shape:?}: {}",
+                    self.stem.describe(&config.channels)?
+                ),
+            ),
+        ];
+        if report.unfolded > 0 {
+            let note = "BatchNorm layers that were folded into convolutions; training first \
+                        measures their statistics";
+            rows.push(("unfolded", format!("{} {note}", report.unfolded)));
+        }
+        if report.absorbed > 0 {
+            let note = "convolution biases, into the BatchNorm after them";
+            rows.push(("absorbed", format!("{} {note}", report.absorbed)));
+        }
+        if report.rescaled > 0 {
+            let note = "BatchNorm layers, for another epsilon or factor";
+            rows.push(("rescaled", format!("{} {note}", report.rescaled)));
+        }
+        rows.push(("dropped", list(&report.dropped)));
+        rows.push(("left out", list(&report.left_out)));
+        rows.push(("new", format!("head of {} classes", config.classes.len())));
+        rows.push((
+            "backbone",
+            format!(
+                "{} parameters → {}",
+                report.backbone_parameters,
+                self.out.display()
+            ),
+        ));
+        let rows = rows
+            .iter()
+            .map(|(key, value)| format!("\n  {key:<9} {value}"));
+        Ok(format!(
+            "{}: {} (sha256 {}){}",
+            self.onnx.display(),
+            report.arch.name(),
+            &sha256[..12],
+            rows.collect::<String>()
+        ))
+    }
+}
+
+/// A few of the names, and how many there are.
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "nothing".into(),
+        names if names.len() <= 4 => names.join(", "),
+        names => format!("{}, {} and {} more", names[0], names[1], names.len() - 2),
+    }
+}
+
+/// Makes a checkpoint of an exported ONNX file in a folder that lives as long as the result.
+///
+/// # Errors
+///
+/// The file was not exported by rgby, or is damaged.
+pub(super) fn restore_exported(onnx: &Path) -> anyhow::Result<tempfile::TempDir> {
+    let source = graph::read(onnx).with_context(|| onnx.display().to_string())?;
+    ensure!(
+        Exported::is(&source),
+        "{} was not exported by rgby; make a checkpoint of it with `rgby convert` and start from \
+         that",
+        onnx.display()
+    );
+    let exported = Exported::new(source).with_context(|| onnx.display().to_string())?;
+    let classifier = exported
+        .load()
+        .with_context(|| onnx.display().to_string())?;
+    let dir = tempfile::tempdir()?;
+    let checkpoint = Checkpoint::new(exported.config, exported.spec);
+    checkpoint.save(&dir.path().join("checkpoint"), &classifier, None)?;
+    Ok(dir)
 }

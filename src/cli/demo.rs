@@ -7,7 +7,6 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use clap::Args;
 
-use super::convert::StemChoice;
 use super::retrain::RetrainArgs;
 use super::train::{HeadChoice, RunArgs, TrainArgs};
 use super::{
@@ -150,16 +149,7 @@ impl DemoArgs {
     fn convert(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         let onnx = self.out.join("pretrained.onnx");
         fs::write(&onnx, random_export(Arch::ResNet50, 0)?.write_to_bytes()?)?;
-        ConvertArgs {
-            arch: Arch::ResNet50,
-            onnx,
-            out: self.out.join("initial"),
-            stem: StemChoice::Zero,
-            classes: 28,
-            seed: 0,
-            json: false,
-        }
-        .run(ui)
+        ConvertArgs::new(onnx, self.out.join("initial")).run(ui)
     }
 
     fn run_args(&self, out: &str, set: &[&str]) -> RunArgs {

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use clap::Args;
 
 use super::{Outcome, Ui};
-use crate::export::{TOLERANCE, export};
+use crate::export::{Description, TOLERANCE, export};
 use crate::model::Classifier;
 use crate::score::{EngineChoice, Runtime, RuntimeOptions};
 use crate::train::{Checkpoint, resolve};
@@ -63,7 +63,11 @@ impl ExportArgs {
             let fresh = Classifier::new(&checkpoint.model, 0, &Device::flex());
             Checkpoint::load(&dir, fresh, true)
         };
-        let difference = export(&load()?, &load()?, &checkpoint.spec, &self.out, runtime)?;
+        let description = Description {
+            config: &checkpoint.model,
+            spec: &checkpoint.spec,
+        };
+        let difference = export(&load()?, &load()?, &description, &self.out, runtime)?;
         if self.json {
             ui.print_json(&serde_json::json!({
                 "from": dir,

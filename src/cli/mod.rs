@@ -18,6 +18,8 @@ mod probabilities;
 #[cfg(feature = "train")]
 mod retrain;
 mod score;
+#[cfg(feature = "train")]
+mod stem;
 mod synth;
 #[cfg(feature = "train")]
 mod train;

@@ -1,10 +1,12 @@
 //! Labelled data sets: the labels file, splits, and a loader that decodes ahead of training.
 
+mod class_names;
 mod dataset;
 mod labels_csv;
 mod loader;
 mod split;
 
+pub use class_names::{ClassNamesError, read_class_names};
 pub use dataset::{DataError, Dataset};
 pub use labels_csv::{LabelError, LabelFault, LabelTable, read_labels};
 pub use loader::{Batch, Loader, epoch_order};

@@ -7,7 +7,7 @@ use burn_onnx::export::{AxisSpec, InputSpec, OnnxExporter};
 
 use crate::fsx;
 use crate::graph::{Message, ModelProto};
-use crate::model::{Arch, Classifier};
+use crate::model::{CONFIG_KEY, Classifier, ModelConfig};
 use crate::score::{Engine, EngineError, INPUT_NAME, ModelFile, OUTPUT_NAME, OrtEngine, Runtime};
 use crate::spec::{METADATA_KEY, ModelSpec};
 
@@ -44,6 +44,15 @@ pub enum ExportError {
     },
 }
 
+/// What an exported file says about its network.
+#[derive(Debug, Clone, Copy)]
+pub struct Description<'a> {
+    /// For whoever retrains it.
+    pub config: &'a ModelConfig,
+    /// For whoever scores with it.
+    pub spec: &'a ModelSpec,
+}
+
 /// Writes `classifier`, which must not be on an autodiff device, as an ONNX model.
 ///
 /// Input `image` `[N, C, S, S]` float32, normalised; output `probabilities` `[N, K]`. The
@@ -52,7 +61,11 @@ pub enum ExportError {
 /// # Errors
 ///
 /// [`ExportError::Capture`].
-pub fn to_onnx(classifier: &Classifier, spec: &ModelSpec) -> Result<ModelProto, ExportError> {
+pub fn to_onnx(
+    classifier: &Classifier,
+    description: &Description,
+) -> Result<ModelProto, ExportError> {
+    let spec = description.spec;
     let (channels, size) = (
         spec.preprocess.channels.len(),
         spec.preprocess.size as usize,
@@ -78,8 +91,8 @@ pub fn to_onnx(classifier: &Classifier, spec: &ModelSpec) -> Result<ModelProto, 
         .map_err(|error| ExportError::Capture(error.to_string()))?;
     let mut model = ModelProto::parse_from_bytes(onnx.as_bytes())
         .map_err(|error| ExportError::Capture(error.to_string()))?;
-    rename_values(&mut model, spec);
-    describe(&mut model, spec)?;
+    rename_values(&mut model, description.config);
+    describe(&mut model, description)?;
     Ok(model)
 }
 
@@ -93,15 +106,16 @@ pub fn to_onnx(classifier: &Classifier, spec: &ModelSpec) -> Result<ModelProto, 
 pub fn export(
     classifier: &Classifier,
     reference: &Classifier,
-    spec: &ModelSpec,
+    description: &Description,
     path: &Path,
     runtime: Runtime,
 ) -> Result<f32, ExportError> {
+    let spec = description.spec;
     let io_error = |source| ExportError::Io {
         path: path.display().to_string(),
         source,
     };
-    let bytes = to_onnx(classifier, spec)?
+    let bytes = to_onnx(classifier, description)?
         .write_to_bytes()
         .map_err(|error| ExportError::Capture(error.to_string()))?;
     let parent = path
@@ -151,17 +165,13 @@ fn difference(
 }
 
 /// Gives inputs, outputs and backbone weights the names that people know.
-fn rename_values(model: &mut ModelProto, spec: &ModelSpec) {
+fn rename_values(model: &mut ModelProto, config: &ModelConfig) {
     let graph = model.graph.mut_or_insert_default();
-    let arch = [Arch::ResNet50, Arch::InceptionResNetV2]
+    let imported = config.arch.imported();
+    let mut names: std::collections::HashMap<String, String> = imported
         .into_iter()
-        .find(|arch| arch.name() == spec.arch)
-        .and_then(Arch::skeleton);
-    let mut names: std::collections::HashMap<String, String> = arch
-        .map(|(_, table)| table)
-        .unwrap_or_default()
-        .iter()
-        .map(|(path, initializer)| (path.to_string(), format!("backbone.{initializer}")))
+        .flat_map(|network| network.weights)
+        .map(|&(path, initializer)| (path.to_owned(), format!("backbone.{initializer}")))
         .collect();
     names.extend(
         graph
@@ -201,14 +211,26 @@ fn rename_values(model: &mut ModelProto, spec: &ModelSpec) {
     }
 }
 
-fn describe(model: &mut ModelProto, spec: &ModelSpec) -> Result<(), ExportError> {
-    let json = serde_json::to_string(spec).map_err(|e| ExportError::Capture(e.to_string()))?;
+fn describe(model: &mut ModelProto, description: &Description) -> Result<(), ExportError> {
+    let failed = |error: serde_json::Error| ExportError::Capture(error.to_string());
+    let entries = [
+        (
+            METADATA_KEY,
+            serde_json::to_string(description.spec).map_err(failed)?,
+        ),
+        (
+            CONFIG_KEY,
+            serde_json::to_string(description.config).map_err(failed)?,
+        ),
+    ];
     model.producer_name = "rgby".into();
     model.producer_version = env!("CARGO_PKG_VERSION").into();
     model.metadata_props.clear();
-    // The entry's type has no public name; its default is reached through the field.
-    model.metadata_props.push(<_>::default());
-    model.metadata_props[0].key = METADATA_KEY.into();
-    model.metadata_props[0].value = json;
+    for (index, (key, value)) in entries.into_iter().enumerate() {
+        // The entry's type has no public name; its default is reached through the field.
+        model.metadata_props.push(<_>::default());
+        model.metadata_props[index].key = key.into();
+        model.metadata_props[index].value = value;
+    }
     Ok(())
 }

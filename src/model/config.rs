@@ -2,61 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::backbone::{INCEPTION_RESNET_V2_WEIGHTS, RESNET50_WEIGHTS, WeightTable};
+use super::Arch;
 use crate::imaging::CHANNELS;
 use crate::labels::hpa_classes;
-
-/// A network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Arch {
-    /// Two convolutions, one max pooling, two dense layers: the reference's baseline.
-    Baseline,
-    /// torchvision's `ResNet50` (He et al. 2015, stride on the 3×3).
-    #[serde(rename = "resnet50")]
-    #[value(name = "resnet50")]
-    ResNet50,
-    /// timm's `InceptionResNetV2` (Szegedy et al. 2016).
-    #[serde(rename = "inception-resnet-v2")]
-    #[value(name = "inception-resnet-v2")]
-    InceptionResNetV2,
-}
-
-impl Arch {
-    /// The name in configs and on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Baseline => "baseline",
-            Self::ResNet50 => "resnet50",
-            Self::InceptionResNetV2 => "inception-resnet-v2",
-        }
-    }
-
-    /// Skeleton of the pretrained network and where its weights go; none for the baseline, which
-    /// nobody pretrained.
-    #[must_use]
-    pub fn skeleton(self) -> Option<(&'static [u8], WeightTable)> {
-        match self {
-            Self::Baseline => None,
-            Self::ResNet50 => Some((include_bytes!("../../onnx/resnet50.onnx"), RESNET50_WEIGHTS)),
-            Self::InceptionResNetV2 => Some((
-                include_bytes!("../../onnx/inception_resnet_v2.onnx"),
-                INCEPTION_RESNET_V2_WEIGHTS,
-            )),
-        }
-    }
-
-    /// The smallest square input, in pixels, that leaves a feature map.
-    #[must_use]
-    pub fn min_input_size(self) -> u32 {
-        match self {
-            Self::Baseline => 8,
-            Self::ResNet50 => 32,
-            Self::InceptionResNetV2 => 75,
-        }
-    }
-}
 
 /// `[model]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -24,11 +24,9 @@ impl Head {
     /// Builds a head with random weights.
     #[must_use]
     pub fn new(config: &ModelConfig, device: &Device) -> Self {
-        let mut width = match config.arch {
-            Arch::Baseline => Baseline::FEATURES * Baseline::feature_side(config.input_size).pow(2),
-            Arch::ResNet50 => 2048,
-            Arch::InceptionResNetV2 => 1536,
-        };
+        let flattened = Baseline::FEATURES * Baseline::feature_side(config.input_size).pow(2);
+        let pooled = config.arch.imported().map(|network| network.features);
+        let mut width = pooled.unwrap_or(flattened);
         let mut hidden = Vec::new();
         for &units in &config.hidden {
             hidden.push(LinearConfig::new(width, units).init(device));

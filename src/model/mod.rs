@@ -1,18 +1,23 @@
 //! Networks in Burn: imported backbones, the 8-layer baseline, and the heads that go on them.
 
-mod backbone;
 mod baseline;
 mod batch_norm;
 mod classifier;
 mod config;
+mod exported;
 mod head;
+mod networks;
+mod pretrained;
 mod random_export;
+mod stem;
 mod weights;
 
-pub use backbone::{Backbone, WeightTable};
 pub use batch_norm::BatchNorm2d;
 pub use classifier::Classifier;
-pub use config::{Arch, ModelConfig};
+pub use config::ModelConfig;
+pub use exported::{CONFIG_KEY, Exported};
 pub use head::Head;
+pub use networks::{Arch, Backbone, Imported};
+pub use pretrained::{ConvertReport, Pretrained};
 pub use random_export::random_export;
-pub use weights::{ConvertReport, WeightsError, convert, load_weights, save_weights};
+pub use weights::{WeightsError, load_weights, save_weights};

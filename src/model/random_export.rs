@@ -18,10 +18,10 @@ use crate::graph::{ModelProto, TensorProto, read_bytes, surgery::fill_weights};
 ///
 /// [`WeightsError::NoSkeleton`] for a network that was not imported.
 pub fn random_export(arch: Arch, seed: u64) -> Result<ModelProto, WeightsError> {
-    let (skeleton, _) = arch
-        .skeleton()
+    let imported = arch
+        .imported()
         .ok_or(WeightsError::NoSkeleton(arch.name()))?;
-    let mut model = read_bytes(skeleton)?;
+    let mut model = read_bytes(imported.skeleton)?;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     fill_weights(model.graph.mut_or_insert_default(), |op, input, tensor| {
         let (low, high) = range(op, input, tensor);

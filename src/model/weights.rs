@@ -1,17 +1,13 @@
-//! Weights in and out of a [`Classifier`]: from a pretrained ONNX file, to and from a checkpoint.
+//! Weights in and out of a [`Classifier`], by the names of its parameters.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::TensorData;
 use burn_store::burn_pack::Tensor as PackTensor;
-use burn_store::{ApplyResult, BurnpackStore, ModuleSnapshot, bridge};
+use burn_store::{ApplyResult, BurnpackStore, ModuleSnapshot};
 
 use super::{Arch, Classifier};
-use crate::graph::surgery::{Stem, drop_classifier, inline_identities, stem_weight, weight};
-use crate::graph::{GraphError, ModelProto, matching};
-use crate::graph::{read_bytes, surgery::widen_filters};
+use crate::graph::{GraphError, matching::Mismatch};
 
 /// Why weights could not be loaded or saved.
 #[derive(Debug, thiserror::Error)]
@@ -19,9 +15,30 @@ pub enum WeightsError {
     /// The pretrained file does not fit.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// The pretrained file is another network than was said, or one that is not known.
+    #[error(
+        "is not {}: {mismatch}; the nearest known network is {} ({:.0}% of its operators)",
+        wanted.map_or("a network that rgby knows", Arch::name), nearest.name(), likeness * 100.0
+    )]
+    Unknown {
+        /// The network that was asked for, if one was.
+        wanted: Option<Arch>,
+        /// The first place where the file differs from `wanted`, or else from `nearest`.
+        mismatch: Mismatch,
+        /// The known network that has most operators in common with the file.
+        nearest: Arch,
+        /// Share of the operators that they have in common, 0–1.
+        likeness: f64,
+    },
     /// The network has no pretrained form.
     #[error("{0} has no pretrained weights to convert; train it from random ones")]
     NoSkeleton(&'static str),
+    /// An exported file does not say what it is.
+    #[error(
+        "was not exported whole by this version of rgby: {0}; convert the file that it was \
+         retrained from, or export its checkpoint again"
+    )]
+    Metadata(String),
     /// Weights are missing, left over or of another shape.
     #[error("the weights do not fit the network: {0}")]
     Fit(String),
@@ -30,89 +47,14 @@ pub enum WeightsError {
     Store(String),
 }
 
-/// What a conversion did.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct ConvertReport {
-    /// Tensors taken over bit for bit.
-    pub matched: usize,
-    /// The widened tensor, with its new shape.
-    pub widened: (String, Vec<usize>),
-    /// Tensors of the file that the new network does not have: its classifier.
-    pub dropped: Vec<String>,
-    /// Values in all tensors of the backbone.
-    pub backbone_parameters: usize,
-}
-
-/// Puts the weights of a pretrained three-channel export into `classifier`'s backbone.
-///
-/// Every tensor is found by the structure of the graph around it. The head keeps the weights it
-/// has.
-///
-/// # Errors
-///
-/// [`WeightsError::Graph`] names the first node that differs from the network.
-pub fn convert(
-    mut source: ModelProto,
-    arch: Arch,
-    stem: Stem,
-    classifier: Classifier,
-) -> Result<(Classifier, ConvertReport), WeightsError> {
-    let (skeleton, table) = arch
-        .skeleton()
-        .ok_or(WeightsError::NoSkeleton(arch.name()))?;
-    let all: Vec<String> = source
-        .graph
-        .initializer
-        .iter()
-        .map(|tensor| tensor.name.clone())
-        .collect();
-    let source = source.graph.mut_or_insert_default();
-    inline_identities(source)?;
-    drop_classifier(source)?;
-    let mut skeleton = read_bytes(skeleton)?;
-    let skeleton = skeleton.graph.mut_or_insert_default();
-    drop_classifier(skeleton)?;
-    let names = matching::match_weights(source, skeleton)?;
-    let stem_name = stem_weight(source)?;
-
-    let mut tensors = Vec::with_capacity(table.len());
-    let mut report = ConvertReport {
-        matched: table.len() - 1,
-        widened: (stem_name.clone(), Vec::new()),
-        dropped: Vec::new(),
-        backbone_parameters: 0,
-    };
-    let used: HashSet<&String> = names.values().collect();
-    report.dropped = all
-        .into_iter()
-        .filter(|name| !used.contains(name))
-        .collect();
-    for (path, initializer) in table {
-        let name = names.get(*initializer).ok_or_else(|| {
-            WeightsError::Fit(format!("nothing stands in the place of `{initializer}`"))
-        })?;
-        let (mut shape, mut values) = weight(source, name)?;
-        if *name == stem_name {
-            let plane = shape[2] * shape[3];
-            values = widen_filters(&values, plane, 4, stem);
-            shape[1] = 4;
-            report.widened.1.clone_from(&shape);
-        }
-        report.backbone_parameters += values.len();
-        let data = TensorData::new(values, shape);
-        tensors.push(bridge::from_data(data, format!("backbone.{path}"), None));
-    }
-    Ok((apply(classifier, tensors, Part::Backbone)?, report))
-}
-
-/// Which part of a network is meant.
+/// Which part of a network is meant; the rest keeps the weights it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     All,
     Backbone,
 }
 
-fn apply(
+pub(super) fn apply(
     mut classifier: Classifier,
     tensors: Vec<PackTensor>,
     part: Part,

@@ -36,6 +36,9 @@ pub struct Checkpoint {
     pub config: Option<Config>,
     /// Where the run stood; none where the weights were converted.
     pub progress: Option<Progress>,
+    /// BatchNorm layers whose statistics were made up, because a converted file had them folded.
+    #[serde(default)]
+    pub unfolded: usize,
     /// SHA-256 of each file beside this one.
     pub files: BTreeMap<String, String>,
 }
@@ -103,6 +106,7 @@ impl Checkpoint {
             spec,
             config: None,
             progress: None,
+            unfolded: 0,
             files,
         }
     }

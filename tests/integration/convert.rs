@@ -5,40 +5,23 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ort::environment::Environment;
-use ort::session::Session;
-use ort::value::TensorRef;
-use rgby::graph::surgery::{Stem, drop_classifier};
+use rgby::graph::patches::drop_classifier;
+use rgby::graph::surgery::Filter;
 use rgby::graph::{Message, ModelProto, read, tensor::values};
-use rgby::model::{Arch, Classifier, ModelConfig, convert, random_export};
+use rgby::model::{Arch, Classifier, ModelConfig, Pretrained, random_export};
 
-use crate::support::{assert_refused, ort_library, run, skipped};
+use crate::support::{assert_refused, pooled_features, relative_difference, run};
 
 const NETWORKS: [(Arch, u32); 2] = [(Arch::ResNet50, 64), (Arch::InceptionResNetV2, 139)];
 
-/// Mean over height and width of the last feature map, `[N, F]`, by the engine behind `ort`.
-fn pooled_by_ort(
-    environment: &Environment,
-    export: &ModelProto,
-    size: usize,
-) -> (Vec<f32>, Vec<f32>) {
+/// An RGB batch and, by the engine behind `ort`, the mean over height and width of the last feature
+/// map, `[N, F]`.
+fn pooled_by_ort(export: &ModelProto, size: usize) -> (Vec<f32>, Vec<f32>) {
     let mut export = export.clone();
     drop_classifier(export.graph.mut_or_insert_default()).unwrap();
-    let bytes = export.write_to_bytes().unwrap();
-    let mut session = Session::builder(environment)
-        .unwrap()
-        .commit_from_memory(&bytes)
-        .unwrap();
     let images = images(size, 3);
-    let input = TensorRef::from_array_view(([2, 3, size, size], images.as_slice())).unwrap();
-    let outputs = session.run(ort::inputs![input]).unwrap();
-    let (shape, features) = outputs[0].try_extract_tensor::<f32>().unwrap();
-    let area = (shape[2] * shape[3]) as usize;
-    let pooled = features
-        .chunks(area)
-        .map(|map| map.iter().sum::<f32>() / area as f32)
-        .collect();
-    (images, pooled)
+    let features = pooled_features(&export, [2, 3, size, size], &images);
+    (images, features)
 }
 
 /// Two images of `channels` channels; the first three are the same whatever their number.
@@ -50,26 +33,18 @@ fn images(size: usize, channels: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The process's engine: ONNX Runtime if it is there, else tract.
-fn environment() -> Environment {
-    if let Some(library) = ort_library() {
-        return ort::init_from(library).unwrap().build().unwrap();
-    }
-    skipped("ONNX Runtime is not installed; features are compared with tract's");
-    ort::set_api(ort_tract::api());
-    ort::init().build().unwrap()
-}
-
 #[test]
 fn yellow_is_silent_and_the_features_are_the_originals() {
-    let environment = environment();
     for (arch, size) in NETWORKS {
         let export = random_export(arch, 7).unwrap();
         let side = size as usize;
-        let (rgb, expected) = pooled_by_ort(&environment, &export, side);
+        let (rgb, expected) = pooled_by_ort(&export, side);
         let device = Device::flex();
         let fresh = Classifier::new(&ModelConfig::new(arch, size), 0, &device);
-        let (classifier, report) = convert(export, arch, Stem::Zero, fresh).unwrap();
+        let pretrained = Pretrained::new(export).unwrap();
+        assert_eq!(pretrained.arch().unwrap(), arch);
+        let filters = [Filter::Red, Filter::Green, Filter::Blue, Filter::Zero];
+        let (classifier, report) = pretrained.load(arch, &filters, fresh).unwrap();
         assert_eq!(report.widened.1[1], 4);
 
         // The same RGB under a yellow that is anything but silent.
@@ -84,22 +59,10 @@ fn yellow_is_silent_and_the_features_are_the_originals() {
             })
             .collect();
         let input = TensorData::new(rgby, [2, 4, side, side]);
-        let features = classifier
-            .features(Tensor::from_data(input, &device))
-            .into_data();
-        let largest = expected
-            .iter()
-            .fold(0.0_f32, |largest, v| largest.max(v.abs()));
-        assert!(largest > 0.1, "the features vanish: {largest}");
-        let difference = features
-            .iter::<f32>()
-            .zip(&expected)
-            .fold(0.0_f32, |largest, (a, b)| largest.max((a - b).abs()));
-        assert!(
-            difference <= 1e-4 * largest,
-            "{}: {difference:e} of {largest}",
-            arch.name()
-        );
+        let features = classifier.features(Tensor::from_data(input, &device));
+        let features: Vec<f32> = features.into_data().iter().collect();
+        let difference = relative_difference(&features, &expected);
+        assert!(difference <= 1e-4, "{}: {difference:e}", arch.name());
     }
 }
 
@@ -117,41 +80,101 @@ fn weights(path: &Path) -> HashMap<String, Vec<f32>> {
 }
 
 #[test]
-fn convert_and_export_keep_every_backbone_weight() {
+fn convert_and_export_keep_every_weight_there_and_back() {
     let dir = tempfile::tempdir().unwrap();
-    for (arch, stem) in [
-        (Arch::ResNet50, "conv1.weight"),
-        (Arch::InceptionResNetV2, "conv2d_1a.conv.weight"),
-    ] {
+    for &arch in Arch::IMPORTED {
         let source = dir.path().join("source.onnx");
         let bytes = random_export(arch, 3).unwrap().write_to_bytes().unwrap();
         fs::write(&source, bytes).unwrap();
         let name = arch.name();
-        let args = format!("convert --arch {name} --onnx source.onnx --out {name}");
-        assert_eq!(run(dir.path(), &args).code, Some(0));
-        let args = format!("export --engine tract --from {name} --out {name}.onnx");
-        let exported = run(dir.path(), &args);
-        assert_eq!(exported.code, Some(0), "{exported:?}");
+        let done = |args: String| {
+            let run = run(dir.path(), &args);
+            assert_eq!(run.code, Some(0), "{args}: {run:?}");
+        };
+        // Which network it is, the file tells.
+        done(format!(
+            "convert --onnx source.onnx --out {name} --stem mean"
+        ));
+        done(format!(
+            "export --engine tract --from {name} --out {name}.onnx"
+        ));
 
-        let (before, after) = (
-            weights(&source),
-            weights(&dir.path().join(format!("{name}.onnx"))),
-        );
+        let exported = weights(&dir.path().join(format!("{name}.onnx")));
         let mut same = 0;
-        for (name, before) in &before {
-            if name.starts_with("fc.") || name.starts_with("classif.") {
+        for (name, before) in &weights(&source) {
+            let Some(after) = exported.get(&format!("backbone.{name}")) else {
                 continue;
-            }
-            let after = &after[&format!("backbone.{name}")];
-            if name == stem {
-                assert_eq!(after.len(), before.len() / 3 * 4, "{name}");
-            } else {
-                let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            };
+            if after.len() == before.len() {
                 assert_eq!(bits(after), bits(before), "{name}");
                 same += 1;
+            } else {
+                assert_eq!(after.len(), before.len() / 3 * 4, "{name}");
             }
         }
-        assert_eq!(same, arch.skeleton().unwrap().1.len() - 1);
+        assert_eq!(same, arch.imported().unwrap().weights.len() - 1);
+
+        // An exported file becomes the checkpoint that it was made from, head and all.
+        done(format!("convert --onnx {name}.onnx --out back"));
+        done("export --engine tract --from back --out back.onnx".into());
+        let back = weights(&dir.path().join("back.onnx"));
+        assert_eq!(back.len(), exported.len());
+        for (name, before) in &exported {
+            assert_eq!(bits(&back[name]), bits(before), "{name}");
+        }
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn other_stains_and_classes_need_no_other_tool() {
+    let dir = tempfile::tempdir().unwrap();
+    let export = random_export(Arch::ResNet50, 4).unwrap();
+    fs::write(
+        dir.path().join("source.onnx"),
+        export.write_to_bytes().unwrap(),
+    )
+    .unwrap();
+    let names = "Class,Name\n1,healthy\n0,infected\n2,dead\n";
+    fs::write(dir.path().join("classes.csv"), names).unwrap();
+    let args = "convert --onnx source.onnx --out ckpt --channels dna,er,rna,agp,mito \
+                --stem BGR0M --labels-from classes.csv --json";
+    let converted = run(dir.path(), args);
+    assert_eq!(converted.code, Some(0), "{converted:?}");
+    let report: serde_json::Value = serde_json::from_str(&converted.stdout).unwrap();
+    assert_eq!(report["arch"], "resnet50");
+    assert_eq!(report["matched"], 264);
+    assert_eq!(report["widened"][1], serde_json::json!([64, 5, 7, 7]));
+    assert_eq!(report["unfolded"], 0);
+    assert_eq!(
+        report["dropped"],
+        serde_json::json!(["fc.weight", "fc.bias"])
+    );
+    assert_eq!(report["source_sha256"].as_str().unwrap().len(), 64);
+
+    let exported = run(dir.path(), "export --engine tract --from ckpt --out m.onnx");
+    assert_eq!(exported.code, Some(0), "{exported:?}");
+    let inspected = run(dir.path(), "inspect m.onnx --json");
+    let document: serde_json::Value = serde_json::from_str(&inspected.stdout).unwrap();
+    assert_eq!(
+        document["spec"]["classes"],
+        serde_json::json!(["infected", "healthy", "dead"])
+    );
+    assert_eq!(
+        document["spec"]["preprocess"]["channels"],
+        serde_json::json!(["dna", "er", "rna", "agp", "mito"])
+    );
+    // Blue's filters come first now; the fourth channel has none.
+    let before = weights(&dir.path().join("source.onnx"));
+    let after = weights(&dir.path().join("m.onnx"));
+    let (before, after) = (&before["conv1.weight"], &after["backbone.conv1.weight"]);
+    for (old, new) in before.chunks(3 * 49).zip(after.chunks(5 * 49)) {
+        assert_eq!(new[..49], old[98..]);
+        assert_eq!(new[98..147], old[..49]);
+        assert!(new[147..196].iter().all(|&value| value == 0.0));
     }
 }
 
@@ -203,11 +226,24 @@ fn what_is_not_the_network_is_refused_by_name() {
                     "expected Conv",
                     "[32, 3, 3, 3]",
                     "/conv1/Conv",
+                    "nearest known network is resnet50 (100%",
                 ],
             ),
             (
                 "convert --arch resnet50 --onnx stride.onnx --out x",
                 &["stride.onnx", "strides [3, 3]", &name],
+            ),
+            (
+                "convert --onnx stride.onnx --out x",
+                &["strides [3, 3]", &name, "nearest known network is resnet50"],
+            ),
+            (
+                "convert --onnx resnet.onnx --out x --channels a,b --stem RGB",
+                &["3 filters for 2 channels"],
+            ),
+            (
+                "convert --onnx resnet.onnx --out x --labels-from text.onnx",
+                &["text.onnx", "`Name`"],
             ),
             (
                 "convert --arch resnet50 --onnx short.onnx --out x",

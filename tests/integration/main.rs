@@ -6,6 +6,8 @@ mod cli_score;
 #[cfg(feature = "train")]
 mod convert;
 #[cfg(feature = "train")]
+mod exports;
+#[cfg(feature = "train")]
 mod goldens;
 mod support;
 #[cfg(feature = "train")]

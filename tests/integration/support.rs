@@ -6,11 +6,15 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use image::{GrayImage, Luma};
 use onnx_ir::{
     AttributeProto, AttributeType, GraphProto, Message, ModelProto, NodeProto, ValueInfoProto,
 };
+use ort::environment::Environment;
+use ort::session::Session;
+use ort::value::TensorRef;
 use rgby::imaging::{CHANNELS, Preprocess};
 use rgby::labels::hpa_classes;
 use rgby::score::{INPUT_NAME, OUTPUT_NAME};
@@ -229,4 +233,41 @@ pub fn probabilities(dir: &Path, name: &str) -> BTreeMap<String, Vec<f32>> {
 pub fn all_but_27() -> String {
     let classes: Vec<_> = (0..27).map(|class| class.to_string()).collect();
     classes.join(" ")
+}
+
+/// The process's engine behind `ort`: ONNX Runtime if it is there, else tract.
+fn environment() -> &'static Environment {
+    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+    ENVIRONMENT.get_or_init(|| {
+        if let Some(library) = ort_library() {
+            return ort::init_from(library).unwrap().build().unwrap();
+        }
+        skipped("ONNX Runtime is not installed; features are compared with tract's");
+        ort::set_api(ort_tract::api());
+        ort::init().build().unwrap()
+    })
+}
+
+/// Runs a model whose output is a feature map, and averages that over height and width: `[N, F]`.
+pub fn pooled_features(model: &ModelProto, shape: [usize; 4], images: &[f32]) -> Vec<f32> {
+    let mut session = Session::builder(environment())
+        .unwrap()
+        .commit_from_memory(&model.write_to_bytes().unwrap())
+        .unwrap();
+    let input = TensorRef::from_array_view((shape, images)).unwrap();
+    let outputs = session.run(ort::inputs![input]).unwrap();
+    let (shape, features) = outputs[0].try_extract_tensor::<f32>().unwrap();
+    let area = (shape[2] * shape[3]) as usize;
+    let maps = features.chunks(area);
+    maps.map(|map| map.iter().sum::<f32>() / area as f32)
+        .collect()
+}
+
+/// Largest difference, as a share of the largest expected value.
+pub fn relative_difference(values: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(values.len(), expected.len());
+    let largest = expected.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
+    assert!(largest > 0.1, "the expected values vanish: {largest}");
+    let pairs = values.iter().zip(expected);
+    pairs.fold(0.0_f32, |most, (a, b)| most.max((a - b).abs())) / largest
 }

@@ -1,0 +1,101 @@
+//! Weights back out of an ONNX file that rgby exported.
+
+use std::collections::HashMap;
+
+use burn::tensor::{Device, TensorData};
+use burn_store::bridge;
+
+use super::weights::{Part, apply};
+use super::{Classifier, ModelConfig, WeightsError};
+use crate::graph::{GraphProto, ModelProto, adoption::Weight};
+use crate::spec::{METADATA_KEY, ModelSpec};
+
+/// Key of the ONNX `metadata_props` entry that holds the [`ModelConfig`] as JSON.
+pub const CONFIG_KEY: &str = "rgby.model";
+
+/// A network that was deployed, whole: backbone, head, and what it says about itself.
+#[derive(Debug)]
+pub struct Exported {
+    /// Its config.
+    pub config: ModelConfig,
+    /// Classes, thresholds, preprocessing, provenance.
+    pub spec: ModelSpec,
+    graph: GraphProto,
+}
+
+impl Exported {
+    /// Whether rgby exported the model.
+    #[must_use]
+    pub fn is(model: &ModelProto) -> bool {
+        entry(model, METADATA_KEY).is_some()
+    }
+
+    /// Reads what the model says about itself.
+    ///
+    /// # Errors
+    ///
+    /// [`WeightsError::Metadata`]: an entry is missing, or is not what rgby writes.
+    pub fn new(mut model: ModelProto) -> Result<Self, WeightsError> {
+        let config: ModelConfig = parse(&model, CONFIG_KEY)?;
+        let spec: ModelSpec = parse(&model, METADATA_KEY)?;
+        let fits = config.arch.name() == spec.arch
+            && config.classes == spec.classes
+            && config.channels == spec.preprocess.channels
+            && config.input_size == spec.preprocess.size;
+        let valid = config.validate().and_then(|()| spec.validate());
+        let valid = valid.and(fits.then_some(()).ok_or_else(|| {
+            format!("`{CONFIG_KEY}` and `{METADATA_KEY}` describe different networks")
+        }));
+        valid.map_err(WeightsError::Metadata)?;
+        Ok(Self {
+            config,
+            spec,
+            graph: std::mem::take(model.graph.mut_or_insert_default()),
+        })
+    }
+
+    /// The network with the file's weights, bit for bit.
+    ///
+    /// # Errors
+    ///
+    /// [`WeightsError::Fit`] names a weight that is missing or has another shape.
+    pub fn load(&self) -> Result<Classifier, WeightsError> {
+        let imported = self.config.arch.imported();
+        let paths: HashMap<String, &str> = imported
+            .into_iter()
+            .flat_map(|network| network.weights)
+            .map(|&(path, initializer)| (format!("backbone.{initializer}"), path))
+            .collect();
+        let mut tensors = Vec::new();
+        for tensor in &self.graph.initializer {
+            let name = tensor.name.as_str();
+            let path = match paths.get(name) {
+                Some(path) => format!("backbone.{path}"),
+                None if name.starts_with("backbone.") || name.starts_with("head.") => name.into(),
+                // A number that the graph computes with.
+                None => continue,
+            };
+            let (shape, values) = Weight::Same(tensor).read()?;
+            tensors.push(bridge::from_data(
+                TensorData::new(values, shape),
+                path,
+                None,
+            ));
+        }
+        let fresh = Classifier::new(&self.config, 0, &Device::flex());
+        apply(fresh, tensors, Part::All)
+    }
+}
+
+fn entry<'m>(model: &'m ModelProto, key: &str) -> Option<&'m str> {
+    let mut entries = model.metadata_props.iter();
+    let found = entries.find(|entry| entry.key == key);
+    found.map(|entry| entry.value.as_str())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(model: &ModelProto, key: &str) -> Result<T, WeightsError> {
+    let text = entry(model, key)
+        .ok_or_else(|| WeightsError::Metadata(format!("it has no `{key}` metadata")))?;
+    serde_json::from_str(text)
+        .map_err(|error| WeightsError::Metadata(format!("its `{key}` metadata: {error}")))
+}
