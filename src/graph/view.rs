@@ -1,8 +1,8 @@
-//! A read-only look at a graph: who makes a value, what an attribute means when it is left out.
+//! A read-only look at a graph: who makes a value, and in which order.
 
 use std::collections::{HashMap, HashSet};
 
-use super::{GraphError, GraphProto, NodeProto, TensorProto};
+use super::{GraphError, GraphProto, TensorProto};
 
 /// An index over a graph. `Identity` nodes are looked through.
 pub struct View<'a> {
@@ -170,37 +170,4 @@ fn identity_sources(graph: &GraphProto) -> Result<HashMap<&str, &str>, GraphErro
 
 fn cycle(name: &str) -> GraphError {
     GraphError::Invalid(format!("`{name}` depends on itself"))
-}
-
-/// An integer attribute, or its default.
-#[must_use]
-pub fn int(node: &NodeProto, name: &str, default: i64) -> i64 {
-    attribute(node, name).map_or(default, |attribute| attribute.i)
-}
-
-/// A float attribute, or its default.
-#[must_use]
-pub fn float(node: &NodeProto, name: &str, default: f32) -> f32 {
-    attribute(node, name).map_or(default, |attribute| attribute.f)
-}
-
-/// A list of integers, or its default.
-#[must_use]
-pub fn ints(node: &NodeProto, name: &str, default: &[i64]) -> Vec<i64> {
-    attribute(node, name).map_or_else(|| default.to_vec(), |attribute| attribute.ints.clone())
-}
-
-/// A string attribute, or its default.
-#[must_use]
-pub fn string(node: &NodeProto, name: &str, default: &str) -> String {
-    attribute(node, name).map_or_else(
-        || default.into(),
-        |a| String::from_utf8_lossy(&a.s).into_owned(),
-    )
-}
-
-fn attribute<'n>(node: &'n NodeProto, name: &str) -> Option<&'n onnx_ir::AttributeProto> {
-    node.attribute
-        .iter()
-        .find(|attribute| attribute.name == name)
 }

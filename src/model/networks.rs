@@ -137,6 +137,10 @@ macro_rules! networks {
 networks! {
     /// torchvision's and timm's `ResNet50` (He et al. 2015, stride on the 3×3).
     ResNet50 = "resnet50", resnet50, 224, 32;
+    /// `ResNet50` as published and as Keras has it (stride on the first 1×1).
+    ResNet50V1 = "resnet50-v1", resnet50_v1, 224, 32;
     /// `InceptionResNetV2` (Szegedy et al. 2016) of timm and Keras.
     InceptionResNetV2 = "inception-resnet-v2", inception_resnet_v2, 299, 75;
+    /// `DenseNet121` (Huang et al. 2017) of torchvision and Keras.
+    DenseNet121 = "densenet121", densenet121, 224, 32;
 }
