@@ -160,6 +160,7 @@ impl DemoArgs {
             labels: self.out.join("train").join("labels.csv"),
             out: self.out.join(out),
             device: TrainDevice::Cpu,
+            recalibrate: None,
             resume: false,
         }
     }

@@ -9,7 +9,8 @@ use super::{Outcome, Ui};
 
 /// Start a new run from a checkpoint's weights, with its own config and optimizer
 ///
-/// A run folder stands for its best checkpoint.
+/// A run folder stands for its best checkpoint; a model.onnx that rgby exported for the one that it
+/// was made from.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  rgby retrain --from runs/first --config configs/resnet50.toml \\\n    \
@@ -17,8 +18,8 @@ use super::{Outcome, Ui};
     --images train/ --labels train.csv --out runs/second"
 )]
 pub struct RetrainArgs {
-    /// Checkpoint or run to start from
-    #[arg(long, value_name = "CKPT|RUN")]
+    /// Checkpoint, run or exported model to start from
+    #[arg(long, value_name = "CKPT|RUN|FILE")]
     pub from: PathBuf,
     /// What becomes of the checkpoint's head
     #[arg(long, value_enum, default_value = "auto")]

@@ -9,13 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
+use tempfile::TempDir;
 
+use super::convert::restore_exported;
 use super::{Outcome, Ui};
 use crate::data::Dataset;
 use crate::model::ModelConfig;
 use crate::report::EpochRow;
 use crate::train::{
-    Checkpoint, Config, Ended, Job, StepReport, TrainDevice, Watch, resolve, train,
+    Checkpoint, Config, Ended, Job, RECALIBRATE_DEFAULT, StepReport, TrainDevice, Watch, resolve,
+    train,
 };
 
 /// Train a network from a config: from a converted checkpoint, or from random weights
@@ -28,8 +31,9 @@ use crate::train::{
     --images train/ --labels train.csv --out runs/first"
 )]
 pub struct TrainArgs {
-    /// Checkpoint to start from, as `rgby convert` makes it; random weights if absent
-    #[arg(long, value_name = "CKPT")]
+    /// Checkpoint to start from, as `rgby convert` makes it, or a model that rgby exported; random
+    /// weights if absent
+    #[arg(long, value_name = "CKPT|FILE")]
     pub from: Option<PathBuf>,
     /// Config, data, device and folder of the run
     #[command(flatten)]
@@ -57,6 +61,10 @@ pub struct RunArgs {
     /// cpu, cuda[:i] or wgpu[:i]
     #[arg(long, default_value = "cpu")]
     pub device: TrainDevice,
+    /// Measure BatchNorm statistics on N training samples before the first step; 0 for not at all
+    /// [default: 256 for a checkpoint whose BatchNorm was folded, else 0]
+    #[arg(long, value_name = "N")]
+    pub recalibrate: Option<usize>,
     /// Go on with the run in --out where it stopped
     #[arg(long)]
     pub resume: bool,
@@ -102,6 +110,8 @@ impl RunArgs {
             Some(path) if !self.resume => Some(starting_point(path, &config.model, head, ui)?),
             _ => None,
         };
+        let unfolded = from.as_ref().is_some_and(|start| start.unfolded);
+        let default = if unfolded { RECALIBRATE_DEFAULT } else { 0 };
         let device = self.device.open().map_err(anyhow::Error::msg)?;
         let classes = config.model.classes.len();
         let dataset = Dataset::open(&self.images, &self.labels, &config.model.channels, classes)?;
@@ -122,7 +132,10 @@ impl RunArgs {
         let job = Job {
             config,
             dataset: Arc::new(dataset),
-            from,
+            from: from
+                .as_ref()
+                .map(|start| (start.dir.clone(), start.keep_head)),
+            recalibrate: self.recalibrate.unwrap_or(default),
             out: self.out.clone(),
             resume: self.resume,
             device,
@@ -138,32 +151,42 @@ impl RunArgs {
     }
 }
 
-/// The checkpoint to load, and whether with its head.
+/// The checkpoint that a run starts from.
+struct Start {
+    dir: PathBuf,
+    keep_head: bool,
+    /// Its BatchNorm statistics were made up, because a converted file had them folded.
+    unfolded: bool,
+    /// The folder of a checkpoint that was made of an ONNX file; it goes with this.
+    _made: Option<TempDir>,
+}
+
 fn starting_point(
     path: &Path,
     model: &ModelConfig,
     head: HeadChoice,
     ui: &Ui,
-) -> anyhow::Result<(PathBuf, bool)> {
-    ensure!(
-        !path.is_file(),
-        "{} is a file; --from takes a checkpoint or run folder (to start from an ONNX file, make \
-         a checkpoint of it with `rgby convert`)",
-        path.display()
-    );
-    let dir = resolve(path)?;
-    let theirs = Checkpoint::open(&dir)?.model;
+) -> anyhow::Result<Start> {
+    let made = path.is_file().then(|| restore_exported(path)).transpose()?;
+    let dir = match &made {
+        Some(made) => made.path().join("checkpoint"),
+        None => resolve(path)?,
+    };
+    let checkpoint = Checkpoint::open(&dir)?;
+    let theirs = checkpoint.model;
+    // An ONNX file goes by its own name, not by that of the folder it was unpacked to.
+    let shown = if made.is_some() { path } else { &dir };
     ensure!(
         theirs.arch == model.arch,
         "{} holds {}, the config asks for {} (model.arch)",
-        dir.display(),
+        shown.display(),
         theirs.arch.name(),
         model.arch.name()
     );
     ensure!(
         theirs.channels == model.channels,
         "{} takes the channels {:?}, the config gives {:?} (model.channels)",
-        dir.display(),
+        shown.display(),
         theirs.channels,
         model.channels
     );
@@ -175,21 +198,26 @@ fn starting_point(
         HeadChoice::Keep if !same => bail!(
             "{}: its head has other layers or classes than the config; make model.hidden and \
              model.classes agree, or use --head replace",
-            dir.display()
+            shown.display()
         ),
         HeadChoice::Keep => true,
         HeadChoice::Auto => same,
     };
     ui.note(&format!(
         "starting from {}, its head {}",
-        dir.display(),
+        shown.display(),
         if keep {
             "kept"
         } else {
             "replaced by a new one"
         }
     ));
-    Ok((dir, keep))
+    Ok(Start {
+        dir,
+        keep_head: keep,
+        unfolded: checkpoint.unfolded > 0,
+        _made: made,
+    })
 }
 
 /// Progress on the screen, and the same in RUN/log.txt.
@@ -198,7 +226,14 @@ struct Screen<'a> {
     bar: ProgressBar,
     epochs: u32,
     out: PathBuf,
-    log: Mutex<Option<File>>,
+    log: Mutex<Log>,
+}
+
+/// RUN/log.txt. The folder appears only once the run can start; lines before that wait for it.
+#[derive(Default)]
+struct Log {
+    file: Option<File>,
+    waiting: String,
 }
 
 impl<'a> Screen<'a> {
@@ -209,20 +244,27 @@ impl<'a> Screen<'a> {
             bar,
             epochs,
             out: out.to_owned(),
-            log: Mutex::new(None),
+            log: Mutex::default(),
         }
     }
 
     fn log(&self, line: &str) -> anyhow::Result<()> {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        if log.is_none() {
-            let path = self.out.join("log.txt");
-            let file = OpenOptions::new().create(true).append(true).open(&path);
-            *log = Some(file.with_context(|| path.display().to_string())?);
+        log.waiting += line;
+        log.waiting.push('\n');
+        if !self.out.is_dir() {
+            return Ok(());
         }
-        if let Some(file) = log.as_mut() {
-            writeln!(file, "{line}")?;
-        }
+        let mut file = match log.file.take() {
+            Some(file) => file,
+            None => {
+                let path = self.out.join("log.txt");
+                let file = OpenOptions::new().create(true).append(true).open(&path);
+                file.with_context(|| path.display().to_string())?
+            }
+        };
+        file.write_all(std::mem::take(&mut log.waiting).as_bytes())?;
+        log.file = Some(file);
         Ok(())
     }
 }

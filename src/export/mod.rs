@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use burn_onnx::export::{AxisSpec, InputSpec, OnnxExporter};
 
 use crate::fsx;
-use crate::graph::{Message, ModelProto};
+use crate::graph::{Message, ModelProto, surgery::share_strides};
 use crate::model::{CONFIG_KEY, Classifier, ModelConfig};
 use crate::score::{Engine, EngineError, INPUT_NAME, ModelFile, OUTPUT_NAME, OrtEngine, Runtime};
 use crate::spec::{METADATA_KEY, ModelSpec};
@@ -91,6 +91,7 @@ pub fn to_onnx(
         .map_err(|error| ExportError::Capture(error.to_string()))?;
     let mut model = ModelProto::parse_from_bytes(onnx.as_bytes())
         .map_err(|error| ExportError::Capture(error.to_string()))?;
+    share_strides(model.graph.mut_or_insert_default());
     rename_values(&mut model, description.config);
     describe(&mut model, description)?;
     Ok(model)

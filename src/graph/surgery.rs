@@ -1,8 +1,8 @@
 //! Edits that make a network of four channels, or one for the build, out of a skeleton.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use super::attributes::{float, set_float};
+use super::attributes::{float, ints, set_float, set_ints};
 use super::tensor::{FLOAT, numel, set_values};
 use super::view::View;
 use super::{GraphError, GraphProto, NodeProto, TensorProto};
@@ -139,7 +139,7 @@ pub fn fill_weights(
     graph: &mut GraphProto,
     mut fill: impl FnMut(&str, usize, &TensorProto) -> Vec<f32>,
 ) {
-    let roles: std::collections::HashMap<String, (String, usize)> = graph
+    let roles: HashMap<String, (String, usize)> = graph
         .node
         .iter()
         .flat_map(|node| {
@@ -155,6 +155,53 @@ pub fn fill_weights(
             set_values(tensor, &values);
         }
     }
+}
+
+/// Lets 1×1 convolutions of one value, which all skip the same pixels, share a pooling of one pixel
+/// that does so; nothing else changes, not even in the last bit.
+///
+/// A ResNet as published has such pairs. tract 0.23 cannot load them: it merges the two skips and
+/// then fails to move the one that is left.
+pub fn share_strides(graph: &mut GraphProto) {
+    let kernels: HashSet<String> = graph
+        .initializer
+        .iter()
+        .filter(|tensor| tensor.dims.len() == 4 && tensor.dims[2..] == [1, 1])
+        .map(|tensor| tensor.name.clone())
+        .collect();
+    let skip = |node: &NodeProto| {
+        let strides = ints(node, "strides", &[1, 1]);
+        let plain = node.op_type == "Conv"
+            && node.input.get(1).is_some_and(|name| kernels.contains(name))
+            && ints(node, "pads", &[0; 4]) == [0; 4]
+            && strides != [1, 1];
+        plain.then(|| (node.input[0].clone(), strides))
+    };
+    let mut readers: HashMap<(String, Vec<i64>), usize> = HashMap::new();
+    for key in graph.node.iter().filter_map(skip) {
+        *readers.entry(key).or_default() += 1;
+    }
+    let mut nodes = Vec::with_capacity(graph.node.len());
+    let mut made = HashSet::new();
+    for mut node in std::mem::take(&mut graph.node) {
+        if let Some(key) = skip(&node).filter(|key| readers[key] > 1) {
+            let pooled = format!("{}/strided", key.0);
+            if made.insert(key.clone()) {
+                let mut pool = NodeProto::new();
+                pool.name.clone_from(&pooled);
+                pool.op_type = "MaxPool".into();
+                pool.input.push(key.0);
+                pool.output.push(pooled.clone());
+                set_ints(&mut pool, "kernel_shape", &[1, 1]);
+                set_ints(&mut pool, "strides", &key.1);
+                nodes.push(pool);
+            }
+            set_ints(&mut node, "strides", &[1, 1]);
+            node.input[0] = pooled;
+        }
+        nodes.push(node);
+    }
+    graph.node = nodes;
 }
 
 /// Drops nodes and initializers that no output needs.

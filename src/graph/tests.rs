@@ -2,9 +2,9 @@
 
 use onnx_ir::{AttributeType, GraphProto, Message, ValueInfoProto};
 
-use super::attributes::{float, set_float, set_int, set_ints};
-use super::surgery::{Filter, burn_momentum, widen_filters};
-use super::tensor::{numel, set_values, values};
+use super::attributes::{float, ints, set_float, set_int, set_ints};
+use super::surgery::{Filter, burn_momentum, share_strides, widen_filters};
+use super::tensor::set_values;
 use super::{GraphError, ModelProto, NodeProto, TensorProto, read_bytes};
 
 /// Builds graphs small enough to see through. The input is `image`.
@@ -154,40 +154,6 @@ fn broken_graphs_are_refused_by_name() {
 }
 
 #[test]
-fn tensors_that_lie_are_refused() {
-    let mut tensor = weight("w", &[2, 3]);
-    tensor.dims = vec![1 << 31, 1 << 31, 1 << 31];
-    assert!(
-        numel(&tensor)
-            .unwrap_err()
-            .to_string()
-            .contains("impossible")
-    );
-    tensor.dims = vec![-6];
-    assert!(numel(&tensor).is_err());
-    tensor.dims = vec![7];
-    let short = values(&tensor).unwrap_err().to_string();
-    assert!(
-        short.contains("`w`") && short.contains("needs 7 values"),
-        "{short}"
-    );
-    set_values(&mut tensor, &[1.0, 2.0, f32::NAN, 4.0, 5.0, 6.0, 7.0]);
-    assert!(
-        values(&tensor)
-            .unwrap_err()
-            .to_string()
-            .contains("value 2 is NaN")
-    );
-    tensor.data_type = 10;
-    assert!(
-        values(&tensor)
-            .unwrap_err()
-            .to_string()
-            .contains("not float32")
-    );
-}
-
-#[test]
 fn filters_are_taken_over_in_any_order() {
     // Two filters of three channels, two values each.
     let filters: Vec<f32> = (1_u8..=12).map(f32::from).collect();
@@ -218,4 +184,35 @@ fn momentum_changes_its_meaning_and_a_missing_one_is_the_default() {
         burn_momentum(graph);
         assert!((float(&graph.node[1], "momentum", 0.0) - expected).abs() < 1e-6);
     }
+}
+
+#[test]
+fn convolutions_that_skip_the_same_pixels_share_the_skip() {
+    let strided = |graph: Sketch, output, weight| {
+        graph
+            .node("Conv", &["image", weight], output)
+            .with(with_ints("strides", &[2, 2]))
+    };
+    let graph = Sketch::new()
+        .weight(weight("w", &[2, 3, 1, 1]))
+        .weight(weight("v", &[2, 3, 1, 1]))
+        .weight(weight("wide", &[2, 3, 3, 3]));
+    let graph = strided(graph, "a", "w");
+    let graph = strided(graph, "b", "v");
+    let mut graph = strided(graph, "c", "wide").graph("c");
+    share_strides(&mut graph);
+    let seen: Vec<_> = graph
+        .node
+        .iter()
+        .map(|node| (node.op_type.as_str(), ints(node, "strides", &[])))
+        .collect();
+    let expected = [
+        ("MaxPool", vec![2, 2]),
+        ("Conv", vec![1, 1]),
+        ("Conv", vec![1, 1]),
+        ("Conv", vec![2, 2]),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(graph.node[1].input[0], graph.node[0].output[0]);
+    assert_eq!(graph.node[3].input[0], "image");
 }

@@ -10,14 +10,14 @@ mod resize;
 mod sample;
 
 pub use decode::{DecodeError, DecodeLimits, decode_plane};
-pub use preprocess::Preprocess;
+pub use preprocess::{MAX_CHANNELS, Preprocess};
 pub use resize::Resize;
 pub use sample::{
     FindError, IMAGE_EXTENSIONS, Sample, SampleError, SampleErrorKind, find_samples, read_sample,
 };
 
-/// The four channels of a Human Protein Atlas sample: microtubules, target protein, nucleus,
-/// endoplasmic reticulum.
+/// The four channels of a Human Protein Atlas sample, the default: microtubules, target protein,
+/// nucleus, endoplasmic reticulum.
 pub const CHANNELS: [&str; 4] = ["red", "green", "blue", "yellow"];
 
 /// One gray image: a single channel of a sample.

@@ -3,16 +3,18 @@
 use serde::{Deserialize, Serialize};
 
 use super::resize::resize_planes;
-use super::{CHANNELS, DecodeLimits, Planes, Resize, Sample, SampleError, read_sample};
+use super::{DecodeLimits, Planes, Resize, Sample, SampleError, read_sample};
 
 /// Largest input side that a network may ask for, in pixels.
 const MAX_SIZE: u32 = 4096;
+/// Most channels that a network may ask for.
+pub const MAX_CHANNELS: usize = 64;
 
 /// How image files become a network's input. It travels with the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
-    /// Channels in the order of the network's input, of [`CHANNELS`].
+    /// Stains in the order of the network's input, as the file names have them.
     pub channels: Vec<String>,
     /// Side of the square input in pixels. Other shapes are stretched.
     pub size: u32,
@@ -44,13 +46,19 @@ impl Preprocess {
     ///
     /// A sentence that names the first field that does not fit, and what would.
     pub fn validate(&self) -> Result<(), String> {
-        let known = CHANNELS.join(", ");
-        if self.channels.is_empty() {
-            return Err(format!("`channels` is empty; name one or more of {known}"));
+        if !(1..=MAX_CHANNELS).contains(&self.channels.len()) {
+            return Err(format!(
+                "`channels` has {} entries; name 1 to {MAX_CHANNELS} stains",
+                self.channels.len()
+            ));
         }
         for (i, channel) in self.channels.iter().enumerate() {
-            if !CHANNELS.contains(&channel.as_str()) {
-                return Err(format!("`channels` names `{channel}`; known are {known}"));
+            let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+            if channel.is_empty() || !channel.chars().all(plain) {
+                return Err(format!(
+                    "`channels` names `{}`; a stain's name has letters, digits, `-`, `_` and `.`",
+                    channel.escape_debug()
+                ));
             }
             if self.channels[..i].contains(channel) {
                 return Err(format!("`channels` names `{channel}` twice; name it once"));
@@ -142,6 +150,7 @@ impl Preprocess {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::imaging::CHANNELS;
 
     #[test]
     fn normalisation_is_that_of_the_reference_by_default() {
@@ -208,7 +217,8 @@ mod tests {
             assert!(error.starts_with(&format!("`{field}`")), "{error}");
         };
         wrong(&|p| p.channels.clear(), "channels");
-        wrong(&|p| p.channels[0] = "cyan".into(), "channels");
+        wrong(&|p| p.channels[0] = "a/b".into(), "channels");
+        wrong(&|p| p.channels[0] = String::new(), "channels");
         wrong(&|p| p.channels[0] = "blue".into(), "channels");
         wrong(&|p| p.size = 0, "size");
         wrong(&|p| p.size = 5000, "size");

@@ -4,6 +4,8 @@
 //! variance but remember the unbiased one, `n/(n−1)` times as large. A network that goes on
 //! training from their statistics has to keep to their rule.
 
+use std::cell::RefCell;
+
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::module::{batch_norm, batch_norm_train};
 use burn::tensor::{Device, Tensor};
@@ -45,6 +47,7 @@ impl BatchNorm2d {
         if input.device().is_autodiff() {
             self.forward_train(input)
         } else {
+            self.report(&input);
             let device = input.device();
             batch_norm(
                 input,
@@ -69,6 +72,23 @@ impl BatchNorm2d {
         result.output
     }
 
+    /// Tells whoever [`observe`]s what the input looks like.
+    fn report(&self, input: &Tensor<4>) {
+        OBSERVED.with_borrow_mut(|observed| {
+            let Some(observed) = observed else { return };
+            let [batch, _, height, width] = input.dims();
+            let (gamma, beta) = (self.gamma.val(), self.beta.val());
+            let result = batch_norm_train(input.clone(), gamma, beta, self.epsilon);
+            observed.push(Observation {
+                layer: self.gamma.id.val(),
+                count: batch * height * width,
+                mean: result.mean,
+                variance: result.variance,
+                epsilon: self.epsilon,
+            });
+        });
+    }
+
     fn remember(&self, state: &RunningState<Tensor<1>>, batch: Tensor<1>, device: &Device) {
         let kept = state
             .value_sync()
@@ -76,4 +96,30 @@ impl BatchNorm2d {
             .mul_scalar(1.0 - self.momentum);
         state.update((kept + batch.mul_scalar(self.momentum)).detach());
     }
+}
+
+/// What one layer's input looked like.
+pub(super) struct Observation {
+    /// Identity of the layer's scale.
+    pub layer: u64,
+    /// Values in each channel.
+    pub count: usize,
+    /// Mean of each channel.
+    pub mean: Tensor<1>,
+    /// Biased variance of each channel.
+    pub variance: Tensor<1>,
+    /// What the layer adds to a variance.
+    pub epsilon: f64,
+}
+
+thread_local! {
+    // A network is generated code that hands nothing to its layers but images.
+    static OBSERVED: RefCell<Option<Vec<Observation>>> = const { RefCell::new(None) };
+}
+
+/// What the inputs of all layers look like that run in inference mode, on this thread, in `run`.
+pub(super) fn observe(run: impl FnOnce()) -> Vec<Observation> {
+    OBSERVED.set(Some(Vec::new()));
+    run();
+    OBSERVED.take().unwrap_or_default()
 }

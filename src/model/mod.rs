@@ -9,6 +9,7 @@ mod head;
 mod networks;
 mod pretrained;
 mod random_export;
+mod recalibrate;
 mod stem;
 mod weights;
 
@@ -20,4 +21,5 @@ pub use head::Head;
 pub use networks::{Arch, Backbone, Imported};
 pub use pretrained::{ConvertReport, Pretrained};
 pub use random_export::random_export;
+pub use recalibrate::Recalibration;
 pub use weights::{WeightsError, load_weights, save_weights};

@@ -52,6 +52,8 @@ pub enum WeightsError {
 pub(super) enum Part {
     All,
     Backbone,
+    /// The tensors that are given.
+    Given,
 }
 
 pub(super) fn apply(
@@ -71,10 +73,11 @@ fn check_applied(result: &ApplyResult, part: Part) -> Result<(), WeightsError> {
     if let Some(unused) = result.unused.first() {
         return Err(WeightsError::Fit(format!("the network has no `{unused}`")));
     }
-    let missing = result
-        .missing
-        .iter()
-        .find(|(path, _)| part == Part::All || path.starts_with("backbone."));
+    let missing = result.missing.iter().find(|(path, _)| match part {
+        Part::All => true,
+        Part::Backbone => path.starts_with("backbone."),
+        Part::Given => false,
+    });
     match missing {
         Some((path, _)) => Err(WeightsError::Fit(format!("`{path}` is missing"))),
         None => Ok(()),

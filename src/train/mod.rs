@@ -8,6 +8,7 @@ mod error;
 mod folder;
 mod loss;
 mod optimizer;
+mod recalibrate;
 mod run;
 mod step;
 
@@ -18,5 +19,6 @@ pub use device::TrainDevice;
 pub use error::TrainError;
 pub use loss::bce_with_logits;
 pub use optimizer::{Constants, OptimizerConfig, OptimizerName};
+pub use recalibrate::RECALIBRATE_DEFAULT;
 pub use run::{Ended, Job, Watch, train};
 pub use step::{StepReport, Trainer};

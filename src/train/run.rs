@@ -8,6 +8,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 
 use super::folder::{check_folder, make_folder, resumed, write_rows};
+use super::recalibrate::recalibrate;
 use super::{Checkpoint, Config, Progress, StepReport, TrainError, Trainer};
 use crate::data::{Dataset, Loader, epoch_order};
 use crate::imaging::Preprocess;
@@ -24,6 +25,8 @@ pub struct Job<'a> {
     pub dataset: Arc<Dataset>,
     /// Checkpoint to start from, and whether its head is kept; random weights without one.
     pub from: Option<(PathBuf, bool)>,
+    /// Training samples on which a new run's BatchNorm statistics are measured first; 0 for none.
+    pub recalibrate: usize,
     /// The run's folder.
     pub out: PathBuf,
     /// Goes on with the run in `out`.
@@ -140,6 +143,10 @@ impl<'a> Run<'a> {
             provenance = checkpoint.spec.provenance;
             progress.steps = provenance.steps;
         }
+        let preprocess = Arc::new(config.preprocess());
+        if job.recalibrate > 0 && !job.resume {
+            classifier = recalibrate(&job, classifier, &training, &preprocess, watch)?;
+        }
         let inputs = (config.model.channels.len(), config.model.input_size);
         let trainer = Trainer::new(
             classifier,
@@ -148,7 +155,6 @@ impl<'a> Run<'a> {
             config.optimizer.lr(),
             inputs,
         );
-        let preprocess = Arc::new(config.preprocess());
         make_folder(&job)?;
         if validation.is_empty() {
             watch.note("no validation split: the metrics are those of the training samples");

@@ -106,13 +106,23 @@ impl Trainer {
         self.classifier().valid()
     }
 
-    fn tensors(&self, batch: Batch, device: &Device) -> (Tensor<4>, Tensor<2>) {
+    fn tensors(&self, mut batch: Batch, device: &Device) -> (Tensor<4>, Tensor<2>) {
         let count = batch.indices.len();
         let classes = batch.targets.len() / count.max(1);
-        let shape = [count, self.channels, self.size, self.size];
+        let targets = TensorData::new(std::mem::take(&mut batch.targets), [count, classes]);
         (
-            Tensor::from_data(TensorData::new(batch.images, shape), device),
-            Tensor::from_data(TensorData::new(batch.targets, [count, classes]), device),
+            image_tensor(batch, (self.channels, self.size), device),
+            Tensor::from_data(targets, device),
         )
     }
+}
+
+/// A batch's images, `[N, channels, side, side]`.
+pub(super) fn image_tensor(
+    batch: Batch,
+    (channels, side): (usize, usize),
+    device: &Device,
+) -> Tensor<4> {
+    let shape = [batch.indices.len(), channels, side, side];
+    Tensor::from_data(TensorData::new(batch.images, shape), device)
 }

@@ -10,7 +10,7 @@ use rgby::graph::surgery::Filter;
 use rgby::graph::{Message, ModelProto, read, tensor::values};
 use rgby::model::{Arch, Classifier, ModelConfig, Pretrained, random_export};
 
-use crate::support::{assert_refused, pooled_features, relative_difference, run};
+use crate::support::{assert_refused, fold_batch_norms, pooled_features, relative_difference, run};
 
 const NETWORKS: [(Arch, u32); 2] = [(Arch::ResNet50, 64), (Arch::InceptionResNetV2, 139)];
 
@@ -64,6 +64,30 @@ fn yellow_is_silent_and_the_features_are_the_originals() {
         let difference = relative_difference(&features, &expected);
         assert!(difference <= 1e-4, "{}: {difference:e}", arch.name());
     }
+}
+
+#[test]
+fn a_folded_file_answers_as_before() {
+    let mut export = random_export(Arch::ResNet50, 9).unwrap();
+    fold_batch_norms(&mut export);
+    let (rgb, expected) = pooled_by_ort(&export, 64);
+    let device = Device::flex();
+    let config = ModelConfig {
+        channels: ["red", "green", "blue"].map(String::from).to_vec(),
+        ..ModelConfig::new(Arch::ResNet50, 64)
+    };
+    let filters = [Filter::Red, Filter::Green, Filter::Blue];
+    let fresh = Classifier::new(&config, 0, &device);
+    let (classifier, report) = Pretrained::new(export)
+        .unwrap()
+        .load(Arch::ResNet50, &filters, fresh)
+        .unwrap();
+    assert_eq!(report.unfolded, 53);
+    let input = TensorData::new(rgb, [2, 3, 64, 64]);
+    let features = classifier.features(Tensor::from_data(input, &device));
+    let features: Vec<f32> = features.into_data().iter().collect();
+    let difference = relative_difference(&features, &expected);
+    assert!(difference <= 1e-4, "{difference:e}");
 }
 
 /// Float initializers by name.

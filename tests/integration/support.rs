@@ -10,11 +10,13 @@ use std::sync::OnceLock;
 
 use image::{GrayImage, Luma};
 use onnx_ir::{
-    AttributeProto, AttributeType, GraphProto, Message, ModelProto, NodeProto, ValueInfoProto,
+    AttributeProto, AttributeType, GraphProto, Message, ModelProto, NodeProto, TensorProto,
+    ValueInfoProto,
 };
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::TensorRef;
+use rgby::graph::tensor::{set_values, values};
 use rgby::imaging::{CHANNELS, Preprocess};
 use rgby::labels::hpa_classes;
 use rgby::score::{INPUT_NAME, OUTPUT_NAME};
@@ -261,6 +263,59 @@ pub fn pooled_features(model: &ModelProto, shape: [usize; 4], images: &[f32]) ->
     let maps = features.chunks(area);
     maps.map(|map| map.iter().sum::<f32>() / area as f32)
         .collect()
+}
+
+/// Folds every BatchNorm into the convolution before it, as exporters do in inference mode.
+pub fn fold_batch_norms(model: &mut ModelProto) {
+    let graph = model.graph.mut_or_insert_default();
+    let mut weights: BTreeMap<String, TensorProto> = graph
+        .initializer
+        .drain(..)
+        .map(|tensor| (tensor.name.clone(), tensor))
+        .collect();
+    let mut renamed = BTreeMap::new();
+    for at in 0..graph.node.len() {
+        if graph.node[at].op_type != "BatchNormalization" {
+            continue;
+        }
+        let norm = graph.node[at].clone();
+        let made_by = |node: &&mut NodeProto| node.output[0] == norm.input[0];
+        let conv = graph.node.iter_mut().find(made_by).unwrap();
+        assert_eq!((conv.op_type.as_str(), conv.input.len()), ("Conv", 2));
+        let read = |name: &String| values(&weights[name]).unwrap();
+        let [gamma, beta, mean, variance] = [1, 2, 3, 4].map(|input| read(&norm.input[input]));
+        let scale: Vec<f32> = gamma
+            .iter()
+            .zip(&variance)
+            .map(|(gamma, variance)| gamma / (variance + 1e-5).sqrt())
+            .collect();
+        let mut filters = read(&conv.input[1]);
+        let count = filters.len() / scale.len();
+        for (filter, scale) in filters.chunks_mut(count).zip(&scale) {
+            filter.iter_mut().for_each(|value| *value *= scale);
+        }
+        let bias: Vec<f32> = (0..scale.len())
+            .map(|channel| beta[channel] - mean[channel] * scale[channel])
+            .collect();
+        set_values(weights.get_mut(&conv.input[1]).unwrap(), &filters);
+        let mut tensor = weights.remove(&norm.input[2]).unwrap();
+        set_values(&mut tensor, &bias);
+        conv.input.push(tensor.name.clone());
+        weights.insert(tensor.name.clone(), tensor);
+        for input in [1, 3, 4] {
+            weights.remove(&norm.input[input]);
+        }
+        renamed.insert(norm.output[0].clone(), norm.input[0].clone());
+    }
+    graph
+        .node
+        .retain(|node| node.op_type != "BatchNormalization");
+    for name in graph.node.iter_mut().flat_map(|node| &mut node.input) {
+        if let Some(source) = renamed.get(name) {
+            name.clone_from(source);
+        }
+    }
+    graph.initializer.extend(weights.into_values());
 }
 
 /// Largest difference, as a share of the largest expected value.

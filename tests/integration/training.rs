@@ -7,7 +7,7 @@ use rgby::graph::Message;
 use rgby::model::{Arch, random_export};
 
 use crate::support::{
-    Run, assert_refused, ort_library, probabilities, read, records, run, skipped,
+    Run, assert_refused, fold_batch_norms, ort_library, probabilities, read, records, run, skipped,
 };
 
 const BASELINE: &str = "\
@@ -114,6 +114,54 @@ fn resnet50_beats_guessing_after_a_few_epochs() {
     assert!(
         f1 > 0.0 && f1 > 1.1 * guess,
         "macro-F1 {f1}, by class frequency {guess}"
+    );
+}
+
+#[test]
+fn a_folded_file_is_measured_before_training_and_a_model_file_retrains() {
+    let dir = workplace(16, "0,14");
+    let path = dir.path();
+    let mut export = random_export(Arch::ResNet50, 2).unwrap();
+    fold_batch_norms(&mut export);
+    fs::write(path.join("folded.onnx"), export.write_to_bytes().unwrap()).unwrap();
+    let converted = must(path, "convert --onnx folded.onnx --out initial");
+    let said = "unfolded  53 BatchNorm layers";
+    assert!(converted.stderr.contains(said), "{converted:?}");
+    let config = "--config baseline.toml --set model.arch=resnet50 --set model.hidden=[] \
+                  --set train.epochs=1 --set train.batch_size=8";
+    let run = must(
+        path,
+        &format!("train --from initial {config} {DATA} --out run"),
+    );
+    // All of them, since there are fewer than would be measured.
+    let measured = "measuring BatchNorm statistics on 16 samples";
+    assert!(run.stderr.contains(measured), "{run:?}");
+    assert!(read(path, "run/log.txt").contains("53 BatchNorm layers now have"));
+    let off = must(
+        path,
+        &format!("train --from initial --recalibrate 0 {config} {DATA} --out off"),
+    );
+    assert!(!off.stderr.contains("measuring"), "{off:?}");
+
+    must(path, "export -q --engine tract --from run --out model.onnx");
+    let again = must(
+        path,
+        &format!("retrain --from model.onnx {config} {DATA} --out again"),
+    );
+    assert!(
+        again
+            .stderr
+            .contains("starting from model.onnx, its head kept")
+            && !again.stderr.contains("measuring"),
+        "{again:?}"
+    );
+    // A pretrained file has no head, channels or classes of ours: that is what convert is for.
+    assert_refused(
+        path,
+        &[(
+            &format!("retrain --from folded.onnx {config} {DATA} --out no"),
+            &["folded.onnx", "rgby convert"],
+        )],
     );
 }
 

@@ -174,7 +174,11 @@ fn positions(axes: &[i64], rank: usize) -> Option<Vec<usize>> {
     let rank = rank as i64;
     axes.iter()
         .map(|&given| {
-            let place = if given < 0 { given.checked_add(rank)? } else { given };
+            let place = if given < 0 {
+                given.checked_add(rank)?
+            } else {
+                given
+            };
             (0..rank).contains(&place).then_some(place as usize)
         })
         .collect()

@@ -1,0 +1,51 @@
+//! Measures BatchNorm statistics anew before a run starts.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+
+use super::{Job, TrainError, Watch};
+use crate::data::{Loader, epoch_order};
+use crate::imaging::Preprocess;
+use crate::model::{Classifier, Recalibration};
+use crate::train::step::image_tensor;
+
+/// Samples measured where the user does not say how many.
+pub const RECALIBRATE_DEFAULT: usize = 256;
+
+/// `classifier` restated by the statistics of [`Job::recalibrate`] of the `training` samples.
+///
+/// Its answers stay the same; see [`Recalibration`].
+pub(super) fn recalibrate(
+    job: &Job,
+    classifier: Classifier,
+    training: &[usize],
+    preprocess: &Arc<Preprocess>,
+    watch: &dyn Watch,
+) -> Result<Classifier, TrainError> {
+    let train = &job.config.train;
+    // No epoch of training ever has this number.
+    let mut samples = epoch_order(training, train.seed, u64::MAX - 1);
+    samples.truncate(job.recalibrate);
+    watch.note(&format!(
+        "measuring BatchNorm statistics on {} samples",
+        samples.len()
+    ));
+    let plan = samples.chunks(train.batch_size).map(<[usize]>::to_vec);
+    let (data, workers) = (job.dataset.clone(), job.config.data.workers);
+    let network = classifier.valid();
+    let mut recalibration = Recalibration::default();
+    for batch in Loader::batches(data, preprocess.clone(), plan.collect(), workers) {
+        let shape = (preprocess.channels.len(), preprocess.size as usize);
+        recalibration.add(&network, image_tensor(batch?, shape, &job.device));
+    }
+    let classifier = recalibration
+        .apply(classifier)
+        .map_err(|error| TrainError::Data(format!("recalibration: {error}")))?;
+    watch.note(&format!(
+        "{} BatchNorm layers now have the statistics of these images; the network answers as \
+         before",
+        recalibration.layers()
+    ));
+    Ok(classifier)
+}
