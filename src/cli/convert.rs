@@ -1,10 +1,12 @@
 //! `rgby convert`: an ONNX file becomes a checkpoint to train from.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::{Context, bail, ensure};
 use burn::tensor::Device;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::stem::StemChoice;
 use super::{Outcome, Ui};
@@ -32,9 +34,10 @@ use crate::train::Checkpoint;
     onnx/README.md says how to get a pretrained file."
 )]
 pub struct ConvertArgs {
-    /// The network that the file holds; told from the file if absent
-    #[arg(long, value_enum)]
-    pub arch: Option<Arch>,
+    /// The network that the file holds: resnet50, resnet50-v1, inception-resnet-v2 or densenet121;
+    /// auto tells it from the file
+    #[arg(long, value_name = "NAME", default_value_t = ArchChoice::Auto)]
+    pub arch: ArchChoice,
     /// The pretrained file, or one that rgby exported
     #[arg(long, value_name = "FILE")]
     pub onnx: PathBuf,
@@ -63,12 +66,44 @@ pub struct ConvertArgs {
     pub json: bool,
 }
 
+/// `--arch`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArchChoice {
+    /// Whichever network the file holds.
+    Auto,
+    /// This one, or an error.
+    Known(Arch),
+}
+
+impl FromStr for ArchChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        Arch::from_str(text, false).map(Self::Known).map_err(|_| {
+            let names: Vec<&str> = Arch::IMPORTED.iter().map(|arch| arch.name()).collect();
+            format!("use auto, {}", names.join(", "))
+        })
+    }
+}
+
+impl fmt::Display for ArchChoice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Known(arch) => arch.name(),
+        })
+    }
+}
+
 impl ConvertArgs {
     /// Conversion of `onnx` with every choice left to its default.
     #[must_use]
     pub fn new(onnx: PathBuf, out: PathBuf) -> Self {
         Self {
-            arch: None,
+            arch: ArchChoice::Auto,
             onnx,
             out,
             stem: StemChoice::default(),
@@ -104,8 +139,8 @@ impl ConvertArgs {
         let file = || self.onnx.display().to_string();
         let pretrained = Pretrained::new(source).with_context(file)?;
         let arch = match self.arch {
-            Some(arch) => arch,
-            None => pretrained.arch().with_context(file)?,
+            ArchChoice::Known(arch) => arch,
+            ArchChoice::Auto => pretrained.arch().with_context(file)?,
         };
         let config = self.config(arch)?;
         let filters = self.stem.filters(&config.channels)?;
@@ -162,7 +197,7 @@ impl ConvertArgs {
         let exported = Exported::new(source).with_context(|| file.to_string())?;
         let arch = exported.config.arch;
         ensure!(
-            self.arch.is_none_or(|wanted| wanted == arch),
+            matches!(self.arch, ArchChoice::Auto) || self.arch == ArchChoice::Known(arch),
             "{file} holds {}; leave out --arch",
             arch.name()
         );

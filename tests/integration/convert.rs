@@ -258,7 +258,7 @@ fn what_is_not_the_network_is_refused_by_name() {
                 &["stride.onnx", "strides [3, 3]", &name],
             ),
             (
-                "convert --onnx stride.onnx --out x",
+                "convert --arch auto --onnx stride.onnx --out x",
                 &["strides [3, 3]", &name, "nearest known network is resnet50"],
             ),
             (
@@ -276,6 +276,10 @@ fn what_is_not_the_network_is_refused_by_name() {
             (
                 "convert --arch resnet50 --onnx resnet.onnx --out file",
                 &["file is a file", "--out"],
+            ),
+            (
+                "convert --arch resnet --onnx resnet.onnx --out x",
+                &["--arch", "auto, resnet50, resnet50-v1"],
             ),
             (
                 "convert --arch baseline --onnx resnet.onnx --out x",
