@@ -16,7 +16,9 @@ pub use checkpoint::{Checkpoint, CheckpointError, Progress, resolve};
 pub use config::{Config, ConfigError, DataConfig, TrainConfig};
 pub use device::TrainDevice;
 pub use error::TrainError;
-pub use loss::bce_with_logits;
+pub use loss::{
+    ClassWeights, Loss, LossConfig, LossName, MAX_BALANCED_WEIGHT, bce, bce_with_logits, focal, soft_f1,
+};
 pub use optimizer::{Constants, OptimizerConfig, OptimizerName};
 pub use run::{Ended, Job, Watch, train};
 pub use step::{StepReport, Trainer};
