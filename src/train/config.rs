@@ -303,8 +303,25 @@ mod tests {
                 "train.focal_gamma=2",
                 "train.focal_gamma belongs to the loss focal",
             ),
-            ("optimizer.name=sgd", "sgd"),
-            ("optimizer.beta1=0.9", "beta1 and beta2 belong to adam"),
+            ("optimizer.name=lion", "lion"),
+            (
+                "optimizer.beta1=0.9",
+                "optimizer.beta1 belongs to adam and adamw",
+            ),
+            (
+                "optimizer.momentum=0.9",
+                "optimizer.momentum belongs to sgd",
+            ),
+            ("optimizer.weight_decay=-1", "optimizer.weight_decay is -1"),
+            ("optimizer.schedule=linear", "linear"),
+            (
+                "optimizer.min_lr=0.1",
+                "optimizer.min_lr belongs to schedule cosine",
+            ),
+            (
+                "optimizer.step_epochs=3",
+                "optimizer.step_epochs belongs to schedule step",
+            ),
             ("optimizer.rho=1.0", "optimizer.rho"),
             ("optimizer.lr=-1", "optimizer.lr"),
             (
@@ -321,6 +338,54 @@ mod tests {
             let error = parse(&[item]).unwrap_err();
             assert!(error.contains(wanted), "{item}: {error}");
         }
+    }
+
+    #[test]
+    fn keys_that_do_not_go_together_are_named() {
+        for (items, wanted) in [
+            (
+                vec!["optimizer.schedule=cosine", "optimizer.min_lr=2"],
+                "at most optimizer.lr, 1",
+            ),
+            (
+                vec!["optimizer.schedule=step", "optimizer.step_epochs=0"],
+                "step_epochs is 0",
+            ),
+        ] {
+            let error = parse(&items).unwrap_err();
+            assert!(error.contains(wanted), "{items:?}: {error}");
+        }
+        let text = TEXT.replace(
+            "name = 'adadelta', constants = 'keras-2.0.8'",
+            "name = 'NAME'",
+        );
+        let with = |name: &str, items: &[&str]| {
+            let overrides: Vec<String> = items.iter().map(ToString::to_string).collect();
+            let parsed = Config::parse("run.toml", &text.replace("NAME", name), &overrides);
+            parsed.map_err(|error| error.to_string())
+        };
+        for (name, item, wanted) in [
+            (
+                "sgd",
+                "optimizer.nesterov=true",
+                "needs optimizer.momentum above 0",
+            ),
+            (
+                "sgd",
+                "optimizer.epsilon=1",
+                "belongs to adadelta, adam and adamw",
+            ),
+            ("adamw", "optimizer.constants=keras-2.0.8", "has no adamw"),
+        ] {
+            let error = with(name, &[item]).unwrap_err();
+            assert!(error.contains(wanted), "{item}: {error}");
+        }
+        let config = with("sgd", &["optimizer.schedule=step"]).unwrap().optimizer;
+        assert_eq!(
+            (config.step_epochs, config.step_factor),
+            (Some(30), Some(0.1))
+        );
+        assert_eq!((config.momentum, config.nesterov), (Some(0.0), Some(false)));
     }
 
     #[test]

@@ -7,9 +7,12 @@ mod device;
 mod error;
 mod folder;
 mod loss;
+mod one_pass;
 mod optimizer;
 mod run;
+mod schedule;
 mod step;
+mod weight_decay;
 
 pub use adadelta::{Adadelta, AdadeltaConfig, AdadeltaState};
 pub use checkpoint::{Checkpoint, CheckpointError, Progress, resolve};
@@ -17,8 +20,11 @@ pub use config::{Config, ConfigError, DataConfig, TrainConfig};
 pub use device::TrainDevice;
 pub use error::TrainError;
 pub use loss::{
-    ClassWeights, Loss, LossConfig, LossName, MAX_BALANCED_WEIGHT, bce, bce_with_logits, focal, soft_f1,
+    ClassWeights, Loss, LossConfig, LossName, MAX_BALANCED_WEIGHT, bce, bce_with_logits, focal,
+    soft_f1,
 };
 pub use optimizer::{Constants, OptimizerConfig, OptimizerName};
 pub use run::{Ended, Job, Watch, train};
+pub use schedule::{Decay, Schedule, ScheduleName};
 pub use step::{StepReport, Trainer};
+pub use weight_decay::{DecayKind, WeightDecay};
