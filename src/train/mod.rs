@@ -2,6 +2,7 @@
 
 mod adadelta;
 mod checkpoint;
+mod clip;
 mod config;
 mod device;
 mod error;
@@ -16,6 +17,7 @@ mod weight_decay;
 
 pub use adadelta::{Adadelta, AdadeltaConfig, AdadeltaState};
 pub use checkpoint::{Checkpoint, CheckpointError, Progress, resolve};
+pub use clip::clip_gradients;
 pub use config::{Config, ConfigError, DataConfig, TrainConfig};
 pub use device::TrainDevice;
 pub use error::TrainError;
