@@ -1,5 +1,6 @@
 //! Training: configs, the loop, optimizers and checkpoints.
 
+mod accumulate;
 mod adadelta;
 mod checkpoint;
 mod clip;
@@ -15,6 +16,7 @@ mod schedule;
 mod step;
 mod weight_decay;
 
+pub use accumulate::Accumulator;
 pub use adadelta::{Adadelta, AdadeltaConfig, AdadeltaState};
 pub use checkpoint::{Checkpoint, CheckpointError, Progress, resolve};
 pub use clip::clip_gradients;
