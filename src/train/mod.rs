@@ -6,6 +6,7 @@ mod checkpoint;
 mod clip;
 mod config;
 mod device;
+mod ema;
 mod error;
 mod folder;
 mod loss;
@@ -22,6 +23,7 @@ pub use checkpoint::{Checkpoint, CheckpointError, Progress, resolve};
 pub use clip::clip_gradients;
 pub use config::{Config, ConfigError, DataConfig, TrainConfig};
 pub use device::TrainDevice;
+pub use ema::Ema;
 pub use error::TrainError;
 pub use loss::{
     ClassWeights, Loss, LossConfig, LossName, MAX_BALANCED_WEIGHT, bce, bce_with_logits, focal,
