@@ -1,8 +1,10 @@
 //! Adadelta (Zeiler 2012, <https://arxiv.org/abs/1212.5701>).
 
-use burn::optim::{LearningRate, ModuleOptimizer, Optimizer, RecordState, StateSink, StateSource};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::optim::{LearningRate, Optimizer, RecordState, StateSink, StateSource};
+use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
+
+use super::one_pass::{CHUNK, is_cpu, values, values_mut};
 
 /// Settings of [`Adadelta`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,10 +32,10 @@ pub struct AdadeltaState<const D: usize> {
 }
 
 impl AdadeltaConfig {
-    /// An optimizer for a whole module.
+    /// The rule for one tensor.
     #[must_use]
-    pub fn init(self) -> ModuleOptimizer {
-        ModuleOptimizer::from(Adadelta { config: self })
+    pub fn build(self) -> Adadelta {
+        Adadelta { config: self }
     }
 }
 
@@ -65,7 +67,7 @@ impl Optimizer for Adadelta {
             square_average: grad.zeros_like(),
             delta_average: grad.zeros_like(),
         });
-        let (tensor, state) = if tensor.device().without_autodiff() == Device::flex() {
+        let (tensor, state) = if is_cpu(&tensor.device()) {
             self.step_fused(lr as f32, tensor, grad, state)
         } else {
             self.step_by_tensors(lr, tensor, grad, state)
@@ -118,15 +120,15 @@ impl Adadelta {
     ) -> (Tensor<D>, AdadeltaState<D>) {
         let AdadeltaConfig { rho, epsilon } = self.config;
         let device = tensor.device();
-        let mut values = tensor.into_data();
+        let mut tensor = tensor.into_data();
         let mut squares = state.square_average.into_data();
         let mut deltas = state.delta_average.into_data();
         let grad = grad.into_data();
         (
-            slice(&mut values).par_chunks_mut(CHUNK),
-            slice(&mut squares).par_chunks_mut(CHUNK),
-            slice(&mut deltas).par_chunks_mut(CHUNK),
-            grad.as_slice::<f32>().expect(FLOAT32).par_chunks(CHUNK),
+            values_mut(&mut tensor).par_chunks_mut(CHUNK),
+            values_mut(&mut squares).par_chunks_mut(CHUNK),
+            values_mut(&mut deltas).par_chunks_mut(CHUNK),
+            values(&grad).par_chunks(CHUNK),
         )
             .into_par_iter()
             .for_each(|(values, squares, deltas, grads)| {
@@ -144,22 +146,14 @@ impl Adadelta {
             square_average: Tensor::from_data(squares, &device),
             delta_average: Tensor::from_data(deltas, &device),
         };
-        (Tensor::from_data(values, &device), state)
+        (Tensor::from_data(tensor, &device), state)
     }
-}
-
-/// Values that one thread updates at a time: large against the cost of handing them out, small
-/// against the second-level cache.
-const CHUNK: usize = 16 * 1024;
-/// Training on the CPU is in float32 throughout.
-const FLOAT32: &str = "parameters on the CPU are float32";
-
-fn slice(data: &mut TensorData) -> &mut [f32] {
-    data.as_mut_slice::<f32>().expect(FLOAT32)
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::TensorData;
+
     use super::*;
 
     #[test]

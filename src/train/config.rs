@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::OptimizerConfig;
+use super::{ClassWeights, LossConfig, LossName, OptimizerConfig};
 use crate::data::Split;
 use crate::imaging::{Preprocess, Resize};
 use crate::model::ModelConfig;
@@ -37,6 +37,30 @@ pub struct TrainConfig {
     /// Seed of weights, order and dropout.
     #[serde(default)]
     pub seed: u64,
+    /// What is minimised.
+    #[serde(default)]
+    pub loss: LossName,
+    /// Share of each target that is replaced by 1/2, 0–1.
+    #[serde(default)]
+    pub label_smoothing: f64,
+    /// Factors of the positive samples of each class, for `bce` and `focal`.
+    #[serde(default)]
+    pub class_weights: ClassWeights,
+    /// How far `focal` discounts samples that are right already; 2 if absent.
+    pub focal_gamma: Option<f64>,
+}
+
+impl TrainConfig {
+    /// The loss and its settings.
+    #[must_use]
+    pub fn loss(&self) -> LossConfig {
+        LossConfig {
+            name: self.loss,
+            label_smoothing: self.label_smoothing,
+            class_weights: self.class_weights.clone(),
+            focal_gamma: self.focal_gamma,
+        }
+    }
 }
 
 /// `[data]`.
@@ -152,6 +176,8 @@ impl Config {
                 return Err(format!("train.{field} is 0; it must be at least 1"));
             }
         }
+        let loss = self.train.loss().resolved(self.model.classes.len())?;
+        self.train.focal_gamma = loss.focal_gamma;
         self.optimizer = self.optimizer.resolved()?;
         let channels = self.model.channels.len();
         for (field, values) in [("mean", &mut self.data.mean), ("std", &mut self.data.std)] {
@@ -233,6 +259,16 @@ mod tests {
     }
 
     #[test]
+    fn a_loss_is_written_out() {
+        let config = parse(&["train.loss=focal", "train.class_weights=balanced"]).unwrap();
+        assert_eq!(config.train.loss().focal_gamma, Some(2.0));
+        let text = toml::to_string_pretty(&config).unwrap();
+        assert!(text.contains("class_weights = \"balanced\""), "{text}");
+        assert_eq!(Config::parse("config.toml", &text, &[]).unwrap(), config);
+        assert_eq!(parse(&[]).unwrap().train.loss(), LossConfig::default());
+    }
+
+    #[test]
     fn overrides_take_numbers_lists_and_bare_words() {
         let config = parse(&[
             "train.epochs=7",
@@ -253,8 +289,39 @@ mod tests {
             ("train.epoch=3", "epoch"),
             ("train.epochs=0", "train.epochs is 0"),
             ("train.epochs=many", "many"),
-            ("optimizer.name=sgd", "sgd"),
-            ("optimizer.beta1=0.9", "beta1 and beta2 belong to adam"),
+            ("train.loss=hinge", "hinge"),
+            (
+                "train.label_smoothing=-0.1",
+                "train.label_smoothing is -0.1",
+            ),
+            (
+                "train.class_weights=[1, 2]",
+                "train.class_weights has 2 numbers for 28",
+            ),
+            ("train.class_weights=equal", "one number a class"),
+            (
+                "train.focal_gamma=2",
+                "train.focal_gamma belongs to the loss focal",
+            ),
+            ("optimizer.name=lion", "lion"),
+            (
+                "optimizer.beta1=0.9",
+                "optimizer.beta1 belongs to adam and adamw",
+            ),
+            (
+                "optimizer.momentum=0.9",
+                "optimizer.momentum belongs to sgd",
+            ),
+            ("optimizer.weight_decay=-1", "optimizer.weight_decay is -1"),
+            ("optimizer.schedule=linear", "linear"),
+            (
+                "optimizer.min_lr=0.1",
+                "optimizer.min_lr belongs to schedule cosine",
+            ),
+            (
+                "optimizer.step_epochs=3",
+                "optimizer.step_epochs belongs to schedule step",
+            ),
             ("optimizer.rho=1.0", "optimizer.rho"),
             ("optimizer.lr=-1", "optimizer.lr"),
             (
@@ -271,6 +338,54 @@ mod tests {
             let error = parse(&[item]).unwrap_err();
             assert!(error.contains(wanted), "{item}: {error}");
         }
+    }
+
+    #[test]
+    fn keys_that_do_not_go_together_are_named() {
+        for (items, wanted) in [
+            (
+                vec!["optimizer.schedule=cosine", "optimizer.min_lr=2"],
+                "at most optimizer.lr, 1",
+            ),
+            (
+                vec!["optimizer.schedule=step", "optimizer.step_epochs=0"],
+                "step_epochs is 0",
+            ),
+        ] {
+            let error = parse(&items).unwrap_err();
+            assert!(error.contains(wanted), "{items:?}: {error}");
+        }
+        let text = TEXT.replace(
+            "name = 'adadelta', constants = 'keras-2.0.8'",
+            "name = 'NAME'",
+        );
+        let with = |name: &str, items: &[&str]| {
+            let overrides: Vec<String> = items.iter().map(ToString::to_string).collect();
+            let parsed = Config::parse("run.toml", &text.replace("NAME", name), &overrides);
+            parsed.map_err(|error| error.to_string())
+        };
+        for (name, item, wanted) in [
+            (
+                "sgd",
+                "optimizer.nesterov=true",
+                "needs optimizer.momentum above 0",
+            ),
+            (
+                "sgd",
+                "optimizer.epsilon=1",
+                "belongs to adadelta, adam and adamw",
+            ),
+            ("adamw", "optimizer.constants=keras-2.0.8", "has no adamw"),
+        ] {
+            let error = with(name, &[item]).unwrap_err();
+            assert!(error.contains(wanted), "{item}: {error}");
+        }
+        let config = with("sgd", &["optimizer.schedule=step"]).unwrap().optimizer;
+        assert_eq!(
+            (config.step_epochs, config.step_factor),
+            (Some(30), Some(0.1))
+        );
+        assert_eq!((config.momentum, config.nesterov), (Some(0.0), Some(false)));
     }
 
     #[test]

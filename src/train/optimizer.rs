@@ -1,9 +1,11 @@
-//! `[optimizer]` of a config: which rule, with whose constants.
+//! `[optimizer]` of a config: which rule, with whose constants, at which rate.
 
-use burn::optim::{AdamConfig, ModuleOptimizer};
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{AdamConfig, ModuleOptimizer, Optimizer, SgdConfig};
 use serde::{Deserialize, Serialize};
 
-use super::AdadeltaConfig;
+use super::weight_decay::{DecayKind, WeightDecay};
+use super::{AdadeltaConfig, Decay, Schedule, ScheduleName};
 
 /// An update rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,19 +15,27 @@ pub enum OptimizerName {
     Adadelta,
     /// Adam (Kingma and Ba 2014), Burn's implementation.
     Adam,
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2017).
+    Adamw,
+    /// Stochastic gradient descent, with momentum as PyTorch has it: `v ← m·v + g`, `p ← p − lr·v`;
+    /// Burn's implementation without dampening.
+    Sgd,
 }
 
 /// Whose defaults fill in what a config leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Constants {
-    /// PyTorch 2: Adadelta lr 1, ρ 0.9, ε 1e-6; Adam lr 1e-3, ε 1e-8.
+    /// PyTorch 2: Adadelta lr 1, ρ 0.9, ε 1e-6; Adam lr 1e-3, ε 1e-8; AdamW the same and weight
+    /// decay 0.01; SGD lr 1e-3.
     #[default]
     #[serde(rename = "pytorch")]
     PyTorch,
-    /// Keras 2.0.8, the reference's version: Adadelta lr 1, ρ 0.95, ε 1e-8; Adam lr 1e-3, ε 1e-8.
+    /// Keras 2.0.8, the reference's version: Adadelta lr 1, ρ 0.95, ε 1e-8; Adam lr 1e-3, ε 1e-8;
+    /// SGD lr 0.01. It has no AdamW.
     #[serde(rename = "keras-2.0.8")]
     Keras208,
-    /// Keras 3: Adadelta lr 1e-3, ρ 0.95, ε 1e-7; Adam lr 1e-3, ε 1e-7.
+    /// Keras 3: Adadelta lr 1e-3, ρ 0.95, ε 1e-7; Adam lr 1e-3, ε 1e-7; AdamW the same and weight
+    /// decay 0.004; SGD lr 0.01.
     #[serde(rename = "keras")]
     Keras,
 }
@@ -39,7 +49,7 @@ pub struct OptimizerConfig {
     /// Whose defaults apply to what is left out.
     #[serde(default)]
     pub constants: Constants,
-    /// Learning rate.
+    /// Learning rate, after the warm-up and before any decay.
     pub lr: Option<f64>,
     /// Decay of Adadelta's averages, 0–1.
     pub rho: Option<f32>,
@@ -49,10 +59,29 @@ pub struct OptimizerConfig {
     pub beta1: Option<f32>,
     /// Adam's decay of the mean squared gradient, 0–1.
     pub beta2: Option<f32>,
+    /// How much of SGD's last update is kept, 0–1.
+    pub momentum: Option<f64>,
+    /// Whether SGD looks ahead along its momentum.
+    pub nesterov: Option<bool>,
+    /// Weight decay of all parameters but biases and BatchNorm's; decoupled for `adamw`, part of
+    /// the gradient for the others.
+    pub weight_decay: Option<f64>,
+    /// How the rate goes after the warm-up.
+    #[serde(default)]
+    pub schedule: ScheduleName,
+    /// Steps over which the rate rises to `lr`.
+    #[serde(default)]
+    pub warmup_steps: u64,
+    /// Epochs between two falls of the schedule `step`.
+    pub step_epochs: Option<u32>,
+    /// What the schedule `step` multiplies the rate by.
+    pub step_factor: Option<f64>,
+    /// The rate at the end of the schedule `cosine`.
+    pub min_lr: Option<f64>,
 }
 
 impl OptimizerConfig {
-    /// A rule with PyTorch's constants.
+    /// A rule with PyTorch's constants and a constant rate.
     #[must_use]
     pub fn new(name: OptimizerName) -> Self {
         Self {
@@ -63,6 +92,14 @@ impl OptimizerConfig {
             epsilon: None,
             beta1: None,
             beta2: None,
+            momentum: None,
+            nesterov: None,
+            weight_decay: None,
+            schedule: ScheduleName::default(),
+            warmup_steps: 0,
+            step_epochs: None,
+            step_factor: None,
+            min_lr: None,
         }
     }
 
@@ -72,63 +109,140 @@ impl OptimizerConfig {
     ///
     /// A sentence that names a number which is out of range or belongs to another rule.
     pub fn resolved(&self) -> Result<Self, String> {
-        let (adadelta, lr, rho, epsilon) = match (self.name, self.constants) {
-            (OptimizerName::Adadelta, Constants::PyTorch) => (true, 1.0, 0.9, 1e-6),
-            (OptimizerName::Adadelta, Constants::Keras208) => (true, 1.0, 0.95, 1e-8),
-            (OptimizerName::Adadelta, Constants::Keras) => (true, 1e-3, 0.95, 1e-7),
-            (OptimizerName::Adam, Constants::Keras) => (false, 1e-3, 0.0, 1e-7),
-            (OptimizerName::Adam, _) => (false, 1e-3, 0.0, 1e-8),
-        };
-        let foreign = if adadelta {
-            self.beta1
-                .or(self.beta2)
-                .map(|_| "beta1 and beta2 belong to adam")
-        } else {
-            self.rho.map(|_| "rho belongs to adadelta")
-        };
-        if let Some(reason) = foreign {
-            return Err(format!("optimizer.{reason}; take it out"));
-        }
+        let defaults = self.defaults()?;
         let resolved = Self {
-            lr: Some(self.lr.unwrap_or(lr)),
-            rho: adadelta.then(|| self.rho.unwrap_or(rho)),
-            epsilon: Some(self.epsilon.unwrap_or(epsilon)),
-            beta1: (!adadelta).then(|| self.beta1.unwrap_or(0.9)),
-            beta2: (!adadelta).then(|| self.beta2.unwrap_or(0.999)),
+            lr: self.lr.or(defaults.lr),
+            rho: own("rho", self.rho, defaults.rho, "adadelta")?,
+            epsilon: own("epsilon", self.epsilon, defaults.epsilon, ADAPTIVE)?,
+            beta1: own("beta1", self.beta1, defaults.beta1, "adam and adamw")?,
+            beta2: own("beta2", self.beta2, defaults.beta2, "adam and adamw")?,
+            momentum: own("momentum", self.momentum, defaults.momentum, "sgd")?,
+            nesterov: own("nesterov", self.nesterov, defaults.nesterov, "sgd")?,
+            weight_decay: self.weight_decay.or(defaults.weight_decay),
+            step_epochs: own("step_epochs", self.step_epochs, defaults.step_epochs, STEP)?,
+            step_factor: own("step_factor", self.step_factor, defaults.step_factor, STEP)?,
+            min_lr: own("min_lr", self.min_lr, defaults.min_lr, "schedule cosine")?,
             ..self.clone()
         };
-        if !resolved.lr().is_finite() || resolved.lr() < 0.0 {
-            return Err(format!(
-                "optimizer.lr is {}; it must be 0 or more",
-                resolved.lr()
-            ));
+        resolved.validate()?;
+        Ok(resolved)
+    }
+
+    /// What applies where nothing is said; absent where there is nothing to say.
+    fn defaults(&self) -> Result<Self, String> {
+        use Constants::{Keras, Keras208, PyTorch};
+        let mut defaults = Self {
+            weight_decay: Some(0.0),
+            ..Self::new(self.name)
+        };
+        match self.name {
+            OptimizerName::Adadelta => {
+                let (lr, rho, epsilon) = match self.constants {
+                    PyTorch => (1.0, 0.9, 1e-6),
+                    Keras208 => (1.0, 0.95, 1e-8),
+                    Keras => (1e-3, 0.95, 1e-7),
+                };
+                (defaults.lr, defaults.rho, defaults.epsilon) =
+                    (Some(lr), Some(rho), Some(epsilon));
+            }
+            OptimizerName::Adam | OptimizerName::Adamw => {
+                let keras = self.constants == Keras;
+                defaults.lr = Some(1e-3);
+                defaults.epsilon = Some(if keras { 1e-7 } else { 1e-8 });
+                (defaults.beta1, defaults.beta2) = (Some(0.9), Some(0.999));
+                if self.name == OptimizerName::Adamw {
+                    if self.constants == Keras208 {
+                        return Err("optimizer.constants is keras-2.0.8, which has no adamw; \
+                                    choose keras or pytorch"
+                            .into());
+                    }
+                    defaults.weight_decay = Some(if keras { 0.004 } else { 0.01 });
+                }
+            }
+            OptimizerName::Sgd => {
+                let pytorch = self.constants == PyTorch;
+                defaults.lr = Some(if pytorch { 1e-3 } else { 0.01 });
+                (defaults.momentum, defaults.nesterov) = (Some(0.0), Some(false));
+            }
         }
-        if resolved
-            .epsilon
-            .is_some_and(|epsilon| !epsilon.is_finite() || epsilon <= 0.0)
-        {
+        match self.schedule {
+            ScheduleName::Constant => {}
+            ScheduleName::Step => {
+                (defaults.step_epochs, defaults.step_factor) = (Some(30), Some(0.1));
+            }
+            ScheduleName::Cosine => defaults.min_lr = Some(0.0),
+        }
+        Ok(defaults)
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        let at_least_0 = [
+            ("lr", self.lr),
+            ("weight_decay", self.weight_decay),
+            ("step_factor", self.step_factor),
+            ("min_lr", self.min_lr),
+        ];
+        for (field, value) in at_least_0 {
+            if let Some(value) = value.filter(|v| !v.is_finite() || *v < 0.0) {
+                return Err(format!(
+                    "optimizer.{field} is {value}; it must be 0 or more"
+                ));
+            }
+        }
+        if self.epsilon.is_some_and(|e| !e.is_finite() || e <= 0.0) {
             return Err("optimizer.epsilon must be more than 0".into());
         }
-        let decays = [
-            ("rho", resolved.rho),
-            ("beta1", resolved.beta1),
-            ("beta2", resolved.beta2),
+        let shares = [
+            ("rho", self.rho.map(f64::from)),
+            ("beta1", self.beta1.map(f64::from)),
+            ("beta2", self.beta2.map(f64::from)),
+            ("momentum", self.momentum),
         ];
-        match decays
-            .iter()
-            .find(|(_, decay)| decay.is_some_and(|d| !(0.0..1.0).contains(&d)))
-        {
-            Some((field, _)) => Err(format!(
-                "optimizer.{field} must be at least 0 and less than 1"
+        for (field, value) in shares {
+            if value.is_some_and(|v| !(0.0..1.0).contains(&v)) {
+                return Err(format!(
+                    "optimizer.{field} must be at least 0 and less than 1"
+                ));
+            }
+        }
+        if self.nesterov == Some(true) && self.momentum == Some(0.0) {
+            return Err("optimizer.nesterov needs optimizer.momentum above 0, such as 0.9".into());
+        }
+        if self.step_epochs == Some(0) {
+            return Err("optimizer.step_epochs is 0; it must be at least 1".into());
+        }
+        match self.min_lr {
+            Some(min_lr) if min_lr > self.lr() => Err(format!(
+                "optimizer.min_lr is {min_lr}; it must be at most optimizer.lr, {}",
+                self.lr()
             )),
-            None => Ok(resolved),
+            _ => Ok(()),
         }
     }
 
-    /// Learning rate of a resolved config.
+    /// Learning rate of a resolved config, before its schedule.
     #[must_use]
     pub fn lr(&self) -> f64 {
         self.lr.unwrap_or(1.0)
+    }
+
+    /// The learning rate of every step, of a resolved config.
+    #[must_use]
+    pub fn schedule(&self) -> Schedule {
+        Schedule {
+            lr: self.lr(),
+            warmup_steps: self.warmup_steps,
+            decay: match self.schedule {
+                ScheduleName::Constant => Decay::Constant,
+                ScheduleName::Step => Decay::Step {
+                    epochs: self.step_epochs.unwrap_or(30),
+                    factor: self.step_factor.unwrap_or(0.1),
+                },
+                ScheduleName::Cosine => Decay::Cosine {
+                    min_lr: self.min_lr.unwrap_or(0.0),
+                },
+            },
+        }
     }
 
     /// The optimizer of a resolved config, without state.
@@ -136,16 +250,58 @@ impl OptimizerConfig {
     pub fn init(&self) -> ModuleOptimizer {
         let epsilon = self.epsilon.unwrap_or(1e-8);
         match self.name {
-            OptimizerName::Adadelta => AdadeltaConfig {
-                rho: self.rho.unwrap_or(0.9),
-                epsilon,
+            OptimizerName::Adadelta => self.decayed(
+                AdadeltaConfig {
+                    rho: self.rho.unwrap_or(0.9),
+                    epsilon,
+                }
+                .build(),
+            ),
+            OptimizerName::Adam | OptimizerName::Adamw => self.decayed(
+                AdamConfig::new()
+                    .with_beta_1(self.beta1.unwrap_or(0.9))
+                    .with_beta_2(self.beta2.unwrap_or(0.999))
+                    .with_epsilon(epsilon)
+                    .build(),
+            ),
+            OptimizerName::Sgd => {
+                let momentum = self.momentum.filter(|m| *m > 0.0).map(|momentum| {
+                    MomentumConfig::new()
+                        .with_momentum(momentum)
+                        .with_dampening(0.0)
+                        .with_nesterov(self.nesterov == Some(true))
+                });
+                self.decayed(SgdConfig::new().with_momentum(momentum).build())
             }
-            .init(),
-            OptimizerName::Adam => AdamConfig::new()
-                .with_beta_1(self.beta1.unwrap_or(0.9))
-                .with_beta_2(self.beta2.unwrap_or(0.999))
-                .with_epsilon(epsilon)
-                .init(),
         }
     }
+
+    /// `rule` with this config's weight decay.
+    fn decayed(&self, rule: impl Optimizer) -> ModuleOptimizer {
+        let kind = match self.name {
+            OptimizerName::Adamw => DecayKind::Decoupled,
+            _ => DecayKind::L2,
+        };
+        let rate = self.weight_decay.unwrap_or(0.0);
+        WeightDecay { rule, rate, kind }.init()
+    }
 }
+
+const ADAPTIVE: &str = "adadelta, adam and adamw";
+const STEP: &str = "schedule step";
+
+/// `given`, else its default; without a default the key is another rule's.
+fn own<T>(
+    field: &str,
+    given: Option<T>,
+    default: Option<T>,
+    owner: &str,
+) -> Result<Option<T>, String> {
+    if given.is_some() && default.is_none() {
+        return Err(format!("optimizer.{field} belongs to {owner}; take it out"));
+    }
+    Ok(given.or(default))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Learning rate schedules: the rate of a step is a function of its number alone, so that a
+//! resumed run needs no saved state.
+
+use std::f64::consts::PI;
+
+use serde::{Deserialize, Serialize};
+
+/// How the learning rate goes after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleName {
+    /// It stays.
+    #[default]
+    Constant,
+    /// It is multiplied by a factor every few epochs; PyTorch's `StepLR`.
+    Step,
+    /// It falls along half a cosine until the end of the run; PyTorch's `CosineAnnealingLR`.
+    Cosine,
+}
+
+/// The learning rate of every step of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Schedule {
+    /// The highest rate.
+    pub lr: f64,
+    /// Steps over which the rate rises from `lr / warmup_steps` to `lr`, in equal parts.
+    pub warmup_steps: u64,
+    /// What comes after.
+    pub decay: Decay,
+}
+
+/// The falling part of a [`Schedule`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Decay {
+    /// None.
+    Constant,
+    /// Times `factor` every `epochs` epochs, counted from the start of the run.
+    Step {
+        /// Epochs at one rate.
+        epochs: u32,
+        /// What the rate is multiplied by.
+        factor: f64,
+    },
+    /// Half a cosine from the end of the warm-up to the end of the run, where it reaches `min_lr`.
+    Cosine {
+        /// The lowest rate.
+        min_lr: f64,
+    },
+}
+
+impl Schedule {
+    /// The rate of step `step`, counted from 0, of a run of `total_steps`.
+    #[must_use]
+    pub fn lr(&self, step: u64, total_steps: u64, steps_per_epoch: u64) -> f64 {
+        let lr = match self.decay {
+            Decay::Constant => self.lr,
+            Decay::Step { epochs, factor } => {
+                let length = (u64::from(epochs) * steps_per_epoch).max(1);
+                self.lr * factor.powf((step / length) as f64)
+            }
+            Decay::Cosine { min_lr } => {
+                let length = total_steps.saturating_sub(self.warmup_steps).max(1);
+                let done = step.saturating_sub(self.warmup_steps) as f64 / length as f64;
+                min_lr + (self.lr - min_lr) * f64::midpoint(1.0, (PI * done.min(1.0)).cos())
+            }
+        };
+        if step < self.warmup_steps {
+            lr * ((step + 1) as f64 / self.warmup_steps as f64)
+        } else {
+            lr
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::train::{OptimizerConfig, OptimizerName};
+
+    const GOLDEN: &str = include_str!("../../tests/golden/schedules.json");
+
+    #[test]
+    fn rates_follow_pytorch() {
+        let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+        let number = |key: &str| golden[key].as_u64().unwrap();
+        let (epochs, steps) = (number("epochs"), number("steps_per_epoch"));
+        let cases = golden["cases"].as_array().unwrap();
+        assert_eq!(cases.len(), 9);
+        for case in cases {
+            let mut config = OptimizerConfig::new(OptimizerName::Adam);
+            config.lr = golden["lr"].as_f64();
+            config.schedule = serde_json::from_value(case["schedule"].clone()).unwrap();
+            config.warmup_steps = case["warmup_steps"].as_u64().unwrap_or(0);
+            config.step_epochs = case["step_epochs"].as_u64().map(|epochs| epochs as u32);
+            config.step_factor = case["step_factor"].as_f64();
+            config.min_lr = case["min_lr"].as_f64();
+            let schedule = config.resolved().unwrap().schedule();
+            let rates = case["lr"].as_array().unwrap();
+            assert_eq!(rates.len() as u64, epochs * steps);
+            for (step, expected) in (0..).zip(rates) {
+                let expected = expected.as_f64().unwrap();
+                let found = schedule.lr(step, epochs * steps, steps);
+                assert!(
+                    (found - expected).abs() <= 1e-12,
+                    "{config:?}, step {step}: {found} for {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_ends_are_where_they_should_be() {
+        let cosine = Schedule {
+            lr: 1.0,
+            warmup_steps: 10,
+            decay: Decay::Cosine { min_lr: 0.25 },
+        };
+        let rate = |step| cosine.lr(step, 110, 7);
+        assert_eq!((rate(0), rate(9), rate(10)), (0.1, 1.0, 1.0));
+        assert!((rate(60) - 0.625).abs() < 1e-12, "{}", rate(60));
+        // The last step is above the end; what comes after it is not.
+        assert!(rate(109) > 0.25 && rate(109) < 0.251);
+        assert_eq!((rate(110), rate(5000)), (0.25, 0.25));
+        // A run that is all warm-up never falls.
+        assert_eq!(cosine.lr(4, 5, 5), 0.5);
+        let step = Schedule {
+            decay: Decay::Step {
+                epochs: 2,
+                factor: 0.5,
+            },
+            ..cosine
+        };
+        // While it warms up the rate falls too, so that there is no jump at the end.
+        assert_eq!(step.lr(8, 100, 4), 0.5 * 0.9);
+        assert_eq!(step.lr(16, 100, 4), 0.25);
+    }
+}

@@ -1,0 +1,64 @@
+//! Weight decay around any update rule.
+//!
+//! Tensors of rank 1 (biases, BatchNorm's scale and shift) are spared, which is timm's rule:
+//! there is nothing to gain from a small bias, and BatchNorm's scale has its own work.
+
+use burn::optim::{LearningRate, ModuleOptimizer, Optimizer};
+use burn::tensor::{Device, Tensor};
+
+/// Where the decay enters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecayKind {
+    /// As the gradient of `rate/2·Σp²`, before the rule sees it: `g ← g + rate·p`.
+    L2,
+    /// Beside the rule, as in AdamW (Loshchilov and Hutter 2017): `p ← p·(1 − lr·rate)`.
+    Decoupled,
+}
+
+/// An update rule with weight decay.
+#[derive(Debug, Clone)]
+pub struct WeightDecay<O> {
+    /// The rule. Its state is the state of both.
+    pub rule: O,
+    /// How much decays, 0 or more.
+    pub rate: f64,
+    /// Where.
+    pub kind: DecayKind,
+}
+
+impl<O: Optimizer> WeightDecay<O> {
+    /// An optimizer for a whole module.
+    #[must_use]
+    pub fn init(self) -> ModuleOptimizer {
+        ModuleOptimizer::from(self)
+    }
+}
+
+impl<O: Optimizer> Optimizer for WeightDecay<O> {
+    type State<const D: usize> = O::State<D>;
+
+    fn step<const D: usize>(
+        &self,
+        lr: LearningRate,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<Self::State<D>>,
+    ) -> (Tensor<D>, Option<Self::State<D>>) {
+        if self.rate == 0.0 || D <= 1 {
+            return self.rule.step(lr, tensor, grad, state);
+        }
+        let (tensor, grad) = match self.kind {
+            DecayKind::L2 => {
+                let grad = grad + tensor.clone().mul_scalar(self.rate);
+                (tensor, grad)
+            }
+            // Not p·(1 − lr·rate): that factor's rounding error would add up over the steps.
+            DecayKind::Decoupled => (tensor.clone() - tensor.mul_scalar(lr * self.rate), grad),
+        };
+        self.rule.step(lr, tensor, grad, state)
+    }
+
+    fn to_device<const D: usize>(state: Self::State<D>, device: &Device) -> Self::State<D> {
+        O::to_device(state, device)
+    }
+}
