@@ -16,7 +16,7 @@ use crate::graph::{self, ModelProto};
 use crate::imaging::Preprocess;
 use crate::model::{Arch, Classifier, ConvertReport, Exported, ModelConfig, Pretrained};
 use crate::spec::{ModelSpec, Provenance};
-use crate::train::Checkpoint;
+use crate::train::{Checkpoint, Parts};
 
 /// Turn a pretrained 3-channel ONNX export into a 4-channel checkpoint
 ///
@@ -168,7 +168,7 @@ impl ConvertArgs {
         let table = self.describe(&report, &config, &sha256)?;
         let mut checkpoint = Checkpoint::new(config, spec);
         checkpoint.unfolded = report.unfolded;
-        checkpoint.save(&self.out, &classifier, None)?;
+        checkpoint.save(&self.out, Parts::weights(&classifier))?;
         if self.json {
             let mut value = serde_json::to_value(&report)?;
             value["source_sha256"] = sha256.into();
@@ -208,7 +208,7 @@ impl ConvertArgs {
             checkpoint.spec.classes.len(),
             checkpoint.spec.provenance.steps,
         );
-        checkpoint.save(&self.out, &classifier, None)?;
+        checkpoint.save(&self.out, Parts::weights(&classifier))?;
         if self.json {
             ui.print_json(&serde_json::json!({
                 "arch": arch,
@@ -331,6 +331,6 @@ pub(super) fn restore_exported(onnx: &Path) -> anyhow::Result<tempfile::TempDir>
         .with_context(|| onnx.display().to_string())?;
     let dir = tempfile::tempdir()?;
     let checkpoint = Checkpoint::new(exported.config, exported.spec);
-    checkpoint.save(&dir.path().join("checkpoint"), &classifier, None)?;
+    checkpoint.save(&dir.path().join("checkpoint"), Parts::weights(&classifier))?;
     Ok(dir)
 }

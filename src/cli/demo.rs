@@ -161,6 +161,7 @@ impl DemoArgs {
             out: self.out.join(out),
             device: TrainDevice::Cpu,
             recalibrate: None,
+            checkpoint_every: None,
             resume: false,
         }
     }

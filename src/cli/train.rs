@@ -15,10 +15,10 @@ use super::convert::restore_exported;
 use super::{Outcome, Ui};
 use crate::data::Dataset;
 use crate::model::ModelConfig;
-use crate::report::EpochRow;
+use crate::report::{EpochRow, TimingRow};
 use crate::train::{
-    Checkpoint, Config, Ended, Job, RECALIBRATE_DEFAULT, StepReport, TrainDevice, Watch, resolve,
-    train,
+    Checkpoint, Config, Ended, Every, Job, RECALIBRATE_DEFAULT, StepReport, TrainDevice, Watch,
+    resolve, train,
 };
 
 /// Train a network from a config: from a converted checkpoint, or from random weights
@@ -65,6 +65,9 @@ pub struct RunArgs {
     /// [default: 256 for a checkpoint whose BatchNorm was folded, else 0]
     #[arg(long, value_name = "N")]
     pub recalibrate: Option<usize>,
+    /// Save checkpoints/last within an epoch too: "100 steps" or "10 minutes"
+    #[arg(long, value_name = "INTERVAL")]
+    pub checkpoint_every: Option<Every>,
     /// Go on with the run in --out where it stopped
     #[arg(long)]
     pub resume: bool,
@@ -138,6 +141,7 @@ impl RunArgs {
             recalibrate: self.recalibrate.unwrap_or(default),
             out: self.out.clone(),
             resume: self.resume,
+            checkpoint_every: self.checkpoint_every,
             device,
             stop: &stop,
         };
@@ -281,15 +285,15 @@ impl Watch for Screen<'_> {
         ));
     }
 
-    fn epoch(&self, row: &EpochRow) {
+    fn epoch(&self, row: &EpochRow, timing: &TimingRow) {
         self.note(&format!(
             "epoch {:>3}  loss {:.4}  validation {:.4}  macro-F1 {:.4}  {:.1} images/s  {:.0} s",
             row.epoch,
             row.train_loss,
             row.valid_loss.unwrap_or(f64::NAN),
             row.f1_mean,
-            row.images_per_s,
-            row.seconds
+            timing.images_per_s,
+            timing.seconds
         ));
     }
 

@@ -144,8 +144,19 @@ impl Dataset {
     /// How many samples carry each class, `[num_classes]`.
     #[must_use]
     pub fn class_counts(&self) -> Vec<usize> {
+        let all: Vec<usize> = (0..self.len()).collect();
+        self.class_counts_of(&all)
+    }
+
+    /// How many of the samples `indices` carry each class, `[num_classes]`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such sample.
+    #[must_use]
+    pub fn class_counts_of(&self, indices: &[usize]) -> Vec<usize> {
         let mut counts = vec![0; self.num_classes];
-        for &class in self.targets.iter().flatten() {
+        for &class in indices.iter().flat_map(|&index| &self.targets[index]) {
             counts[usize::from(class)] += 1;
         }
         counts

@@ -27,6 +27,30 @@ pub struct Batch {
     pub indices: Vec<usize>,
 }
 
+impl Batch {
+    /// The same samples in batches of `size`, at least one, the last of which may be smaller.
+    #[must_use]
+    pub fn split(self, size: usize) -> Vec<Self> {
+        let count = self.indices.len();
+        if count <= size {
+            return vec![self];
+        }
+        let (image, row) = (self.images.len() / count, self.targets.len() / count);
+        let parts = self.indices.chunks(size).enumerate();
+        parts
+            .map(|(number, indices)| {
+                let start = number * size;
+                let end = start + indices.len();
+                Self {
+                    images: self.images[start * image..end * image].to_vec(),
+                    targets: self.targets[start * row..end * row].to_vec(),
+                    indices: indices.to_vec(),
+                }
+            })
+            .collect()
+    }
+}
+
 /// An iterator over batches that are decoded ahead of it.
 ///
 /// Batches come in the order of the plan and are the same, bit by bit, whatever the number of

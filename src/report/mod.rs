@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use plotters::chart::SeriesLabelPosition;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::fsx;
@@ -28,12 +29,20 @@ pub struct EpochRow {
     pub f1_min: f64,
     /// F1 of the best class, 0–1.
     pub f1_max: f64,
-    /// Training samples per second.
-    pub images_per_s: f64,
     /// Learning rate at the end of the epoch.
     pub lr: f64,
-    /// Seconds that the epoch took.
+}
+
+/// How long an epoch took: a row of `timing.csv`. It stands apart from the metrics, which are the
+/// same to the bit however often a run was interrupted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TimingRow {
+    /// Number of the epoch, from 1.
+    pub epoch: u32,
+    /// Seconds that its training steps took.
     pub seconds: f64,
+    /// Training samples per second.
+    pub images_per_s: f64,
 }
 
 /// Why a picture could not be made or rows not be read.
@@ -60,12 +69,12 @@ pub enum ReportError {
     },
 }
 
-/// Reads the rows of a `metrics.csv`.
+/// Reads the rows of a `metrics.csv` or `timing.csv`.
 ///
 /// # Errors
 ///
-/// The file cannot be read or has other columns than [`EpochRow`].
-pub fn read_rows(path: &Path) -> Result<Vec<EpochRow>, ReportError> {
+/// The file cannot be read or has other columns.
+pub fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, ReportError> {
     csv::Reader::from_path(path)
         .and_then(|reader| reader.into_deserialize().collect())
         .map_err(|source| ReportError::Rows {
@@ -165,9 +174,7 @@ mod tests {
             f1_std: 0.1,
             f1_min: 0.0,
             f1_max: 1.0 - 0.5 / f64::from(epoch),
-            images_per_s: 3.5,
             lr: 1.0,
-            seconds: 60.25,
         };
         (1..=count).map(row).collect()
     }
@@ -249,7 +256,7 @@ mod tests {
             writer.serialize(row).unwrap();
         }
         writer.flush().unwrap();
-        assert_eq!(read_rows(&path).unwrap(), rows(4));
+        assert_eq!(read_rows::<EpochRow>(&path).unwrap(), rows(4));
         fs::write(&path, "Id,Target\na,1\n").unwrap();
         let error = read_rows(&path).unwrap_err().to_string();
         assert!(

@@ -20,6 +20,7 @@ use crate::spec::ModelSpec;
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "checkpoint.json";
 const WEIGHTS: &str = "weights.bpk";
+const EMA: &str = "ema.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 
 /// What a checkpoint says about itself: `checkpoint.json`.
@@ -59,6 +60,9 @@ pub struct Progress {
     pub seconds: f64,
     /// Lowest validation loss so far.
     pub best_loss: Option<f64>,
+    /// Epochs finished since then.
+    #[serde(default)]
+    pub since_best: u32,
     /// Hash of the data set's ids and labels.
     pub data: String,
 }
@@ -95,6 +99,29 @@ pub enum CheckpointError {
     },
 }
 
+/// What a checkpoint keeps beside its description.
+#[derive(Clone, Copy)]
+pub struct Parts<'a> {
+    /// The weights under training.
+    pub classifier: &'a Classifier,
+    /// Their average, if one is kept; it is what is deployed then.
+    pub ema: Option<&'a Classifier>,
+    /// The optimizer's state, for going on.
+    pub optimizer: Option<&'a ModuleOptimizer>,
+}
+
+impl<'a> Parts<'a> {
+    /// Weights alone.
+    #[must_use]
+    pub fn weights(classifier: &'a Classifier) -> Self {
+        Self {
+            classifier,
+            ema: None,
+            optimizer: None,
+        }
+    }
+}
+
 impl Checkpoint {
     /// A checkpoint's description, before it is saved.
     #[must_use]
@@ -116,12 +143,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// [`CheckpointError`]; what was there before is still there.
-    pub fn save(
-        mut self,
-        dir: &Path,
-        classifier: &Classifier,
-        optimizer: Option<&ModuleOptimizer>,
-    ) -> Result<(), CheckpointError> {
+    pub fn save(mut self, dir: &Path, parts: Parts) -> Result<(), CheckpointError> {
         let at = |path: &Path| {
             let path = path.display().to_string();
             move |source| CheckpointError::Io { path, source }
@@ -135,19 +157,22 @@ impl Checkpoint {
             .prefix(".checkpoint-")
             .tempdir_in(parent)
             .map_err(at(parent))?;
-        let weights = staged.path().join(WEIGHTS);
-        save_weights(classifier, &weights).map_err(|source| CheckpointError::Weights {
-            path: dir.display().to_string(),
-            source,
-        })?;
-        if let Some(optimizer) = optimizer {
+        for (name, network) in [(WEIGHTS, Some(parts.classifier)), (EMA, parts.ema)] {
+            let Some(network) = network else { continue };
+            let saved = save_weights(network, &staged.path().join(name));
+            saved.map_err(|source| CheckpointError::Weights {
+                path: dir.display().to_string(),
+                source,
+            })?;
+        }
+        if let Some(optimizer) = parts.optimizer {
             let path = staged.path().join(OPTIMIZER);
             let bytes = optimizer
                 .into_bytes()
                 .map_err(|error| at(&path)(io::Error::other(error.to_string())))?;
             fs::write(&path, &*bytes).map_err(at(&path))?;
         }
-        for name in [WEIGHTS, OPTIMIZER] {
+        for name in [WEIGHTS, EMA, OPTIMIZER] {
             let path = staged.path().join(name);
             if path.exists() {
                 File::open(&path)
@@ -203,7 +228,8 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Puts the weights into `classifier`; with `keep_head` false its head stays as it is.
+    /// Puts the weights that are deployed into `classifier`: their average, if one was kept. With
+    /// `keep_head` false its head stays as it is.
     ///
     /// # Errors
     ///
@@ -213,12 +239,26 @@ impl Checkpoint {
         classifier: Classifier,
         keep_head: bool,
     ) -> Result<Classifier, CheckpointError> {
-        load_weights(classifier, &dir.join(WEIGHTS), keep_head).map_err(|source| {
-            CheckpointError::Weights {
-                path: dir.display().to_string(),
-                source,
-            }
-        })
+        let file = if dir.join(EMA).is_file() {
+            EMA
+        } else {
+            WEIGHTS
+        };
+        load_file(dir, file, classifier, keep_head)
+    }
+
+    /// Puts back the weights under training and, into a network made by `fresh`, their average.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_training(
+        dir: &Path,
+        fresh: impl Fn() -> Classifier,
+    ) -> Result<(Classifier, Option<Classifier>), CheckpointError> {
+        let averaged = dir.join(EMA).is_file();
+        let ema = averaged.then(|| load_file(dir, EMA, fresh(), true));
+        Ok((load_file(dir, WEIGHTS, fresh(), true)?, ema.transpose()?))
     }
 
     /// Puts the optimizer's state back.
@@ -242,6 +282,20 @@ impl Checkpoint {
                 reason: error.to_string(),
             })
     }
+}
+
+fn load_file(
+    dir: &Path,
+    file: &str,
+    classifier: Classifier,
+    keep_head: bool,
+) -> Result<Classifier, CheckpointError> {
+    load_weights(classifier, &dir.join(file), keep_head).map_err(|source| {
+        CheckpointError::Weights {
+            path: dir.display().to_string(),
+            source,
+        }
+    })
 }
 
 /// The checkpoint folder meant by `--from`: itself, or a run's `best`, else its `last`.

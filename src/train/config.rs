@@ -32,8 +32,15 @@ pub struct TrainConfig {
     pub epochs: u32,
     /// Steps in an epoch; the whole training set if absent.
     pub steps_per_epoch: Option<usize>,
-    /// Samples a step.
+    /// Samples in memory at a time.
     pub batch_size: usize,
+    /// Batches a step; their gradients are averaged.
+    #[serde(default = "one")]
+    pub accumulate: usize,
+    /// Validation batches an epoch; the whole validation set if absent.
+    pub validation_steps: Option<usize>,
+    /// Epochs without a lower validation loss after which the run ends; never if absent.
+    pub patience: Option<u32>,
     /// Seed of weights, order and dropout.
     #[serde(default)]
     pub seed: u64,
@@ -48,9 +55,50 @@ pub struct TrainConfig {
     pub class_weights: ClassWeights,
     /// How far `focal` discounts samples that are right already; 2 if absent.
     pub focal_gamma: Option<f64>,
+    /// Greatest global L2 norm of a step's gradient; none if absent.
+    pub clip_norm: Option<f64>,
+    /// Decay of the average of weights that is validated and deployed, 0–1; none if absent.
+    pub ema: Option<f64>,
+}
+
+fn one() -> usize {
+    1
 }
 
 impl TrainConfig {
+    fn validate(&self) -> Result<(), String> {
+        for (field, value) in [
+            ("epochs", self.epochs as usize),
+            ("batch_size", self.batch_size),
+            ("accumulate", self.accumulate),
+            ("steps_per_epoch", self.steps_per_epoch.unwrap_or(1)),
+            ("validation_steps", self.validation_steps.unwrap_or(1)),
+            ("patience", self.patience.unwrap_or(1) as usize),
+        ] {
+            if value == 0 {
+                return Err(format!("train.{field} is 0; it must be at least 1"));
+            }
+        }
+        if let Some(norm) = self
+            .clip_norm
+            .filter(|norm| !norm.is_finite() || *norm <= 0.0)
+        {
+            return Err(format!("train.clip_norm is {norm}; it must be more than 0"));
+        }
+        if let Some(decay) = self.ema.filter(|decay| !(0.0..1.0).contains(decay)) {
+            return Err(format!(
+                "train.ema is {decay}; it must be at least 0 and below 1"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Samples a step.
+    #[must_use]
+    pub fn step_size(&self) -> usize {
+        self.batch_size * self.accumulate
+    }
+
     /// The loss and its settings.
     #[must_use]
     pub fn loss(&self) -> LossConfig {
@@ -167,15 +215,7 @@ impl Config {
 
     fn resolved(mut self) -> Result<Self, String> {
         self.model.validate()?;
-        for (field, value) in [
-            ("epochs", self.train.epochs as usize),
-            ("batch_size", self.train.batch_size),
-            ("steps_per_epoch", self.train.steps_per_epoch.unwrap_or(1)),
-        ] {
-            if value == 0 {
-                return Err(format!("train.{field} is 0; it must be at least 1"));
-            }
-        }
+        self.train.validate()?;
         let loss = self.train.loss().resolved(self.model.classes.len())?;
         self.train.focal_gamma = loss.focal_gamma;
         self.optimizer = self.optimizer.resolved()?;
@@ -288,6 +328,9 @@ mod tests {
         for (item, wanted) in [
             ("train.epoch=3", "epoch"),
             ("train.epochs=0", "train.epochs is 0"),
+            ("train.accumulate=0", "train.accumulate is 0"),
+            ("train.clip_norm=0", "train.clip_norm is 0"),
+            ("train.ema=1.0", "train.ema is 1"),
             ("train.epochs=many", "many"),
             ("train.loss=hinge", "hinge"),
             (

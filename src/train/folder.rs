@@ -1,12 +1,13 @@
 //! The folder of a run: its config, its rows of metrics, and whether a run may use it.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::Path;
 
+use serde::Serialize;
+
 use super::{Checkpoint, Job, Progress, TrainError};
 use crate::fsx;
-use crate::report::EpochRow;
 
 /// Refuses a folder in use; for a resumed run, one without that run.
 pub(super) fn check_folder(job: &Job) -> Result<(), TrainError> {
@@ -41,12 +42,30 @@ pub(super) fn check_folder(job: &Job) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Makes the run's folder, with the resolved config in it.
-pub(super) fn make_folder(job: &Job) -> Result<(), TrainError> {
+/// Makes the run's folder, with the resolved config in it, and locks it.
+pub(super) fn make_folder(job: &Job) -> Result<File, TrainError> {
     let text = resolved_config(job)?;
-    fs::create_dir_all(job.out.join("plots"))
-        .and_then(|()| fsx::write_atomic(&job.out.join("config.toml"), text.as_bytes()))
-        .map_err(|error| refuse(&job.out, error.to_string()))
+    let io_error = |error: io::Error| refuse(&job.out, error.to_string());
+    fs::create_dir_all(job.out.join("plots")).map_err(io_error)?;
+    let lock = lock_folder(&job.out)?;
+    // Another run may have made it since it was looked at.
+    check_folder(job)?;
+    fsx::write_atomic(&job.out.join("config.toml"), text.as_bytes()).map_err(io_error)?;
+    Ok(lock)
+}
+
+/// Keeps other processes out of the folder as long as the result lives.
+pub(super) fn lock_folder(out: &Path) -> Result<File, TrainError> {
+    let path = out.join(".lock");
+    let file = File::create(&path).map_err(|error| refuse(&path, error.to_string()))?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => refuse(
+            out,
+            "another rgby is training into it; wait for its end, or choose another --out",
+        ),
+        TryLockError::Error(error) => refuse(&path, error.to_string()),
+    })?;
+    Ok(file)
 }
 
 fn resolved_config(job: &Job) -> Result<String, TrainError> {
@@ -79,7 +98,7 @@ pub(super) fn resumed(
     Ok(progress)
 }
 
-pub(super) fn write_rows(path: &Path, rows: &[EpochRow]) -> Result<(), TrainError> {
+pub(super) fn write_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), TrainError> {
     let written = || -> Result<(), io::Error> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         for row in rows {

@@ -8,6 +8,7 @@ mod config;
 mod device;
 mod ema;
 mod error;
+mod every;
 mod folder;
 mod loss;
 mod one_pass;
@@ -15,17 +16,19 @@ mod optimizer;
 mod recalibrate;
 mod run;
 mod schedule;
+mod start;
 mod step;
 mod weight_decay;
 
 pub use accumulate::Accumulator;
 pub use adadelta::{Adadelta, AdadeltaConfig, AdadeltaState};
-pub use checkpoint::{Checkpoint, CheckpointError, Progress, resolve};
+pub use checkpoint::{Checkpoint, CheckpointError, Parts, Progress, resolve};
 pub use clip::clip_gradients;
 pub use config::{Config, ConfigError, DataConfig, TrainConfig};
 pub use device::TrainDevice;
 pub use ema::Ema;
 pub use error::TrainError;
+pub use every::Every;
 pub use loss::{
     ClassWeights, Loss, LossConfig, LossName, MAX_BALANCED_WEIGHT, bce, bce_with_logits, focal,
     soft_f1,
@@ -34,5 +37,5 @@ pub use optimizer::{Constants, OptimizerConfig, OptimizerName};
 pub use recalibrate::RECALIBRATE_DEFAULT;
 pub use run::{Ended, Job, Watch, train};
 pub use schedule::{Decay, Schedule, ScheduleName};
-pub use step::{StepReport, Trainer};
+pub use step::{StepReport, StepRule, Trainer};
 pub use weight_decay::{DecayKind, WeightDecay};

@@ -1,5 +1,6 @@
 //! A training run from data to best checkpoint.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,14 +8,14 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 
-use super::folder::{check_folder, make_folder, resumed, write_rows};
-use super::recalibrate::recalibrate;
-use super::{Checkpoint, Config, Progress, StepReport, TrainError, Trainer};
+use super::folder::{check_folder, lock_folder, make_folder, write_rows};
+use super::start::{begin, resume};
+use super::step::StepRule;
+use super::{Checkpoint, Config, Every, Loss, Parts, Progress, StepReport, TrainError, Trainer};
 use crate::data::{Dataset, Loader, epoch_order};
 use crate::imaging::Preprocess;
 use crate::metrics::{Labelled, evaluate};
-use crate::model::Classifier;
-use crate::report::{EpochRow, read_rows, training_curves};
+use crate::report::{EpochRow, TimingRow, training_curves};
 use crate::spec::{ModelSpec, Provenance};
 
 /// What to train, on what, into which folder.
@@ -31,6 +32,8 @@ pub struct Job<'a> {
     pub out: PathBuf,
     /// Goes on with the run in `out`.
     pub resume: bool,
+    /// How often `checkpoints/last` is written within an epoch; at its end only if absent.
+    pub checkpoint_every: Option<Every>,
     /// Where to compute.
     pub device: Device,
     /// Set from outside, it ends the run after the step under way, with everything saved.
@@ -42,7 +45,7 @@ pub trait Watch {
     /// After each step.
     fn step(&self, report: &StepReport);
     /// After each epoch.
-    fn epoch(&self, row: &EpochRow);
+    fn epoch(&self, row: &EpochRow, timing: &TimingRow);
     /// Something worth a line.
     fn note(&self, text: &str);
 }
@@ -67,7 +70,7 @@ pub fn train(job: Job, watch: &dyn Watch) -> Result<Ended, TrainError> {
         // So that a run killed in its first epoch can be resumed, and a full disk shows at once.
         run.save("last")?;
     }
-    while run.progress.epoch < run.job.config.train.epochs {
+    while run.goes_on(watch) {
         if run.train_epoch(watch)? == Ended::Stopped {
             run.save("last")?;
             watch.note(&format!(
@@ -92,6 +95,9 @@ pub fn train(job: Job, watch: &dyn Watch) -> Result<Ended, TrainError> {
 
 struct Run<'a> {
     job: Job<'a>,
+    /// Keeps other runs out of the folder.
+    _lock: File,
+    last_save: Instant,
     dataset: Arc<Dataset>,
     preprocess: Arc<Preprocess>,
     training: Vec<usize>,
@@ -100,12 +106,13 @@ struct Run<'a> {
     progress: Progress,
     provenance: Provenance,
     rows: Vec<EpochRow>,
+    timing: Vec<TimingRow>,
 }
 
 impl<'a> Run<'a> {
     fn open(job: Job<'a>, watch: &dyn Watch) -> Result<Self, TrainError> {
-        let last = job.out.join("checkpoints").join("last");
         check_folder(&job)?;
+        let lock = job.resume.then(|| lock_folder(&job.out)).transpose()?;
         let dataset = job.dataset.clone();
         let config = &job.config;
         let (training, validation) = config.data.split.split(dataset.len(), config.train.seed);
@@ -114,62 +121,59 @@ impl<'a> Run<'a> {
                 "data.split leaves no training samples".into(),
             ));
         }
-        let device = job.device.clone().autodiff();
-        let mut classifier = Classifier::new(&config.model, config.train.seed, &device);
-        let mut optimizer = config.optimizer.init();
-        let mut progress = Progress {
-            data: dataset.fingerprint(),
-            ..Progress::default()
-        };
-        let mut provenance = Provenance {
-            rgby_version: env!("CARGO_PKG_VERSION").into(),
-            ..Provenance::default()
-        };
-        let mut rows = Vec::new();
-        if job.resume {
-            let checkpoint = Checkpoint::open(&last)?;
-            classifier = Checkpoint::load(&last, classifier, true)?;
-            optimizer = Checkpoint::load_optimizer(&last, optimizer)?;
-            progress = resumed(&checkpoint, &progress, &job.out)?;
-            provenance = checkpoint.spec.provenance;
-            if progress.epoch > 0 {
-                rows = read_rows(&job.out.join("metrics.csv"))?;
-                // A crash may fall between the row of an epoch and its checkpoint.
-                rows.truncate(progress.epoch as usize);
-            }
-        } else if let Some((from, keep_head)) = &job.from {
-            let checkpoint = Checkpoint::open(from)?;
-            classifier = Checkpoint::load(from, classifier, *keep_head)?;
-            provenance = checkpoint.spec.provenance;
-            progress.steps = provenance.steps;
-        }
         let preprocess = Arc::new(config.preprocess());
-        if job.recalibrate > 0 && !job.resume {
-            classifier = recalibrate(&job, classifier, &training, &preprocess, watch)?;
-        }
+        let start = if job.resume {
+            resume(&job, watch)?
+        } else {
+            begin(&job, &training, &preprocess, watch)?
+        };
+        let counts = dataset.class_counts_of(&training);
+        let loss = config.train.loss();
+        let device = job.device.clone().autodiff();
+        let rule = StepRule {
+            loss: Loss::new(&loss, &counts, training.len(), &device),
+            clip_norm: config.train.clip_norm,
+            batch_size: config.train.batch_size,
+        };
         let inputs = (config.model.channels.len(), config.model.input_size);
-        let trainer = Trainer::new(
-            classifier,
-            optimizer,
-            &job.device,
-            config.optimizer.lr(),
-            inputs,
-        );
-        make_folder(&job)?;
+        let trainer = Trainer::new(start.classifier, start.optimizer, rule, &job.device, inputs)
+            .with_ema(start.ema);
+        let lock = match lock {
+            Some(lock) => lock,
+            None => make_folder(&job)?,
+        };
         if validation.is_empty() {
             watch.note("no validation split: the metrics are those of the training samples");
         }
         Ok(Self {
             job,
+            _lock: lock,
+            last_save: Instant::now(),
             dataset,
             preprocess,
             training,
             validation,
             trainer,
-            progress,
-            provenance,
-            rows,
+            progress: start.progress,
+            provenance: start.provenance,
+            rows: start.rows,
+            timing: start.timing,
         })
+    }
+
+    /// Whether another epoch is due.
+    fn goes_on(&self, watch: &dyn Watch) -> bool {
+        let train = &self.job.config.train;
+        let tired = train
+            .patience
+            .is_some_and(|patience| self.progress.since_best >= patience);
+        if tired && self.progress.epoch < train.epochs {
+            watch.note(&format!(
+                "no lower validation loss for {} epochs: stopping early (train.patience)",
+                self.progress.since_best
+            ));
+        }
+        !tired && self.progress.epoch < train.epochs
     }
 
     /// Takes the steps of the epoch under way that are not taken yet.
@@ -190,11 +194,10 @@ impl<'a> Run<'a> {
                 }
             };
             let first = batch.indices[0];
-            // One dropout seed a step; the constant spreads neighbouring steps over all bits.
-            let dropout = self.progress.steps.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let loss = self
-                .trainer
-                .step(batch, self.job.config.train.seed ^ dropout);
+            let train = &self.job.config.train;
+            let number = self.step_number(steps);
+            let lr = self.lr(number, steps);
+            let loss = self.trainer.step(batch, lr, number, train.seed);
             let step = self.progress.step_in_epoch + 1;
             if !loss.is_finite() {
                 return Err(TrainError::Diverged {
@@ -219,8 +222,23 @@ impl<'a> Run<'a> {
             if self.job.stop.load(Ordering::Relaxed) {
                 return Ok(Ended::Stopped);
             }
+            let every = self.job.checkpoint_every;
+            if every.is_some_and(|every| every.is_due(self.progress.steps, self.last_save)) {
+                self.save("last")?;
+            }
         }
         Ok(Ended::Finished)
+    }
+
+    /// Number of the next step in this run, from 0, where an epoch has `steps`.
+    fn step_number(&self, steps: usize) -> u64 {
+        u64::from(self.progress.epoch) * steps as u64 + self.progress.step_in_epoch as u64
+    }
+
+    fn lr(&self, number: u64, steps: usize) -> f64 {
+        let (config, steps) = (&self.job.config, steps as u64);
+        let total = u64::from(config.train.epochs) * steps;
+        config.optimizer.schedule().lr(number, total, steps)
     }
 
     /// Sample indices of each step of the epoch under way, from seed and epoch alone.
@@ -230,18 +248,18 @@ impl<'a> Run<'a> {
         let epoch = u64::from(self.progress.epoch);
         let Some(steps) = train.steps_per_epoch else {
             return order(epoch)
-                .chunks(train.batch_size)
+                .chunks(train.step_size())
                 .map(<[usize]>::to_vec)
                 .collect();
         };
         // A stream of shuffled passes over the set, cut into epochs of equal length.
         let count = self.training.len();
-        let length = steps * train.batch_size;
+        let length = steps * train.step_size();
         let start = epoch as usize * length;
         let passes = start / count..=(start + length - 1) / count;
         let stream: Vec<usize> = passes.flat_map(|pass| order(pass as u64)).collect();
         stream[start % count..][..length]
-            .chunks(train.batch_size)
+            .chunks(train.step_size())
             .map(<[usize]>::to_vec)
             .collect()
     }
@@ -261,7 +279,8 @@ impl<'a> Run<'a> {
         };
         let plan = indices
             .chunks(self.job.config.train.batch_size)
-            .map(<[usize]>::to_vec);
+            .map(<[usize]>::to_vec)
+            .take(self.job.config.train.validation_steps.unwrap_or(usize::MAX));
         let network = self.trainer.validation();
         let (mut probabilities, mut targets) = (Vec::new(), Vec::new());
         for batch in self.loader(plan.collect()) {
@@ -274,7 +293,6 @@ impl<'a> Run<'a> {
             Labelled::new(&probabilities, &targets, classes).map_err(TrainError::Data)?;
         let evaluation = evaluate(&labelled, &vec![0.5; classes]);
         let steps = self.progress.step_in_epoch.max(1);
-        let samples: usize = self.plan().iter().map(Vec::len).sum();
         Ok(EpochRow {
             epoch: self.progress.epoch + 1,
             train_loss: self.progress.loss_sum / steps as f64,
@@ -283,9 +301,7 @@ impl<'a> Run<'a> {
             f1_std: evaluation.f1_std,
             f1_min: evaluation.f1_min,
             f1_max: evaluation.f1_max,
-            images_per_s: samples as f64 / self.progress.seconds.max(1e-9),
-            lr: self.job.config.optimizer.lr(),
-            seconds: self.progress.seconds,
+            lr: self.lr(self.step_number(steps) - 1, steps),
         })
     }
 
@@ -295,9 +311,17 @@ impl<'a> Run<'a> {
             (Some(loss), Some(best)) => loss < best,
             _ => true,
         };
+        self.progress.since_best += 1;
         if better {
             self.progress.best_loss = row.valid_loss;
+            self.progress.since_best = 0;
         }
+        let samples: usize = self.plan().iter().map(Vec::len).sum();
+        let timing = TimingRow {
+            epoch: row.epoch,
+            seconds: self.progress.seconds,
+            images_per_s: samples as f64 / self.progress.seconds.max(1e-9),
+        };
         self.progress = Progress {
             epoch: row.epoch,
             step_in_epoch: 0,
@@ -306,13 +330,15 @@ impl<'a> Run<'a> {
             ..std::mem::take(&mut self.progress)
         };
         self.rows.push(row.clone());
+        self.timing.push(timing.clone());
         write_rows(&self.job.out.join("metrics.csv"), &self.rows)?;
+        write_rows(&self.job.out.join("timing.csv"), &self.timing)?;
         if better {
             self.save("best")?;
         }
         self.save("last")?;
         training_curves(&self.rows, &self.job.out.join("plots"))?;
-        watch.epoch(row);
+        watch.epoch(row, &timing);
         Ok(())
     }
 
@@ -330,11 +356,13 @@ impl<'a> Run<'a> {
         checkpoint.config = Some(config.clone());
         checkpoint.progress = Some(self.progress.clone());
         let dir = self.job.out.join("checkpoints").join(name);
-        checkpoint.save(
-            &dir,
-            self.trainer.classifier(),
-            Some(self.trainer.optimizer()),
-        )?;
+        let parts = Parts {
+            classifier: self.trainer.classifier(),
+            ema: self.trainer.ema(),
+            optimizer: Some(self.trainer.optimizer()),
+        };
+        checkpoint.save(&dir, parts)?;
+        self.last_save = Instant::now();
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::bce_with_logits;
+use super::{Accumulator, Ema, Loss, clip_gradients};
 use crate::data::Batch;
 use crate::model::Classifier;
 
@@ -26,13 +26,24 @@ pub struct StepReport {
 /// [`Trainer::step`] puts back what it takes.
 const PRESENT: &str = "the classifier is absent only inside a step";
 
+/// How a step is taken.
+pub struct StepRule {
+    /// What is minimised.
+    pub loss: Loss,
+    /// Greatest global norm of the gradient.
+    pub clip_norm: Option<f64>,
+    /// Samples in memory at a time.
+    pub batch_size: usize,
+}
+
 /// A network under training.
 pub struct Trainer {
     /// Taken out only while the optimizer rewrites it, which it can do in place if it alone has it.
     classifier: Option<Classifier>,
     optimizer: ModuleOptimizer,
+    rule: StepRule,
+    ema: Option<Ema>,
     device: Device,
-    lr: f64,
     channels: usize,
     size: usize,
 }
@@ -43,19 +54,27 @@ impl Trainer {
     pub fn new(
         classifier: Classifier,
         optimizer: ModuleOptimizer,
+        rule: StepRule,
         device: &Device,
-        lr: f64,
         (channels, size): (usize, u32),
     ) -> Self {
         let device = device.clone().autodiff();
         Self {
             classifier: Some(classifier),
             optimizer,
+            rule,
+            ema: None,
             device,
-            lr,
             channels,
             size: size as usize,
         }
+    }
+
+    /// Keeps an average of the weights, which [`validation`](Self::validation) answers with.
+    #[must_use]
+    pub fn with_ema(mut self, ema: Option<Ema>) -> Self {
+        self.ema = ema;
+        self
     }
 
     /// The network as it stands.
@@ -68,28 +87,52 @@ impl Trainer {
         self.classifier.as_ref().expect(PRESENT)
     }
 
+    /// The average of the weights, if one is kept.
+    #[must_use]
+    pub fn ema(&self) -> Option<&Classifier> {
+        self.ema.as_ref().map(Ema::classifier)
+    }
+
     /// The optimizer with its state.
     #[must_use]
     pub fn optimizer(&self) -> &ModuleOptimizer {
         &self.optimizer
     }
 
-    /// Takes one step and returns the batch's mean loss before it.
+    /// Takes step number `step`, from 0, and returns the samples' mean loss before it.
     ///
-    /// `seed` decides which units dropout leaves out.
+    /// `seed` and `step` decide which units dropout leaves out.
     ///
     /// # Panics
     ///
     /// If the batch is not of the network's shape, or an earlier step panicked.
-    pub fn step(&mut self, batch: Batch, seed: u64) -> f64 {
-        self.device.seed(seed);
-        let (images, targets) = self.tensors(batch, &self.device);
+    pub fn step(&mut self, batch: Batch, lr: f64, step: u64, seed: u64) -> f64 {
         let classifier = self.classifier.take().expect(PRESENT);
-        let loss = bce_with_logits(classifier.logits(images), targets);
-        let value = f64::from(loss.clone().into_scalar::<f32>());
-        let gradients = GradientsParams::from_grads(loss.backward(), &classifier);
-        self.classifier = Some(self.optimizer.step(self.lr, classifier, gradients));
-        value
+        let mut gradients = Accumulator::new();
+        let mut sum = 0.0;
+        let samples = batch.indices.len();
+        for (number, part) in batch.split(self.rule.batch_size).into_iter().enumerate() {
+            // The constant spreads neighbouring steps over all bits.
+            let place = step.wrapping_add((number as u64) << 48);
+            self.device
+                .seed(seed ^ place.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let count = part.indices.len();
+            let (images, targets) = self.tensors(part, &self.device);
+            let loss = self.rule.loss.forward(classifier.logits(images), targets);
+            sum += f64::from(loss.clone().into_scalar::<f32>()) * count as f64;
+            let part = GradientsParams::from_grads(loss.backward(), &classifier);
+            gradients.add(&classifier, part, count);
+        }
+        let mut gradients = gradients.take();
+        if let Some(norm) = self.rule.clip_norm {
+            (gradients, _) = clip_gradients(&classifier, gradients, norm);
+        }
+        let classifier = self.optimizer.step(lr, classifier, gradients);
+        if let Some(ema) = &mut self.ema {
+            ema.update(&classifier, step);
+        }
+        self.classifier = Some(classifier);
+        sum / samples as f64
     }
 
     /// Probabilities `[N, K]` of a batch, row by row, in inference mode.
@@ -100,10 +143,11 @@ impl Trainer {
         data.iter::<f32>().collect()
     }
 
-    /// The network in inference mode.
+    /// The network that is deployed, in inference mode: the average, if one is kept.
     #[must_use]
     pub fn validation(&self) -> Classifier {
-        self.classifier().valid()
+        self.ema()
+            .map_or_else(|| self.classifier().valid(), Module::valid)
     }
 
     fn tensors(&self, mut batch: Batch, device: &Device) -> (Tensor<4>, Tensor<2>) {

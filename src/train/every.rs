@@ -1,0 +1,83 @@
+//! `--checkpoint-every`: how often a run is saved within an epoch.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// An interval between two checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Every {
+    /// After each so many steps.
+    Steps(u64),
+    /// After the first step that ends so many minutes after the last checkpoint.
+    Minutes(u64),
+}
+
+impl Every {
+    /// Whether a checkpoint is due after step number `steps`, from 1.
+    #[must_use]
+    pub fn is_due(self, steps: u64, last_save: Instant) -> bool {
+        match self {
+            Self::Steps(every) => steps.is_multiple_of(every),
+            Self::Minutes(every) => last_save.elapsed() >= Duration::from_secs(60 * every),
+        }
+    }
+}
+
+impl FromStr for Every {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("`{text}` is no interval; write it as \"100 steps\" or \"10 minutes\"");
+        let (number, unit) = text.trim().split_once(' ').ok_or_else(wrong)?;
+        let number = number.parse().ok().filter(|&number| number > 0);
+        let number = number.ok_or_else(wrong)?;
+        match unit.trim() {
+            "step" | "steps" => Ok(Self::Steps(number)),
+            "minute" | "minutes" => Ok(Self::Minutes(number)),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Every {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Steps(number) => write!(f, "{number} steps"),
+            Self::Minutes(number) => write!(f, "{number} minutes"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_written_as_they_are_read() {
+        for text in ["3 steps", "10 minutes"] {
+            assert_eq!(text.parse::<Every>().unwrap().to_string(), text);
+        }
+        assert_eq!("1 step".parse(), Ok(Every::Steps(1)));
+        for text in [
+            "", "3", "steps", "0 steps", "-1 steps", "3 hours", "x steps",
+        ] {
+            let error = text.parse::<Every>().unwrap_err();
+            assert!(error.contains("10 minutes"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_due_after_so_many_steps_or_so_long() {
+        let now = Instant::now();
+        let due: Vec<u64> = (1..=7)
+            .filter(|&n| Every::Steps(3).is_due(n, now))
+            .collect();
+        assert_eq!(due, [3, 6]);
+        assert!(!Every::Minutes(1).is_due(1, now));
+        if let Some(before) = now.checked_sub(Duration::from_secs(61)) {
+            assert!(Every::Minutes(1).is_due(1, before));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Where a run starts: at new weights, at a checkpoint's, or where it stopped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::optim::ModuleOptimizer;
+
+use super::folder::resumed;
+use super::recalibrate::recalibrate;
+use super::{Checkpoint, CheckpointError, Ema, Job, Progress, TrainError, Watch};
+use crate::imaging::Preprocess;
+use crate::model::Classifier;
+use crate::report::{EpochRow, TimingRow, read_rows};
+use crate::spec::Provenance;
+
+/// Everything of a run that a step changes.
+pub(super) struct Start {
+    pub classifier: Classifier,
+    pub ema: Option<Ema>,
+    pub optimizer: ModuleOptimizer,
+    pub progress: Progress,
+    pub provenance: Provenance,
+    pub rows: Vec<EpochRow>,
+    pub timing: Vec<TimingRow>,
+}
+
+/// A new run.
+pub(super) fn begin(
+    job: &Job,
+    training: &[usize],
+    preprocess: &Arc<Preprocess>,
+    watch: &dyn Watch,
+) -> Result<Start, TrainError> {
+    let mut classifier = fresh(job);
+    let mut provenance = Provenance {
+        rgby_version: env!("CARGO_PKG_VERSION").into(),
+        ..Provenance::default()
+    };
+    if let Some((from, keep_head)) = &job.from {
+        let checkpoint = Checkpoint::open(from)?;
+        classifier = Checkpoint::load(from, classifier, *keep_head)?;
+        provenance = checkpoint.spec.provenance;
+    }
+    if job.recalibrate > 0 {
+        classifier = recalibrate(job, classifier, training, preprocess, watch)?;
+    }
+    let ema = job.config.train.ema;
+    Ok(Start {
+        ema: ema.map(|decay| Ema::new(&classifier, decay)),
+        classifier,
+        optimizer: job.config.optimizer.init(),
+        progress: Progress {
+            steps: provenance.steps,
+            ..unstarted(job)
+        },
+        provenance,
+        rows: Vec::new(),
+        timing: Vec::new(),
+    })
+}
+
+/// The run in [`Job::out`], at its newest checkpoint that is whole.
+pub(super) fn resume(job: &Job, watch: &dyn Watch) -> Result<Start, TrainError> {
+    let checkpoints = job.out.join("checkpoints");
+    let last = checkpoints.join("last");
+    let (dir, checkpoint) = match Checkpoint::open(&last) {
+        Ok(checkpoint) => (last, checkpoint),
+        Err(error @ (CheckpointError::Damaged { .. } | CheckpointError::Missing(_))) => {
+            let Some((dir, checkpoint)) = newest_whole(&checkpoints) else {
+                return Err(error.into());
+            };
+            watch.note(&format!(
+                "{error}: going on from {}, the newest one that is whole",
+                dir.display()
+            ));
+            (dir, checkpoint)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let progress = resumed(&checkpoint, &unstarted(job), &job.out)?;
+    let (classifier, average) = Checkpoint::load_training(&dir, || fresh(job))?;
+    let optimizer = Checkpoint::load_optimizer(&dir, job.config.optimizer.init())?;
+    let (mut rows, mut timing) = (Vec::new(), Vec::new());
+    if progress.epoch > 0 {
+        rows = read_rows(&job.out.join("metrics.csv"))?;
+        timing = read_rows(&job.out.join("timing.csv"))?;
+        // A crash may fall between the row of an epoch and its checkpoint.
+        rows.truncate(progress.epoch as usize);
+        timing.truncate(progress.epoch as usize);
+    }
+    let decay = job.config.train.ema;
+    Ok(Start {
+        ema: average
+            .zip(decay)
+            .map(|(average, decay)| Ema::new(&average, decay)),
+        classifier,
+        optimizer,
+        progress,
+        provenance: checkpoint.spec.provenance,
+        rows,
+        timing,
+    })
+}
+
+/// The checkpoint in `folder` with the most steps whose files are as they were written.
+fn newest_whole(folder: &Path) -> Option<(PathBuf, Checkpoint)> {
+    let entries = fs::read_dir(folder).ok()?.filter_map(Result::ok);
+    entries
+        .filter_map(|entry| {
+            let checkpoint = Checkpoint::open(&entry.path()).ok()?;
+            Some((entry.path(), checkpoint))
+        })
+        .max_by_key(|(_, checkpoint)| checkpoint.progress.as_ref().map(|p| p.steps))
+}
+
+fn fresh(job: &Job) -> Classifier {
+    let (config, device) = (&job.config, job.device.clone().autodiff());
+    Classifier::new(&config.model, config.train.seed, &device)
+}
+
+fn unstarted(job: &Job) -> Progress {
+    Progress {
+        data: job.dataset.fingerprint(),
+        ..Progress::default()
+    }
+}
