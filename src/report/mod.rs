@@ -258,7 +258,7 @@ mod tests {
         writer.flush().unwrap();
         assert_eq!(read_rows::<EpochRow>(&path).unwrap(), rows(4));
         fs::write(&path, "Id,Target\na,1\n").unwrap();
-        let error = read_rows(&path).unwrap_err().to_string();
+        let error = read_rows::<EpochRow>(&path).unwrap_err().to_string();
         assert!(
             error.contains("metrics.csv") && error.contains("epoch"),
             "{error}"

@@ -19,6 +19,8 @@ use crate::spec::ModelSpec;
 
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "checkpoint.json";
+/// SHA-256 of the manifest, which holds those of the other files.
+const MANIFEST_HASH: &str = "checkpoint.sha256";
 const WEIGHTS: &str = "weights.bpk";
 const EMA: &str = "ema.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
@@ -186,6 +188,9 @@ impl Checkpoint {
         let json = serde_json::to_vec_pretty(&self)
             .map_err(|error| at(&manifest)(io::Error::other(error)))?;
         fsx::write_atomic(&manifest, &json).map_err(at(&manifest))?;
+        let hash = fsx::sha256_file(&manifest).map_err(at(&manifest))?;
+        let path = staged.path().join(MANIFEST_HASH);
+        fsx::write_atomic(&path, hash.as_bytes()).map_err(at(&path))?;
         fsx::replace_dir(&staged.keep(), dir).map_err(at(dir))
     }
 
@@ -208,6 +213,13 @@ impl Checkpoint {
             path: path.display().to_string(),
             reason,
         };
+        let expected = fs::read_to_string(dir.join(MANIFEST_HASH));
+        let expected =
+            expected.map_err(|error| damaged(&dir.join(MANIFEST_HASH), error.to_string()))?;
+        if fsx::sha256_file(&path).map_err(io_error)? != expected {
+            let reason = format!("its SHA-256 is not the one in {MANIFEST_HASH}");
+            return Err(damaged(&path, reason));
+        }
         let checkpoint: Self = serde_json::from_slice(&fs::read(&path).map_err(io_error)?)
             .map_err(|error| damaged(&path, error.to_string()))?;
         if checkpoint.format != FORMAT {

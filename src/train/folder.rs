@@ -42,16 +42,21 @@ pub(super) fn check_folder(job: &Job) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Makes the run's folder, with the resolved config in it, and locks it.
+/// Makes the run's folder and locks it.
 pub(super) fn make_folder(job: &Job) -> Result<File, TrainError> {
-    let text = resolved_config(job)?;
-    let io_error = |error: io::Error| refuse(&job.out, error.to_string());
-    fs::create_dir_all(job.out.join("plots")).map_err(io_error)?;
+    fs::create_dir_all(job.out.join("plots"))
+        .map_err(|error| refuse(&job.out, error.to_string()))?;
     let lock = lock_folder(&job.out)?;
     // Another run may have made it since it was looked at.
     check_folder(job)?;
-    fsx::write_atomic(&job.out.join("config.toml"), text.as_bytes()).map_err(io_error)?;
     Ok(lock)
+}
+
+/// Writes the resolved config, by which a folder counts as a run: its first checkpoint is there.
+pub(super) fn write_config(job: &Job) -> Result<(), TrainError> {
+    let text = resolved_config(job)?;
+    fsx::write_atomic(&job.out.join("config.toml"), text.as_bytes())
+        .map_err(|error| refuse(&job.out, error.to_string()))
 }
 
 /// Keeps other processes out of the folder as long as the result lives.

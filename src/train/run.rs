@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 
-use super::folder::{check_folder, lock_folder, make_folder, write_rows};
+use super::folder::{check_folder, lock_folder, make_folder, write_config, write_rows};
 use super::start::{begin, resume};
 use super::step::StepRule;
 use super::{Checkpoint, Config, Every, Loss, Parts, Progress, StepReport, TrainError, Trainer};
@@ -69,6 +69,7 @@ pub fn train(job: Job, watch: &dyn Watch) -> Result<Ended, TrainError> {
     if !run.job.resume {
         // So that a run killed in its first epoch can be resumed, and a full disk shows at once.
         run.save("last")?;
+        write_config(&run.job)?;
     }
     while run.goes_on(watch) {
         if run.train_epoch(watch)? == Ended::Stopped {

@@ -1,0 +1,154 @@
+//! A run that is killed at any moment, or whose checkpoint is damaged, goes on as if nothing had
+//! been.
+//!
+//! `RGBY_KILLS=50 cargo test kill` kills as often as that; by default it is a few times.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::support::{listing, read, rgby, run};
+
+/// Everything that a step depends on.
+const CONFIG: &str = "\
+[model]
+arch = \"baseline\"
+input_size = 32
+hidden = [16]
+dropout = 0.25
+hidden_dropout = 0.5
+
+[train]
+epochs = 4
+batch_size = 4
+accumulate = 2
+ema = 0.9
+clip_norm = 5.0
+label_smoothing = 0.05
+
+[optimizer]
+name = \"adadelta\"
+schedule = \"cosine\"
+warmup_steps = 3
+
+[data]
+split = \"random:0.25\"
+";
+
+const ARGS: &str = "train --config run.toml --images data/images --labels data/labels.csv \
+                    --checkpoint-every 2_steps --out";
+
+/// Starts the program; `_` stands for a space within an argument.
+fn start(dir: &Path, args: &str) -> Child {
+    let args = args.split_whitespace().map(|arg| arg.replace('_', " "));
+    rgby()
+        .args(args)
+        .current_dir(dir)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn finish(dir: &Path, args: &str) {
+    assert_eq!(start(dir, args).wait().unwrap().code(), Some(0), "{args}");
+}
+
+fn workplace() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let synth = "synth --out data --count 64 --size 64 --classes 0,14,25";
+    assert_eq!(run(dir.path(), synth).code, Some(0));
+    fs::write(dir.path().join("run.toml"), CONFIG).unwrap();
+    dir
+}
+
+/// Every file of two runs is the same, but those that tell of time and of interruptions.
+fn assert_same(dir: &Path, whole: &str, parts: &str) {
+    assert_eq!(
+        read(dir, &format!("{whole}/metrics.csv")),
+        read(dir, &format!("{parts}/metrics.csv"))
+    );
+    for checkpoint in ["best", "last"] {
+        let names = |run: &str| -> Vec<String> {
+            let folder = dir.join(run).join("checkpoints").join(checkpoint);
+            let files = listing(&folder);
+            let name =
+                |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().into();
+            files.iter().map(name).collect()
+        };
+        assert_eq!(names(whole), names(parts));
+        for name in names(whole).iter().filter(|name| name.ends_with(".bpk")) {
+            let bytes = |run: &str| {
+                fs::read(
+                    dir.join(run)
+                        .join("checkpoints")
+                        .join(checkpoint)
+                        .join(name),
+                )
+                .unwrap()
+            };
+            assert!(bytes(whole) == bytes(parts), "{checkpoint}/{name} differs");
+        }
+    }
+}
+
+#[test]
+fn killed_at_any_moment_a_run_ends_the_same() {
+    let dir = workplace();
+    let path = dir.path();
+    finish(path, &format!("{ARGS} whole"));
+    let kills: u64 = std::env::var("RGBY_KILLS").map_or(4, |count| count.parse().unwrap());
+    // Odd steps through the fractions of a second; the run takes seconds, and no two kills meet
+    // the same moment of it.
+    for kill in 0..kills {
+        let mut child = start(path, &resumable(path, "parts"));
+        sleep(Duration::from_millis(40 + kill * 617 % 900));
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    finish(path, &resumable(path, "parts"));
+    assert_same(path, "whole", "parts");
+}
+
+/// The command that starts a run or goes on with it.
+fn resumable(path: &Path, out: &str) -> String {
+    let begun = path.join(out).join("config.toml").exists();
+    format!("{ARGS} {out}{}", if begun { " --resume" } else { "" })
+}
+
+#[test]
+fn a_damaged_checkpoint_is_never_gone_on_from() {
+    let dir = workplace();
+    let path = dir.path();
+    finish(path, &format!("{ARGS} whole"));
+    let last = path.join("whole/checkpoints/last");
+    for name in [
+        "weights.bpk",
+        "ema.bpk",
+        "optimizer.bpk",
+        "checkpoint.json",
+        "checkpoint.sha256",
+    ] {
+        for truncated in [false, true] {
+            let file = last.join(name);
+            let sound = fs::read(&file).unwrap();
+            let mut bytes = sound.clone();
+            let middle = bytes.len() / 2;
+            if truncated {
+                bytes.truncate(middle);
+            } else {
+                bytes[middle] ^= 1;
+            }
+            fs::write(&file, bytes).unwrap();
+            let resume = "train --config run.toml --images data/images --labels data/labels.csv \
+                          --out whole --resume";
+            let resumed = run(path, resume);
+            assert_eq!(resumed.code, Some(0), "{name}: {resumed:?}");
+            assert!(
+                resumed.stderr.contains("damaged") && resumed.stderr.contains("going on from"),
+                "{name}: {resumed:?}"
+            );
+        }
+    }
+}
