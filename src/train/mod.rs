@@ -10,6 +10,7 @@ mod ema;
 mod error;
 mod folder;
 mod loss;
+mod nearest;
 mod one_pass;
 mod optimizer;
 mod run;
