@@ -173,7 +173,9 @@ mod tests {
     }
 
     /// All values by path.
-    fn snapshot(network: &impl ModuleSnapshot) -> Vec<(String, Vec<f32>)> {
+    type Snapshot = Vec<(String, Vec<f32>)>;
+
+    fn snapshot(network: &impl ModuleSnapshot) -> Snapshot {
         let tensors = network.collect(None, None, false);
         let data = |tensor| bridge::to_data(tensor).unwrap().iter::<f32>().collect();
         tensors.iter().map(|t| (t.name.clone(), data(t))).collect()
@@ -182,7 +184,7 @@ mod tests {
     const STEPS: u64 = 40;
 
     /// The average after each step, and the network.
-    fn run(decay: f64) -> Vec<(Vec<(String, Vec<f32>)>, Vec<(String, Vec<f32>)>)> {
+    fn run(decay: f64) -> Vec<(Snapshot, Snapshot)> {
         let mut network = Network::new();
         let mut ema = Ema::new(&network, decay);
         let mut found = vec![(snapshot(ema.network()), snapshot(&network.valid()))];

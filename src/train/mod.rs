@@ -11,6 +11,7 @@ mod error;
 mod every;
 mod folder;
 mod loss;
+mod nearest;
 mod one_pass;
 mod optimizer;
 mod recalibrate;

@@ -124,7 +124,7 @@ mod tests {
         assert!(rate(109) > 0.25 && rate(109) < 0.251);
         assert_eq!((rate(110), rate(5000)), (0.25, 0.25));
         // A run that is all warm-up never falls.
-        assert_eq!(cosine.lr(4, 5, 5), 0.5);
+        assert_eq!((cosine.lr(4, 5, 5), cosine.lr(0, 5, 5)), (0.5, 0.1));
         let step = Schedule {
             decay: Decay::Step {
                 epochs: 2,
@@ -133,7 +133,6 @@ mod tests {
             ..cosine
         };
         // While it warms up the rate falls too, so that there is no jump at the end.
-        assert_eq!(step.lr(8, 100, 4), 0.5 * 0.9);
-        assert_eq!(step.lr(16, 100, 4), 0.25);
+        assert_eq!((step.lr(8, 100, 4), step.lr(16, 100, 4)), (0.45, 0.25));
     }
 }

@@ -139,7 +139,8 @@ fn defaults_are_those_of_the_frameworks() {
         (adamw.epsilon, adamw.weight_decay),
         (Some(1e-7), Some(0.004))
     );
-    assert_eq!(keras(OptimizerName::Sgd).resolved().unwrap().lr(), 0.01);
+    let sgd = keras(OptimizerName::Sgd).resolved().unwrap();
+    assert_eq!((sgd.lr, sgd.weight_decay), (Some(0.01), Some(0.0)));
 }
 
 #[test]
