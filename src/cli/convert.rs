@@ -46,7 +46,8 @@ pub struct ConvertArgs {
     /// M (their mean) and 0, such as RGBR
     #[arg(long, default_value_t = StemChoice::default())]
     pub stem: StemChoice,
-    /// Stains, in the order of the input's channels [default: red,green,blue,yellow]
+    /// Stains or sums of them (red/2+yellow/2), in the order of the input's channels [default:
+    /// red,green,blue,yellow]
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub channels: Option<Vec<String>>,
     /// Number of classes [default: the 28 of the Human Protein Atlas, by name]

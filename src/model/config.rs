@@ -14,7 +14,7 @@ pub struct ModelConfig {
     pub arch: Arch,
     /// Side of the square input, pixels.
     pub input_size: u32,
-    /// Stains, in the order of the input's channels; the imported networks take four.
+    /// Stains or sums of them, in the order of the input's channels.
     #[serde(default = "default_channels")]
     pub channels: Vec<String>,
     /// Class names, in the order of the outputs.
@@ -58,13 +58,6 @@ impl ModelConfig {
             return Err(format!(
                 "model.input_size is {}; {} takes {smallest} to 4096",
                 self.input_size,
-                self.arch.name()
-            ));
-        }
-        if self.arch != Arch::Baseline && self.channels.len() != 4 {
-            return Err(format!(
-                "model.channels has {} entries; {} takes four",
-                self.channels.len(),
                 self.arch.name()
             ));
         }
