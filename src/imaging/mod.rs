@@ -11,6 +11,7 @@ mod mix;
 mod preprocess;
 mod resize;
 mod sample;
+mod skimage;
 mod variation;
 
 pub use decode::{DecodeError, DecodeLimits, decode_plane};

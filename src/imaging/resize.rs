@@ -4,7 +4,7 @@ use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use serde::{Deserialize, Serialize};
 
-use super::Planes;
+use super::{Planes, skimage};
 
 /// How an image gets another size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -17,14 +17,18 @@ pub enum Resize {
     Bilinear,
     /// The nearest source pixel.
     Nearest,
+    /// Bilinear interpolation without antialiasing, and a border that blends with black: what
+    /// `skimage.transform.resize` of scikit-image 0.13 did, which the reference experiments used.
+    Skimage,
 }
 
 /// Stretches each channel to `size`×`size` pixels; a size that already fits is copied. Returns
-/// `[channels, size, size]`, 0–255, in whole numbers.
+/// `[channels, size, size]`, 0–255, in whole numbers but for [`Resize::Skimage`].
 pub(super) fn resize(planes: &Planes, size: u32, filter: Resize) -> Vec<f32> {
     let floats = |bytes: &[u8]| bytes.iter().copied().map(f32::from).collect();
     let algorithm = match filter {
         _ if planes.width == size && planes.height == size => return floats(&planes.data),
+        Resize::Skimage => return skimage::resize(planes, size),
         Resize::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
         Resize::Nearest => ResizeAlg::Nearest,
     };

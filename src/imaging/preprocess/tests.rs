@@ -130,6 +130,24 @@ fn channels_are_mixed_from_stains_in_order_of_appearance() {
 }
 
 #[test]
+fn skimage_keeps_fractions_where_the_others_round() {
+    let planes = Planes {
+        width: 2,
+        height: 2,
+        channels: 1,
+        data: vec![0, 1, 0, 1],
+    };
+    let mut preprocess = Preprocess::new(&["a"], 4);
+    (preprocess.mean, preprocess.std) = (vec![0.0], vec![1.0 / 255.0]);
+    let mut out = [9.0; 16];
+    for (resize, wanted) in [(Resize::Skimage, 0.25), (Resize::Bilinear, 0.0)] {
+        preprocess.resize = resize;
+        preprocess.prepare(&planes, &Variation::default(), &mut out);
+        assert!((out[5] - wanted).abs() < 1e-6, "{resize:?}: {out:?}");
+    }
+}
+
+#[test]
 fn a_variation_crops_turns_and_brightens() {
     let planes = Planes {
         width: 4,
