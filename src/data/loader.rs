@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rand::SeedableRng;
-use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 
 use super::Dataset;
+use super::random::{Purpose, generator};
 use crate::imaging::{DecodeLimits, Preprocess, SampleError};
 
 /// Finished batches that wait for each worker; with the one being made, two a worker is all the
@@ -167,11 +166,8 @@ fn load_batch(
 /// It depends on `indices`, `seed` and `epoch` alone, so a resumed run needs no saved state.
 #[must_use]
 pub fn epoch_order(indices: &[usize], seed: u64, epoch: u64) -> Vec<usize> {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[8..16].copy_from_slice(&epoch.to_le_bytes());
     let mut order = indices.to_vec();
-    order.shuffle(&mut ChaCha8Rng::from_seed(key));
+    order.shuffle(&mut generator(seed, Purpose::Order, [epoch, 0]));
     order
 }
 

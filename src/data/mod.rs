@@ -4,10 +4,13 @@ mod class_names;
 mod dataset;
 mod labels_csv;
 mod loader;
+mod random;
 mod split;
+#[cfg(test)]
+mod tests;
 
 pub use class_names::{ClassNamesError, read_class_names};
 pub use dataset::{DataError, Dataset};
 pub use labels_csv::{LabelError, LabelFault, LabelTable, read_labels};
 pub use loader::{Batch, Loader, epoch_order};
-pub use split::{ParseSplitError, Split};
+pub use split::{Fold, ParseSplitError, Parts, Split, SplitError, SplitFault, write_split};

@@ -43,7 +43,7 @@ pub struct TrainConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
-    /// `none`, `third-fold` or `random:FRACTION`.
+    /// `none`, `third-fold`, `random:FRACTION`, `kfold:I/K`, `stratified:I/K` or `file:CSV`.
     pub split: Split,
     /// Filter of the resize to the input size.
     pub resize: Resize,
@@ -237,13 +237,13 @@ mod tests {
         let config = parse(&[
             "train.epochs=7",
             "model.hidden=[32, 16]",
-            "data.split=random:0.2",
+            "data.split=stratified:1/5",
             "optimizer.constants=pytorch",
         ])
         .unwrap();
         assert_eq!(config.train.epochs, 7);
         assert_eq!(config.model.hidden, [32, 16]);
-        assert_eq!(config.data.split.to_string(), "random:0.2");
+        assert_eq!(config.data.split.to_string(), "stratified:1/5");
         assert_eq!(config.optimizer.rho, Some(0.9));
     }
 

@@ -9,7 +9,7 @@ use burn::tensor::Device;
 
 use super::folder::{check_folder, make_folder, resumed, write_rows};
 use super::{Checkpoint, Config, Progress, StepReport, TrainError, Trainer};
-use crate::data::{Dataset, Loader, epoch_order};
+use crate::data::{Dataset, Loader, Parts, Split, epoch_order, write_split};
 use crate::imaging::Preprocess;
 use crate::metrics::{Labelled, evaluate};
 use crate::model::Classifier;
@@ -87,6 +87,30 @@ pub fn train(job: Job, watch: &dyn Watch) -> Result<Ended, TrainError> {
     Ok(Ended::Finished)
 }
 
+/// The samples that train and those that validate.
+fn divide(job: &Job) -> Result<Parts, TrainError> {
+    let written = split_file(job);
+    // A resumed run keeps its split, even if the file that it came from has changed since.
+    let split = if job.resume && written.is_file() {
+        &Split::File(written)
+    } else {
+        &job.config.data.split
+    };
+    let parts = split.split(&job.dataset, job.config.train.seed);
+    let parts = parts.map_err(|error| TrainError::Data(error.to_string()))?;
+    if parts.0.is_empty() {
+        return Err(TrainError::Data(
+            "data.split leaves no training samples".into(),
+        ));
+    }
+    Ok(parts)
+}
+
+/// Where a run writes its split, for `file:` in other configs.
+fn split_file(job: &Job) -> PathBuf {
+    job.out.join("split.csv")
+}
+
 struct Run<'a> {
     job: Job<'a>,
     dataset: Arc<Dataset>,
@@ -105,12 +129,6 @@ impl<'a> Run<'a> {
         check_folder(&job)?;
         let dataset = job.dataset.clone();
         let config = &job.config;
-        let (training, validation) = config.data.split.split(dataset.len(), config.train.seed);
-        if training.is_empty() {
-            return Err(TrainError::Data(
-                "data.split leaves no training samples".into(),
-            ));
-        }
         let device = job.device.clone().autodiff();
         let mut classifier = Classifier::new(&config.model, config.train.seed, &device);
         let mut optimizer = config.optimizer.init();
@@ -149,7 +167,10 @@ impl<'a> Run<'a> {
             inputs,
         );
         let preprocess = Arc::new(config.preprocess());
+        let (training, validation) = divide(&job)?;
         make_folder(&job)?;
+        write_split(&split_file(&job), &dataset, &training, &validation)
+            .map_err(|error| TrainError::Data(error.to_string()))?;
         if validation.is_empty() {
             watch.note("no validation split: the metrics are those of the training samples");
         }
