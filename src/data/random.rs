@@ -8,6 +8,8 @@ use rand::rngs::ChaCha8Rng;
 pub(super) enum Purpose {
     /// The order of a shuffled pass; its stream is older than the others and has no number.
     Order = 0,
+    /// The order of a balanced pass, and which samples it repeats.
+    Balance = 1,
     /// Ties between folds.
     Stratify = 3,
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::OptimizerConfig;
-use crate::data::Split;
+use crate::data::{Sampler, Split};
 use crate::imaging::{Preprocess, Resize};
 use crate::model::ModelConfig;
 
@@ -45,6 +45,10 @@ pub struct TrainConfig {
 pub struct DataConfig {
     /// `none`, `third-fold`, `random:FRACTION`, `kfold:I/K`, `stratified:I/K` or `file:CSV`.
     pub split: Split,
+    /// `shuffle` or `balanced`.
+    pub sampler: Sampler,
+    /// Share of the samples below which a class is repeated by the balanced sampler.
+    pub balance_threshold: f64,
     /// Filter of the resize to the input size.
     pub resize: Resize,
     /// Subtracted from each channel after scaling to 0–1; one for all, or one a channel.
@@ -60,6 +64,8 @@ impl Default for DataConfig {
     fn default() -> Self {
         Self {
             split: Split::ThirdFold,
+            sampler: Sampler::Shuffle,
+            balance_threshold: 0.05,
             resize: Resize::Bilinear,
             mean: vec![0.5],
             std: vec![0.5],
@@ -165,6 +171,12 @@ impl Config {
                 ));
             }
         }
+        let threshold = self.data.balance_threshold;
+        if !(threshold > 0.0 && threshold <= 1.0) {
+            return Err(format!(
+                "data.balance_threshold is {threshold}; it must be above 0 and at most 1"
+            ));
+        }
         self.preprocess().validate()?;
         Ok(self)
     }
@@ -265,6 +277,7 @@ mod tests {
             ("model.dropout=1.0", "model.dropout"),
             ("data.mean=[0.1, 0.2]", "data.mean has 2 values for 4"),
             ("data.split=fifth-fold", "fifth-fold"),
+            ("data.balance_threshold=0", "data.balance_threshold"),
             ("model.channels=['a*', 'b']", "`channels` holds `a*`"),
             ("nothing", "--set nothing"),
             ("alone=1", "--set alone=1"),

@@ -9,7 +9,10 @@ use burn::tensor::Device;
 
 use super::folder::{check_folder, make_folder, resumed, write_rows};
 use super::{Checkpoint, Config, Progress, StepReport, TrainError, Trainer};
-use crate::data::{Dataset, Loader, Parts, Split, epoch_order, write_split};
+use crate::data::{
+    Dataset, Loader, Parts, Sampler, Split, balanced_len, balanced_order, epoch_order,
+    repeat_factors, write_split,
+};
 use crate::imaging::Preprocess;
 use crate::metrics::{Labelled, evaluate};
 use crate::model::Classifier;
@@ -116,6 +119,8 @@ struct Run<'a> {
     dataset: Arc<Dataset>,
     preprocess: Arc<Preprocess>,
     training: Vec<usize>,
+    /// How often the balanced sampler visits each training sample in a pass.
+    factors: Vec<f64>,
     validation: Vec<usize>,
     trainer: Trainer,
     progress: Progress,
@@ -168,6 +173,7 @@ impl<'a> Run<'a> {
         );
         let preprocess = Arc::new(config.preprocess());
         let (training, validation) = divide(&job)?;
+        let factors = repeat_factors(&dataset, &training, config.data.balance_threshold);
         make_folder(&job)?;
         write_split(&split_file(&job), &dataset, &training, &validation)
             .map_err(|error| TrainError::Data(error.to_string()))?;
@@ -179,6 +185,7 @@ impl<'a> Run<'a> {
             dataset,
             preprocess,
             training,
+            factors,
             validation,
             trainer,
             progress,
@@ -241,7 +248,10 @@ impl<'a> Run<'a> {
     /// Sample indices of each step of the epoch under way, from seed and epoch alone.
     fn plan(&self) -> Vec<Vec<usize>> {
         let train = &self.job.config.train;
-        let order = |pass: u64| epoch_order(&self.training, train.seed, pass);
+        let order = |pass: u64| match self.job.config.data.sampler {
+            Sampler::Shuffle => epoch_order(&self.training, train.seed, pass),
+            Sampler::Balanced => balanced_order(&self.training, &self.factors, train.seed, pass),
+        };
         let epoch = u64::from(self.progress.epoch);
         let Some(steps) = train.steps_per_epoch else {
             return order(epoch)
@@ -250,7 +260,10 @@ impl<'a> Run<'a> {
                 .collect();
         };
         // A stream of shuffled passes over the set, cut into epochs of equal length.
-        let count = self.training.len();
+        let count = match self.job.config.data.sampler {
+            Sampler::Shuffle => self.training.len(),
+            Sampler::Balanced => balanced_len(&self.factors),
+        };
         let length = steps * train.batch_size;
         let start = epoch as usize * length;
         let passes = start / count..=(start + length - 1) / count;
