@@ -10,6 +10,8 @@ pub(super) enum Purpose {
     Order = 0,
     /// The order of a balanced pass, and which samples it repeats.
     Balance = 1,
+    /// How a sample is varied.
+    Augment = 2,
     /// Ties between folds.
     Stratify = 3,
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::OptimizerConfig;
-use crate::data::{Sampler, Split};
+use crate::data::{AugmentConfig, Sampler, Split};
 use crate::imaging::{Preprocess, Resize};
 use crate::model::ModelConfig;
 
@@ -57,6 +57,8 @@ pub struct DataConfig {
     pub std: Vec<f32>,
     /// Threads that decode images.
     pub workers: usize,
+    /// Random variation of the training samples.
+    pub augment: AugmentConfig,
 }
 
 impl Default for DataConfig {
@@ -70,6 +72,7 @@ impl Default for DataConfig {
             mean: vec![0.5],
             std: vec![0.5],
             workers: 2,
+            augment: AugmentConfig::default(),
         }
     }
 }
@@ -177,6 +180,7 @@ impl Config {
                 "data.balance_threshold is {threshold}; it must be above 0 and at most 1"
             ));
         }
+        self.data.augment.validate()?;
         self.preprocess().validate()?;
         Ok(self)
     }
@@ -250,12 +254,14 @@ mod tests {
             "train.epochs=7",
             "model.hidden=[32, 16]",
             "data.split=stratified:1/5",
+            "data.augment.crop=0.8",
             "optimizer.constants=pytorch",
         ])
         .unwrap();
         assert_eq!(config.train.epochs, 7);
         assert_eq!(config.model.hidden, [32, 16]);
         assert_eq!(config.data.split.to_string(), "stratified:1/5");
+        assert!((config.data.augment.crop - 0.8).abs() < 1e-12);
         assert_eq!(config.optimizer.rho, Some(0.9));
     }
 
@@ -278,6 +284,8 @@ mod tests {
             ("data.mean=[0.1, 0.2]", "data.mean has 2 values for 4"),
             ("data.split=fifth-fold", "fifth-fold"),
             ("data.balance_threshold=0", "data.balance_threshold"),
+            ("data.augment.crop=0", "data.augment.crop"),
+            ("data.augment.flip=true", "flip"),
             ("model.channels=['a*', 'b']", "`channels` holds `a*`"),
             ("nothing", "--set nothing"),
             ("alone=1", "--set alone=1"),

@@ -10,10 +10,9 @@ use burn::tensor::Device;
 use super::folder::{check_folder, make_folder, resumed, write_rows};
 use super::{Checkpoint, Config, Progress, StepReport, TrainError, Trainer};
 use crate::data::{
-    Dataset, Loader, Parts, Sampler, Split, balanced_len, balanced_order, epoch_order,
-    repeat_factors, write_split,
+    Augment, Dataset, Loader, Parts, Plan, Sampler, Source, Split, balanced_len, balanced_order,
+    epoch_order, repeat_factors, write_split,
 };
-use crate::imaging::Preprocess;
 use crate::metrics::{Labelled, evaluate};
 use crate::model::Classifier;
 use crate::report::{EpochRow, read_rows, training_curves};
@@ -117,7 +116,7 @@ fn split_file(job: &Job) -> PathBuf {
 struct Run<'a> {
     job: Job<'a>,
     dataset: Arc<Dataset>,
-    preprocess: Arc<Preprocess>,
+    source: Arc<Source>,
     training: Vec<usize>,
     /// How often the balanced sampler visits each training sample in a pass.
     factors: Vec<f64>,
@@ -171,9 +170,9 @@ impl<'a> Run<'a> {
             config.optimizer.lr(),
             inputs,
         );
-        let preprocess = Arc::new(config.preprocess());
         let (training, validation) = divide(&job)?;
         let factors = repeat_factors(&dataset, &training, config.data.balance_threshold);
+        let source = Source::new(dataset.clone(), Arc::new(config.preprocess()));
         make_folder(&job)?;
         write_split(&split_file(&job), &dataset, &training, &validation)
             .map_err(|error| TrainError::Data(error.to_string()))?;
@@ -183,7 +182,7 @@ impl<'a> Run<'a> {
         Ok(Self {
             job,
             dataset,
-            preprocess,
+            source: Arc::new(source),
             training,
             factors,
             validation,
@@ -200,7 +199,12 @@ impl<'a> Run<'a> {
         let steps = plan.len();
         let done = self.progress.step_in_epoch;
         let samples: Vec<usize> = plan.iter().map(Vec::len).collect();
-        let loader = self.loader(plan.into_iter().skip(done).collect());
+        let data = &self.job.config.data;
+        let loader = self.loader(Plan {
+            batches: plan.into_iter().skip(done).collect(),
+            first_step: self.progress.steps,
+            augment: Augment::new(data.augment, self.job.config.train.seed),
+        });
         let (start, earlier) = (Instant::now(), self.progress.seconds);
         let mut taken = 0;
         for batch in loader {
@@ -274,9 +278,8 @@ impl<'a> Run<'a> {
             .collect()
     }
 
-    fn loader(&self, plan: Vec<Vec<usize>>) -> Loader {
-        let workers = self.job.config.data.workers;
-        Loader::batches(self.dataset.clone(), self.preprocess.clone(), plan, workers)
+    fn loader(&self, plan: Plan) -> Loader {
+        Loader::batches(&self.source, plan, self.job.config.data.workers)
     }
 
     /// Loss and F1 on the validation samples.
@@ -292,7 +295,7 @@ impl<'a> Run<'a> {
             .map(<[usize]>::to_vec);
         let network = self.trainer.validation();
         let (mut probabilities, mut targets) = (Vec::new(), Vec::new());
-        for batch in self.loader(plan.collect()) {
+        for batch in self.loader(Plan::new(plan.collect())) {
             let batch = batch?;
             targets.extend_from_slice(&batch.targets);
             probabilities.extend(self.trainer.predict(&network, batch));
@@ -351,7 +354,7 @@ impl<'a> Run<'a> {
             arch: config.model.arch.name().into(),
             classes: config.model.classes.clone(),
             thresholds: vec![0.5; config.model.classes.len()],
-            preprocess: (*self.preprocess).clone(),
+            preprocess: self.source.preprocess().clone(),
             provenance: self.provenance.clone(),
         };
         let mut checkpoint = Checkpoint::new(config.model.clone(), spec);
