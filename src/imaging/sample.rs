@@ -116,6 +116,18 @@ pub enum SampleErrorKind {
         /// Width and height of the sample's first file.
         other_size: (u32, u32),
     },
+    /// The image has another size than when it was read before.
+    #[error(
+        "is {}×{} pixels now and was {}×{} when it was first read; restore the file, or start a \
+         new run on the images as they are",
+        is.0, is.1, was.0, was.1
+    )]
+    Changed {
+        /// Width and height at first.
+        was: (u32, u32),
+        /// Width and height now.
+        is: (u32, u32),
+    },
 }
 
 /// Lists the samples in `dir`: every id with at least one file `<Id>_<channel>.<extension>` of a

@@ -7,7 +7,7 @@ use image::{GrayImage, Luma};
 
 use super::*;
 use crate::data::{AugmentConfig, Dataset};
-use crate::imaging::{CHANNELS, Preprocess};
+use crate::imaging::{CHANNELS, Preprocess, SampleErrorKind};
 
 const COUNT: usize = 13;
 
@@ -168,4 +168,35 @@ fn varied_batches_are_the_same_for_any_number_of_workers() {
     let again = load(augmented(40, vec![vec![0, 0], vec![0]]), 1);
     let (first, second) = again[0].images.split_at(4 * 36);
     assert!(first != second && first != again[1].images && second != again[1].images);
+}
+
+#[test]
+fn an_image_of_another_size_than_before_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = data(dir.path());
+    let load = || {
+        let loader = Loader::batches(&source, Plan::new(vec![vec![3]]), 1);
+        loader.collect::<Result<Vec<_>, _>>()
+    };
+    let before = load().unwrap();
+    for channel in CHANNELS {
+        let image = GrayImage::from_pixel(9, 12, Luma([7]));
+        image
+            .save(dir.path().join(format!("s03_{channel}.png")))
+            .unwrap();
+    }
+    let error = load().unwrap_err();
+    let (was, is) = ((12, 9), (9, 12));
+    assert!(
+        matches!(error.kind, SampleErrorKind::Changed { was: w, is: i } if (w, i) == (was, is)),
+        "{error}"
+    );
+    let message = error.to_string();
+    assert!(message.contains("s03_red.png"), "{message}");
+    assert!(
+        message.contains("9×12 pixels now and was 12×9"),
+        "{message}"
+    );
+    data(dir.path());
+    assert_eq!(load().unwrap(), before);
 }
