@@ -16,7 +16,7 @@ use crate::graph::{self, ModelProto};
 use crate::imaging::Preprocess;
 use crate::model::{Arch, Classifier, ConvertReport, Exported, ModelConfig, Pretrained};
 use crate::spec::{ModelSpec, Provenance};
-use crate::train::{Checkpoint, Parts};
+use crate::train::{Checkpoint, Saved};
 
 /// Turn a pretrained 3-channel ONNX export into a 4-channel checkpoint
 ///
@@ -49,7 +49,8 @@ pub struct ConvertArgs {
     /// M (their mean) and 0, such as RGBR
     #[arg(long, default_value_t = StemChoice::default())]
     pub stem: StemChoice,
-    /// Stains, in the order of the input's channels [default: red,green,blue,yellow]
+    /// Stains or sums of them (red/2+yellow/2), in the order of the input's channels [default:
+    /// red,green,blue,yellow]
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub channels: Option<Vec<String>>,
     /// Number of classes [default: the 28 of the Human Protein Atlas, by name]
@@ -168,7 +169,7 @@ impl ConvertArgs {
         let table = self.describe(&report, &config, &sha256)?;
         let mut checkpoint = Checkpoint::new(config, spec);
         checkpoint.unfolded = report.unfolded;
-        checkpoint.save(&self.out, Parts::weights(&classifier))?;
+        checkpoint.save(&self.out, Saved::weights(&classifier))?;
         if self.json {
             let mut value = serde_json::to_value(&report)?;
             value["source_sha256"] = sha256.into();
@@ -208,7 +209,7 @@ impl ConvertArgs {
             checkpoint.spec.classes.len(),
             checkpoint.spec.provenance.steps,
         );
-        checkpoint.save(&self.out, Parts::weights(&classifier))?;
+        checkpoint.save(&self.out, Saved::weights(&classifier))?;
         if self.json {
             ui.print_json(&serde_json::json!({
                 "arch": arch,
@@ -331,6 +332,6 @@ pub(super) fn restore_exported(onnx: &Path) -> anyhow::Result<tempfile::TempDir>
         .with_context(|| onnx.display().to_string())?;
     let dir = tempfile::tempdir()?;
     let checkpoint = Checkpoint::new(exported.config, exported.spec);
-    checkpoint.save(&dir.path().join("checkpoint"), Parts::weights(&classifier))?;
+    checkpoint.save(&dir.path().join("checkpoint"), Saved::weights(&classifier))?;
     Ok(dir)
 }

@@ -170,7 +170,7 @@ impl EvalArgs {
         let images = self.images.as_deref().context(missing)?;
         let spec = model.spec();
         let labels = read_labels(&self.labels, spec.classes.len())?;
-        let samples = find_samples(images, &spec.preprocess.channels)?;
+        let samples = find_samples(images, &spec.preprocess.stains())?;
         let samples = output::select(samples, &labels.ids);
         let scored = Scorer::start(&model, &self.engine, ui)?.score(&samples, ui)?;
         Ok(Answers {

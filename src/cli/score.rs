@@ -26,7 +26,7 @@ use crate::spec::ModelSpec;
 #[command(after_help = "Example:
   rgby score --model model.onnx --images test --ids sample_submission.csv --out submission.csv
 
-Images are <Id>_red|green|blue|yellow.png|jpg|jpeg|tif|tiff, 8 or 16 bit, of any size.")]
+Images are <Id>_<stain>.png|jpg|jpeg|tif|tiff, with the model's stains, 8 or 16 bit, of any size.")]
 pub struct ScoreArgs {
     /// The model, as `rgby export` wrote it
     #[arg(long, value_name = "FILE")]
@@ -263,7 +263,7 @@ impl ScoreArgs {
     /// The samples to score, in the order of the output.
     fn samples(&self, model: &ModelFile) -> anyhow::Result<Vec<Sample>> {
         let ids = self.ids.as_deref().map(output::read_ids).transpose()?;
-        let samples = find_samples(&self.images, &model.spec().preprocess.channels)?;
+        let samples = find_samples(&self.images, &model.spec().preprocess.stains())?;
         Ok(match ids {
             Some(ids) => output::select(samples, &ids),
             None => samples,

@@ -49,7 +49,7 @@ pub struct RunArgs {
     /// Override one value of the config
     #[arg(long, value_name = "TABLE.KEY=VALUE")]
     pub set: Vec<String>,
-    /// Folder of <Id>_<red|green|blue|yellow> images
+    /// Folder of <Id>_<stain> images, with the stains of model.channels
     #[arg(long, value_name = "DIR")]
     pub images: PathBuf,
     /// CSV `Id,Target`, classes separated by spaces
@@ -117,7 +117,8 @@ impl RunArgs {
         let default = if unfolded { RECALIBRATE_DEFAULT } else { 0 };
         let device = self.device.open().map_err(anyhow::Error::msg)?;
         let classes = config.model.classes.len();
-        let dataset = Dataset::open(&self.images, &self.labels, &config.model.channels, classes)?;
+        let stains = config.preprocess().stains();
+        let dataset = Dataset::open(&self.images, &self.labels, &stains, classes)?;
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             // A second signal ends the process at once.

@@ -13,7 +13,7 @@ use crate::imaging::{FindError, Sample, find_samples};
 /// A labelled data set: the samples that a labels file names, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
-    /// The samples; each has a file for each channel.
+    /// The samples; each has a file for each stain.
     pub samples: Vec<Sample>,
     /// The classes of each sample, ascending and each once.
     pub targets: Vec<Vec<u16>>,
@@ -56,16 +56,16 @@ impl Dataset {
     ///
     /// # Errors
     ///
-    /// [`DataError`] if either is wrong, or if a labelled sample lacks a file of a wanted
-    /// channel: one error for all such samples.
+    /// [`DataError`] if either is wrong, or if a labelled sample lacks a file of a wanted stain:
+    /// one error for all such samples.
     pub fn open(
         images: &Path,
         labels: &Path,
-        channels: &[String],
+        stains: &[String],
         num_classes: usize,
     ) -> Result<Self, DataError> {
         let table = read_labels(labels, num_classes)?;
-        let mut found: HashMap<_, _> = find_samples(images, channels)?
+        let mut found: HashMap<_, _> = find_samples(images, stains)?
             .into_iter()
             .map(|s| (s.id.clone(), s))
             .collect();

@@ -4,13 +4,12 @@ use std::panic;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use rand::SeedableRng;
-use rand::rngs::ChaCha8Rng;
+use crossbeam_channel::{Receiver, bounded};
 use rand::seq::SliceRandom;
 
-use super::Dataset;
-use crate::imaging::{DecodeLimits, Preprocess, SampleError};
+use super::random::{Purpose, generator};
+use super::{Augment, Place, Source};
+use crate::imaging::{SampleError, Variation};
 
 /// Finished batches that wait for each worker; with the one being made, two a worker is all the
 /// memory that loading takes.
@@ -51,6 +50,36 @@ impl Batch {
     }
 }
 
+/// Which samples to load, batch by batch, and how to show them.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// The samples of each batch, by their places in the data set. One sample may come again.
+    pub batches: Vec<Vec<usize>>,
+    /// The step in the run that takes the first batch; the others follow. It matters to
+    /// `augment` only.
+    pub first_step: u64,
+    /// How to vary the samples; `None` shows them as they are.
+    pub augment: Option<Augment>,
+}
+
+impl Plan {
+    /// These batches, shown as they are.
+    #[must_use]
+    pub fn new(batches: Vec<Vec<usize>>) -> Self {
+        Self {
+            batches,
+            ..Self::default()
+        }
+    }
+}
+
+/// A batch to be made.
+#[derive(Debug)]
+struct Order {
+    step: u64,
+    indices: Vec<usize>,
+}
+
 /// An iterator over batches that are decoded ahead of it.
 ///
 /// Batches come in the order of the plan and are the same, bit by bit, whatever the number of
@@ -70,39 +99,38 @@ struct Worker {
 }
 
 impl Loader {
-    /// Starts `workers` threads (at least one, at most one a batch) on a plan: the samples of
-    /// each batch.
-    ///
-    /// The data set's samples must have the preprocessing's channels.
+    /// Starts `workers` threads (at least one, at most one a batch) on a plan.
     ///
     /// # Panics
     ///
     /// If the system cannot start a thread; while iterating, if the plan names a sample that does
     /// not exist.
     #[must_use]
-    pub fn batches(
-        dataset: Arc<Dataset>,
-        preprocess: Arc<Preprocess>,
-        plan: Vec<Vec<usize>>,
-        workers: usize,
-    ) -> Self {
-        let len = plan.len();
+    pub fn batches(source: &Arc<Source>, plan: Plan, workers: usize) -> Self {
+        let len = plan.batches.len();
         let count = workers.clamp(1, len.max(1));
-        let mut parts: Vec<Vec<Vec<usize>>> = vec![Vec::new(); count];
-        for (number, indices) in plan.into_iter().enumerate() {
-            parts[number % count].push(indices);
+        let mut shares: Vec<Vec<Order>> = (0..count).map(|_| Vec::new()).collect();
+        for (number, indices) in plan.batches.into_iter().enumerate() {
+            let step = plan.first_step + number as u64;
+            shares[number % count].push(Order { step, indices });
         }
-        let shared = Arc::new((dataset, preprocess));
         // Each worker has a queue of its own and every `count`-th batch, so taking from the
         // queues in turn yields the plan's order without any sorting.
-        let start = |share: Vec<Vec<usize>>| {
+        let start = |share: Vec<Order>| {
             let (sender, batches) = bounded(WAITING_PER_WORKER);
-            let shared = shared.clone();
-            let thread = thread::spawn(move || work(&shared.0, &shared.1, share, &sender));
+            let (source, augment) = (source.clone(), plan.augment);
+            let thread = thread::spawn(move || {
+                for order in share {
+                    let batch = load_batch(&source, augment, order);
+                    if sender.send(batch).is_err() {
+                        return;
+                    }
+                }
+            });
             Worker { batches, thread }
         };
         Self {
-            workers: parts.into_iter().map(start).collect(),
+            workers: shares.into_iter().map(start).collect(),
             next: 0,
             len,
         }
@@ -150,33 +178,21 @@ impl Drop for Loader {
     }
 }
 
-fn work(
-    dataset: &Dataset,
-    preprocess: &Preprocess,
-    share: Vec<Vec<usize>>,
-    sender: &Sender<Result<Batch, SampleError>>,
-) {
-    for indices in share {
-        if sender
-            .send(load_batch(dataset, preprocess, indices))
-            .is_err()
-        {
-            return;
-        }
-    }
-}
-
 fn load_batch(
-    dataset: &Dataset,
-    preprocess: &Preprocess,
-    indices: Vec<usize>,
+    source: &Source,
+    augment: Option<Augment>,
+    Order { step, indices }: Order,
 ) -> Result<Batch, SampleError> {
-    let limits = DecodeLimits::default();
-    let len = preprocess.input_len();
+    let len = source.preprocess().input_len();
+    let dataset = source.dataset();
     let mut images = vec![0.0; indices.len() * len];
     let mut targets = Vec::with_capacity(indices.len() * dataset.num_classes);
-    for (&index, image) in indices.iter().zip(images.chunks_exact_mut(len)) {
-        preprocess.load(&dataset.samples[index], &limits, image)?;
+    for ((&index, position), image) in indices.iter().zip(0..).zip(images.chunks_exact_mut(len)) {
+        let vary = |stains: usize| match augment {
+            Some(augment) => augment.draw(Place { step, position }, stains),
+            None => Variation::default(),
+        };
+        source.load(index, vary, image)?;
         targets.extend(dataset.target_row(index));
     }
     Ok(Batch {
@@ -191,142 +207,10 @@ fn load_batch(
 /// It depends on `indices`, `seed` and `epoch` alone, so a resumed run needs no saved state.
 #[must_use]
 pub fn epoch_order(indices: &[usize], seed: u64, epoch: u64) -> Vec<usize> {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[8..16].copy_from_slice(&epoch.to_le_bytes());
     let mut order = indices.to_vec();
-    order.shuffle(&mut ChaCha8Rng::from_seed(key));
+    order.shuffle(&mut generator(seed, Purpose::Order, [epoch, 0]));
     order
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
-
-    use image::{GrayImage, Luma};
-
-    use super::*;
-    use crate::imaging::CHANNELS;
-
-    const COUNT: usize = 13;
-
-    fn data(dir: &Path) -> (Arc<Dataset>, Arc<Preprocess>) {
-        let mut labels = "Id,Target\n".to_owned();
-        for i in 0..COUNT {
-            for (c, channel) in CHANNELS.iter().enumerate() {
-                let image = GrayImage::from_fn(12, 9, |x, y| {
-                    Luma([(i * 19 + c * 50) as u8 ^ (x * y) as u8])
-                });
-                image
-                    .save(dir.join(format!("s{i:02}_{channel}.png")))
-                    .unwrap();
-            }
-            labels = format!("{labels}s{i:02},{}\n", i % 5);
-        }
-        fs::write(dir.join("labels.csv"), labels).unwrap();
-        let preprocess = Preprocess::new(&CHANNELS, 6);
-        let labels = dir.join("labels.csv");
-        let dataset = Dataset::open(dir, &labels, &preprocess.channels, 5).unwrap();
-        (Arc::new(dataset), Arc::new(preprocess))
-    }
-
-    fn plan() -> Vec<Vec<usize>> {
-        let all: Vec<_> = (0..COUNT).collect();
-        epoch_order(&all, 3, 0)
-            .chunks(2)
-            .map(<[usize]>::to_vec)
-            .collect()
-    }
-
-    #[test]
-    fn batches_are_the_same_for_any_number_of_workers() {
-        let dir = tempfile::tempdir().unwrap();
-        let (dataset, preprocess) = data(dir.path());
-        let load = |workers| {
-            let loader = Loader::batches(dataset.clone(), preprocess.clone(), plan(), workers);
-            assert_eq!(loader.len(), 7);
-            loader.map(Result::unwrap).collect::<Vec<_>>()
-        };
-        let one = load(1);
-        let order: Vec<_> = one.iter().map(|b| b.indices.clone()).collect();
-        assert_eq!(order, plan());
-        for (batch, indices) in one.iter().zip(plan()) {
-            assert_eq!(batch.images.len(), indices.len() * 4 * 36);
-            for (row, index) in batch.targets.chunks(5).zip(indices) {
-                let wanted: Vec<_> = (0..5)
-                    .map(|class| f32::from(u8::from(class == index % 5)))
-                    .collect();
-                assert_eq!(row.to_vec(), wanted);
-            }
-        }
-        assert_ne!(one[0].images, one[1].images);
-        for workers in [0, 2, 8, 64] {
-            assert_eq!(one, load(workers), "{workers} workers");
-        }
-    }
-
-    #[test]
-    fn dropping_early_stops_the_workers() {
-        let dir = tempfile::tempdir().unwrap();
-        let (dataset, preprocess) = data(dir.path());
-        for (workers, taken) in [(1, 0), (2, 1), (8, 3)] {
-            // A plan far too long to be finished: a drop that waited for it would hang.
-            let plan = plan().into_iter().cycle().take(1_000_000).collect();
-            let mut loader = Loader::batches(dataset.clone(), preprocess.clone(), plan, workers);
-            assert_eq!(loader.by_ref().take(taken).flatten().count(), taken);
-            drop(loader);
-            assert_eq!(
-                Arc::strong_count(&dataset),
-                1,
-                "a worker outlived its loader"
-            );
-        }
-    }
-
-    #[test]
-    fn a_bad_sample_is_an_error_in_its_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let (dataset, preprocess) = data(dir.path());
-        fs::write(dir.path().join("s04_blue.png"), "no image").unwrap();
-        let plan: Vec<_> = (0..COUNT).map(|i| vec![i]).collect();
-        let results: Vec<_> = Loader::batches(dataset, preprocess, plan, 3).collect();
-        assert_eq!(results.len(), COUNT);
-        for (i, result) in results.iter().enumerate() {
-            assert_eq!(result.is_err(), i == 4);
-        }
-        let message = results[4].as_ref().unwrap_err().to_string();
-        assert!(message.contains("s04_blue.png"), "{message}");
-    }
-
-    #[test]
-    fn an_empty_plan_yields_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let (dataset, preprocess) = data(dir.path());
-        assert_eq!(
-            Loader::batches(dataset, preprocess, Vec::new(), 4).count(),
-            0
-        );
-    }
-
-    #[test]
-    #[should_panic(expected = "index out of bounds")]
-    fn a_plan_beyond_the_data_panics_rather_than_ends_early() {
-        let dir = tempfile::tempdir().unwrap();
-        let (dataset, preprocess) = data(dir.path());
-        Loader::batches(dataset, preprocess, vec![vec![0], vec![COUNT]], 2).for_each(drop);
-    }
-
-    #[test]
-    fn the_order_is_a_permutation_by_seed_and_epoch() {
-        let all: Vec<_> = (100..200).collect();
-        let order = epoch_order(&all, 1, 2);
-        assert_eq!(order, epoch_order(&all, 1, 2));
-        assert_ne!(order, epoch_order(&all, 1, 3));
-        assert_ne!(order, epoch_order(&all, 2, 2));
-        assert_ne!(epoch_order(&all, 1, 2), epoch_order(&all, 2, 1));
-        let mut sorted = order;
-        sorted.sort_unstable();
-        assert_eq!(sorted, all);
-    }
-}
+mod tests;

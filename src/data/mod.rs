@@ -1,13 +1,23 @@
-//! Labelled data sets: the labels file, splits, and a loader that decodes ahead of training.
+//! Labelled data sets: the labels file, splits, the order and variation of training samples, and a
+//! loader that decodes ahead of training.
 
+mod augment;
 mod class_names;
 mod dataset;
 mod labels_csv;
 mod loader;
+mod random;
+mod sampler;
+mod source;
 mod split;
+#[cfg(test)]
+mod tests;
 
+pub use augment::{Augment, AugmentConfig, Place};
 pub use class_names::{ClassNamesError, read_class_names};
 pub use dataset::{DataError, Dataset};
 pub use labels_csv::{LabelError, LabelFault, LabelTable, read_labels};
-pub use loader::{Batch, Loader, epoch_order};
-pub use split::{ParseSplitError, Split};
+pub use loader::{Batch, Loader, Plan, epoch_order};
+pub use sampler::{Sampler, balanced_len, balanced_order, repeat_factors};
+pub use source::Source;
+pub use split::{Fold, ParseSplitError, Parts, Split, SplitError, SplitFault, write_split};

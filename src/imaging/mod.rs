@@ -1,23 +1,31 @@
 //! From image files to the network's input: bounded decoding, channels, resizing, normalisation.
 //!
-//! A sample is one field of view, stored as one gray image file a channel:
+//! A sample is one field of view, stored as one gray image file a stain:
 //! [`find_samples`] lists the samples of a folder, [`read_sample`] decodes one into [`Planes`],
-//! and [`Preprocess`] turns those into the `[C, H, W]` floats that a network takes.
+//! and [`Preprocess`] turns those into the `[C, H, W]` floats that a network takes. A channel of
+//! the network is a stain or a sum of several, a [`Mix`].
 
 mod decode;
+mod dihedral;
+mod mix;
 mod preprocess;
 mod resize;
 mod sample;
+mod skimage;
+mod variation;
 
 pub use decode::{DecodeError, DecodeLimits, decode_plane};
-pub use preprocess::{MAX_CHANNELS, Preprocess};
+pub use dihedral::{DIHEDRAL, dihedral, dihedral_inverse};
+pub use mix::{Mix, MixError, Term};
+pub use preprocess::Preprocess;
 pub use resize::Resize;
 pub use sample::{
     FindError, IMAGE_EXTENSIONS, Sample, SampleError, SampleErrorKind, find_samples, read_sample,
 };
+pub use variation::{Crop, Variation};
 
-/// The four channels of a Human Protein Atlas sample, the default: microtubules, target protein,
-/// nucleus, endoplasmic reticulum.
+/// The four stains of a Human Protein Atlas sample: microtubules, target protein, nucleus,
+/// endoplasmic reticulum. They are the channels where nothing else is said.
 pub const CHANNELS: [&str; 4] = ["red", "green", "blue", "yellow"];
 
 /// One gray image: a single channel of a sample.

@@ -116,10 +116,27 @@ pub enum SampleErrorKind {
         /// Width and height of the sample's first file.
         other_size: (u32, u32),
     },
+    /// The image has another size than when it was read before.
+    #[error(
+        "is {}×{} pixels now and was {}×{} when it was first read; restore the file, or start a \
+         new run on the images as they are",
+        is.0, is.1, was.0, was.1
+    )]
+    Changed {
+        /// Width and height at first.
+        was: (u32, u32),
+        /// Width and height now.
+        is: (u32, u32),
+    },
 }
 
 /// Lists the samples in `dir`: every id with at least one file `<Id>_<channel>.<extension>` of a
-/// wanted channel, sorted by id. Ids may contain underscores; other files are ignored.
+/// wanted channel, sorted by id. Ids and channels may contain underscores: of channels that both
+/// end a name, it belongs to the longer one. Other files are ignored.
+///
+/// `channels` are the names of stains, as [`Preprocess::stains`] gives them.
+///
+/// [`Preprocess::stains`]: super::Preprocess::stains
 ///
 /// The folder is listed once and no file is opened, so that a folder of 100,000 files on a
 /// network share is no burden.
@@ -183,9 +200,14 @@ fn parse_name<'a>(name: &'a str, channels: &[String]) -> Option<(&'a str, usize)
     {
         return None;
     }
-    let (id, channel) = stem.rsplit_once('_')?;
-    let index = channels.iter().position(|wanted| wanted == channel)?;
-    (!id.is_empty()).then_some((id, index))
+    let id = |channel: &str| stem.strip_suffix(channel)?.strip_suffix('_');
+    let fitting = channels
+        .iter()
+        .enumerate()
+        .filter_map(|(index, channel)| Some((id(channel)?, index)));
+    fitting
+        .filter(|(id, _)| !id.is_empty())
+        .min_by_key(|(id, _)| id.len())
 }
 
 /// Reads a sample's files into `[C, H, W]` planes, in the order of its channels.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Arch;
-use crate::imaging::{CHANNELS, MAX_CHANNELS};
+use crate::imaging::CHANNELS;
 use crate::labels::hpa_classes;
 
 /// `[model]`.
@@ -14,7 +14,7 @@ pub struct ModelConfig {
     pub arch: Arch,
     /// Side of the square input, pixels.
     pub input_size: u32,
-    /// Stains, in the order of the input's channels; 1 to 64.
+    /// Stains or sums of them, in the order of the input's channels.
     #[serde(default = "default_channels")]
     pub channels: Vec<String>,
     /// Class names, in the order of the outputs.
@@ -61,14 +61,8 @@ impl ModelConfig {
                 self.arch.name()
             ));
         }
-        if !(1..=MAX_CHANNELS).contains(&self.channels.len()) {
-            return Err(format!(
-                "model.channels has {} entries; give 1 to {MAX_CHANNELS}",
-                self.channels.len()
-            ));
-        }
-        if self.classes.is_empty() {
-            return Err("model.classes is empty; name at least one class".into());
+        if self.channels.is_empty() || self.classes.is_empty() {
+            return Err("model.channels and model.classes need at least one entry each".into());
         }
         for (field, value) in [
             ("dropout", self.dropout),

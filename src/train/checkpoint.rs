@@ -103,7 +103,7 @@ pub enum CheckpointError {
 
 /// What a checkpoint keeps beside its description.
 #[derive(Clone, Copy)]
-pub struct Parts<'a> {
+pub struct Saved<'a> {
     /// The weights under training.
     pub classifier: &'a Classifier,
     /// Their average, if one is kept; it is what is deployed then.
@@ -112,7 +112,7 @@ pub struct Parts<'a> {
     pub optimizer: Option<&'a ModuleOptimizer>,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> Saved<'a> {
     /// Weights alone.
     #[must_use]
     pub fn weights(classifier: &'a Classifier) -> Self {
@@ -145,7 +145,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// [`CheckpointError`]; what was there before is still there.
-    pub fn save(mut self, dir: &Path, parts: Parts) -> Result<(), CheckpointError> {
+    pub fn save(mut self, dir: &Path, saved: Saved) -> Result<(), CheckpointError> {
         let at = |path: &Path| {
             let path = path.display().to_string();
             move |source| CheckpointError::Io { path, source }
@@ -159,7 +159,7 @@ impl Checkpoint {
             .prefix(".checkpoint-")
             .tempdir_in(parent)
             .map_err(at(parent))?;
-        for (name, network) in [(WEIGHTS, Some(parts.classifier)), (EMA, parts.ema)] {
+        for (name, network) in [(WEIGHTS, Some(saved.classifier)), (EMA, saved.ema)] {
             let Some(network) = network else { continue };
             let saved = save_weights(network, &staged.path().join(name));
             saved.map_err(|source| CheckpointError::Weights {
@@ -167,7 +167,7 @@ impl Checkpoint {
                 source,
             })?;
         }
-        if let Some(optimizer) = parts.optimizer {
+        if let Some(optimizer) = saved.optimizer {
             let path = staged.path().join(OPTIMIZER);
             let bytes = optimizer
                 .into_bytes()

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::nearest::suggestion;
 use super::{ClassWeights, LossConfig, LossName, OptimizerConfig};
-use crate::data::Split;
+use crate::data::{AugmentConfig, Sampler, Split};
 use crate::imaging::{Preprocess, Resize};
 use crate::model::ModelConfig;
 
@@ -113,8 +113,12 @@ impl TrainConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
-    /// `none`, `third-fold` or `random:FRACTION`.
+    /// `none`, `third-fold`, `random:FRACTION`, `kfold:I/K`, `stratified:I/K` or `file:CSV`.
     pub split: Split,
+    /// `shuffle` or `balanced`.
+    pub sampler: Sampler,
+    /// Share of the samples below which a class is repeated by the balanced sampler.
+    pub balance_threshold: f64,
     /// Filter of the resize to the input size.
     pub resize: Resize,
     /// Subtracted from each channel after scaling to 0–1; one for all, or one a channel.
@@ -123,6 +127,8 @@ pub struct DataConfig {
     pub std: Vec<f32>,
     /// Threads that decode images.
     pub workers: usize,
+    /// Random variation of the training samples.
+    pub augment: AugmentConfig,
 }
 
 impl Default for DataConfig {
@@ -130,10 +136,13 @@ impl Default for DataConfig {
     fn default() -> Self {
         Self {
             split: Split::ThirdFold,
+            sampler: Sampler::Shuffle,
+            balance_threshold: 0.05,
             resize: Resize::Bilinear,
             mean: vec![0.5],
             std: vec![0.5],
             workers: 2,
+            augment: AugmentConfig::default(),
         }
     }
 }
@@ -225,6 +234,13 @@ impl Config {
                 ));
             }
         }
+        let threshold = self.data.balance_threshold;
+        if !(threshold > 0.0 && threshold <= 1.0) {
+            return Err(format!(
+                "data.balance_threshold is {threshold}; it must be above 0 and at most 1"
+            ));
+        }
+        self.data.augment.validate()?;
         self.preprocess().validate()?;
         Ok(self)
     }

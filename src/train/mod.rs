@@ -23,7 +23,7 @@ mod weight_decay;
 
 pub use accumulate::Accumulator;
 pub use adadelta::{Adadelta, AdadeltaConfig, AdadeltaState};
-pub use checkpoint::{Checkpoint, CheckpointError, Parts, Progress, resolve};
+pub use checkpoint::{Checkpoint, CheckpointError, Progress, Saved, resolve};
 pub use clip::clip_gradients;
 pub use config::{Config, ConfigError, DataConfig, TrainConfig};
 pub use device::TrainDevice;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use burn::module::Module;
 
 use super::{Job, TrainError, Watch};
-use crate::data::{Loader, epoch_order};
-use crate::imaging::Preprocess;
+use crate::data::{Loader, Plan, Source, epoch_order};
 use crate::model::{Classifier, Recalibration};
 use crate::train::step::image_tensor;
 
@@ -20,7 +19,7 @@ pub(super) fn recalibrate(
     job: &Job,
     classifier: Classifier,
     training: &[usize],
-    preprocess: &Arc<Preprocess>,
+    source: &Arc<Source>,
     watch: &dyn Watch,
 ) -> Result<Classifier, TrainError> {
     let train = &job.config.train;
@@ -32,11 +31,12 @@ pub(super) fn recalibrate(
         samples.len()
     ));
     let plan = samples.chunks(train.batch_size).map(<[usize]>::to_vec);
-    let (data, workers) = (job.dataset.clone(), job.config.data.workers);
+    let plan = Plan::new(plan.collect());
     let network = classifier.valid();
     let mut recalibration = Recalibration::default();
-    for batch in Loader::batches(data, preprocess.clone(), plan.collect(), workers) {
-        let shape = (preprocess.channels.len(), preprocess.size as usize);
+    let model = &job.config.model;
+    let shape = (model.channels.len(), model.input_size as usize);
+    for batch in Loader::batches(source, plan, job.config.data.workers) {
         recalibration.add(&network, image_tensor(batch?, shape, &job.device));
     }
     let classifier = recalibration

@@ -11,9 +11,11 @@ use burn::tensor::Device;
 use super::folder::{check_folder, lock_folder, make_folder, write_config, write_rows};
 use super::start::{begin, resume};
 use super::step::StepRule;
-use super::{Checkpoint, Config, Every, Loss, Parts, Progress, StepReport, TrainError, Trainer};
-use crate::data::{Dataset, Loader, epoch_order};
-use crate::imaging::Preprocess;
+use super::{Checkpoint, Config, Every, Loss, Progress, Saved, StepReport, TrainError, Trainer};
+use crate::data::{
+    Augment, Dataset, Loader, Parts, Plan, Sampler, Source, Split, balanced_len, balanced_order,
+    epoch_order, repeat_factors, write_split,
+};
 use crate::metrics::{Labelled, evaluate};
 use crate::report::{EpochRow, TimingRow, training_curves};
 use crate::spec::{ModelSpec, Provenance};
@@ -94,14 +96,40 @@ pub fn train(job: Job, watch: &dyn Watch) -> Result<Ended, TrainError> {
     Ok(Ended::Finished)
 }
 
+/// The samples that train and those that validate.
+fn divide(job: &Job) -> Result<Parts, TrainError> {
+    let written = split_file(job);
+    // A resumed run keeps its split, even if the file that it came from has changed since.
+    let split = if job.resume && written.is_file() {
+        &Split::File(written)
+    } else {
+        &job.config.data.split
+    };
+    let parts = split.split(&job.dataset, job.config.train.seed);
+    let parts = parts.map_err(|error| TrainError::Data(error.to_string()))?;
+    if parts.0.is_empty() {
+        return Err(TrainError::Data(
+            "data.split leaves no training samples".into(),
+        ));
+    }
+    Ok(parts)
+}
+
+/// Where a run writes its split, for `file:` in other configs.
+fn split_file(job: &Job) -> PathBuf {
+    job.out.join("split.csv")
+}
+
 struct Run<'a> {
     job: Job<'a>,
     /// Keeps other runs out of the folder.
     _lock: File,
     last_save: Instant,
     dataset: Arc<Dataset>,
-    preprocess: Arc<Preprocess>,
+    source: Arc<Source>,
     training: Vec<usize>,
+    /// How often the balanced sampler visits each training sample in a pass.
+    factors: Vec<f64>,
     validation: Vec<usize>,
     trainer: Trainer,
     progress: Progress,
@@ -116,17 +144,13 @@ impl<'a> Run<'a> {
         let lock = job.resume.then(|| lock_folder(&job.out)).transpose()?;
         let dataset = job.dataset.clone();
         let config = &job.config;
-        let (training, validation) = config.data.split.split(dataset.len(), config.train.seed);
-        if training.is_empty() {
-            return Err(TrainError::Data(
-                "data.split leaves no training samples".into(),
-            ));
-        }
-        let preprocess = Arc::new(config.preprocess());
+        let (training, validation) = divide(&job)?;
+        let source = Source::new(dataset.clone(), Arc::new(config.preprocess()));
+        let source = Arc::new(source);
         let start = if job.resume {
             resume(&job, watch)?
         } else {
-            begin(&job, &training, &preprocess, watch)?
+            begin(&job, &training, &source, watch)?
         };
         let counts = dataset.class_counts_of(&training);
         let loss = config.train.loss();
@@ -139,10 +163,13 @@ impl<'a> Run<'a> {
         let inputs = (config.model.channels.len(), config.model.input_size);
         let trainer = Trainer::new(start.classifier, start.optimizer, rule, &job.device, inputs)
             .with_ema(start.ema);
+        let factors = repeat_factors(&dataset, &training, config.data.balance_threshold);
         let lock = match lock {
             Some(lock) => lock,
             None => make_folder(&job)?,
         };
+        write_split(&split_file(&job), &dataset, &training, &validation)
+            .map_err(|error| TrainError::Data(error.to_string()))?;
         if validation.is_empty() {
             watch.note("no validation split: the metrics are those of the training samples");
         }
@@ -151,8 +178,9 @@ impl<'a> Run<'a> {
             _lock: lock,
             last_save: Instant::now(),
             dataset,
-            preprocess,
+            source,
             training,
+            factors,
             validation,
             trainer,
             progress: start.progress,
@@ -183,7 +211,12 @@ impl<'a> Run<'a> {
         let steps = plan.len();
         let done = self.progress.step_in_epoch;
         let samples: Vec<usize> = plan.iter().map(Vec::len).collect();
-        let loader = self.loader(plan.into_iter().skip(done).collect());
+        let data = &self.job.config.data;
+        let loader = self.loader(Plan {
+            batches: plan.into_iter().skip(done).collect(),
+            first_step: self.progress.steps,
+            augment: Augment::new(data.augment, self.job.config.train.seed),
+        });
         let (start, earlier) = (Instant::now(), self.progress.seconds);
         let mut taken = 0;
         for batch in loader {
@@ -245,7 +278,10 @@ impl<'a> Run<'a> {
     /// Sample indices of each step of the epoch under way, from seed and epoch alone.
     fn plan(&self) -> Vec<Vec<usize>> {
         let train = &self.job.config.train;
-        let order = |pass: u64| epoch_order(&self.training, train.seed, pass);
+        let order = |pass: u64| match self.job.config.data.sampler {
+            Sampler::Shuffle => epoch_order(&self.training, train.seed, pass),
+            Sampler::Balanced => balanced_order(&self.training, &self.factors, train.seed, pass),
+        };
         let epoch = u64::from(self.progress.epoch);
         let Some(steps) = train.steps_per_epoch else {
             return order(epoch)
@@ -254,7 +290,10 @@ impl<'a> Run<'a> {
                 .collect();
         };
         // A stream of shuffled passes over the set, cut into epochs of equal length.
-        let count = self.training.len();
+        let count = match self.job.config.data.sampler {
+            Sampler::Shuffle => self.training.len(),
+            Sampler::Balanced => balanced_len(&self.factors),
+        };
         let length = steps * train.step_size();
         let start = epoch as usize * length;
         let passes = start / count..=(start + length - 1) / count;
@@ -265,9 +304,8 @@ impl<'a> Run<'a> {
             .collect()
     }
 
-    fn loader(&self, plan: Vec<Vec<usize>>) -> Loader {
-        let workers = self.job.config.data.workers;
-        Loader::batches(self.dataset.clone(), self.preprocess.clone(), plan, workers)
+    fn loader(&self, plan: Plan) -> Loader {
+        Loader::batches(&self.source, plan, self.job.config.data.workers)
     }
 
     /// Loss and F1 on the validation samples.
@@ -284,7 +322,7 @@ impl<'a> Run<'a> {
             .take(self.job.config.train.validation_steps.unwrap_or(usize::MAX));
         let network = self.trainer.validation();
         let (mut probabilities, mut targets) = (Vec::new(), Vec::new());
-        for batch in self.loader(plan.collect()) {
+        for batch in self.loader(Plan::new(plan.collect())) {
             let batch = batch?;
             targets.extend_from_slice(&batch.targets);
             probabilities.extend(self.trainer.predict(&network, batch));
@@ -350,19 +388,19 @@ impl<'a> Run<'a> {
             arch: config.model.arch.name().into(),
             classes: config.model.classes.clone(),
             thresholds: vec![0.5; config.model.classes.len()],
-            preprocess: (*self.preprocess).clone(),
+            preprocess: self.source.preprocess().clone(),
             provenance: self.provenance.clone(),
         };
         let mut checkpoint = Checkpoint::new(config.model.clone(), spec);
         checkpoint.config = Some(config.clone());
         checkpoint.progress = Some(self.progress.clone());
         let dir = self.job.out.join("checkpoints").join(name);
-        let parts = Parts {
+        let saved = Saved {
             classifier: self.trainer.classifier(),
             ema: self.trainer.ema(),
             optimizer: Some(self.trainer.optimizer()),
         };
-        checkpoint.save(&dir, parts)?;
+        checkpoint.save(&dir, saved)?;
         self.last_save = Instant::now();
         Ok(())
     }

@@ -9,7 +9,7 @@ use burn::optim::ModuleOptimizer;
 use super::folder::resumed;
 use super::recalibrate::recalibrate;
 use super::{Checkpoint, CheckpointError, Ema, Job, Progress, TrainError, Watch};
-use crate::imaging::Preprocess;
+use crate::data::Source;
 use crate::model::Classifier;
 use crate::report::{EpochRow, TimingRow, read_rows};
 use crate::spec::Provenance;
@@ -29,7 +29,7 @@ pub(super) struct Start {
 pub(super) fn begin(
     job: &Job,
     training: &[usize],
-    preprocess: &Arc<Preprocess>,
+    source: &Arc<Source>,
     watch: &dyn Watch,
 ) -> Result<Start, TrainError> {
     let mut classifier = fresh(job);
@@ -43,7 +43,7 @@ pub(super) fn begin(
         provenance = checkpoint.spec.provenance;
     }
     if job.recalibrate > 0 {
-        classifier = recalibrate(job, classifier, training, preprocess, watch)?;
+        classifier = recalibrate(job, classifier, training, source, watch)?;
     }
     let ema = job.config.train.ema;
     Ok(Start {

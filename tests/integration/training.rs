@@ -210,6 +210,35 @@ fn a_stopped_run_goes_on_as_if_it_had_not_stopped() {
     }
 }
 
+#[test]
+fn varied_balanced_runs_resume_and_their_splits_are_used_again() {
+    let dir = workplace(48, "0,7,25");
+    let path = dir.path();
+    let train = format!(
+        "train --config baseline.toml {DATA} --set train.epochs=3 --set train.steps_per_epoch=4 \
+         --set model.channels=['red/2+yellow/2','green','0.5*blue+green*0.5'] \
+         --set data.sampler=balanced --set data.balance_threshold=0.9 \
+         --set data.augment.dihedral=true --set data.augment.crop=0.8 \
+         --set data.augment.intensity=0.2 --set data.resize=skimage"
+    );
+    let stratified = format!("{train} --set data.split=stratified:2/4");
+    must(path, &format!("{stratified} --out whole"));
+    stop_early(path, &format!("{stratified} --out parts"), "parts");
+    must(path, &format!("{stratified} --out parts --resume"));
+    assert_same_run(path, "whole", "parts");
+    let split = read(path, "whole/split.csv");
+    assert_eq!(split.matches(",valid").count(), 12, "{split}");
+    let again = format!("{train} --set data.split=file:whole/split.csv --out again");
+    must(path, &again);
+    assert_eq!(read(path, "again/split.csv"), split);
+    assert_eq!(
+        records(path, "again/metrics.csv")[2][..7],
+        records(path, "whole/metrics.csv")[2][..7]
+    );
+    // Sums of stains are made of the same files in judging as in training.
+    assert!(judge(path, "whole.onnx", "data")["macro_f1"].is_number());
+}
+
 /// Starts a run and sends SIGTERM once it has a checkpoint, between two steps.
 fn stop_early(path: &Path, args: &str, run: &str) {
     let mut child = crate::support::rgby()

@@ -56,6 +56,26 @@ fn samples_are_sorted_and_ids_may_hold_underscores() {
 }
 
 #[test]
+fn channels_may_be_any_stains_and_hold_underscores_and_points() {
+    let dir = tempfile::tempdir().unwrap();
+    let channels = ["1", "er_1", "dna.v2"].map(String::from);
+    for name in ["a_b_1.png", "a_b_er_1.png", "a_b_dna.v2.png", "er_1.png"] {
+        fs::write(dir.path().join(name), "").unwrap();
+    }
+    let samples = find_samples(dir.path(), &channels).unwrap();
+    let ids: Vec<_> = samples.iter().map(|s| s.id.as_str()).collect();
+    // A name that would leave no id to the longer channel belongs to the shorter one.
+    assert_eq!(ids, ["a_b", "er"]);
+    assert!(samples[0].is_complete());
+    assert!(
+        samples[0].files[1]
+            .as_ref()
+            .unwrap()
+            .ends_with("a_b_er_1.png")
+    );
+}
+
+#[test]
 fn planes_follow_the_order_of_the_channels() {
     let dir = tempfile::tempdir().unwrap();
     write_sample(dir.path(), "a");

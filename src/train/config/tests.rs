@@ -100,7 +100,7 @@ fn what_is_wrong_is_named() {
             "model.input_size=16",
             "model.input_size is 16; resnet50 takes 32",
         ),
-        ("model.channels=['red']", "model.channels has 1"),
+        ("model.channels=[]", "model.channels"),
         ("model.dropout=1.0", "model.dropout"),
         ("data.mean=[0.1, 0.2]", "data.mean has 2 values for 4"),
         ("data.split=fifth-fold", "fifth-fold"),
