@@ -9,6 +9,7 @@ mod head;
 mod networks;
 mod pretrained;
 mod random_export;
+mod statistic;
 mod stem;
 mod weights;
 
