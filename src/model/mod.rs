@@ -1,4 +1,4 @@
-//! Networks in Burn: imported backbones, the 8-layer baseline, and the heads that go on them.
+//! Networks in Burn: imported backbones, the reference's own two, and the heads that go on them.
 
 mod baseline;
 mod batch_norm;
@@ -7,6 +7,7 @@ mod config;
 mod exported;
 mod head;
 mod networks;
+mod plain;
 mod pretrained;
 mod random_export;
 mod statistic;
@@ -15,7 +16,7 @@ mod weights;
 
 pub use batch_norm::BatchNorm2d;
 pub use classifier::Classifier;
-pub use config::ModelConfig;
+pub use config::{ModelConfig, PerLayer, Pooling};
 pub use exported::{CONFIG_KEY, Exported};
 pub use head::Head;
 pub use networks::{Arch, Backbone, Imported};

@@ -142,7 +142,7 @@ impl Config {
     }
 
     fn resolved(mut self) -> Result<Self, String> {
-        self.model.validate()?;
+        self.model = self.model.resolved()?;
         for (field, value) in [
             ("epochs", self.train.epochs as usize),
             ("batch_size", self.train.batch_size),
@@ -261,7 +261,7 @@ mod tests {
                 "model.input_size=16",
                 "model.input_size is 16; resnet50 takes 32",
             ),
-            ("model.channels=['red']", "model.channels has 1"),
+            ("model.channels=[]", "model.channels has 0"),
             ("model.dropout=1.0", "model.dropout"),
             ("data.mean=[0.1, 0.2]", "data.mean has 2 values for 4"),
             ("data.split=fifth-fold", "fifth-fold"),

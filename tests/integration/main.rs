@@ -9,6 +9,8 @@ mod convert;
 mod exports;
 #[cfg(feature = "train")]
 mod goldens;
+#[cfg(feature = "train")]
+mod heads;
 mod support;
 #[cfg(feature = "train")]
 mod training;
