@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
 
+use super::identity::identify;
 use super::{Arch, Backbone, BatchNorm2d, Head, ModelConfig};
 
 /// A multi-label classifier of images of several channels.
@@ -15,19 +16,18 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Builds a network with random weights that depend on `seed` alone.
+    /// Builds a network with random weights that depend on `seed` and their names alone.
     #[must_use]
     pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Self {
         let channels = config.channels.len();
-        device.seed(seed);
-        Self {
+        let network = Self {
             input_norm: config
                 .input_norm
                 .then(|| BatchNorm2d::keras(channels, device)),
             backbone: Backbone::new(config, device),
             head: Head::new(config, device),
-        }
-        .materialize()
+        };
+        identify(network, seed)
     }
 
     /// The network of its backbone.

@@ -6,12 +6,15 @@ mod classifier;
 mod config;
 mod exported;
 mod head;
+mod identity;
 mod networks;
 mod plain;
 mod pretrained;
 mod random_export;
 mod statistic;
 mod stem;
+#[cfg(test)]
+mod testing;
 mod weights;
 
 pub use batch_norm::BatchNorm2d;

@@ -12,7 +12,7 @@ use burn::optim::ModuleOptimizer;
 use burn::tensor::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Config;
+use super::{Config, optimizer_bytes};
 use crate::fsx;
 use crate::model::{Classifier, ModelConfig, WeightsError, load_weights, save_weights};
 use crate::spec::ModelSpec;
@@ -142,9 +142,8 @@ impl Checkpoint {
         })?;
         if let Some(optimizer) = optimizer {
             let path = staged.path().join(OPTIMIZER);
-            let bytes = optimizer
-                .into_bytes()
-                .map_err(|error| at(&path)(io::Error::other(error.to_string())))?;
+            let bytes =
+                optimizer_bytes(optimizer).map_err(|error| at(&path)(io::Error::other(error)))?;
             fs::write(&path, &*bytes).map_err(at(&path))?;
         }
         for name in [WEIGHTS, OPTIMIZER] {

@@ -9,6 +9,7 @@ mod folder;
 mod loss;
 mod optimizer;
 mod run;
+mod state;
 mod step;
 
 pub use adadelta::{Adadelta, AdadeltaConfig, AdadeltaState};
@@ -19,4 +20,5 @@ pub use error::TrainError;
 pub use loss::bce_with_logits;
 pub use optimizer::{Constants, OptimizerConfig, OptimizerName};
 pub use run::{Ended, Job, Watch, train};
+pub use state::optimizer_bytes;
 pub use step::{StepReport, Trainer};

@@ -246,6 +246,22 @@ fn retraining_keeps_or_replaces_the_head() {
 }
 
 #[test]
+fn equal_runs_write_equal_files() {
+    let dir = workplace(16, "0,25");
+    let path = dir.path();
+    let head = "--set model.input_norm=true --set model.hidden_dropout=0.5";
+    let train = format!("train --config baseline.toml {head} {DATA}");
+    let files = |run: &str| {
+        must(path, &format!("{train} --out {run}"));
+        let last = path.join(run).join("checkpoints/last");
+        ["weights.bpk", "optimizer.bpk"].map(|file| fs::read(last.join(file)).unwrap())
+    };
+    let (first, second) = (files("first"), files("second"));
+    assert!(first[0] == second[0], "the weights differ");
+    assert!(first[1] == second[1], "the optimizer's state differs");
+}
+
+#[test]
 fn engines_and_burn_agree() {
     let dir = workplace(6, "0,7,25");
     let path = dir.path();
