@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 
 use super::{Outcome, Ui};
 use crate::data::Dataset;
-use crate::model::ModelConfig;
+use crate::model::{Keep, ModelConfig};
 use crate::report::EpochRow;
 use crate::train::{
     Checkpoint, Config, Ended, Job, StepReport, TrainDevice, Watch, resolve, train,
@@ -81,6 +81,8 @@ pub enum HeadChoice {
     Auto,
     /// Keep it; an error where it does not fit.
     Keep,
+    /// Keep its layers up to the first that differs from the config's; the output is new.
+    Prefix,
     /// Replace it by a new one.
     Replace,
 }
@@ -138,13 +140,13 @@ impl RunArgs {
     }
 }
 
-/// The checkpoint to load, and whether with its head.
+/// The checkpoint to load, and what of it.
 fn starting_point(
     path: &Path,
     model: &ModelConfig,
     head: HeadChoice,
     ui: &Ui,
-) -> anyhow::Result<(PathBuf, bool)> {
+) -> anyhow::Result<(PathBuf, Keep)> {
     ensure!(
         !path.is_file(),
         "{} is a file; --from takes a checkpoint or run folder (to start from an ONNX file, make \
@@ -167,26 +169,23 @@ fn starting_point(
         theirs.channels,
         model.channels
     );
-    let same = theirs.classes == model.classes
-        && theirs.hidden == model.hidden
-        && (theirs.arch != crate::model::Arch::Baseline || theirs.input_size == model.input_size);
     let keep = match head {
-        HeadChoice::Replace => false,
-        HeadChoice::Keep if !same => bail!(
-            "{}: its head has other layers or classes than the config; make model.hidden and \
-             model.classes agree, or use --head replace",
+        HeadChoice::Prefix => Keep::Prefix,
+        HeadChoice::Keep | HeadChoice::Auto if theirs.same_head(model) => Keep::All,
+        HeadChoice::Auto | HeadChoice::Replace => Keep::Backbone,
+        HeadChoice::Keep => bail!(
+            "{}: its head has other layers or classes than the config; make model.hidden, \
+             projection, pooling, input_norm and classes agree, or use --head prefix or replace",
             dir.display()
         ),
-        HeadChoice::Keep => true,
-        HeadChoice::Auto => same,
     };
     ui.note(&format!(
         "starting from {}, its head {}",
         dir.display(),
-        if keep {
-            "kept"
-        } else {
-            "replaced by a new one"
+        match keep {
+            Keep::All => "kept",
+            Keep::Prefix => "kept as far as its layers are the config's",
+            Keep::Backbone => "replaced by a new one",
         }
     ));
     Ok((dir, keep))

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use burn::tensor::{Device, TensorData};
 use burn_store::bridge;
 
-use super::weights::{Part, apply};
+use super::weights::{Keep, apply};
 use super::{Classifier, ModelConfig, WeightsError};
 use crate::graph::{GraphProto, ModelProto, adoption::Weight};
 use crate::spec::{METADATA_KEY, ModelSpec};
@@ -86,7 +86,7 @@ impl Exported {
             ));
         }
         let fresh = Classifier::new(&self.config, 0, &Device::flex());
-        apply(fresh, tensors, Part::All)
+        apply(fresh, tensors, Keep::All)
     }
 }
 

@@ -25,4 +25,4 @@ pub use head::Head;
 pub use networks::{Arch, Backbone, Imported};
 pub use pretrained::{ConvertReport, Pretrained};
 pub use random_export::random_export;
-pub use weights::{WeightsError, load_weights, save_weights};
+pub use weights::{Keep, WeightsError, load_weights, save_weights};

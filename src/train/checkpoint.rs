@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Config, optimizer_bytes};
 use crate::fsx;
-use crate::model::{Classifier, ModelConfig, WeightsError, load_weights, save_weights};
+use crate::model::{Classifier, Keep, ModelConfig, WeightsError, load_weights, save_weights};
 use crate::spec::ModelSpec;
 
 const FORMAT: u32 = 1;
@@ -202,7 +202,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Puts the weights into `classifier`; with `keep_head` false its head stays as it is.
+    /// Puts as many of the weights into `classifier` as `keep` says.
     ///
     /// # Errors
     ///
@@ -210,9 +210,9 @@ impl Checkpoint {
     pub fn load(
         dir: &Path,
         classifier: Classifier,
-        keep_head: bool,
+        keep: Keep,
     ) -> Result<Classifier, CheckpointError> {
-        load_weights(classifier, &dir.join(WEIGHTS), keep_head).map_err(|source| {
+        load_weights(classifier, &dir.join(WEIGHTS), keep).map_err(|source| {
             CheckpointError::Weights {
                 path: dir.display().to_string(),
                 source,

@@ -12,7 +12,7 @@ use super::{Checkpoint, Config, Progress, StepReport, TrainError, Trainer};
 use crate::data::{Dataset, Loader, epoch_order};
 use crate::imaging::Preprocess;
 use crate::metrics::{Labelled, evaluate};
-use crate::model::Classifier;
+use crate::model::{Classifier, Keep};
 use crate::report::{EpochRow, read_rows, training_curves};
 use crate::spec::{ModelSpec, Provenance};
 
@@ -22,8 +22,8 @@ pub struct Job<'a> {
     pub config: Config,
     /// Samples and labels.
     pub dataset: Arc<Dataset>,
-    /// Checkpoint to start from, and whether its head is kept; random weights without one.
-    pub from: Option<(PathBuf, bool)>,
+    /// Checkpoint to start from, and what of it is kept; random weights without one.
+    pub from: Option<(PathBuf, Keep)>,
     /// The run's folder.
     pub out: PathBuf,
     /// Goes on with the run in `out`.
@@ -125,7 +125,7 @@ impl<'a> Run<'a> {
         let mut rows = Vec::new();
         if job.resume {
             let checkpoint = Checkpoint::open(&last)?;
-            classifier = Checkpoint::load(&last, classifier, true)?;
+            classifier = Checkpoint::load(&last, classifier, Keep::All)?;
             optimizer = Checkpoint::load_optimizer(&last, optimizer)?;
             progress = resumed(&checkpoint, &progress, &job.out)?;
             provenance = checkpoint.spec.provenance;
@@ -134,9 +134,9 @@ impl<'a> Run<'a> {
                 // A crash may fall between the row of an epoch and its checkpoint.
                 rows.truncate(progress.epoch as usize);
             }
-        } else if let Some((from, keep_head)) = &job.from {
+        } else if let Some((from, keep)) = &job.from {
             let checkpoint = Checkpoint::open(from)?;
-            classifier = Checkpoint::load(from, classifier, *keep_head)?;
+            classifier = Checkpoint::load(from, classifier, *keep)?;
             provenance = checkpoint.spec.provenance;
             progress.steps = provenance.steps;
         }
