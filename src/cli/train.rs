@@ -24,7 +24,7 @@ use crate::train::{
 /// checkpoints/best and last. SIGTERM saves and leaves (exit code 143); --resume goes on.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  rgby train --config configs/resnet50.toml --from initial \\\n    \
+    after_help = "Example:\n  rgby train --config configs/resnet50-rgby.toml --from initial \\\n    \
     --images train/ --labels train.csv --out runs/first"
 )]
 pub struct TrainArgs {

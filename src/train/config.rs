@@ -281,6 +281,6 @@ mod tests {
             Config::read(&entry.unwrap().path(), &[]).unwrap();
             count += 1;
         }
-        assert!(count >= 4, "{count} configs");
+        assert!(count >= 9, "{count} configs");
     }
 }
