@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::{Outcome, Ui};
 use crate::export::{Description, TOLERANCE, export};
-use crate::model::Classifier;
+use crate::model::{Classifier, Keep};
 use crate::score::{EngineChoice, Runtime, RuntimeOptions};
 use crate::train::{Checkpoint, resolve};
 
@@ -61,7 +61,7 @@ impl ExportArgs {
         // Capturing a network leaves it unusable, so that the check gets one of its own.
         let load = || {
             let fresh = Classifier::new(&checkpoint.model, 0, &Device::flex());
-            Checkpoint::load(&dir, fresh, true)
+            Checkpoint::load(&dir, fresh, Keep::All)
         };
         let description = Description {
             config: &checkpoint.model,

@@ -13,7 +13,7 @@ use super::{Outcome, Ui};
 /// was made from.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  rgby retrain --from runs/first --config configs/resnet50.toml \\\n    \
+    after_help = "Example:\n  rgby retrain --from runs/first --config configs/resnet50-rgby.toml \\\n    \
     --set optimizer.name=adam --set optimizer.lr=1e-4 \\\n    \
     --images train/ --labels train.csv --out runs/second"
 )]

@@ -91,9 +91,11 @@ impl StemChoice {
         };
         let rgb = [Filter::Red, Filter::Green, Filter::Blue];
         let named = |channel: &String| {
+            // A mixture such as `red/2+yellow/2` counts as the stain it begins with.
+            let stain = channel.split(['/', '*', '+']).next().map(str::trim);
             let position = ["red", "green", "blue"]
                 .iter()
-                .position(|name| name == channel);
+                .position(|name| Some(*name) == stain);
             position.map(|index| rgb[index])
         };
         if channels.iter().any(|channel| named(channel).is_some()) {
@@ -151,6 +153,14 @@ mod tests {
         assert_eq!(
             filters("zero", "dna,er,agp,mito").unwrap(),
             [Red, Green, Blue, Zero]
+        );
+        assert_eq!(
+            filters("zero", "red/2+yellow/2,green/2+yellow/2,blue").unwrap(),
+            [Red, Green, Blue]
+        );
+        assert_eq!(
+            filters("mean", "yellow/2+red/2,green").unwrap(),
+            [Mean, Green]
         );
         assert_eq!(
             filters("RR0GM", "a,b,c,d,e").unwrap(),

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::convert::restore_exported;
 use super::{Outcome, Ui};
 use crate::data::Dataset;
-use crate::model::ModelConfig;
+use crate::model::{Keep, ModelConfig};
 use crate::report::{EpochRow, TimingRow};
 use crate::train::{
     Checkpoint, Config, Ended, Every, Job, RECALIBRATE_DEFAULT, StepReport, TrainDevice, Watch,
@@ -27,7 +27,7 @@ use crate::train::{
 /// checkpoints/best and last. SIGTERM saves and leaves (exit code 143); --resume goes on.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  rgby train --config configs/resnet50.toml --from initial \\\n    \
+    after_help = "Example:\n  rgby train --config configs/resnet50-rgby.toml --from initial \\\n    \
     --images train/ --labels train.csv --out runs/first"
 )]
 pub struct TrainArgs {
@@ -92,6 +92,8 @@ pub enum HeadChoice {
     Auto,
     /// Keep it; an error where it does not fit.
     Keep,
+    /// Keep its layers up to the first that differs from the config's; the output is new.
+    Prefix,
     /// Replace it by a new one.
     Replace,
 }
@@ -136,9 +138,7 @@ impl RunArgs {
         let job = Job {
             config,
             dataset: Arc::new(dataset),
-            from: from
-                .as_ref()
-                .map(|start| (start.dir.clone(), start.keep_head)),
+            from: from.as_ref().map(|start| (start.dir.clone(), start.keep)),
             recalibrate: self.recalibrate.unwrap_or(default),
             out: self.out.clone(),
             resume: self.resume,
@@ -159,7 +159,7 @@ impl RunArgs {
 /// The checkpoint that a run starts from.
 struct Start {
     dir: PathBuf,
-    keep_head: bool,
+    keep: Keep,
     /// Its BatchNorm statistics were made up, because a converted file had them folded.
     unfolded: bool,
     /// The folder of a checkpoint that was made of an ONNX file; it goes with this.
@@ -195,31 +195,28 @@ fn starting_point(
         theirs.channels,
         model.channels
     );
-    let same = theirs.classes == model.classes
-        && theirs.hidden == model.hidden
-        && (theirs.arch != crate::model::Arch::Baseline || theirs.input_size == model.input_size);
     let keep = match head {
-        HeadChoice::Replace => false,
-        HeadChoice::Keep if !same => bail!(
-            "{}: its head has other layers or classes than the config; make model.hidden and \
-             model.classes agree, or use --head replace",
+        HeadChoice::Prefix => Keep::Prefix,
+        HeadChoice::Keep | HeadChoice::Auto if theirs.same_head(model) => Keep::All,
+        HeadChoice::Auto | HeadChoice::Replace => Keep::Backbone,
+        HeadChoice::Keep => bail!(
+            "{}: its head has other layers or classes than the config; make model.hidden, \
+             projection, pooling, input_norm and classes agree, or use --head prefix or replace",
             shown.display()
         ),
-        HeadChoice::Keep => true,
-        HeadChoice::Auto => same,
     };
     ui.note(&format!(
         "starting from {}, its head {}",
         shown.display(),
-        if keep {
-            "kept"
-        } else {
-            "replaced by a new one"
+        match keep {
+            Keep::All => "kept",
+            Keep::Prefix => "kept as far as its layers are the config's",
+            Keep::Backbone => "replaced by a new one",
         }
     ));
     Ok(Start {
         dir,
-        keep_head: keep,
+        keep,
         unfolded: checkpoint.unfolded > 0,
         _made: made,
     })

@@ -186,16 +186,15 @@ fn rename_values(model: &mut ModelProto, config: &ModelConfig) {
             .first()
             .map(|output| (output.name.clone(), OUTPUT_NAME.to_owned())),
     );
+    // Burn's path is `backbone.<variant>.<path>`; the variant is no part of a name.
+    let variant = format!("{:?}.", config.arch);
     let rename = |name: &mut String| {
-        let known = names.get(name.as_str()).or_else(|| {
-            // Burn's path is `backbone.<variant>.<path>`.
-            let path = name.strip_prefix("backbone.")?;
-            names
-                .get(path)
-                .or_else(|| names.get(path.split_once('.')?.1))
-        });
-        if let Some(known) = known {
+        let path = name.strip_prefix("backbone.");
+        let path = path.map(|path| path.strip_prefix(&variant).unwrap_or(path));
+        if let Some(known) = names.get(path.unwrap_or(name)) {
             known.clone_into(name);
+        } else if let Some(path) = path {
+            *name = format!("backbone.{path}");
         }
     };
     for value in graph.input.iter_mut().chain(&mut graph.output) {

@@ -9,6 +9,7 @@ pub mod adoption;
 pub mod attributes;
 mod budget;
 pub mod check;
+pub mod extent;
 pub mod external;
 #[cfg(all(test, unix))]
 #[path = "tests/external.rs"]

@@ -6,6 +6,8 @@ use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
+const FEATURES: usize = 32;
+
 /// conv 3×3 16, ReLU, conv 3×3 32, ReLU, max pooling 2×2; no padding, as Keras's default.
 #[derive(Module, Debug)]
 pub struct Baseline {
@@ -15,19 +17,17 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    pub(super) const FEATURES: usize = 32;
-
     pub(super) fn new(channels: usize, device: &Device) -> Self {
         Self {
             conv1: Conv2dConfig::new([channels, 16], [3, 3]).init(device),
-            conv2: Conv2dConfig::new([16, Self::FEATURES], [3, 3]).init(device),
+            conv2: Conv2dConfig::new([16, FEATURES], [3, 3]).init(device),
             pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
         }
     }
 
-    /// Side of the feature map for a square input of side `size`.
-    pub(super) fn feature_side(size: u32) -> usize {
-        (size as usize - 4) / 2
+    /// Channels and side of the feature map for a square input of side `size`.
+    pub(super) fn feature_map(size: usize) -> (usize, usize) {
+        (FEATURES, size.saturating_sub(4) / 2)
     }
 
     pub(super) fn forward(&self, images: Tensor<4>) -> Tensor<4> {

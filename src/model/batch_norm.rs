@@ -6,21 +6,25 @@
 
 use std::cell::RefCell;
 
-use burn::module::{Module, Param, RunningState};
+use burn::module::{Module, Param};
 use burn::tensor::module::{batch_norm, batch_norm_train};
 use burn::tensor::{Device, Tensor};
+
+use super::statistic::Statistic;
 
 /// Batch normalisation of `[N, C, H, W]` per channel (Ioffe and Szegedy 2015).
 ///
 /// On an autodiff device the batch's own statistics normalise it and move the running ones:
 /// `running ← running·(1−momentum) + batch·momentum`. On any other device the running statistics
-/// normalise, as in `torch.nn.BatchNorm2d`'s eval mode.
+/// normalise, as in `torch.nn.BatchNorm2d`'s eval mode. So they do everywhere once gamma takes no
+/// gradient: a frozen layer answers as in inference and leaves its statistics alone, as in the
+/// Keras of TensorFlow 2.
 #[derive(Module, Debug)]
 pub struct BatchNorm2d {
     gamma: Param<Tensor<1>>,
     beta: Param<Tensor<1>>,
-    running_mean: RunningState<Tensor<1>>,
-    running_var: RunningState<Tensor<1>>,
+    running_mean: Statistic,
+    running_var: Statistic,
     epsilon: f64,
     momentum: f64,
 }
@@ -34,41 +38,46 @@ impl BatchNorm2d {
         Self {
             gamma: Param::from_tensor(Tensor::ones([features], device)),
             beta: Param::from_tensor(Tensor::zeros([features], device)),
-            running_mean: RunningState::new(Tensor::zeros([features], device)),
-            running_var: RunningState::new(Tensor::ones([features], device)),
+            running_mean: Statistic::new(Tensor::zeros([features], device)),
+            running_var: Statistic::new(Tensor::ones([features], device)),
             epsilon,
             momentum,
         }
     }
 
+    /// As [`new`](Self::new), with the constants of Keras: ε 1e-3, momentum 0.99 of the old
+    /// statistics.
+    #[must_use]
+    pub fn keras(features: usize, device: &Device) -> Self {
+        Self::new(features, 1e-3, 0.01, device)
+    }
+
     /// Normalises `[N, C, H, W]`.
     #[must_use]
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        if input.device().is_autodiff() {
-            self.forward_train(input)
-        } else {
-            self.report(&input);
-            let device = input.device();
-            batch_norm(
-                input,
-                self.gamma.val(),
-                self.beta.val(),
-                self.running_mean.value().to_device(&device),
-                self.running_var.value().to_device(&device),
-                self.epsilon,
-            )
+        if input.device().is_autodiff() && self.gamma.is_require_grad() {
+            return self.forward_train(input);
         }
+        self.report(&input);
+        let device = input.device();
+        batch_norm(
+            input,
+            self.gamma.val(),
+            self.beta.val(),
+            self.running_mean.value().to_device(&device),
+            self.running_var.value().to_device(&device),
+            self.epsilon,
+        )
     }
 
     fn forward_train(&self, input: Tensor<4>) -> Tensor<4> {
-        let device = input.device();
         let [batch, _, height, width] = input.dims();
         // One value has no unbiased variance; PyTorch refuses it, here it counts as itself.
         let count = (batch * height * width).max(2) as f64;
         let result = batch_norm_train(input, self.gamma.val(), self.beta.val(), self.epsilon);
         let unbiased = result.variance.detach().mul_scalar(count / (count - 1.0));
-        self.remember(&self.running_mean, result.mean.detach(), &device);
-        self.remember(&self.running_var, unbiased, &device);
+        self.remember(&self.running_mean, result.mean.detach());
+        self.remember(&self.running_var, unbiased);
         result.output
     }
 
@@ -89,12 +98,10 @@ impl BatchNorm2d {
         });
     }
 
-    fn remember(&self, state: &RunningState<Tensor<1>>, batch: Tensor<1>, device: &Device) {
-        let kept = state
-            .value_sync()
-            .to_device(device)
-            .mul_scalar(1.0 - self.momentum);
-        state.update((kept + batch.mul_scalar(self.momentum)).detach());
+    fn remember(&self, statistic: &Statistic, batch: Tensor<1>) {
+        let kept = statistic.value().to_device(&batch.device());
+        let kept = kept.mul_scalar(1.0 - self.momentum);
+        statistic.set((kept + batch.mul_scalar(self.momentum)).detach());
     }
 }
 

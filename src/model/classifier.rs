@@ -4,30 +4,45 @@ use burn::module::Module;
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
 
-use super::{Backbone, Head, ModelConfig};
+use super::identity::identify;
+use super::{Arch, Backbone, BatchNorm2d, Head, ModelConfig};
 
-/// A multi-label classifier of four-channel images.
+/// A multi-label classifier of images of several channels.
 #[derive(Module, Debug)]
 pub struct Classifier {
+    input_norm: Option<BatchNorm2d>,
     backbone: Backbone,
     head: Head,
 }
 
 impl Classifier {
-    /// Builds a network with random weights that depend on `seed` alone.
+    /// Builds a network with random weights that depend on `seed` and their names alone.
     #[must_use]
     pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Self {
-        device.seed(seed);
-        Self {
+        let channels = config.channels.len();
+        let network = Self {
+            input_norm: config
+                .input_norm
+                .then(|| BatchNorm2d::keras(channels, device)),
             backbone: Backbone::new(config, device),
             head: Head::new(config, device),
-        }
-        .materialize()
+        };
+        identify(network, seed)
+    }
+
+    /// The network of its backbone.
+    #[must_use]
+    pub fn arch(&self) -> Arch {
+        self.backbone.arch()
     }
 
     /// Pooled features `[N, F]` of normalised images `[N, C, S, S]`.
     #[must_use]
     pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
+        let images = match &self.input_norm {
+            Some(norm) => norm.forward(images),
+            None => images,
+        };
         self.head.pool(self.backbone.forward(images))
     }
 

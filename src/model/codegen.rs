@@ -89,8 +89,12 @@ fn imported(skeleton: &Path, graph: &GraphProto, pack: &Path) -> Result<String> 
     let file = file.display().to_string();
     let mut text = format!(
         "super::Imported {{\n    skeleton: include_bytes!({file:?}),\n    features: {features},\n    \
-         stem: {stem:?},\n    weights: &[\n"
+         stem: {stem:?},\n    windows: &["
     );
+    for window in graph::extent::windows(graph)? {
+        write!(text, "crate::graph::extent::{window:?}, ")?;
+    }
+    text.push_str("],\n    weights: &[\n");
     for (path, initializer) in &weights {
         writeln!(text, "        ({path:?}, {initializer:?}),")?;
     }

@@ -5,13 +5,16 @@ use std::collections::HashMap;
 use burn::tensor::{Device, TensorData};
 use burn_store::bridge;
 
-use super::weights::{Part, apply};
+use super::weights::{Keep, apply};
 use super::{Classifier, ModelConfig, WeightsError};
 use crate::graph::{GraphProto, ModelProto, adoption::Weight};
 use crate::spec::{METADATA_KEY, ModelSpec};
 
 /// Key of the ONNX `metadata_props` entry that holds the [`ModelConfig`] as JSON.
 pub const CONFIG_KEY: &str = "rgby.model";
+
+/// What the names of weights begin with.
+const PARTS: [&str; 3] = ["input_norm.", "backbone.", "head."];
 
 /// A network that was deployed, whole: backbone, head, and what it says about itself.
 #[derive(Debug)]
@@ -71,7 +74,7 @@ impl Exported {
             let name = tensor.name.as_str();
             let path = match paths.get(name) {
                 Some(path) => format!("backbone.{path}"),
-                None if name.starts_with("backbone.") || name.starts_with("head.") => name.into(),
+                None if PARTS.iter().any(|part| name.starts_with(part)) => name.into(),
                 // A number that the graph computes with.
                 None => continue,
             };
@@ -83,7 +86,7 @@ impl Exported {
             ));
         }
         let fresh = Classifier::new(&self.config, 0, &Device::flex());
-        apply(fresh, tensors, Part::All)
+        apply(fresh, tensors, Keep::All)
     }
 }
 

@@ -1,22 +1,25 @@
 //! From features to logits.
 
 use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
-use burn::tensor::module::adaptive_avg_pool2d;
+use burn::tensor::module::{adaptive_avg_pool2d, max_pool2d};
+use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 
-use super::baseline::Baseline;
-use super::{Arch, ModelConfig};
+use super::{ModelConfig, Pooling};
 
-/// Pooling (average, or flattening for the baseline), dropout, dense ReLU layers with dropout
-/// after each, one dense layer.
+/// Projection (1×1 convolution, ReLU), pooling, dropout, dense ReLU layers with dropout after
+/// each, one dense layer. Only pooling and the last layer are always there.
 #[derive(Module, Debug)]
 pub struct Head {
-    flatten: bool,
+    projection: Option<Conv2d>,
+    #[module(skip)]
+    pooling: Pooling,
     dropout: Dropout,
     hidden: Vec<Linear>,
-    hidden_dropout: Dropout,
+    hidden_dropout: Vec<Dropout>,
     output: Linear,
 }
 
@@ -24,30 +27,43 @@ impl Head {
     /// Builds a head with random weights.
     #[must_use]
     pub fn new(config: &ModelConfig, device: &Device) -> Self {
-        let flattened = Baseline::FEATURES * Baseline::feature_side(config.input_size).pow(2);
-        let pooled = config.arch.imported().map(|network| network.features);
-        let mut width = pooled.unwrap_or(flattened);
+        let (features, _) = config.arch.feature_map(config.input_size);
+        let projection = config.projection.map(|width| {
+            let config = Conv2dConfig::new([features, width], [1, 1]);
+            config.init(device)
+        });
+        let mut width = config.pooled_width();
         let mut hidden = Vec::new();
         for &units in &config.hidden {
             hidden.push(LinearConfig::new(width, units).init(device));
             width = units;
         }
+        let dropout = |share| DropoutConfig::new(share).init();
         Self {
-            flatten: config.arch == Arch::Baseline,
-            dropout: DropoutConfig::new(config.dropout).init(),
+            projection,
+            pooling: config.pooling(),
+            dropout: dropout(config.dropout),
             hidden,
-            hidden_dropout: DropoutConfig::new(config.hidden_dropout).init(),
+            hidden_dropout: config.hidden_dropout().into_iter().map(dropout).collect(),
             output: LinearConfig::new(width, config.classes.len()).init(device),
         }
     }
 
-    /// Features `[N, F, h, w]` to one vector a sample.
+    /// A feature map `[N, F, h, w]` to one vector a sample.
     #[must_use]
     pub fn pool(&self, features: Tensor<4>) -> Tensor<2> {
-        if self.flatten {
-            features.flatten(1, 3)
-        } else {
-            adaptive_avg_pool2d(features, [1, 1]).flatten(1, 3)
+        let features = match &self.projection {
+            Some(projection) => relu(projection.forward(features)),
+            None => features,
+        };
+        match self.pooling {
+            Pooling::Average => average(features),
+            Pooling::AverageMax => {
+                let [_, _, height, width] = features.dims();
+                let largest = max_pool2d(features.clone(), MaxPoolOptions::new([height, width]));
+                Tensor::cat(vec![average(features), largest.flatten(1, 3)], 1)
+            }
+            Pooling::Flatten => features.flatten(1, 3),
         }
     }
 
@@ -55,9 +71,13 @@ impl Head {
     #[must_use]
     pub fn forward(&self, pooled: Tensor<2>) -> Tensor<2> {
         let mut x = self.dropout.forward(pooled);
-        for layer in &self.hidden {
-            x = self.hidden_dropout.forward(relu(layer.forward(x)));
+        for (layer, dropout) in self.hidden.iter().zip(&self.hidden_dropout) {
+            x = dropout.forward(relu(layer.forward(x)));
         }
         self.output.forward(x)
     }
+}
+
+fn average(features: Tensor<4>) -> Tensor<2> {
+    adaptive_avg_pool2d(features, [1, 1]).flatten(1, 3)
 }

@@ -1,25 +1,32 @@
-//! Networks in Burn: imported backbones, the 8-layer baseline, and the heads that go on them.
+//! Networks in Burn: imported backbones, the reference's own two, and the heads that go on them.
 
 mod baseline;
 mod batch_norm;
 mod classifier;
 mod config;
 mod exported;
+mod freeze;
 mod head;
+mod identity;
 mod networks;
+mod plain;
 mod pretrained;
 mod random_export;
 mod recalibrate;
+mod statistic;
 mod stem;
+#[cfg(test)]
+mod testing;
 mod weights;
 
 pub use batch_norm::BatchNorm2d;
 pub use classifier::Classifier;
-pub use config::ModelConfig;
+pub use config::{ModelConfig, PerLayer, Pooling};
 pub use exported::{CONFIG_KEY, Exported};
+pub use freeze::{FreezeError, freeze};
 pub use head::Head;
 pub use networks::{Arch, Backbone, Imported};
 pub use pretrained::{ConvertReport, Pretrained};
 pub use random_export::random_export;
 pub use recalibrate::Recalibration;
-pub use weights::{WeightsError, load_weights, save_weights};
+pub use weights::{Keep, WeightsError, load_weights, save_weights};

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::ModelConfig;
 use super::baseline::Baseline;
+use super::plain::Plain;
 use super::stem::with_channels;
+use crate::graph::extent::Window;
 
 /// What the build read off a skeleton: the graph, and where its parts went in the generated code.
 #[derive(Debug)]
@@ -17,8 +19,20 @@ pub struct Imported {
     pub features: usize,
     /// Path of the first convolution's filters.
     pub stem: &'static str,
+    /// The convolutions and poolings that change an image's size, in order.
+    pub windows: &'static [Window],
     /// Path of each parameter, and the name of the skeleton's initializer for it.
     pub weights: &'static [(&'static str, &'static str)],
+}
+
+impl Imported {
+    /// Channels and side of the feature map for a square input of side `size`; the side is 0 where
+    /// the input is too small.
+    fn feature_map(&self, size: usize) -> (usize, usize) {
+        let mut windows = self.windows.iter();
+        let shrunk = windows.try_fold(size, |size, window| window.apply(size));
+        (self.features, shrunk.unwrap_or(0))
+    }
 }
 
 /// Makes [`Arch`] and [`Backbone`] from a list of imported networks:
@@ -45,6 +59,10 @@ macro_rules! networks {
             /// Two convolutions, one max pooling, two dense layers: the reference's baseline.
             #[serde(rename = "baseline")]
             Baseline,
+            /// Eight convolutions with `BatchNorm` in the manner of VGG: the reference's first
+            /// notebook.
+            #[serde(rename = "plain")]
+            Plain,
             $(
                 $(#[doc = $doc])+
                 #[serde(rename = $name)]
@@ -62,25 +80,28 @@ macro_rules! networks {
             pub fn name(self) -> &'static str {
                 match self {
                     Self::Baseline => "baseline",
+                    Self::Plain => "plain",
                     $(Self::$variant => $name,)+
                 }
             }
 
-            /// The skeleton of the pretrained network and where its weights go; none for the
-            /// baseline, which nobody pretrained.
+            /// The skeleton of the pretrained network and where its weights go; none for those
+            /// that nobody pretrained.
             #[must_use]
             pub fn imported(self) -> Option<&'static Imported> {
                 match self {
-                    Self::Baseline => None,
+                    Self::Baseline | Self::Plain => None,
                     $(Self::$variant => Some(&$file::IMPORTED),)+
                 }
             }
 
-            /// Side of the square images, in pixels, that the pretrained network was trained on.
+            /// Side of the square images, in pixels, that the network was trained on: pretrained,
+            /// or in the reference's experiments.
             #[must_use]
             pub fn native_input_size(self) -> u32 {
                 match self {
                     Self::Baseline => 139,
+                    Self::Plain => 256,
                     $(Self::$variant => $native,)+
                 }
             }
@@ -89,8 +110,20 @@ macro_rules! networks {
             #[must_use]
             pub fn min_input_size(self) -> u32 {
                 match self {
-                    Self::Baseline => 8,
+                    Self::Baseline | Self::Plain => 8,
                     $(Self::$variant => $least,)+
+                }
+            }
+
+            /// Channels and side of the feature map that it makes of a square input of
+            /// `input_size` pixels.
+            #[must_use]
+            pub fn feature_map(self, input_size: u32) -> (usize, usize) {
+                let size = input_size as usize;
+                match self {
+                    Self::Baseline => Baseline::feature_map(size),
+                    Self::Plain => Plain::feature_map(size),
+                    $(Self::$variant => $file::IMPORTED.feature_map(size),)+
                 }
             }
         }
@@ -102,6 +135,8 @@ macro_rules! networks {
         pub enum Backbone {
             /// See [`Arch::Baseline`].
             Baseline(Baseline),
+            /// See [`Arch::Plain`].
+            Plain(Plain),
             $(
                 #[doc = concat!("See [`Arch::", stringify!($variant), "`].")]
                 $variant($file::Model),
@@ -115,6 +150,7 @@ macro_rules! networks {
                 let channels = config.channels.len();
                 match config.arch {
                     Arch::Baseline => Self::Baseline(Baseline::new(channels, device)),
+                    Arch::Plain => Self::Plain(Plain::new(channels, device)),
                     $(Arch::$variant => {
                         let network = $file::Model::new(device);
                         Self::$variant(with_channels(network, $file::IMPORTED.stem, channels))
@@ -127,7 +163,18 @@ macro_rules! networks {
             pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
                 match self {
                     Self::Baseline(network) => network.forward(images),
+                    Self::Plain(network) => network.forward(images),
                     $(Self::$variant(network) => network.forward(images),)+
+                }
+            }
+
+            /// The network that it is.
+            #[must_use]
+            pub fn arch(&self) -> Arch {
+                match self {
+                    Self::Baseline(_) => Arch::Baseline,
+                    Self::Plain(_) => Arch::Plain,
+                    $(Self::$variant(_) => Arch::$variant,)+
                 }
             }
         }
@@ -143,4 +190,36 @@ networks! {
     InceptionResNetV2 = "inception-resnet-v2", inception_resnet_v2, 299, 75;
     /// `DenseNet121` (Huang et al. 2017) of torchvision and Keras.
     DenseNet121 = "densenet121", densenet121, 224, 32;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_feature_map_is_as_large_as_it_is_said_to_be() {
+        let device = Device::flex();
+        let own = [Arch::Baseline, Arch::Plain];
+        for &arch in own.iter().chain(Arch::IMPORTED) {
+            let least = arch.min_input_size();
+            for size in [least, least + 5, least + 30] {
+                let config = ModelConfig::new(arch, size);
+                let side = size as usize;
+                let images = Tensor::zeros([1, 4, side, side], &device);
+                let [_, channels, height, width] =
+                    Backbone::new(&config, &device).forward(images).dims();
+                assert_eq!(height, width);
+                assert_eq!(
+                    arch.feature_map(size),
+                    (channels, height),
+                    "{arch:?} {size}"
+                );
+            }
+        }
+        // The sizes that papers give.
+        assert_eq!(Arch::ResNet50.feature_map(224), (2048, 7));
+        assert_eq!(Arch::InceptionResNetV2.feature_map(299), (1536, 8));
+        assert_eq!(Arch::InceptionResNetV2.feature_map(139), (1536, 3));
+        assert_eq!(Arch::InceptionResNetV2.feature_map(20), (1536, 0));
+    }
 }

@@ -6,7 +6,7 @@ use burn::tensor::{DType, Shape, TensorData};
 use burn_store::bridge;
 use burn_store::burn_pack::{Error as PackError, Tensor as PackTensor};
 
-use super::weights::{Part, apply};
+use super::weights::{Keep, apply};
 use super::{Arch, Classifier, WeightsError};
 use crate::graph::adoption::{Adopted, OwnedWeight, Weight, adopt};
 use crate::graph::matching::{Mismatch, first_difference, likeness};
@@ -128,7 +128,7 @@ impl Pretrained {
             drop(values);
             tensors.push(deferred(path, shape, weight.owned(), widening));
         }
-        Ok((apply(classifier, tensors, Part::Backbone)?, report))
+        Ok((apply(classifier, tensors, Keep::Backbone)?, report))
     }
 
     fn report(&self, arch: Arch, adopted: &Adopted, channels: &[Filter]) -> ConvertReport {

@@ -16,7 +16,7 @@ use burn_store::burn_pack::Tensor as PackTensor;
 use burn_store::{ModuleSnapshot, bridge};
 
 use super::batch_norm::{Observation, observe};
-use super::weights::{Part, apply};
+use super::weights::apply_some;
 use super::{Classifier, WeightsError};
 
 /// What was seen of each BatchNorm's input so far.
@@ -69,7 +69,7 @@ impl Recalibration {
                 restated.extend(layer.restate(path, &tensors)?);
             }
         }
-        apply(classifier, restated, Part::Given)
+        apply_some(classifier, restated)
     }
 }
 

@@ -12,9 +12,9 @@ use burn::optim::ModuleOptimizer;
 use burn::tensor::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Config;
+use super::{Config, optimizer_bytes};
 use crate::fsx;
-use crate::model::{Classifier, ModelConfig, WeightsError, load_weights, save_weights};
+use crate::model::{Classifier, Keep, ModelConfig, WeightsError, load_weights, save_weights};
 use crate::spec::ModelSpec;
 
 const FORMAT: u32 = 1;
@@ -169,9 +169,8 @@ impl Checkpoint {
         }
         if let Some(optimizer) = saved.optimizer {
             let path = staged.path().join(OPTIMIZER);
-            let bytes = optimizer
-                .into_bytes()
-                .map_err(|error| at(&path)(io::Error::other(error.to_string())))?;
+            let bytes =
+                optimizer_bytes(optimizer).map_err(|error| at(&path)(io::Error::other(error)))?;
             fs::write(&path, &*bytes).map_err(at(&path))?;
         }
         for name in [WEIGHTS, EMA, OPTIMIZER] {
@@ -240,8 +239,8 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Puts the weights that are deployed into `classifier`: their average, if one was kept. With
-    /// `keep_head` false its head stays as it is.
+    /// Puts as many of the weights that are deployed into `classifier` as `keep` says: of their
+    /// average, if one was kept.
     ///
     /// # Errors
     ///
@@ -249,14 +248,14 @@ impl Checkpoint {
     pub fn load(
         dir: &Path,
         classifier: Classifier,
-        keep_head: bool,
+        keep: Keep,
     ) -> Result<Classifier, CheckpointError> {
         let file = if dir.join(EMA).is_file() {
             EMA
         } else {
             WEIGHTS
         };
-        load_file(dir, file, classifier, keep_head)
+        load_file(dir, file, classifier, keep)
     }
 
     /// Puts back the weights under training and, into a network made by `fresh`, their average.
@@ -269,8 +268,11 @@ impl Checkpoint {
         fresh: impl Fn() -> Classifier,
     ) -> Result<(Classifier, Option<Classifier>), CheckpointError> {
         let averaged = dir.join(EMA).is_file();
-        let ema = averaged.then(|| load_file(dir, EMA, fresh(), true));
-        Ok((load_file(dir, WEIGHTS, fresh(), true)?, ema.transpose()?))
+        let ema = averaged.then(|| load_file(dir, EMA, fresh(), Keep::All));
+        Ok((
+            load_file(dir, WEIGHTS, fresh(), Keep::All)?,
+            ema.transpose()?,
+        ))
     }
 
     /// Puts the optimizer's state back.
@@ -300,13 +302,11 @@ fn load_file(
     dir: &Path,
     file: &str,
     classifier: Classifier,
-    keep_head: bool,
+    keep: Keep,
 ) -> Result<Classifier, CheckpointError> {
-    load_weights(classifier, &dir.join(file), keep_head).map_err(|source| {
-        CheckpointError::Weights {
-            path: dir.display().to_string(),
-            source,
-        }
+    load_weights(classifier, &dir.join(file), keep).map_err(|source| CheckpointError::Weights {
+        path: dir.display().to_string(),
+        source,
     })
 }
 

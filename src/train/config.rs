@@ -219,7 +219,7 @@ impl Config {
     }
 
     fn resolved(mut self) -> Result<Self, String> {
-        self.model.validate()?;
+        self.model = self.model.resolved()?;
         self.train.resolve(self.model.classes.len())?;
         self.optimizer = self.optimizer.resolved()?;
         let channels = self.model.channels.len();

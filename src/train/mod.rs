@@ -18,6 +18,7 @@ mod recalibrate;
 mod run;
 mod schedule;
 mod start;
+mod state;
 mod step;
 mod weight_decay;
 
@@ -38,5 +39,6 @@ pub use optimizer::{Constants, OptimizerConfig, OptimizerName};
 pub use recalibrate::RECALIBRATE_DEFAULT;
 pub use run::{Ended, Job, Watch, train};
 pub use schedule::{Decay, Schedule, ScheduleName};
+pub use state::optimizer_bytes;
 pub use step::{StepReport, StepRule, Trainer};
 pub use weight_decay::{DecayKind, WeightDecay};

@@ -17,6 +17,7 @@ use crate::data::{
     epoch_order, repeat_factors, write_split,
 };
 use crate::metrics::{Labelled, evaluate};
+use crate::model::Keep;
 use crate::report::{EpochRow, TimingRow, training_curves};
 use crate::spec::{ModelSpec, Provenance};
 
@@ -26,8 +27,8 @@ pub struct Job<'a> {
     pub config: Config,
     /// Samples and labels.
     pub dataset: Arc<Dataset>,
-    /// Checkpoint to start from, and whether its head is kept; random weights without one.
-    pub from: Option<(PathBuf, bool)>,
+    /// Checkpoint to start from, and what of it is kept; random weights without one.
+    pub from: Option<(PathBuf, Keep)>,
     /// Training samples on which a new run's BatchNorm statistics are measured first; 0 for none.
     pub recalibrate: usize,
     /// The run's folder.

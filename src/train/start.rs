@@ -37,9 +37,9 @@ pub(super) fn begin(
         rgby_version: env!("CARGO_PKG_VERSION").into(),
         ..Provenance::default()
     };
-    if let Some((from, keep_head)) = &job.from {
+    if let Some((from, keep)) = &job.from {
         let checkpoint = Checkpoint::open(from)?;
-        classifier = Checkpoint::load(from, classifier, *keep_head)?;
+        classifier = Checkpoint::load(from, classifier, *keep)?;
         provenance = checkpoint.spec.provenance;
     }
     if job.recalibrate > 0 {

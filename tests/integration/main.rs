@@ -10,6 +10,8 @@ mod exports;
 #[cfg(feature = "train")]
 mod goldens;
 #[cfg(feature = "train")]
+mod heads;
+#[cfg(feature = "train")]
 mod kill;
 mod support;
 #[cfg(feature = "train")]

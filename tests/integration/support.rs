@@ -252,17 +252,24 @@ fn environment() -> &'static Environment {
 
 /// Runs a model whose output is a feature map, and averages that over height and width: `[N, F]`.
 pub fn pooled_features(model: &ModelProto, shape: [usize; 4], images: &[f32]) -> Vec<f32> {
+    let (shape, features) = run_model(model, shape, images);
+    let area = shape[2] * shape[3];
+    let maps = features.chunks(area);
+    maps.map(|map| map.iter().sum::<f32>() / area as f32)
+        .collect()
+}
+
+/// Shape and values of a model's output.
+pub fn run_model(model: &ModelProto, shape: [usize; 4], images: &[f32]) -> (Vec<usize>, Vec<f32>) {
     let mut session = Session::builder(environment())
         .unwrap()
         .commit_from_memory(&model.write_to_bytes().unwrap())
         .unwrap();
     let input = TensorRef::from_array_view((shape, images)).unwrap();
     let outputs = session.run(ort::inputs![input]).unwrap();
-    let (shape, features) = outputs[0].try_extract_tensor::<f32>().unwrap();
-    let area = (shape[2] * shape[3]) as usize;
-    let maps = features.chunks(area);
-    maps.map(|map| map.iter().sum::<f32>() / area as f32)
-        .collect()
+    let (shape, values) = outputs[0].try_extract_tensor::<f32>().unwrap();
+    let shape = shape.iter().map(|&dim| dim as usize).collect();
+    (shape, values.to_vec())
 }
 
 /// Folds every BatchNorm into the convolution before it, as exporters do in inference mode.

@@ -323,6 +323,66 @@ fn retraining_keeps_or_replaces_the_head() {
 }
 
 #[test]
+fn a_longer_head_keeps_the_layers_that_it_shares() {
+    let dir = workplace(16, "0,25");
+    let path = dir.path();
+    let train = format!("--config baseline.toml --set train.epochs=1 {DATA}");
+    must(path, &format!("train {train} --out first"));
+    let frozen = "--set optimizer.name=adam --set optimizer.lr=0";
+    let longer = "--set model.hidden=[64,32] --set model.hidden_dropout=[0,0.25]";
+    let shown = must(
+        path,
+        &format!("retrain --head prefix --from first {train} {frozen} {longer} --out second"),
+    );
+    assert!(shown.stderr.contains("kept as far as"), "{}", shown.stderr);
+    let weights = |run: &str| {
+        must(
+            path,
+            &format!("export -q --engine tract --from {run}/checkpoints/last --out {run}.onnx"),
+        );
+        let model = rgby::graph::read(&path.join(format!("{run}.onnx"))).unwrap();
+        let tensors = model.graph.initializer.clone();
+        let mut weights: Vec<(String, Vec<u8>)> = tensors
+            .into_iter()
+            .filter(|tensor| tensor.name.ends_with(".weight"))
+            .map(|tensor| (tensor.name.clone(), tensor.raw_data.to_vec()))
+            .collect();
+        weights.sort();
+        weights
+    };
+    let (before, after) = (weights("first"), weights("second"));
+    let kept: Vec<&str> = after
+        .iter()
+        .filter(|weight| before.contains(weight))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(
+        kept,
+        [
+            "backbone.conv1.weight",
+            "backbone.conv2.weight",
+            "head.hidden.0.weight"
+        ]
+    );
+}
+
+#[test]
+fn equal_runs_write_equal_files() {
+    let dir = workplace(16, "0,25");
+    let path = dir.path();
+    let head = "--set model.input_norm=true --set model.hidden_dropout=0.5";
+    let train = format!("train --config baseline.toml {head} {DATA}");
+    let files = |run: &str| {
+        must(path, &format!("{train} --out {run}"));
+        let last = path.join(run).join("checkpoints/last");
+        ["weights.bpk", "optimizer.bpk"].map(|file| fs::read(last.join(file)).unwrap())
+    };
+    let (first, second) = (files("first"), files("second"));
+    assert!(first[0] == second[0], "the weights differ");
+    assert!(first[1] == second[1], "the optimizer's state differs");
+}
+
+#[test]
 fn engines_and_burn_agree() {
     let dir = workplace(6, "0,7,25");
     let path = dir.path();

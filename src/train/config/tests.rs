@@ -168,7 +168,7 @@ fn every_config_of_the_repository_is_valid() {
         Config::read(&entry.unwrap().path(), &[]).unwrap();
         count += 1;
     }
-    assert!(count >= 4, "{count} configs");
+    assert!(count >= 9, "{count} configs");
 }
 
 #[test]

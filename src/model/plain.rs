@@ -1,0 +1,63 @@
+//! The convolutional half of the reference's first notebook: a plain stack in the manner of VGG.
+
+use burn::module::Module;
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::module::max_pool2d;
+use burn::tensor::ops::MaxPoolOptions;
+use burn::tensor::{Device, Tensor};
+
+use super::BatchNorm2d;
+
+/// Width and number of the convolutions before each pooling.
+const STAGES: [(usize, usize); 3] = [(64, 2), (128, 2), (256, 4)];
+
+/// conv64 ×2, pool, conv128 ×2, pool, conv256 ×4, pool.
+///
+/// Convolutions are 3×3 and keep the size; `BatchNorm` and ReLU follow each. Pooling takes the
+/// largest of 2×2.
+#[derive(Module, Debug)]
+pub struct Plain {
+    stages: Vec<Vec<Block>>,
+}
+
+#[derive(Module, Debug)]
+struct Block {
+    conv: Conv2d,
+    norm: BatchNorm2d,
+}
+
+impl Plain {
+    pub(super) fn new(channels: usize, device: &Device) -> Self {
+        let mut inputs = channels;
+        let mut block = |width| {
+            let conv = Conv2dConfig::new([inputs, width], [3, 3])
+                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1));
+            inputs = width;
+            Block {
+                conv: conv.init(device),
+                norm: BatchNorm2d::keras(width, device),
+            }
+        };
+        let stages = STAGES.map(|(width, depth)| (0..depth).map(|_| block(width)).collect());
+        Self {
+            stages: stages.into(),
+        }
+    }
+
+    /// Channels and side of the feature map for a square input of side `size`.
+    pub(super) fn feature_map(size: usize) -> (usize, usize) {
+        let (width, _) = STAGES[STAGES.len() - 1];
+        (width, size >> STAGES.len())
+    }
+
+    pub(super) fn forward(&self, images: Tensor<4>) -> Tensor<4> {
+        self.stages.iter().fold(images, |images, stage| {
+            let features = stage.iter().fold(images, |x, block| {
+                relu(block.norm.forward(block.conv.forward(x)))
+            });
+            max_pool2d(features, MaxPoolOptions::new([2, 2]))
+        })
+    }
+}
