@@ -42,6 +42,9 @@ pub struct TrainConfig {
     /// Seed of weights, order and dropout.
     #[serde(default)]
     pub seed: u64,
+    /// Parts of the run, from its first epoch on; epochs that are left after them train everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<Stage>,
     /// What is minimised.
     #[serde(default)]
     pub loss: LossName,
@@ -74,6 +77,23 @@ impl TrainConfig {
         }
     }
 
+    /// The stage that an epoch (from 0) belongs to, and the stage's first epoch.
+    #[must_use]
+    pub fn stage(&self, epoch: u32) -> (u32, Stage) {
+        let mut first = 0;
+        for stage in &self.stages {
+            if epoch < first + stage.epochs {
+                return (first, stage.clone());
+            }
+            first += stage.epochs;
+        }
+        let rest = Stage {
+            epochs: self.epochs - first,
+            ..Stage::default()
+        };
+        (first, rest)
+    }
+
     /// Samples a step.
     #[must_use]
     pub fn step_size(&self) -> usize {
@@ -94,6 +114,25 @@ impl TrainConfig {
                 return Err(format!("train.{field} is 0; it must be at least 1"));
             }
         }
+        let staged: u64 = self
+            .stages
+            .iter()
+            .map(|stage| u64::from(stage.epochs))
+            .sum();
+        if staged > u64::from(self.epochs) {
+            return Err(format!(
+                "train.stages take {staged} epochs of {}; raise train.epochs or shorten them",
+                self.epochs
+            ));
+        }
+        for stage in &self.stages {
+            if stage.epochs == 0 {
+                return Err("train.stages holds one of 0 epochs; take it out".into());
+            }
+            if let Some(lr) = stage.lr.filter(|lr| !lr.is_finite() || *lr < 0.0) {
+                return Err(format!("train.stages holds lr {lr}; it must be 0 or more"));
+            }
+        }
         if let Some(norm) = self.clip_norm.filter(|n| !n.is_finite() || *n <= 0.0) {
             return Err(format!(
                 "train.clip_norm is {norm}; it must be above 0, or leave it out for no limit"
@@ -107,6 +146,19 @@ impl TrainConfig {
         self.focal_gamma = self.loss().resolved(classes)?.focal_gamma;
         Ok(())
     }
+}
+
+/// A part of a run with rules of its own; it starts with a new optimizer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// How long it lasts.
+    pub epochs: u32,
+    /// Beginnings of the names of parameters that stay as they are; see [`crate::model::freeze`].
+    #[serde(default)]
+    pub freeze: Vec<String>,
+    /// Learning rate; the optimizer's if absent.
+    pub lr: Option<f64>,
 }
 
 /// `[data]`.

@@ -2,6 +2,7 @@
 
 use super::CheckpointError;
 use crate::imaging::SampleError;
+use crate::model::FreezeError;
 use crate::report::ReportError;
 
 /// Why a run ended early. What was reached is in `checkpoints/last`.
@@ -24,6 +25,9 @@ pub enum TrainError {
     /// Plots or metrics could not be written.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// A stage freezes what is not there.
+    #[error("train.stages: {0}")]
+    Freeze(#[from] FreezeError),
     /// The loss is not a number.
     #[error(
         "the loss became {loss} at epoch {epoch}, step {step} (first sample of the batch: {id}); \

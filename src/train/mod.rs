@@ -26,7 +26,7 @@ pub use accumulate::Accumulator;
 pub use adadelta::{Adadelta, AdadeltaConfig, AdadeltaState};
 pub use checkpoint::{Checkpoint, CheckpointError, Progress, Saved, resolve};
 pub use clip::clip_gradients;
-pub use config::{Config, ConfigError, DataConfig, TrainConfig};
+pub use config::{Config, ConfigError, DataConfig, Stage, TrainConfig};
 pub use device::TrainDevice;
 pub use ema::Ema;
 pub use error::TrainError;

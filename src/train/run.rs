@@ -208,6 +208,7 @@ impl<'a> Run<'a> {
 
     /// Takes the steps of the epoch under way that are not taken yet.
     fn train_epoch(&mut self, watch: &dyn Watch) -> Result<Ended, TrainError> {
+        self.enter_stage(watch)?;
         let plan = self.plan();
         let steps = plan.len();
         let done = self.progress.step_in_epoch;
@@ -270,10 +271,39 @@ impl<'a> Run<'a> {
         u64::from(self.progress.epoch) * steps as u64 + self.progress.step_in_epoch as u64
     }
 
+    /// Learning rate of a step by its number in this run.
     fn lr(&self, number: u64, steps: usize) -> f64 {
         let (config, steps) = (&self.job.config, steps as u64);
-        let total = u64::from(config.train.epochs) * steps;
-        config.optimizer.schedule().lr(number, total, steps)
+        let (first, stage) = config.train.stage((number / steps) as u32);
+        let mut schedule = config.optimizer.schedule();
+        schedule.lr = stage.lr.unwrap_or(schedule.lr);
+        let number = number - u64::from(first) * steps;
+        schedule.lr(number, u64::from(stage.epochs) * steps, steps)
+    }
+
+    /// Freezes what the stage of the epoch under way freezes; a stage begins with a new optimizer.
+    fn enter_stage(&mut self, watch: &dyn Watch) -> Result<(), TrainError> {
+        let config = &self.job.config;
+        if config.train.stages.is_empty() {
+            return Ok(());
+        }
+        let epoch = self.progress.epoch;
+        let (first, stage) = config.train.stage(epoch);
+        self.trainer.freeze(&stage.freeze)?;
+        if first == epoch && self.progress.step_in_epoch == 0 {
+            self.trainer.set_optimizer(config.optimizer.init());
+            let frozen = match stage.freeze.as_slice() {
+                [] => "nothing frozen".to_owned(),
+                frozen => format!("{} frozen", frozen.join(", ")),
+            };
+            watch.note(&format!(
+                "epochs {} to {}: {frozen}, learning rate {}",
+                first + 1,
+                first + stage.epochs,
+                stage.lr.unwrap_or(config.optimizer.lr())
+            ));
+        }
+        Ok(())
     }
 
     /// Sample indices of each step of the epoch under way, from seed and epoch alone.

@@ -10,7 +10,7 @@ use super::folder::resumed;
 use super::recalibrate::recalibrate;
 use super::{Checkpoint, CheckpointError, Ema, Job, Progress, TrainError, Watch};
 use crate::data::Source;
-use crate::model::Classifier;
+use crate::model::{Classifier, freeze};
 use crate::report::{EpochRow, TimingRow, read_rows};
 use crate::spec::Provenance;
 
@@ -42,6 +42,11 @@ pub(super) fn begin(
         classifier = Checkpoint::load(from, classifier, *keep)?;
         provenance = checkpoint.spec.provenance;
     }
+    // So that a wrong name shows before an epoch is spent.
+    for stage in &job.config.train.stages {
+        classifier = freeze(classifier, &stage.freeze)?;
+    }
+    classifier = freeze(classifier, &[])?;
     if job.recalibrate > 0 {
         classifier = recalibrate(job, classifier, training, source, watch)?;
     }

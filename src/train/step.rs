@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{Accumulator, Ema, Loss, clip_gradients};
 use crate::data::Batch;
-use crate::model::Classifier;
+use crate::model::{Classifier, FreezeError, freeze};
 
 /// What a step came to.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +75,26 @@ impl Trainer {
     pub fn with_ema(mut self, ema: Option<Ema>) -> Self {
         self.ema = ema;
         self
+    }
+
+    /// Leaves the parameters whose names begin with one of `frozen` as they are, from now on.
+    ///
+    /// # Errors
+    ///
+    /// A beginning that no name has; the trainer cannot be used after that.
+    ///
+    /// # Panics
+    ///
+    /// If an earlier step panicked.
+    pub fn freeze(&mut self, frozen: &[String]) -> Result<(), FreezeError> {
+        let classifier = self.classifier.take().expect(PRESENT);
+        self.classifier = Some(freeze(classifier, frozen)?);
+        Ok(())
+    }
+
+    /// Goes on with another optimizer.
+    pub fn set_optimizer(&mut self, optimizer: ModuleOptimizer) {
+        self.optimizer = optimizer;
     }
 
     /// The network as it stands.

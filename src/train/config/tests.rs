@@ -207,3 +207,18 @@ fn what_is_done_to_gradients_and_weights_is_off_by_default() {
         (Some(1.0), Some(0.999), 4)
     );
 }
+
+#[test]
+fn an_epoch_belongs_to_the_stage_that_it_falls_in() {
+    let config = parse(&[
+        "train.epochs=5",
+        "train.stages=[{ epochs = 2, freeze = ['backbone'], lr = 1e-3 }, { epochs = 1 }]",
+    ])
+    .unwrap();
+    let firsts: Vec<_> = (0..5).map(|epoch| config.train.stage(epoch).0).collect();
+    assert_eq!(firsts, [0, 0, 2, 3, 3]);
+    let (_, frozen) = config.train.stage(1);
+    assert_eq!((frozen.freeze.len(), frozen.lr), (1, Some(1e-3)));
+    let (_, rest) = config.train.stage(4);
+    assert_eq!((rest.epochs, rest.freeze.len(), rest.lr), (2, 0, None));
+}
