@@ -97,6 +97,8 @@ pub enum Outcome {
     SomeFailed,
     /// Stopped by SIGTERM, the work saved.
     Stopped,
+    /// Stopped by SIGINT (Ctrl-C), the work saved.
+    Interrupted,
 }
 
 impl From<Outcome> for ExitCode {
@@ -105,6 +107,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Done => 0,
             Outcome::SomeFailed => 1,
             Outcome::Stopped => 143,
+            Outcome::Interrupted => 130,
         })
     }
 }

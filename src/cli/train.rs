@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail, ensure};
@@ -122,6 +122,8 @@ impl RunArgs {
         let stains = config.preprocess().stains();
         let dataset = Dataset::open(&self.images, &self.labels, &stains, classes)?;
         let stop = Arc::new(AtomicBool::new(false));
+        let interrupted = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(signal_hook::consts::SIGINT, interrupted.clone())?;
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             // A second signal ends the process at once.
             signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())?;
@@ -151,6 +153,7 @@ impl RunArgs {
         watch.bar.finish_and_clear();
         Ok(match ended {
             Ended::Finished => Outcome::Done,
+            Ended::Stopped if interrupted.load(Ordering::Relaxed) => Outcome::Interrupted,
             Ended::Stopped => Outcome::Stopped,
         })
     }

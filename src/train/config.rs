@@ -37,6 +37,9 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Validation batches an epoch; the whole validation set if absent.
     pub validation_steps: Option<usize>,
+    /// How many of the epochs with the lowest validation loss stay in `checkpoints/epoch-N`.
+    #[serde(default)]
+    pub keep_top: usize,
     /// Epochs without a lower validation loss after which the run ends; never if absent.
     pub patience: Option<u32>,
     /// Seed of weights, order and dropout.

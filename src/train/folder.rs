@@ -118,3 +118,22 @@ pub(super) fn write_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), Tr
     };
     written().map_err(|error| refuse(path, error.to_string()))
 }
+
+/// Removes the folders in `folder` whose names begin with `prefix`, but for `kept`.
+pub(super) fn remove_others(
+    folder: &Path,
+    prefix: &str,
+    kept: &[String],
+) -> Result<(), TrainError> {
+    let remove = || -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(prefix) && !kept.contains(&name) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    };
+    remove().map_err(|error| refuse(folder, error.to_string()))
+}

@@ -32,8 +32,7 @@ pub use ema::Ema;
 pub use error::TrainError;
 pub use every::Every;
 pub use loss::{
-    ClassWeights, Loss, LossConfig, LossName, MAX_BALANCED_WEIGHT, bce, bce_with_logits, focal,
-    soft_f1,
+    ClassWeights, Loss, LossConfig, LossName, MAX_BALANCED_WEIGHT, bce, focal, soft_f1,
 };
 pub use optimizer::{Constants, OptimizerConfig, OptimizerName};
 pub use recalibrate::RECALIBRATE_DEFAULT;

@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 
-use super::folder::{check_folder, lock_folder, make_folder, write_config, write_rows};
+use super::folder::{
+    check_folder, lock_folder, make_folder, remove_others, write_config, write_rows,
+};
 use super::start::{begin, resume};
 use super::step::StepRule;
 use super::{Checkpoint, Config, Every, Loss, Progress, Saved, StepReport, TrainError, Trainer};
@@ -406,10 +408,25 @@ impl<'a> Run<'a> {
         if better {
             self.save("best")?;
         }
+        self.keep_top(row.epoch)?;
         self.save("last")?;
         training_curves(&self.rows, &self.job.out.join("plots"))?;
         watch.epoch(row, &timing);
         Ok(())
+    }
+
+    /// Saves the epoch if it is among the best, and removes the one that it displaces.
+    fn keep_top(&mut self, epoch: u32) -> Result<(), TrainError> {
+        let count = self.job.config.train.keep_top;
+        let mut ranked: Vec<&EpochRow> = self.rows.iter().collect();
+        let loss = |row: &EpochRow| row.valid_loss.unwrap_or(f64::INFINITY);
+        ranked.sort_by(|a, b| loss(a).total_cmp(&loss(b)));
+        let name = |row: &&EpochRow| format!("epoch-{}", row.epoch);
+        let best: Vec<String> = ranked.iter().take(count).map(name).collect();
+        if best.contains(&format!("epoch-{epoch}")) {
+            self.save(&format!("epoch-{epoch}"))?;
+        }
+        remove_others(&self.job.out.join("checkpoints"), "epoch-", &best)
     }
 
     fn save(&mut self, name: &str) -> Result<(), TrainError> {

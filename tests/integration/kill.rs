@@ -25,6 +25,7 @@ epochs = 4
 batch_size = 4
 accumulate = 2
 ema = 0.9
+keep_top = 2
 clip_norm = 5.0
 label_smoothing = 0.05
 
@@ -34,7 +35,9 @@ schedule = \"cosine\"
 warmup_steps = 3
 
 [data]
-split = \"random:0.25\"
+split = \"stratified:1/4\"
+sampler = \"balanced\"
+augment = { dihedral = true, crop = 0.8, intensity = 0.2 }
 ";
 
 const ARGS: &str = "train --config run.toml --images data/images --labels data/labels.csv \
@@ -109,6 +112,30 @@ fn killed_at_any_moment_a_run_ends_the_same() {
     }
     finish(path, &resumable(path, "parts"));
     assert_same(path, "whole", "parts");
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupt_saves_and_says_so() {
+    let dir = workplace();
+    let path = dir.path();
+    let mut child = start(path, &format!("{ARGS} run"));
+    while !path.join("run/config.toml").exists() {
+        sleep(Duration::from_millis(5));
+    }
+    // The folder is locked as long as the run goes on.
+    let second = run(
+        path,
+        "train --config run.toml --images data/images --labels data/labels.csv --out run --resume",
+    );
+    let kill = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(second.code, Some(2), "{second:?}");
+    assert!(second.stderr.contains("another rgby"), "{second:?}");
+    finish(path, &format!("{ARGS} run --resume"));
 }
 
 /// The command that starts a run or goes on with it.

@@ -12,9 +12,3 @@ use super::{log_probabilities, weighted_mean};
 pub fn bce(logits: Tensor<2>, targets: Tensor<2>, weights: Option<&Tensor<2>>) -> Tensor<1> {
     weighted_mean(log_probabilities(logits), targets, weights)
 }
-
-/// [`bce`] with all classes alike.
-#[must_use]
-pub fn bce_with_logits(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-    bce(logits, targets, None)
-}

@@ -9,7 +9,7 @@ mod focal;
 mod soft_f1;
 mod weights;
 
-pub use bce::{bce, bce_with_logits};
+pub use bce::bce;
 pub use config::{LossConfig, LossName};
 pub use focal::focal;
 pub use soft_f1::soft_f1;
