@@ -28,7 +28,7 @@ use crate::train::{Checkpoint, Saved};
 /// A file that rgby exported becomes the checkpoint that it was made from, head and all.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  rgby convert --onnx resnet50.onnx --out initial\n  \
+    after_help = "Example:\n  rgby convert --onnx resnet50.onnx --out initial\n  \
     rgby convert --onnx densenet121.onnx --channels dna,er,rna,agp,mito --stem BGR00 \\\n    \
     --labels-from classes.csv --out initial\n\n\
     onnx/README.md says how to get a pretrained file."

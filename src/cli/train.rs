@@ -260,13 +260,12 @@ impl<'a> Screen<'a> {
         if !self.out.is_dir() {
             return Ok(());
         }
-        let mut file = match log.file.take() {
-            Some(file) => file,
-            None => {
-                let path = self.out.join("log.txt");
-                let file = OpenOptions::new().create(true).append(true).open(&path);
-                file.with_context(|| path.display().to_string())?
-            }
+        let mut file = if let Some(file) = log.file.take() {
+            file
+        } else {
+            let path = self.out.join("log.txt");
+            let file = OpenOptions::new().create(true).append(true).open(&path);
+            file.with_context(|| path.display().to_string())?
         };
         file.write_all(std::mem::take(&mut log.waiting).as_bytes())?;
         log.file = Some(file);

@@ -160,7 +160,7 @@ pub fn fill_weights(
 /// Lets 1×1 convolutions of one value, which all skip the same pixels, share a pooling of one pixel
 /// that does so; nothing else changes, not even in the last bit.
 ///
-/// A ResNet as published has such pairs. tract 0.23 cannot load them: it merges the two skips and
+/// ResNet50 as published has such pairs. tract 0.23 cannot load them: it merges the two skips and
 /// then fails to move the one that is left.
 pub fn share_strides(graph: &mut GraphProto) {
     let kernels: HashSet<String> = graph

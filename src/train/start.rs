@@ -46,10 +46,10 @@ pub(super) fn begin(
     for stage in &job.config.train.stages {
         classifier = freeze(classifier, &stage.freeze)?;
     }
-    classifier = freeze(classifier, &[])?;
     if job.recalibrate > 0 {
         classifier = recalibrate(job, classifier, training, source, watch)?;
     }
+    classifier = freeze(classifier, &[])?;
     let ema = job.config.train.ema;
     Ok(Start {
         ema: ema.map(|decay| Ema::new(&classifier, decay)),

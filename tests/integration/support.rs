@@ -299,7 +299,9 @@ pub fn fold_batch_norms(model: &mut ModelProto) {
         let mut filters = read(&conv.input[1]);
         let count = filters.len() / scale.len();
         for (filter, scale) in filters.chunks_mut(count).zip(&scale) {
-            filter.iter_mut().for_each(|value| *value *= scale);
+            for value in filter {
+                *value *= scale;
+            }
         }
         let bias: Vec<f32> = (0..scale.len())
             .map(|channel| beta[channel] - mean[channel] * scale[channel])
