@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn tables_and_values_are_suggested_too() {
-        let top = "unknown field `trian`, expected one of `model`, `train`";
+        let top = "unknown field `trains`, expected one of `model`, `train`";
         assert_eq!(suggestion(top, "").unwrap(), "did you mean train?");
         let value = "unknown variant `adma`, expected `adam` or `sgd`";
         assert_eq!(

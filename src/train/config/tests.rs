@@ -54,7 +54,7 @@ fn overrides_take_numbers_lists_and_bare_words() {
 fn what_is_wrong_is_named() {
     for (item, wanted) in [
         ("train.epoch=3", "did you mean train.epochs?"),
-        ("trian.epochs=3", "did you mean train?"),
+        ("trains.epochs=3", "did you mean train?"),
         (
             "optimizer.name=adamm",
             "did you mean optimizer.name = \"adam\"?",
