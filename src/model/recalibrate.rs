@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::graph::surgery::Filter;
-    use crate::model::{Arch, ModelConfig, Pretrained, freeze, random_export};
+    use crate::model::{Arch, ModelConfig, Pretrained, random_export};
 
     const SIDE: usize = 48;
     const BATCH: usize = 8;
@@ -167,39 +167,29 @@ mod tests {
         let device = Device::flex();
         let filters = [Filter::Red, Filter::Green, Filter::Blue, Filter::Mean];
         let export = Pretrained::new(random_export(Arch::ResNet50, 5).unwrap()).unwrap();
-        // Its statistics have nothing to do with the images, as those of an unfolded file. Clones
-        // share running statistics, so that each use takes a network of its own.
+        // Its statistics have nothing to do with the images, as those of an unfolded file.
+        let training = device.clone().autodiff();
         let load = || {
-            let fresh = Classifier::new(&ModelConfig::new(Arch::ResNet50, SIDE as u32), 0, &device);
+            let config = ModelConfig::new(Arch::ResNet50, SIDE as u32);
+            let fresh = Classifier::new(&config, 0, &training);
             export.load(Arch::ResNet50, &filters, fresh).unwrap().0
         };
         let (seen, other) = (images(0, &device), images(1, &device));
-        let (wanted_seen, wanted_other) = {
-            let network = load();
-            (
-                network.features(seen.clone()),
-                network.features(other.clone()),
-            )
-        };
-        let restated = || {
-            let network = load();
-            let mut recalibration = Recalibration::default();
-            recalibration.add(&network, seen.clone());
-            assert_eq!(recalibration.layers(), 53);
-            recalibration.apply(network).unwrap()
-        };
-        let apart = difference(&restated().features(other), &wanted_other);
+        let before = load().valid();
+        let mut recalibration = Recalibration::default();
+        recalibration.add(&before, seen.clone());
+        assert_eq!(recalibration.layers(), 53);
+        let restated = recalibration.apply(load()).unwrap();
+
+        let after = restated.valid().features(other.clone());
+        let apart = difference(&after, &before.features(other));
         assert!(apart < 1e-3, "inference moved by {apart:e}");
 
         // In training mode the batch that was measured has the statistics that were stored.
-        let training = |network: Classifier| {
-            let device = device.clone().autodiff();
-            let images = Tensor::from_data(seen.to_data(), &device);
-            let network = freeze(network.to_device(&device), &[]).unwrap();
-            network.features(images).inner()
-        };
-        let without = difference(&training(load()), &wanted_seen);
-        let with = difference(&training(restated()), &wanted_seen);
+        let wanted = before.features(seen.clone());
+        let images = || Tensor::from_data(seen.to_data(), &training);
+        let without = difference(&load().features(images()).inner(), &wanted);
+        let with = difference(&restated.features(images()).inner(), &wanted);
         assert!(with < 0.1 && without > 3.0 * with, "{without} → {with}");
     }
 }
