@@ -204,7 +204,8 @@ fn decoding_and_inference_overlap() {
     let engine = new_echo(10, None);
     let (busy, overlaps) = (engine.busy.clone(), AtomicU32::new(0));
     let slow = |sample: &Sample, out: &mut [f32]| {
-        thread::sleep(Duration::from_millis(10));
+        // Half as long as the engine takes, so that it ends in the middle of its work.
+        thread::sleep(Duration::from_millis(5));
         overlaps.fetch_add(busy.load(Ordering::SeqCst).into(), Ordering::SeqCst);
         number(sample, out)
     };
