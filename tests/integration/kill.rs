@@ -102,18 +102,28 @@ fn assert_same(dir: &Path, whole: &str, parts: &str) {
 fn killed_at_any_moment_a_run_ends_the_same() {
     let dir = workplace();
     let path = dir.path();
-    finish(path, &format!("{ARGS} whole"));
     let kills: u64 = std::env::var("RGBY_KILLS").map_or(4, |count| count.parse().unwrap());
-    // Odd steps through the fractions of a second; the run takes seconds, and no two kills meet
-    // the same moment of it.
+    // So long that no run has come to its end when it is killed.
+    set_epochs(path, 12 * kills);
+    finish(path, &format!("{ARGS} whole"));
     for kill in 0..kills {
         let mut child = start(path, &resumable(path, "parts"));
-        sleep(Duration::from_millis(40 + kill * 617 % 900));
-        let _ = child.kill();
+        // Odd steps through half a second, so that no two kills meet the same moment of a run.
+        sleep(Duration::from_millis(40 + kill * 617 % 500));
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "kill {kill} came too late"
+        );
+        child.kill().unwrap();
         child.wait().unwrap();
     }
     finish(path, &resumable(path, "parts"));
     assert_same(path, "whole", "parts");
+}
+
+fn set_epochs(path: &Path, epochs: u64) {
+    let config = CONFIG.replace("epochs = 4", &format!("epochs = {epochs}"));
+    fs::write(path.join("run.toml"), config).unwrap();
 }
 
 #[test]
@@ -121,6 +131,7 @@ fn killed_at_any_moment_a_run_ends_the_same() {
 fn an_interrupt_saves_and_says_so() {
     let dir = workplace();
     let path = dir.path();
+    set_epochs(path, 40);
     let mut child = start(path, &format!("{ARGS} run"));
     while !path.join("run/config.toml").exists() {
         sleep(Duration::from_millis(5));
