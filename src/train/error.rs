@@ -11,6 +11,12 @@ pub enum TrainError {
     /// Checkpoint trouble.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A checkpoint could not be written.
+    #[error(
+        "{0}; every earlier checkpoint is whole: make room or mend the folder, then go on with \
+         --resume"
+    )]
+    Unsaved(#[source] CheckpointError),
     /// A sample could not be read.
     #[error("{0}; mend or remove it from the labels file, then go on with --resume")]
     Sample(#[from] SampleError),

@@ -10,10 +10,12 @@ mod ema;
 mod error;
 mod every;
 mod folder;
+mod job;
 mod loss;
 mod nearest;
 mod one_pass;
 mod optimizer;
+mod plan;
 mod recalibrate;
 mod run;
 mod schedule;
@@ -31,12 +33,13 @@ pub use device::TrainDevice;
 pub use ema::Ema;
 pub use error::TrainError;
 pub use every::Every;
+pub use job::{Ended, Job, Watch};
 pub use loss::{
     ClassWeights, Loss, LossConfig, LossName, MAX_BALANCED_WEIGHT, bce, focal, soft_f1,
 };
 pub use optimizer::{Constants, OptimizerConfig, OptimizerName};
 pub use recalibrate::RECALIBRATE_DEFAULT;
-pub use run::{Ended, Job, Watch, train};
+pub use run::train;
 pub use schedule::{Decay, Schedule, ScheduleName};
 pub use state::optimizer_bytes;
 pub use step::{StepReport, StepRule, Trainer};

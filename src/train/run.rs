@@ -1,68 +1,23 @@
 //! A training run from data to best checkpoint.
 
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
-
-use burn::tensor::Device;
 
 use super::folder::{
     check_folder, lock_folder, make_folder, remove_others, write_config, write_rows,
 };
+use super::plan::{Training, divide, split_file};
 use super::start::{begin, resume};
 use super::step::StepRule;
-use super::{Checkpoint, Config, Every, Loss, Progress, Saved, StepReport, TrainError, Trainer};
-use crate::data::{
-    Augment, Dataset, Loader, Parts, Plan, Sampler, Source, Split, balanced_len, balanced_order,
-    epoch_order, repeat_factors, write_split,
+use super::{
+    Checkpoint, Ended, Job, Loss, Progress, Saved, StepReport, TrainError, Trainer, Watch,
 };
+use crate::data::{Augment, Dataset, Loader, Plan, Source, write_split};
 use crate::metrics::{Labelled, evaluate};
-use crate::model::Keep;
 use crate::report::{EpochRow, TimingRow, training_curves};
 use crate::spec::{ModelSpec, Provenance};
-
-/// What to train, on what, into which folder.
-pub struct Job<'a> {
-    /// The resolved config.
-    pub config: Config,
-    /// Samples and labels.
-    pub dataset: Arc<Dataset>,
-    /// Checkpoint to start from, and what of it is kept; random weights without one.
-    pub from: Option<(PathBuf, Keep)>,
-    /// Training samples on which a new run's BatchNorm statistics are measured first; 0 for none.
-    pub recalibrate: usize,
-    /// The run's folder.
-    pub out: PathBuf,
-    /// Goes on with the run in `out`.
-    pub resume: bool,
-    /// How often `checkpoints/last` is written within an epoch; at its end only if absent.
-    pub checkpoint_every: Option<Every>,
-    /// Where to compute.
-    pub device: Device,
-    /// Set from outside, it ends the run after the step under way, with everything saved.
-    pub stop: &'a AtomicBool,
-}
-
-/// Sees a run as it goes.
-pub trait Watch {
-    /// After each step.
-    fn step(&self, report: &StepReport);
-    /// After each epoch.
-    fn epoch(&self, row: &EpochRow, timing: &TimingRow);
-    /// Something worth a line.
-    fn note(&self, text: &str);
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// All epochs are done.
-    Finished,
-    /// It was told to stop, and can be resumed.
-    Stopped,
-}
 
 /// Trains until all epochs are done or [`Job::stop`] is set.
 ///
@@ -99,30 +54,6 @@ pub fn train(job: Job, watch: &dyn Watch) -> Result<Ended, TrainError> {
     Ok(Ended::Finished)
 }
 
-/// The samples that train and those that validate.
-fn divide(job: &Job) -> Result<Parts, TrainError> {
-    let written = split_file(job);
-    // A resumed run keeps its split, even if the file that it came from has changed since.
-    let split = if job.resume && written.is_file() {
-        &Split::File(written)
-    } else {
-        &job.config.data.split
-    };
-    let parts = split.split(&job.dataset, job.config.train.seed);
-    let parts = parts.map_err(|error| TrainError::Data(error.to_string()))?;
-    if parts.0.is_empty() {
-        return Err(TrainError::Data(
-            "data.split leaves no training samples".into(),
-        ));
-    }
-    Ok(parts)
-}
-
-/// Where a run writes its split, for `file:` in other configs.
-fn split_file(job: &Job) -> PathBuf {
-    job.out.join("split.csv")
-}
-
 struct Run<'a> {
     job: Job<'a>,
     /// Keeps other runs out of the folder.
@@ -130,9 +61,7 @@ struct Run<'a> {
     last_save: Instant,
     dataset: Arc<Dataset>,
     source: Arc<Source>,
-    training: Vec<usize>,
-    /// How often the balanced sampler visits each training sample in a pass.
-    factors: Vec<f64>,
+    training: Training,
     validation: Vec<usize>,
     trainer: Trainer,
     progress: Progress,
@@ -166,7 +95,6 @@ impl<'a> Run<'a> {
         let inputs = (config.model.channels.len(), config.model.input_size);
         let trainer = Trainer::new(start.classifier, start.optimizer, rule, &job.device, inputs)
             .with_ema(start.ema);
-        let factors = repeat_factors(&dataset, &training, config.data.balance_threshold);
         let lock = match lock {
             Some(lock) => lock,
             None => make_folder(&job)?,
@@ -176,6 +104,7 @@ impl<'a> Run<'a> {
         if validation.is_empty() {
             watch.note("no validation split: the metrics are those of the training samples");
         }
+        let training = Training::new(&dataset, training, job.config.data.balance_threshold);
         Ok(Self {
             job,
             _lock: lock,
@@ -183,7 +112,6 @@ impl<'a> Run<'a> {
             dataset,
             source,
             training,
-            factors,
             validation,
             trainer,
             progress: start.progress,
@@ -308,33 +236,10 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Sample indices of each step of the epoch under way, from seed and epoch alone.
+    /// Sample indices of each step of the epoch under way.
     fn plan(&self) -> Vec<Vec<usize>> {
-        let train = &self.job.config.train;
-        let order = |pass: u64| match self.job.config.data.sampler {
-            Sampler::Shuffle => epoch_order(&self.training, train.seed, pass),
-            Sampler::Balanced => balanced_order(&self.training, &self.factors, train.seed, pass),
-        };
         let epoch = u64::from(self.progress.epoch);
-        let Some(steps) = train.steps_per_epoch else {
-            return order(epoch)
-                .chunks(train.step_size())
-                .map(<[usize]>::to_vec)
-                .collect();
-        };
-        // A stream of shuffled passes over the set, cut into epochs of equal length.
-        let count = match self.job.config.data.sampler {
-            Sampler::Shuffle => self.training.len(),
-            Sampler::Balanced => balanced_len(&self.factors),
-        };
-        let length = steps * train.step_size();
-        let start = epoch as usize * length;
-        let passes = start / count..=(start + length - 1) / count;
-        let stream: Vec<usize> = passes.flat_map(|pass| order(pass as u64)).collect();
-        stream[start % count..][..length]
-            .chunks(train.step_size())
-            .map(<[usize]>::to_vec)
-            .collect()
+        self.training.epoch(&self.job.config, epoch)
     }
 
     fn loader(&self, plan: Plan) -> Loader {
@@ -347,7 +252,7 @@ impl<'a> Run<'a> {
         let indices = if held_out {
             &self.validation
         } else {
-            &self.training
+            &self.training.samples
         };
         let plan = indices
             .chunks(self.job.config.train.batch_size)
@@ -448,7 +353,7 @@ impl<'a> Run<'a> {
             ema: self.trainer.ema(),
             optimizer: Some(self.trainer.optimizer()),
         };
-        checkpoint.save(&dir, saved)?;
+        checkpoint.save(&dir, saved).map_err(TrainError::Unsaved)?;
         self.last_save = Instant::now();
         Ok(())
     }

@@ -67,7 +67,7 @@ fn workplace() -> tempfile::TempDir {
 }
 
 /// Every file of two runs is the same, but those that tell of time and of interruptions.
-fn assert_same(dir: &Path, whole: &str, parts: &str) {
+pub fn assert_same(dir: &Path, whole: &str, parts: &str) {
     assert_eq!(
         read(dir, &format!("{whole}/metrics.csv")),
         read(dir, &format!("{parts}/metrics.csv"))

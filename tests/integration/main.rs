@@ -4,6 +4,8 @@ mod cli_basics;
 mod cli_eval;
 mod cli_score;
 #[cfg(feature = "train")]
+mod configs;
+#[cfg(feature = "train")]
 mod convert;
 #[cfg(feature = "train")]
 mod exports;
@@ -13,6 +15,12 @@ mod goldens;
 mod heads;
 #[cfg(feature = "train")]
 mod kill;
+#[cfg(feature = "train")]
+mod pytorch;
+#[cfg(feature = "train")]
+mod resume;
+#[cfg(feature = "train")]
+mod retraining;
 mod support;
 #[cfg(feature = "train")]
 mod training;

@@ -1,4 +1,4 @@
-//! Training through the program: it learns, resumes, hands over to export and refuses bad input.
+//! Training through the program: it learns, hands over to export and refuses bad input.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use rgby::graph::Message;
 use rgby::model::{Arch, random_export};
 
 use crate::support::{
-    Run, assert_refused, fold_batch_norms, ort_library, probabilities, read, records, run, skipped,
+    Run, assert_refused, fold_batch_norms, ort_library, probabilities, read, run, skipped,
 };
 
 const BASELINE: &str = "\
@@ -28,14 +28,14 @@ split = \"none\"
 ";
 
 /// Runs the program and expects success.
-fn must(dir: &Path, args: &str) -> Run {
+pub fn must(dir: &Path, args: &str) -> Run {
     let result = run(dir, args);
     assert_eq!(result.code, Some(0), "rgby {args}: {}", result.stderr);
     result
 }
 
 /// A folder with a synthetic data set in `data` and a baseline config.
-fn workplace(count: usize, classes: &str) -> tempfile::TempDir {
+pub fn workplace(count: usize, classes: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     must(
         dir.path(),
@@ -45,10 +45,10 @@ fn workplace(count: usize, classes: &str) -> tempfile::TempDir {
     dir
 }
 
-const DATA: &str = "--images data/images --labels data/labels.csv";
+pub const DATA: &str = "--images data/images --labels data/labels.csv";
 
 /// The judgement of a model on a data set, at a threshold of 0.3.
-fn judge(dir: &Path, model: &str, data: &str) -> serde_json::Value {
+pub fn judge(dir: &Path, model: &str, data: &str) -> serde_json::Value {
     let args = format!(
         "eval --json --engine tract --threshold 0.3 --model {model} --images {data}/images \
          --labels {data}/labels.csv"
@@ -190,198 +190,6 @@ fn the_demo_ends_above_chance() {
         number(&report["chance"]["best"]),
     );
     assert!(f1 > 1.2 * chance, "macro-F1 {f1}, chance {chance}");
-}
-
-#[test]
-fn a_stopped_run_goes_on_as_if_it_had_not_stopped() {
-    let dir = workplace(48, "0,25");
-    let path = dir.path();
-    let dropout = "--set model.dropout=0.25 --set model.hidden_dropout=0.5";
-    for (arch, size, epochs) in [("baseline", 32, 3), ("resnet50", 32, 2)] {
-        let train = format!(
-            "train --config baseline.toml --set model.arch={arch} --set model.input_size={size} \
-             --set train.epochs={epochs} {dropout} --set data.split=random:0.25 {DATA}"
-        );
-        let (whole, parts) = (format!("whole-{arch}"), format!("parts-{arch}"));
-        must(path, &format!("{train} --out {whole}"));
-        stop_early(path, &format!("{train} --out {parts}"), &parts);
-        must(path, &format!("{train} --out {parts} --resume"));
-        assert_same_run(path, &whole, &parts);
-    }
-}
-
-#[test]
-fn varied_balanced_runs_resume_and_their_splits_are_used_again() {
-    let dir = workplace(48, "0,7,25");
-    let path = dir.path();
-    let train = format!(
-        "train --config baseline.toml {DATA} --set train.epochs=3 --set train.steps_per_epoch=4 \
-         --set model.channels=['red/2+yellow/2','green','0.5*blue+green*0.5'] \
-         --set data.sampler=balanced --set data.balance_threshold=0.9 \
-         --set data.augment.dihedral=true --set data.augment.crop=0.8 \
-         --set data.augment.intensity=0.2 --set data.resize=skimage"
-    );
-    let stratified = format!("{train} --set data.split=stratified:2/4");
-    must(path, &format!("{stratified} --out whole"));
-    stop_early(path, &format!("{stratified} --out parts"), "parts");
-    must(path, &format!("{stratified} --out parts --resume"));
-    assert_same_run(path, "whole", "parts");
-    let split = read(path, "whole/split.csv");
-    // Stratification evens out the classes; the folds' sizes follow only nearly.
-    let held_out = split.matches(",valid").count();
-    assert!((9..=15).contains(&held_out), "{split}");
-    let again = format!("{train} --set data.split=file:whole/split.csv --out again");
-    must(path, &again);
-    assert_eq!(read(path, "again/split.csv"), split);
-    assert_eq!(
-        records(path, "again/metrics.csv")[2][..7],
-        records(path, "whole/metrics.csv")[2][..7]
-    );
-    // Sums of stains are made of the same files in judging as in training.
-    assert!(judge(path, "whole.onnx", "data")["macro_f1"].is_number());
-}
-
-/// Starts a run and sends SIGTERM once it has a checkpoint, between two steps.
-fn stop_early(path: &Path, args: &str, run: &str) {
-    let mut child = crate::support::rgby()
-        .args(args.split_whitespace())
-        .current_dir(path)
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let manifest = path.join(run).join("checkpoints/last/checkpoint.json");
-    while !manifest.exists() && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    std::process::Command::new("kill")
-        .arg(child.id().to_string())
-        .status()
-        .unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(143));
-}
-
-/// The runs took the same steps to the same losses and, bit for bit, the same weights.
-fn assert_same_run(path: &Path, whole: &str, parts: &str) {
-    // All but the columns of speed and time.
-    let losses = |run: &str| -> Vec<Vec<String>> {
-        let rows = records(path, &format!("{run}/metrics.csv"));
-        rows.into_iter().map(|row| row[..7].to_vec()).collect()
-    };
-    assert_eq!(losses(whole), losses(parts));
-    let exported = |run: &str| {
-        must(
-            path,
-            &format!("export -q --engine tract --from {run}/checkpoints/last --out {run}.onnx"),
-        );
-        fs::read(path.join(format!("{run}.onnx"))).unwrap()
-    };
-    assert!(exported(whole) == exported(parts), "the weights differ");
-}
-
-#[test]
-fn retraining_keeps_or_replaces_the_head() {
-    let dir = workplace(16, "0,25");
-    let path = dir.path();
-    let train = format!("--config baseline.toml {DATA}");
-    must(path, &format!("train {train} --out first"));
-    let adam = "--set optimizer.name=adam --set optimizer.lr=1e-4 --set train.epochs=1";
-    let kept = must(
-        path,
-        &format!("retrain --from first {train} {adam} --out second"),
-    );
-    assert!(kept.stderr.contains("its head kept"), "{}", kept.stderr);
-    let wider = "--set model.hidden=[32,16]";
-    let replaced = must(
-        path,
-        &format!("retrain --from first {train} {adam} {wider} --out third"),
-    );
-    assert!(
-        replaced.stderr.contains("its head replaced"),
-        "{}",
-        replaced.stderr
-    );
-    let refused = run(
-        path,
-        &format!("retrain --head keep --from first {train} {wider} --out x"),
-    );
-    assert_eq!(refused.code, Some(2));
-    assert!(
-        refused.stderr.contains("model.hidden"),
-        "{}",
-        refused.stderr
-    );
-    let loss = |run: &str| -> f64 {
-        records(path, &format!("{run}/metrics.csv"))[0][1]
-            .parse()
-            .unwrap()
-    };
-    // A kept head goes on from where it was; a new one starts over.
-    assert!(
-        loss("second") < loss("third"),
-        "{} {}",
-        loss("second"),
-        loss("third")
-    );
-}
-
-#[test]
-fn a_longer_head_keeps_the_layers_that_it_shares() {
-    let dir = workplace(16, "0,25");
-    let path = dir.path();
-    let train = format!("--config baseline.toml --set train.epochs=1 {DATA}");
-    must(path, &format!("train {train} --out first"));
-    let frozen = "--set optimizer.name=adam --set optimizer.lr=0";
-    let longer = "--set model.hidden=[64,32] --set model.hidden_dropout=[0,0.25]";
-    let shown = must(
-        path,
-        &format!("retrain --head prefix --from first {train} {frozen} {longer} --out second"),
-    );
-    assert!(shown.stderr.contains("kept as far as"), "{}", shown.stderr);
-    let weights = |run: &str| {
-        must(
-            path,
-            &format!("export -q --engine tract --from {run}/checkpoints/last --out {run}.onnx"),
-        );
-        let model = rgby::graph::read(&path.join(format!("{run}.onnx"))).unwrap();
-        let tensors = model.graph.initializer.clone();
-        let mut weights: Vec<(String, Vec<u8>)> = tensors
-            .into_iter()
-            .filter(|tensor| tensor.name.ends_with(".weight"))
-            .map(|tensor| (tensor.name.clone(), tensor.raw_data.to_vec()))
-            .collect();
-        weights.sort();
-        weights
-    };
-    let (before, after) = (weights("first"), weights("second"));
-    let kept: Vec<&str> = after
-        .iter()
-        .filter(|weight| before.contains(weight))
-        .map(|(name, _)| name.as_str())
-        .collect();
-    assert_eq!(
-        kept,
-        [
-            "backbone.conv1.weight",
-            "backbone.conv2.weight",
-            "head.hidden.0.weight"
-        ]
-    );
-}
-
-#[test]
-fn equal_runs_write_equal_files() {
-    let dir = workplace(16, "0,25");
-    let path = dir.path();
-    let head = "--set model.input_norm=true --set model.hidden_dropout=0.5";
-    let train = format!("train --config baseline.toml {head} {DATA}");
-    let files = |run: &str| {
-        must(path, &format!("{train} --out {run}"));
-        let last = path.join(run).join("checkpoints/last");
-        ["weights.bpk", "optimizer.bpk"].map(|file| fs::read(last.join(file)).unwrap())
-    };
-    let (first, second) = (files("first"), files("second"));
-    assert!(first[0] == second[0], "the weights differ");
-    assert!(first[1] == second[1], "the optimizer's state differs");
 }
 
 #[test]

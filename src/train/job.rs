@@ -1,0 +1,53 @@
+//! What a run is told, what it tells, and how it ends.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::Device;
+
+use super::{Config, Every, StepReport};
+use crate::data::Dataset;
+use crate::model::Keep;
+use crate::report::{EpochRow, TimingRow};
+
+/// What to train, on what, into which folder.
+pub struct Job<'a> {
+    /// The resolved config.
+    pub config: Config,
+    /// Samples and labels.
+    pub dataset: Arc<Dataset>,
+    /// Checkpoint to start from, and what of it is kept; random weights without one.
+    pub from: Option<(PathBuf, Keep)>,
+    /// Training samples on which a new run's BatchNorm statistics are measured first; 0 for none.
+    pub recalibrate: usize,
+    /// The run's folder.
+    pub out: PathBuf,
+    /// Goes on with the run in `out`.
+    pub resume: bool,
+    /// How often `checkpoints/last` is written within an epoch; at its end only if absent.
+    pub checkpoint_every: Option<Every>,
+    /// Where to compute.
+    pub device: Device,
+    /// Set from outside, it ends the run after the step under way, with everything saved.
+    pub stop: &'a AtomicBool,
+}
+
+/// Sees a run as it goes.
+pub trait Watch {
+    /// After each step.
+    fn step(&self, report: &StepReport);
+    /// After each epoch.
+    fn epoch(&self, row: &EpochRow, timing: &TimingRow);
+    /// Something worth a line.
+    fn note(&self, text: &str);
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All epochs are done.
+    Finished,
+    /// It was told to stop, and can be resumed.
+    Stopped,
+}

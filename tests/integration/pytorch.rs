@@ -1,0 +1,180 @@
+//! 50 steps of ResNet50 against PyTorch's, from the same converted weights on the same batches.
+
+use std::collections::BTreeMap;
+
+use burn::module::Module;
+use burn::tensor::{Device, TensorData};
+use burn_store::{ModuleSnapshot, bridge};
+use rgby::data::Batch;
+use rgby::graph::surgery::{Filter, fill_weights};
+use rgby::graph::{ModelProto, read_bytes};
+use rgby::model::{Arch, Classifier, ModelConfig, Pretrained};
+use rgby::train::{Constants, Loss, LossConfig, OptimizerConfig, OptimizerName, StepRule, Trainer};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+const STEPS: &str = include_str!("../golden/resnet50_steps.json");
+const STATISTICS: &[u8] = include_bytes!("../golden/resnet50_steps.safetensors");
+const BATCH: usize = 16;
+const BATCHES: usize = 5;
+const SIDE: usize = 64;
+const PATCH: usize = 16;
+const CLASSES: usize = 28;
+
+/// `noise` of the generator: uniform values from `low` to `high`, each a hash of a name and a place.
+fn noise(name: &str, count: usize, low: f32, high: f32) -> Vec<f32> {
+    let start = name.bytes().fold(0x811C_9DC5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    let value = |place: usize| {
+        let mut x = (place as u32).wrapping_mul(0x9E37_79B9).wrapping_add(start);
+        x ^= x >> 16;
+        x = x.wrapping_mul(0x7FEB_352D);
+        x ^= x >> 15;
+        x = x.wrapping_mul(0x846C_A68B);
+        x ^= x >> 16;
+        let unit = (x >> 8) as f32 / (1 << 24) as f32;
+        low + (high - low) * unit
+    };
+    (0..count).map(value).collect()
+}
+
+/// The three-channel file that is converted; its classifier is not used.
+fn export() -> ModelProto {
+    let mut model = read_bytes(Arch::ResNet50.imported().unwrap().skeleton).unwrap();
+    fill_weights(model.graph.mut_or_insert_default(), |op, input, tensor| {
+        let count = tensor.dims.iter().product::<i64>() as usize;
+        let (low, high) = match (op, input) {
+            ("BatchNormalization", 1) if tensor.name.ends_with("bn3.weight") => (0.1, 0.3),
+            ("BatchNormalization", 1 | 4) => (0.5, 1.5),
+            ("BatchNormalization", _) => (-0.2, 0.2),
+            _ => {
+                let fan_in: i64 = tensor.dims[1..].iter().product();
+                let bound = (6.0 / fan_in as f32).sqrt();
+                (-bound, bound)
+            }
+        };
+        noise(&tensor.name, count, low, high)
+    });
+    model
+}
+
+/// The classifier with the generator's weights.
+fn classifier(device: &Device) -> Classifier {
+    let config = ModelConfig::new(Arch::ResNet50, SIDE as u32)
+        .resolved()
+        .unwrap();
+    let channels = [Filter::Red, Filter::Green, Filter::Blue, Filter::Zero];
+    let pretrained = Pretrained::new(export()).unwrap();
+    let classifier = Classifier::new(&config, 0, device);
+    let (mut classifier, _) = pretrained
+        .load(Arch::ResNet50, &channels, classifier)
+        .unwrap();
+    // Burn keeps a dense layer's weights the other way round.
+    let (rows, features) = (noise("fc.weight", CLASSES * 2048, -0.02, 0.02), 2048);
+    let turned = (0..features * CLASSES).map(|at| rows[at % CLASSES * features + at / CLASSES]);
+    let turned: Vec<f32> = turned.collect();
+    let bias = noise("fc.bias", CLASSES, -0.02, 0.02);
+    let head = [
+        ("head.output.weight", turned, vec![features, CLASSES]),
+        ("head.output.bias", bias, vec![CLASSES]),
+    ];
+    let head = head.map(|(name, values, shape)| {
+        bridge::from_data(TensorData::new(values, shape), name.into(), None)
+    });
+    let applied = classifier.apply(head.to_vec(), None, None, true);
+    assert_eq!(applied.applied.len(), 2);
+    classifier
+}
+
+fn batch(number: usize) -> Batch {
+    let patches = SIDE / PATCH;
+    let gray = noise(
+        &format!("images {number}"),
+        BATCH * 4 * patches * patches,
+        -1.0,
+        1.0,
+    );
+    let pixel = |at: usize| {
+        let (plane, y, x) = (at / (SIDE * SIDE), at / SIDE % SIDE, at % SIDE);
+        gray[(plane * patches + y / PATCH) * patches + x / PATCH]
+    };
+    let present = noise(&format!("targets {number}"), BATCH * CLASSES, 0.0, 1.0);
+    Batch {
+        images: (0..BATCH * 4 * SIDE * SIDE).map(pixel).collect(),
+        targets: present
+            .iter()
+            .map(|value| f32::from(u8::from(*value < 0.15)))
+            .collect(),
+        indices: (0..BATCH).collect(),
+    }
+}
+
+/// Largest difference of a tensor of running statistics, relative to the tensor's largest value.
+fn statistics_difference(classifier: &Classifier) -> f64 {
+    let golden = SafeTensors::deserialize(STATISTICS).unwrap();
+    let tensors = classifier.valid().collect(None, None, true);
+    let found: BTreeMap<&str, &_> = tensors
+        .iter()
+        .map(|tensor| (tensor.name.as_str(), tensor))
+        .collect();
+    let table = Arch::ResNet50.imported().unwrap().weights;
+    let mut largest = 0.0_f64;
+    let mut compared = 0;
+    for (path, initializer) in table.iter().filter(|(_, name)| name.contains("running")) {
+        let tensor = found[format!("backbone.{path}").as_str()];
+        let found = bridge::to_data(tensor).unwrap();
+        let expected: Vec<f64> = golden
+            .tensor(initializer)
+            .unwrap()
+            .data()
+            .chunks_exact(4)
+            .map(|word| f64::from(f32::from_le_bytes(word.try_into().unwrap())))
+            .collect();
+        assert_eq!(found.num_elements(), expected.len(), "{initializer}");
+        let scale = expected.iter().fold(0.0_f64, |scale, v| scale.max(v.abs()));
+        for (found, expected) in found.iter::<f64>().zip(expected) {
+            largest = largest.max((found - expected).abs() / scale);
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, golden.len());
+    largest
+}
+
+#[test]
+fn resnet50_trains_as_in_pytorch() {
+    let golden: Value = serde_json::from_str(STEPS).unwrap();
+    let losses = golden["losses"].as_array().unwrap();
+    assert_eq!(losses.len(), 50);
+    let device = Device::flex();
+    let optimizer = OptimizerConfig {
+        constants: Constants::PyTorch,
+        ..OptimizerConfig::new(OptimizerName::Adadelta)
+    };
+    let autodiff = device.clone().autodiff();
+    let rule = StepRule {
+        loss: Loss::new(&LossConfig::default(), &[0; CLASSES], 1, &autodiff),
+        clip_norm: None,
+        batch_size: BATCH,
+    };
+    let mut trainer = Trainer::new(
+        classifier(&autodiff),
+        optimizer.resolved().unwrap().init(),
+        rule,
+        &device,
+        (4, SIDE as u32),
+    );
+    let before = statistics_difference(trainer.classifier());
+    let lr = golden["learning_rate"].as_f64().unwrap();
+    for (step, expected) in losses.iter().enumerate() {
+        let loss = trainer.step(batch(step % BATCHES), lr, step as u64, 0);
+        let expected = expected.as_f64().unwrap();
+        let difference = (loss - expected).abs() / expected;
+        assert!(difference <= 0.01, "step {step}: {loss}, not {expected}");
+    }
+    let after = statistics_difference(trainer.classifier());
+    assert!(after <= 1e-3, "running statistics: {after:e}");
+    // They moved so far that the comparison could have failed.
+    assert!(before > 0.1, "{before}");
+}
