@@ -3,6 +3,8 @@
 //! A subcommand is an `Args` struct and its `run`, which says how it ended in an [`Outcome`] or
 //! why it could not be done. Exit codes and error messages are made here, once for all of them.
 
+#[cfg(feature = "train")]
+mod cache;
 mod completions;
 #[cfg(feature = "train")]
 mod convert;
@@ -29,6 +31,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "train")]
+pub use cache::CacheArgs;
 pub use completions::CompletionsArgs;
 #[cfg(feature = "train")]
 pub use convert::ConvertArgs;
@@ -73,6 +77,8 @@ enum Command {
     #[cfg(feature = "train")]
     Demo(DemoArgs),
     Synth(SynthArgs),
+    #[cfg(feature = "train")]
+    Cache(CacheArgs),
     #[cfg(feature = "train")]
     Convert(ConvertArgs),
     #[cfg(feature = "train")]
@@ -136,6 +142,8 @@ impl Command {
             #[cfg(feature = "train")]
             Self::Demo(args) => args.run(ui),
             Self::Synth(args) => args.run(ui),
+            #[cfg(feature = "train")]
+            Self::Cache(args) => args.run(ui),
             #[cfg(feature = "train")]
             Self::Convert(args) => args.run(ui),
             #[cfg(feature = "train")]

@@ -11,9 +11,10 @@ use clap::Args;
 use indicatif::ProgressBar;
 use tempfile::TempDir;
 
+use super::cache::write_cache;
 use super::convert::restore_exported;
 use super::{Outcome, Ui};
-use crate::data::Dataset;
+use crate::data::{Dataset, PixelCache};
 use crate::model::{Keep, ModelConfig};
 use crate::report::{EpochRow, TimingRow};
 use crate::train::{
@@ -55,6 +56,10 @@ pub struct RunArgs {
     /// CSV `Id,Target`, classes separated by spaces
     #[arg(long, value_name = "CSV")]
     pub labels: PathBuf,
+    /// Decode and resize the images once into this file and train from it; one that is there
+    /// already is used as it is
+    #[arg(long, value_name = "FILE")]
+    pub cache: Option<PathBuf>,
     /// Folder of the run
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
@@ -138,8 +143,9 @@ impl RunArgs {
             self.out.display()
         ));
         let job = Job {
-            config,
+            cache: self.open_cache(&dataset, &config, ui)?.map(Arc::new),
             dataset: Arc::new(dataset),
+            config,
             from: from.as_ref().map(|start| (start.dir.clone(), start.keep)),
             recalibrate: self.recalibrate.unwrap_or(default),
             out: self.out.clone(),
@@ -156,6 +162,24 @@ impl RunArgs {
             Ended::Stopped if interrupted.load(Ordering::Relaxed) => Outcome::Interrupted,
             Ended::Stopped => Outcome::Stopped,
         })
+    }
+}
+
+impl RunArgs {
+    /// The pixel cache, made if it is not there.
+    fn open_cache(
+        &self,
+        dataset: &Dataset,
+        config: &Config,
+        ui: &Ui,
+    ) -> anyhow::Result<Option<PixelCache>> {
+        let Some(path) = &self.cache else {
+            return Ok(None);
+        };
+        if !path.exists() {
+            write_cache(path, dataset, config.cache_form(), ui)?;
+        }
+        Ok(Some(PixelCache::open(path)?))
     }
 }
 
@@ -287,13 +311,15 @@ impl Watch for Screen<'_> {
 
     fn epoch(&self, row: &EpochRow, timing: &TimingRow) {
         self.note(&format!(
-            "epoch {:>3}  loss {:.4}  validation {:.4}  macro-F1 {:.4}  {:.1} images/s  {:.0} s",
+            "epoch {:>3}  loss {:.4}  validation {:.4}  macro-F1 {:.4}  {:.1} images/s  {:.0} s, \
+             of which {:.0} % waiting for data",
             row.epoch,
             row.train_loss,
             row.valid_loss.unwrap_or(f64::NAN),
             row.f1_mean,
             timing.images_per_s,
-            timing.seconds
+            timing.seconds,
+            100.0 * timing.waited / timing.seconds.max(1e-9)
         ));
     }
 

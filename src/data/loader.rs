@@ -3,6 +3,7 @@
 use std::panic;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use rand::seq::SliceRandom;
@@ -90,6 +91,7 @@ pub struct Loader {
     workers: Vec<Worker>,
     next: usize,
     len: usize,
+    waited: Duration,
 }
 
 #[derive(Debug)]
@@ -133,7 +135,14 @@ impl Loader {
             workers: shares.into_iter().map(start).collect(),
             next: 0,
             len,
+            waited: Duration::ZERO,
         }
+    }
+
+    /// How long whoever takes the batches has waited for them so far.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.waited
     }
 }
 
@@ -145,7 +154,10 @@ impl Iterator for Loader {
             return None;
         }
         let at = self.next % self.workers.len();
-        if let Ok(batch) = self.workers[at].batches.recv() {
+        let start = Instant::now();
+        let received = self.workers[at].batches.recv();
+        self.waited += start.elapsed();
+        if let Ok(batch) = received {
             self.next += 1;
             return Some(batch);
         }

@@ -2,10 +2,12 @@
 //! loader that decodes ahead of training.
 
 mod augment;
+mod cache;
 mod class_names;
 mod dataset;
 mod labels_csv;
 mod loader;
+mod packed;
 mod random;
 mod sampler;
 mod source;
@@ -14,10 +16,12 @@ mod split;
 mod tests;
 
 pub use augment::{Augment, AugmentConfig, Place};
+pub use cache::{CacheError, CacheForm, PixelCache};
 pub use class_names::{ClassNamesError, read_class_names};
 pub use dataset::{DataError, Dataset};
 pub use labels_csv::{LabelError, LabelFault, LabelTable, read_labels};
 pub use loader::{Batch, Loader, Plan, epoch_order};
+pub use packed::{PackedError, PackedFault};
 pub use sampler::{Sampler, balanced_len, balanced_order, repeat_factors};
 pub use source::Source;
 pub use split::{Fold, ParseSplitError, Parts, Split, SplitError, SplitFault, write_split};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Dataset;
+use super::{CacheError, CacheForm, Dataset, PixelCache};
 use crate::imaging::{
     DecodeLimits, Planes, Preprocess, Sample, SampleError, SampleErrorKind, Variation, read_sample,
 };
@@ -19,6 +19,15 @@ pub struct Source {
     preprocess: Arc<Preprocess>,
     /// Width and height of each sample, packed; 0 before it is read.
     sizes: Vec<AtomicU64>,
+    /// Where the pixels are taken from instead of the files.
+    cache: Option<Cached>,
+}
+
+/// A pixel cache, and the place of each sample in it.
+#[derive(Debug)]
+struct Cached {
+    pixels: Arc<PixelCache>,
+    places: Vec<usize>,
 }
 
 impl Source {
@@ -30,7 +39,23 @@ impl Source {
             dataset,
             preprocess,
             sizes,
+            cache: None,
         }
+    }
+
+    /// Takes the pixels from a cache; no image file is opened any more.
+    ///
+    /// # Errors
+    ///
+    /// The cache has not the samples, stains or size that are `wanted`.
+    pub fn with_cache(
+        mut self,
+        pixels: Arc<PixelCache>,
+        wanted: &CacheForm,
+    ) -> Result<Self, CacheError> {
+        let places = pixels.fit(&self.dataset, wanted, self.preprocess.size)?;
+        self.cache = Some(Cached { pixels, places });
+        Ok(self)
     }
 
     /// The samples.
@@ -54,9 +79,21 @@ impl Source {
         out: &mut [f32],
     ) -> Result<(), SampleError> {
         let sample = &self.dataset.samples[index];
-        let planes = read_sample(sample, &DecodeLimits::default())?;
-        self.check_size(index, &planes)
-            .map_err(|kind| error(sample, kind))?;
+        let planes = match &self.cache {
+            Some(Cached { pixels, places }) => {
+                pixels.planes(places[index]).map_err(|fault| SampleError {
+                    id: sample.id.clone(),
+                    file: pixels.path().display().to_string(),
+                    kind: SampleErrorKind::Cache(fault.fault.to_string()),
+                })?
+            }
+            None => {
+                let planes = read_sample(sample, &DecodeLimits::default())?;
+                self.check_size(index, &planes)
+                    .map_err(|kind| error(sample, kind))?;
+                planes
+            }
+        };
         let variation = vary(planes.channels);
         self.preprocess.prepare(&planes, &variation, out);
         Ok(())

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{Planes, skimage};
 
 /// How an image gets another size.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Resize {
     /// Convolution with a triangle filter. Enlarging, this is bilinear interpolation; shrinking,
@@ -33,6 +35,20 @@ pub(super) fn resize(planes: &Planes, size: u32, filter: Resize) -> Vec<f32> {
         Resize::Nearest => ResizeAlg::Nearest,
     };
     floats(&convolve(planes, size, algorithm))
+}
+
+impl Planes {
+    /// The planes at `size`×`size` pixels, rounded to whole numbers.
+    #[must_use]
+    pub fn resized(&self, size: u32, filter: Resize) -> Self {
+        let data = resize(self, size, filter);
+        Self {
+            width: size,
+            height: size,
+            channels: self.channels,
+            data: data.into_iter().map(|value| value.round() as u8).collect(),
+        }
+    }
 }
 
 /// Resizes on whole numbers, which is far faster than on floats.

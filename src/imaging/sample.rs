@@ -116,6 +116,9 @@ pub enum SampleErrorKind {
         /// Width and height of the sample's first file.
         other_size: (u32, u32),
     },
+    /// The sample cannot be had from a pixel cache.
+    #[error("{0}")]
+    Cache(String),
     /// The image has another size than when it was read before.
     #[error(
         "is {}×{} pixels now and was {}×{} when it was first read; restore the file, or start a \

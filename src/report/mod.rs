@@ -43,6 +43,8 @@ pub struct TimingRow {
     pub seconds: f64,
     /// Training samples per second.
     pub images_per_s: f64,
+    /// Of the seconds, those in which the next batch was not there yet.
+    pub waited: f64,
 }
 
 /// Why a picture could not be made or rows not be read.

@@ -60,12 +60,15 @@ pub struct Progress {
     pub loss_sum: f64,
     /// Seconds spent on the epoch under way.
     pub seconds: f64,
+    /// Of them, those spent waiting for data.
+    #[serde(default)]
+    pub waited: f64,
     /// Lowest validation loss so far.
     pub best_loss: Option<f64>,
     /// Epochs finished since then.
     #[serde(default)]
     pub since_best: u32,
-    /// Hash of the data set's ids and labels.
+    /// Hash of the data set's ids and labels, and of its pixel cache if it has one.
     pub data: String,
 }
 

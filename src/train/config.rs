@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::nearest::suggestion;
 use super::{ClassWeights, LossConfig, LossName, OptimizerConfig};
-use crate::data::{AugmentConfig, Sampler, Split};
+use crate::data::{AugmentConfig, CacheForm, Sampler, Split};
 use crate::imaging::{Preprocess, Resize};
 use crate::model::ModelConfig;
 
@@ -309,6 +309,18 @@ impl Config {
             resize: self.data.resize,
             mean: self.data.mean.clone(),
             std: self.data.std.clone(),
+        }
+    }
+
+    /// What a pixel cache must hold: planes of the input's size, or where training crops, so large
+    /// that a crop is not enlarged.
+    #[must_use]
+    pub fn cache_form(&self) -> CacheForm {
+        let crop = self.data.augment.crop;
+        CacheForm {
+            size: (f64::from(self.model.input_size) / crop).ceil() as u32,
+            resize: self.data.resize,
+            stains: self.preprocess().stains(),
         }
     }
 }

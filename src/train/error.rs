@@ -1,6 +1,7 @@
 //! Why a run ended early.
 
 use super::CheckpointError;
+use crate::data::CacheError;
 use crate::imaging::SampleError;
 use crate::model::FreezeError;
 use crate::report::ReportError;
@@ -20,6 +21,9 @@ pub enum TrainError {
     /// A sample could not be read.
     #[error("{0}; mend or remove it from the labels file, then go on with --resume")]
     Sample(#[from] SampleError),
+    /// The pixel cache cannot be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// The run's folder cannot be used.
     #[error("{path}: {reason}")]
     Folder {

@@ -97,7 +97,7 @@ pub(super) fn resumed(
     if progress.data != fresh.data {
         return Err(refuse(
             out,
-            "the run was started on other samples or labels; resume it on the same data",
+            "the run was started on other samples, labels or --cache; resume it on the same data",
         ));
     }
     Ok(progress)

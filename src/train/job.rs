@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::Device;
 
 use super::{Config, Every, StepReport};
-use crate::data::Dataset;
+use crate::data::{Dataset, PixelCache};
 use crate::model::Keep;
 use crate::report::{EpochRow, TimingRow};
 
@@ -17,6 +17,8 @@ pub struct Job<'a> {
     pub config: Config,
     /// Samples and labels.
     pub dataset: Arc<Dataset>,
+    /// The samples' pixels, decoded and resized; without it they come from the image files.
+    pub cache: Option<Arc<PixelCache>>,
     /// Checkpoint to start from, and what of it is kept; random weights without one.
     pub from: Option<(PathBuf, Keep)>,
     /// Training samples on which a new run's BatchNorm statistics are measured first; 0 for none.

@@ -54,6 +54,19 @@ pub fn train(job: Job, watch: &dyn Watch) -> Result<Ended, TrainError> {
     Ok(Ended::Finished)
 }
 
+/// Where the samples' pixels come from.
+fn open_source(job: &Job) -> Result<Source, TrainError> {
+    let preprocess = job.config.preprocess();
+    let wanted = job.config.cache_form();
+    let source = Source::new(job.dataset.clone(), Arc::new(preprocess));
+    match &job.cache {
+        Some(cache) => source
+            .with_cache(cache.clone(), &wanted)
+            .map_err(TrainError::Cache),
+        None => Ok(source),
+    }
+}
+
 struct Run<'a> {
     job: Job<'a>,
     /// Keeps other runs out of the folder.
@@ -77,8 +90,7 @@ impl<'a> Run<'a> {
         let dataset = job.dataset.clone();
         let config = &job.config;
         let (training, validation) = divide(&job)?;
-        let source = Source::new(dataset.clone(), Arc::new(config.preprocess()));
-        let source = Arc::new(source);
+        let source = Arc::new(open_source(&job)?);
         let start = if job.resume {
             resume(&job, watch)?
         } else {
@@ -144,14 +156,15 @@ impl<'a> Run<'a> {
         let done = self.progress.step_in_epoch;
         let samples: Vec<usize> = plan.iter().map(Vec::len).collect();
         let data = &self.job.config.data;
-        let loader = self.loader(Plan {
+        let mut loader = self.loader(Plan {
             batches: plan.into_iter().skip(done).collect(),
             first_step: self.progress.steps,
             augment: Augment::new(data.augment, self.job.config.train.seed),
         });
-        let (start, earlier) = (Instant::now(), self.progress.seconds);
+        let start = Instant::now();
+        let earlier = (self.progress.seconds, self.progress.waited);
         let mut taken = 0;
-        for batch in loader {
+        while let Some(batch) = loader.next() {
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(error) => {
@@ -177,7 +190,8 @@ impl<'a> Run<'a> {
             self.progress.step_in_epoch = step;
             self.progress.steps += 1;
             self.progress.loss_sum += loss;
-            self.progress.seconds = earlier + start.elapsed().as_secs_f64();
+            self.progress.seconds = earlier.0 + start.elapsed().as_secs_f64();
+            self.progress.waited = earlier.1 + loader.waited().as_secs_f64();
             watch.step(&StepReport {
                 epoch: self.progress.epoch + 1,
                 step,
@@ -298,12 +312,14 @@ impl<'a> Run<'a> {
             epoch: row.epoch,
             seconds: self.progress.seconds,
             images_per_s: samples as f64 / self.progress.seconds.max(1e-9),
+            waited: self.progress.waited,
         };
         self.progress = Progress {
             epoch: row.epoch,
             step_in_epoch: 0,
             loss_sum: 0.0,
             seconds: 0.0,
+            waited: 0.0,
             ..std::mem::take(&mut self.progress)
         };
         self.rows.push(row.clone());

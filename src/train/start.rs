@@ -126,7 +126,10 @@ fn fresh(job: &Job) -> Classifier {
 
 fn unstarted(job: &Job) -> Progress {
     Progress {
-        data: job.dataset.fingerprint(),
+        data: match &job.cache {
+            Some(cache) => format!("{}, pixels {}", job.dataset.fingerprint(), cache.seal()),
+            None => job.dataset.fingerprint(),
+        },
         ..Progress::default()
     }
 }

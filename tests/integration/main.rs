@@ -1,5 +1,7 @@
 //! Tests of the `rgby` program as a user runs it: one binary, a module a subject.
 
+#[cfg(feature = "train")]
+mod cache;
 mod cli_basics;
 mod cli_eval;
 mod cli_score;

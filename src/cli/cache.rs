@@ -1,0 +1,108 @@
+//! `rgby cache`: a data set decoded and resized once.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{Outcome, Ui};
+use crate::data::{CacheForm, Dataset, PixelCache};
+use crate::imaging::{CHANNELS, Preprocess, Resize, SampleError};
+use crate::score::{Failure, output};
+
+/// Decode and resize a data set once, into one file that training reads instead of the images
+///
+/// `rgby train --cache FILE` makes the file itself where it is not there yet, as its config needs
+/// it. Samples that cannot be read are left out and listed in FILE.errors.csv; the exit code is
+/// then 1.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  rgby cache --images train/ --labels train.csv --size 139 \
+                  --out train-139.cache\n  rgby train --cache train-139.cache --config \
+                  configs/inception-random.toml \\\n    --images train/ --labels train.csv --out \
+                  runs/first"
+)]
+pub struct CacheArgs {
+    /// Folder of <Id>_<stain> images
+    #[arg(long, value_name = "DIR")]
+    pub images: PathBuf,
+    /// CSV `Id,Target`: the samples, in their order; the classes do not matter here
+    #[arg(long, value_name = "CSV")]
+    pub labels: PathBuf,
+    /// Side of the cached images in pixels: model.input_size, or more for a config that crops
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub size: u32,
+    /// The file
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// model.channels of the configs that will use it: their stains are what is cached
+    #[arg(long, value_name = "CHANNELS", value_delimiter = ',', default_values_t = CHANNELS.map(str::to_owned))]
+    pub channels: Vec<String>,
+    /// data.resize of the configs that will use it
+    #[arg(long, value_name = "FILTER", value_enum, default_value_t)]
+    pub resize: Resize,
+}
+
+impl CacheArgs {
+    /// Writes the cache.
+    ///
+    /// # Errors
+    ///
+    /// The data set cannot be opened, no sample can be read, or the file cannot be written.
+    pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
+        let preprocess = Preprocess::new(&self.channels, self.size);
+        preprocess.validate().map_err(anyhow::Error::msg)?;
+        let form = CacheForm {
+            size: self.size,
+            resize: self.resize,
+            stains: preprocess.stains(),
+        };
+        // Any class that a target can hold.
+        let classes = usize::from(u16::MAX) + 1;
+        let dataset = Dataset::open(&self.images, &self.labels, &form.stains, classes)?;
+        let failed = write_cache(&self.out, &dataset, form, ui)?;
+        Ok(if failed == 0 {
+            Outcome::Done
+        } else {
+            Outcome::SomeFailed
+        })
+    }
+}
+
+/// Writes a cache with a progress bar and lists the samples that it lacks; returns their number.
+pub(super) fn write_cache(
+    path: &Path,
+    dataset: &Dataset,
+    form: CacheForm,
+    ui: &Ui,
+) -> anyhow::Result<usize> {
+    let bar = ui.progress(dataset.len() as u64, "caching");
+    let failed = PixelCache::write(path, dataset, form, &|done| bar.set_position(done as u64));
+    bar.finish_and_clear();
+    let failed: Vec<Failure> = failed?.into_iter().map(failure).collect();
+    let errors = output::errors_path(path);
+    output::write_errors(&errors, &failed)?;
+    let bytes = path.metadata()?.len() as f64;
+    ui.note(&format!(
+        "{} samples in {} ({:.1} MB)",
+        dataset.len() - failed.len(),
+        path.display(),
+        bytes / 1e6
+    ));
+    if !failed.is_empty() {
+        ui.warn(&format!(
+            "{} of {} samples could not be read; they are listed in {}",
+            failed.len(),
+            dataset.len(),
+            errors.display()
+        ));
+    }
+    Ok(failed.len())
+}
+
+fn failure(error: SampleError) -> Failure {
+    Failure {
+        id: error.id,
+        file: error.file,
+        error: error.kind.to_string(),
+    }
+}
