@@ -4,6 +4,8 @@
 //! why it could not be done. Exit codes and error messages are made here, once for all of them.
 
 #[cfg(feature = "train")]
+mod bench;
+#[cfg(feature = "train")]
 mod cache;
 mod completions;
 #[cfg(feature = "train")]
@@ -31,6 +33,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "train")]
+pub use bench::BenchArgs;
 #[cfg(feature = "train")]
 pub use cache::CacheArgs;
 pub use completions::CompletionsArgs;
@@ -91,6 +95,8 @@ enum Command {
     Score(ScoreArgs),
     #[cfg(feature = "train")]
     Inspect(InspectArgs),
+    #[cfg(feature = "train")]
+    Bench(BenchArgs),
     Completions(CompletionsArgs),
 }
 
@@ -156,6 +162,8 @@ impl Command {
             Self::Score(args) => args.run(ui),
             #[cfg(feature = "train")]
             Self::Inspect(args) => args.run(ui),
+            #[cfg(feature = "train")]
+            Self::Bench(args) => args.run(ui),
             Self::Completions(args) => args.run(ui),
         }
     }

@@ -2,6 +2,7 @@
 
 mod accumulate;
 mod adadelta;
+mod bench;
 mod checkpoint;
 mod clip;
 mod config;
@@ -26,6 +27,7 @@ mod weight_decay;
 
 pub use accumulate::Accumulator;
 pub use adadelta::{Adadelta, AdadeltaConfig, AdadeltaState};
+pub use bench::{TrainBench, TrainSpeed};
 pub use checkpoint::{Checkpoint, CheckpointError, Progress, Saved, resolve};
 pub use clip::clip_gradients;
 pub use config::{Config, ConfigError, DataConfig, Stage, TrainConfig};

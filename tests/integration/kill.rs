@@ -99,13 +99,27 @@ pub fn assert_same(dir: &Path, whole: &str, parts: &str) {
 }
 
 #[test]
+#[cfg(unix)]
 fn killed_at_any_moment_a_run_ends_the_same() {
+    interrupted_by("KILL", None);
+}
+
+#[test]
+#[cfg(unix)]
+fn told_to_stop_at_any_moment_a_run_ends_the_same() {
+    interrupted_by("TERM", Some(143));
+}
+
+#[cfg(unix)]
+/// Sends a signal at many moments of a run, each time goes on, and compares with a run left alone.
+fn interrupted_by(signal: &str, code: Option<i32>) {
     let dir = workplace();
     let path = dir.path();
     let kills: u64 = std::env::var("RGBY_KILLS").map_or(4, |count| count.parse().unwrap());
     // So long that no run has come to its end when it is killed.
     set_epochs(path, 12 * kills);
     finish(path, &format!("{ARGS} whole"));
+    let mut as_wanted = 0;
     for kill in 0..kills {
         let mut child = start(path, &resumable(path, "parts"));
         // Odd steps through half a second, so that no two kills meet the same moment of a run.
@@ -114,11 +128,23 @@ fn killed_at_any_moment_a_run_ends_the_same() {
             child.try_wait().unwrap().is_none(),
             "kill {kill} came too late"
         );
-        child.kill().unwrap();
-        child.wait().unwrap();
+        send(signal, &child);
+        let ended = child.wait().unwrap().code();
+        // It may come before it is listened to.
+        assert!(ended == code || ended.is_none(), "kill {kill}: {ended:?}");
+        as_wanted += u64::from(ended == code);
     }
+    assert!(2 * as_wanted >= kills, "{as_wanted} of {kills}");
     finish(path, &resumable(path, "parts"));
     assert_same(path, "whole", "parts");
+}
+
+#[cfg(unix)]
+fn send(signal: &str, child: &Child) {
+    let kill = std::process::Command::new("kill")
+        .args([&format!("-{signal}"), &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
 }
 
 fn set_epochs(path: &Path, epochs: u64) {
@@ -141,10 +167,7 @@ fn an_interrupt_saves_and_says_so() {
         path,
         "train --config run.toml --images data/images --labels data/labels.csv --out run --resume",
     );
-    let kill = std::process::Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(kill.unwrap().success());
+    send("INT", &child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(second.code, Some(2), "{second:?}");
     assert!(second.stderr.contains("another rgby"), "{second:?}");

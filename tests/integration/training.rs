@@ -321,3 +321,28 @@ fn bad_input_is_refused_by_name() {
         )],
     );
 }
+
+#[test]
+fn bench_measures_each_part_of_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let shown = must(
+        dir.path(),
+        "bench --train --arch baseline --input-size 32 --batch-size 4 --steps 3 --json",
+    );
+    let report: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+    let number = |key: &str| report[key].as_f64().unwrap();
+    for key in ["step", "loader", "decoder", "loop"] {
+        assert!(number(&format!("{key}_images_per_s")) > 0.0, "{report}");
+    }
+    // Decoding costs more than reading what is decoded.
+    assert!(number("loader_images_per_s") > number("decoder_images_per_s"));
+    assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
+    assert_refused(
+        dir.path(),
+        &[
+            ("bench --arch baseline", &["--train"]),
+            ("bench --train --steps 0", &["--steps"]),
+            ("bench --train --input-size 1", &["model.input_size"]),
+        ],
+    );
+}

@@ -1,0 +1,175 @@
+//! How fast training goes, and where the time goes: the step alone, the loader alone, the loop.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use burn::tensor::Device;
+
+use super::step::StepRule;
+use super::{Config, Job, Loss, StepReport, TrainError, Trainer, Watch, train};
+use crate::data::{Batch, Dataset, Loader, PixelCache, Plan, Source, epoch_order};
+use crate::model::Classifier;
+use crate::report::{EpochRow, TimingRow};
+
+/// Steps before the clock starts: the first ones allocate, and compile on a GPU.
+const WARM_UP: usize = 2;
+
+/// Images per second of each part.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainSpeed {
+    /// Steps on one batch that is always there.
+    pub step: f64,
+    /// Batches from the pixel cache that nobody trains on.
+    pub loader: f64,
+    /// Batches from the image files that nobody trains on.
+    pub decoder: f64,
+    /// Training as `rgby train` does it, from the cache, without validation and saving.
+    pub whole: f64,
+}
+
+/// What is measured.
+pub struct TrainBench<'a> {
+    /// The run; one epoch of `train.steps_per_epoch` steps is measured.
+    pub config: Config,
+    /// Samples and labels.
+    pub dataset: Arc<Dataset>,
+    /// Their pixels.
+    pub cache: Arc<PixelCache>,
+    /// Where to compute.
+    pub device: Device,
+    /// An empty folder for the run.
+    pub folder: &'a Path,
+}
+
+impl TrainBench<'_> {
+    /// Measures all parts. The bare step is measured before and after the loop, so that a machine
+    /// that changes its pace meanwhile does not tell them apart; the median step counts.
+    ///
+    /// # Errors
+    ///
+    /// A sample cannot be read, or the run fails.
+    pub fn measure(&self) -> Result<TrainSpeed, TrainError> {
+        let files = Source::new(self.dataset.clone(), Arc::new(self.config.preprocess()));
+        let cached = Source::new(self.dataset.clone(), Arc::new(self.config.preprocess()));
+        let cached = cached.with_cache(self.cache.clone(), &self.config.cache_form())?;
+        let loader = self.loader(&Arc::new(cached))?;
+        let decoder = self.loader(&Arc::new(files))?;
+        let mut steps = self.bare_steps()?;
+        let whole = self.loop_steps()?;
+        steps.extend(self.bare_steps()?);
+        let batch = self.config.train.step_size() as f64;
+        Ok(TrainSpeed {
+            step: batch / median(steps),
+            loader,
+            decoder,
+            whole: batch / median(whole),
+        })
+    }
+
+    fn steps(&self) -> usize {
+        self.config.train.steps_per_epoch.unwrap_or(1)
+    }
+
+    /// Images per second of a loader, over at least as many batches as steps and all samples.
+    fn loader(&self, source: &Arc<Source>) -> Result<f64, TrainError> {
+        let all: Vec<usize> = (0..self.dataset.len()).collect();
+        let batch = self.config.train.step_size();
+        let wanted = (WARM_UP + self.steps()) * batch;
+        let passes = wanted.div_ceil(all.len()) as u64;
+        let stream: Vec<usize> = (0..passes).flat_map(|n| epoch_order(&all, 0, n)).collect();
+        let plan = Plan::new(stream.chunks(batch).map(<[usize]>::to_vec).collect());
+        let start = Instant::now();
+        for batch in Loader::batches(source, plan, self.config.data.workers) {
+            batch?;
+        }
+        Ok(stream.len() as f64 / start.elapsed().as_secs_f64())
+    }
+
+    /// Seconds of each step on one and the same batch.
+    fn bare_steps(&self) -> Result<Vec<f64>, TrainError> {
+        let config = &self.config;
+        let device = self.device.clone().autodiff();
+        let counts = self.dataset.class_counts();
+        let rule = StepRule {
+            loss: Loss::new(&config.train.loss(), &counts, self.dataset.len(), &device),
+            clip_norm: config.train.clip_norm,
+            batch_size: config.train.batch_size,
+        };
+        let mut trainer = Trainer::new(
+            Classifier::new(&config.model, config.train.seed, &device),
+            config.optimizer.init(),
+            rule,
+            &self.device,
+            (config.model.channels.len(), config.model.input_size),
+        );
+        let batch = self.batch()?;
+        let mut seconds = Vec::new();
+        for step in 0..WARM_UP + self.steps() {
+            let start = Instant::now();
+            trainer.step(batch.clone(), config.optimizer.lr(), step as u64, 0);
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+        Ok(seconds.split_off(WARM_UP))
+    }
+
+    /// One batch.
+    fn batch(&self) -> Result<Batch, TrainError> {
+        let source = Source::new(self.dataset.clone(), Arc::new(self.config.preprocess()));
+        let size = self.config.train.step_size();
+        let indices = (0..self.dataset.len()).cycle().take(size).collect();
+        let mut loader = Loader::batches(&Arc::new(source), Plan::new(vec![indices]), 1);
+        Ok(loader
+            .next()
+            .ok_or_else(|| TrainError::Data("no batch".into()))??)
+    }
+
+    /// Seconds from step to step of a run.
+    fn loop_steps(&self) -> Result<Vec<f64>, TrainError> {
+        let stop = AtomicBool::new(false);
+        let mut config = self.config.clone();
+        config.train.epochs = 1;
+        config.train.steps_per_epoch = Some(WARM_UP + self.steps());
+        config.train.validation_steps = Some(1);
+        let clock = Clock::default();
+        let job = Job {
+            config,
+            dataset: self.dataset.clone(),
+            cache: Some(self.cache.clone()),
+            from: None,
+            recalibrate: 0,
+            out: self.folder.join("run"),
+            resume: false,
+            checkpoint_every: None,
+            device: self.device.clone(),
+            stop: &stop,
+        };
+        train(job, &clock)?;
+        let times = clock.steps.into_inner();
+        let pairs = times.windows(2).skip(WARM_UP - 1);
+        Ok(pairs
+            .map(|pair| (pair[1] - pair[0]).as_secs_f64())
+            .collect())
+    }
+}
+
+/// Notes when each step ended.
+#[derive(Default)]
+struct Clock {
+    steps: RefCell<Vec<Instant>>,
+}
+
+impl Watch for Clock {
+    fn step(&self, _: &StepReport) {
+        self.steps.borrow_mut().push(Instant::now());
+    }
+    fn epoch(&self, _: &EpochRow, _: &TimingRow) {}
+    fn note(&self, _: &str) {}
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
