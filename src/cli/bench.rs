@@ -77,7 +77,7 @@ impl BenchArgs {
         let stains = config.preprocess().stains();
         let dataset = Dataset::open(&images, &labels, &stains, config.model.classes.len())?;
         let cache = dir.path().join("pixels.cache");
-        PixelCache::write(&cache, &dataset, config.cache_form(), &|_| {})?;
+        PixelCache::write(&cache, &dataset, &config.cache_form(), &|_| {})?;
         ui.note(&format!("measuring {} steps …", self.steps));
         let speed = TrainBench {
             config,
@@ -109,7 +109,7 @@ impl BenchArgs {
              bare step                {:>9.2} images/s\n\
              whole loop               {:>9.2} images/s, {:.3} of the bare step\n\
              loader, from the cache   {:>9.0} images/s\n\
-             loader, from 512² PNGs   {:>9.0} images/s\n\
+             loader, from 512² images {:>9.0} images/s\n\
              peak memory              {peak:>9}\n",
             self.arch.name(),
             self.input_size,

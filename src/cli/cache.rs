@@ -28,7 +28,7 @@ pub struct CacheArgs {
     /// CSV `Id,Target`: the samples, in their order; the classes do not matter here
     #[arg(long, value_name = "CSV")]
     pub labels: PathBuf,
-    /// Side of the cached images in pixels: model.input_size, or more for a config that crops
+    /// Side of the cached images in pixels: the configs' input size, or more where they crop
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub size: u32,
     /// The file
@@ -59,7 +59,7 @@ impl CacheArgs {
         // Any class that a target can hold.
         let classes = usize::from(u16::MAX) + 1;
         let dataset = Dataset::open(&self.images, &self.labels, &form.stains, classes)?;
-        let failed = write_cache(&self.out, &dataset, form, ui)?;
+        let failed = write_cache(&self.out, &dataset, &form, ui)?;
         Ok(if failed == 0 {
             Outcome::Done
         } else {
@@ -72,7 +72,7 @@ impl CacheArgs {
 pub(super) fn write_cache(
     path: &Path,
     dataset: &Dataset,
-    form: CacheForm,
+    form: &CacheForm,
     ui: &Ui,
 ) -> anyhow::Result<usize> {
     let bar = ui.progress(dataset.len() as u64, "caching");

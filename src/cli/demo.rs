@@ -155,6 +155,7 @@ impl DemoArgs {
     fn run_args(&self, out: &str, set: &[&str]) -> RunArgs {
         RunArgs {
             cache: None,
+            feature_cache: None,
             config: self.out.join("config.toml"),
             set: set.iter().map(ToString::to_string).collect(),
             images: self.out.join("train").join("images"),

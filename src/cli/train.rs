@@ -15,11 +15,13 @@ use super::cache::write_cache;
 use super::convert::restore_exported;
 use super::{Outcome, Ui};
 use crate::data::{Dataset, PixelCache};
-use crate::model::{Keep, ModelConfig};
+use crate::export::OrtExtractor;
+use crate::model::{Classifier, Keep, ModelConfig};
 use crate::report::{EpochRow, TimingRow};
+use crate::score::{Runtime, RuntimeOptions};
 use crate::train::{
-    Checkpoint, Config, Ended, Every, Job, RECALIBRATE_DEFAULT, StepReport, TrainDevice, Watch,
-    resolve, train,
+    Checkpoint, Config, Ended, Every, Extractor, FeatureCache, Job, RECALIBRATE_DEFAULT,
+    StepReport, TrainDevice, Watch, resolve, train,
 };
 
 /// Train a network from a config: from a converted checkpoint, or from random weights
@@ -60,6 +62,10 @@ pub struct RunArgs {
     /// already is used as it is
     #[arg(long, value_name = "FILE")]
     pub cache: Option<PathBuf>,
+    /// Where the features of a frozen backbone are kept: a folder that several runs may share, or
+    /// `off` to compute them in each step [default: in RUN, as long as they are needed]
+    #[arg(long, value_name = "DIR|off")]
+    pub feature_cache: Option<PathBuf>,
     /// Folder of the run
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
@@ -146,6 +152,16 @@ impl RunArgs {
             cache: self.open_cache(&dataset, &config, ui)?.map(Arc::new),
             dataset: Arc::new(dataset),
             config,
+            features: (self.feature_cache.as_deref() != Some(Path::new("off"))).then(|| {
+                FeatureCache {
+                    folder: self.feature_cache.clone(),
+                    extractor: if self.device == TrainDevice::Cpu {
+                        &on_onnx_runtime
+                    } else {
+                        &|_, _| Ok(None)
+                    },
+                }
+            }),
             from: from.as_ref().map(|start| (start.dir.clone(), start.keep)),
             recalibrate: self.recalibrate.unwrap_or(default),
             out: self.out.clone(),
@@ -165,6 +181,21 @@ impl RunArgs {
     }
 }
 
+/// The part before the head on ONNX Runtime, if it is there; tract is no faster than Burn.
+fn on_onnx_runtime(
+    classifier: &Classifier,
+    config: &Config,
+) -> Result<Option<Box<dyn Extractor>>, String> {
+    let runtime = Runtime::start(&RuntimeOptions::default()).map_err(|error| error.to_string())?;
+    if runtime.is_tract() {
+        return Ok(None);
+    }
+    let extractor = OrtExtractor::new(classifier, &config.model, runtime);
+    Ok(Some(Box::new(
+        extractor.map_err(|error| error.to_string())?,
+    )))
+}
+
 impl RunArgs {
     /// The pixel cache, made if it is not there.
     fn open_cache(
@@ -177,7 +208,7 @@ impl RunArgs {
             return Ok(None);
         };
         if !path.exists() {
-            write_cache(path, dataset, config.cache_form(), ui)?;
+            write_cache(path, dataset, &config.cache_form(), ui)?;
         }
         Ok(Some(PixelCache::open(path)?))
     }
@@ -307,6 +338,12 @@ impl Watch for Screen<'_> {
             "epoch {}/{}  loss {:.4}  {:.1} images/s",
             report.epoch, self.epochs, report.loss, report.images_per_s
         ));
+    }
+
+    fn extracted(&self, done: usize, all: usize) {
+        self.bar.set_length(all as u64);
+        self.bar.set_position(done as u64);
+        self.bar.set_message("features of the frozen part");
     }
 
     fn epoch(&self, row: &EpochRow, timing: &TimingRow) {

@@ -80,7 +80,7 @@ impl PixelCache {
     pub fn write(
         path: &Path,
         dataset: &Dataset,
-        form: CacheForm,
+        form: &CacheForm,
         progress: &dyn Fn(usize),
     ) -> Result<Vec<SampleError>, CacheError> {
         let mut failed = Vec::new();
@@ -205,7 +205,7 @@ impl PixelCache {
         let missing: Vec<&str> = ids
             .clone()
             .filter(|id| place(id).is_none())
-            .map(|id| id.as_str())
+            .map(String::as_str)
             .collect();
         if !missing.is_empty() {
             return refuse(format!(

@@ -57,10 +57,41 @@ pub struct Plan {
     /// The samples of each batch, by their places in the data set. One sample may come again.
     pub batches: Vec<Vec<usize>>,
     /// The step in the run that takes the first batch; the others follow. It matters to
-    /// `augment` only.
+    /// [`Show::Drawn`] only.
     pub first_step: u64,
-    /// How to vary the samples; `None` shows them as they are.
-    pub augment: Option<Augment>,
+    /// How to show the samples.
+    pub show: Show,
+}
+
+/// How samples are shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Show {
+    /// As they are.
+    #[default]
+    Plain,
+    /// Each time in another way.
+    Drawn(Augment),
+    /// All in the same one of the square's symmetries, 0–7.
+    View(u8),
+}
+
+impl Show {
+    fn variation(self, place: Place, stains: usize) -> Variation {
+        match self {
+            Self::Plain => Variation::default(),
+            Self::Drawn(augment) => augment.draw(place, stains),
+            Self::View(dihedral) => Variation {
+                dihedral,
+                ..Variation::default()
+            },
+        }
+    }
+}
+
+impl From<Option<Augment>> for Show {
+    fn from(augment: Option<Augment>) -> Self {
+        augment.map_or(Self::Plain, Self::Drawn)
+    }
 }
 
 impl Plan {
@@ -120,10 +151,10 @@ impl Loader {
         // queues in turn yields the plan's order without any sorting.
         let start = |share: Vec<Order>| {
             let (sender, batches) = bounded(WAITING_PER_WORKER);
-            let (source, augment) = (source.clone(), plan.augment);
+            let (source, show) = (source.clone(), plan.show);
             let thread = thread::spawn(move || {
                 for order in share {
-                    let batch = load_batch(&source, augment, order);
+                    let batch = load_batch(&source, show, order);
                     if sender.send(batch).is_err() {
                         return;
                     }
@@ -192,18 +223,15 @@ impl Drop for Loader {
 
 fn load_batch(
     source: &Source,
-    augment: Option<Augment>,
+    show: Show,
     Order { step, indices }: Order,
 ) -> Result<Batch, SampleError> {
-    let len = source.preprocess().input_len();
+    let len = source.input_len();
     let dataset = source.dataset();
     let mut images = vec![0.0; indices.len() * len];
     let mut targets = Vec::with_capacity(indices.len() * dataset.num_classes);
     for ((&index, position), image) in indices.iter().zip(0..).zip(images.chunks_exact_mut(len)) {
-        let vary = |stains: usize| match augment {
-            Some(augment) => augment.draw(Place { step, position }, stains),
-            None => Variation::default(),
-        };
+        let vary = |stains: usize| show.variation(Place { step, position }, stains);
         source.load(index, vary, image)?;
         targets.extend(dataset.target_row(index));
     }

@@ -172,11 +172,11 @@ impl<T: DeserializeOwned> Packed<T> {
             return Err(PackedFault::Damaged);
         }
         let hashes = read_at(&mut file, index_start - 32 * count, 32 * count)?;
-        let mut hasher = Sha256::new_with_prefix(kind);
+        let mut expected = Sha256::new_with_prefix(kind);
         for part in [&hashes, &index_bytes, &tail[..8].to_vec()] {
-            hasher.update(part);
+            expected.update(part);
         }
-        if hasher.finalize()[..] != *seal {
+        if expected.finalize()[..] != *seal {
             return Err(PackedFault::Damaged);
         }
         Ok(Self {

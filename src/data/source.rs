@@ -1,33 +1,34 @@
 //! What the loaders of a run read from.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
 
-use super::{CacheError, CacheForm, Dataset, PixelCache};
+use super::{CacheError, CacheForm, Dataset, Features, PackedError, PixelCache};
 use crate::imaging::{
     DecodeLimits, Planes, Preprocess, Sample, SampleError, SampleErrorKind, Variation, read_sample,
 };
 
-/// A data set and how its images become input; all loaders of a run share one.
-///
-/// It remembers the size of each image from the first time it is read. Files are read anew in each
-/// epoch, and since every image is stretched to the size of the input, one that was replaced in
-/// between would otherwise go unnoticed.
+/// A data set and how its samples become input; all loaders of a run share one.
 #[derive(Debug)]
 pub struct Source {
     dataset: Arc<Dataset>,
     preprocess: Arc<Preprocess>,
-    /// Width and height of each sample, packed; 0 before it is read.
-    sizes: Vec<AtomicU64>,
-    /// Where the pixels are taken from instead of the files.
-    cache: Option<Cached>,
+    origin: Origin,
 }
 
-/// A pixel cache, and the place of each sample in it.
+/// Where the samples come from.
 #[derive(Debug)]
-struct Cached {
-    pixels: Arc<PixelCache>,
-    places: Vec<usize>,
+enum Origin {
+    /// Their image files. They are read anew in each epoch, and since every image is stretched to
+    /// the size of the input, one that was replaced in between would otherwise go unnoticed: so
+    /// the size of each from the first time that it is read, packed; 0 before.
+    Files(Vec<AtomicU64>),
+    /// A pixel cache, and the place of each sample in it.
+    Cache(Arc<PixelCache>, Vec<usize>),
+    /// No images but what a network's unchanging part made of them.
+    Features(Box<Features>),
 }
 
 impl Source {
@@ -38,8 +39,7 @@ impl Source {
         Self {
             dataset,
             preprocess,
-            sizes,
-            cache: None,
+            origin: Origin::Files(sizes),
         }
     }
 
@@ -49,13 +49,54 @@ impl Source {
     ///
     /// The cache has not the samples, stains or size that are `wanted`.
     pub fn with_cache(
-        mut self,
+        self,
         pixels: Arc<PixelCache>,
         wanted: &CacheForm,
     ) -> Result<Self, CacheError> {
         let places = pixels.fit(&self.dataset, wanted, self.preprocess.size)?;
-        self.cache = Some(Cached { pixels, places });
-        Ok(self)
+        let origin = Origin::Cache(pixels, places);
+        Ok(Self { origin, ..self })
+    }
+
+    /// The same samples by their features.
+    #[must_use]
+    pub fn with_features(&self, features: Features) -> Self {
+        Self {
+            dataset: self.dataset.clone(),
+            preprocess: self.preprocess.clone(),
+            origin: Origin::Features(Box::new(features)),
+        }
+    }
+
+    /// Values of one sample's input.
+    #[must_use]
+    pub fn input_len(&self) -> usize {
+        match &self.origin {
+            Origin::Features(features) => features.form().len,
+            _ => self.preprocess.input_len(),
+        }
+    }
+
+    /// What tells sample `index` from any other: a hash of its pixels if there is a cache, else
+    /// path, length and time of each of its files.
+    ///
+    /// # Errors
+    ///
+    /// A file is not there.
+    pub fn identity(&self, index: usize) -> io::Result<Vec<u8>> {
+        if let Origin::Cache(pixels, at) = &self.origin {
+            return Ok(pixels.hash(at[index]).to_vec());
+        }
+        let mut identity = Vec::new();
+        for file in self.dataset.samples[index].files.iter().flatten() {
+            let metadata = file.metadata()?;
+            let modified = metadata.modified()?.duration_since(UNIX_EPOCH);
+            let modified = modified.map_or(0, |time| time.as_nanos());
+            identity.extend_from_slice(file.as_os_str().as_encoded_bytes());
+            identity.extend_from_slice(&metadata.len().to_le_bytes());
+            identity.extend_from_slice(&modified.to_le_bytes());
+        }
+        Ok(identity)
     }
 
     /// The samples.
@@ -70,8 +111,8 @@ impl Source {
         &self.preprocess
     }
 
-    /// Reads sample `index` into `out`, `[C, S, S]`. `vary` says how to show it, given its number
-    /// of stains.
+    /// Reads sample `index` into `out`, `[C, S, S]` or its features. `vary` says how to show it,
+    /// given its number of stains.
     pub(super) fn load(
         &self,
         index: usize,
@@ -79,38 +120,46 @@ impl Source {
         out: &mut [f32],
     ) -> Result<(), SampleError> {
         let sample = &self.dataset.samples[index];
-        let planes = match &self.cache {
-            Some(Cached { pixels, places }) => {
-                pixels.planes(places[index]).map_err(|fault| SampleError {
-                    id: sample.id.clone(),
-                    file: pixels.path().display().to_string(),
-                    kind: SampleErrorKind::Cache(fault.fault.to_string()),
-                })?
-            }
-            None => {
+        let planes = match &self.origin {
+            Origin::Files(sizes) => {
                 let planes = read_sample(sample, &DecodeLimits::default())?;
-                self.check_size(index, &planes)
-                    .map_err(|kind| error(sample, kind))?;
+                check_size(&sizes[index], &planes).map_err(|kind| error(sample, kind))?;
                 planes
+            }
+            Origin::Cache(pixels, at) => {
+                let read = pixels.planes(at[index]);
+                read.map_err(|fault| damaged(sample, &fault))?
+            }
+            Origin::Features(features) => {
+                let view = vary(sample.channels.len()).dihedral;
+                let read = features.read(index, view, out);
+                return read.map_err(|fault| damaged(sample, &fault));
             }
         };
         let variation = vary(planes.channels);
         self.preprocess.prepare(&planes, &variation, out);
         Ok(())
     }
+}
 
-    fn check_size(&self, index: usize, planes: &Planes) -> Result<(), SampleErrorKind> {
-        let is = (planes.width, planes.height);
-        let packed = u64::from(is.0) << 32 | u64::from(is.1);
-        let before =
-            self.sizes[index].compare_exchange(0, packed, Ordering::Relaxed, Ordering::Relaxed);
-        match before {
-            Err(before) if before != packed => {
-                let was = ((before >> 32) as u32, before as u32);
-                Err(SampleErrorKind::Changed { was, is })
-            }
-            _ => Ok(()),
+fn check_size(size: &AtomicU64, planes: &Planes) -> Result<(), SampleErrorKind> {
+    let is = (planes.width, planes.height);
+    let packed = u64::from(is.0) << 32 | u64::from(is.1);
+    let before = size.compare_exchange(0, packed, Ordering::Relaxed, Ordering::Relaxed);
+    match before {
+        Err(before) if before != packed => {
+            let was = ((before >> 32) as u32, before as u32);
+            Err(SampleErrorKind::Changed { was, is })
         }
+        _ => Ok(()),
+    }
+}
+
+fn damaged(sample: &Sample, fault: &PackedError) -> SampleError {
+    SampleError {
+        id: sample.id.clone(),
+        file: fault.path.display().to_string(),
+        kind: SampleErrorKind::Cache(fault.fault.to_string()),
     }
 }
 

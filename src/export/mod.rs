@@ -1,5 +1,7 @@
 //! From a checkpoint to one ONNX file that carries all it needs.
 
+mod features;
+
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -10,6 +12,8 @@ use crate::graph::{Message, ModelProto, surgery::share_strides};
 use crate::model::{CONFIG_KEY, Classifier, ModelConfig};
 use crate::score::{Engine, EngineError, INPUT_NAME, ModelFile, OUTPUT_NAME, OrtEngine, Runtime};
 use crate::spec::{METADATA_KEY, ModelSpec};
+
+pub use features::OrtExtractor;
 
 /// Largest accepted difference between the engine's probabilities and Burn's.
 pub const TOLERANCE: f32 = 1e-4;
@@ -65,13 +69,21 @@ pub fn to_onnx(
     classifier: &Classifier,
     description: &Description,
 ) -> Result<ModelProto, ExportError> {
-    let spec = description.spec;
-    let (channels, size) = (
-        spec.preprocess.channels.len(),
-        spec.preprocess.size as usize,
-    );
-    let device = Device::flex();
-    let sample = |count| Tensor::<4>::zeros([count, channels, size, size], &device);
+    let preprocess = &description.spec.preprocess;
+    let images = (preprocess.channels.len(), preprocess.size as usize);
+    let mut model = capture(classifier, images, Classifier::probabilities)?;
+    rename_values(&mut model, description.config);
+    describe(&mut model, description)?;
+    Ok(model)
+}
+
+/// What `forward` computes of images `[N, channels, side, side]`, as an ONNX model.
+fn capture(
+    classifier: &Classifier,
+    (channels, side): (usize, usize),
+    forward: fn(&Classifier, Tensor<4>) -> Tensor<2>,
+) -> Result<ModelProto, ExportError> {
+    let sample = |count| Tensor::<4>::zeros([count, channels, side, side], &Device::flex());
     let input = InputSpec::new([
         AxisSpec::Dynamic {
             symbol: "batch".into(),
@@ -81,19 +93,11 @@ pub fn to_onnx(
         AxisSpec::Static,
     ]);
     let onnx = OnnxExporter::new()
-        .export_dynamic(
-            classifier,
-            sample(2),
-            sample(3),
-            &[input],
-            Classifier::probabilities,
-        )
+        .export_dynamic(classifier, sample(2), sample(3), &[input], forward)
         .map_err(|error| ExportError::Capture(error.to_string()))?;
     let mut model = ModelProto::parse_from_bytes(onnx.as_bytes())
         .map_err(|error| ExportError::Capture(error.to_string()))?;
     share_strides(model.graph.mut_or_insert_default());
-    rename_values(&mut model, description.config);
-    describe(&mut model, description)?;
     Ok(model)
 }
 

@@ -1,11 +1,14 @@
 //! A whole network: backbone and head.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
+use burn_store::{ModuleSnapshot, bridge};
+use sha2::{Digest, Sha256};
 
 use super::identity::identify;
 use super::{Arch, Backbone, BatchNorm2d, Head, ModelConfig};
+use crate::fsx::hex;
 
 /// A multi-label classifier of images of several channels.
 #[derive(Module, Debug)]
@@ -36,14 +39,19 @@ impl Classifier {
         self.backbone.arch()
     }
 
-    /// Pooled features `[N, F]` of normalised images `[N, C, S, S]`.
-    #[must_use]
-    pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
+    /// The backbone's feature map `[N, F, h, w]` of normalised images `[N, C, S, S]`.
+    fn feature_map(&self, images: Tensor<4>) -> Tensor<4> {
         let images = match &self.input_norm {
             Some(norm) => norm.forward(images),
             None => images,
         };
-        self.head.pool(self.backbone.forward(images))
+        self.backbone.forward(images)
+    }
+
+    /// Pooled features `[N, F]` of normalised images `[N, C, S, S]`.
+    #[must_use]
+    pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
+        self.head.pool(self.feature_map(images))
     }
 
     /// Logits `[N, K]` of normalised images `[N, C, S, S]`.
@@ -52,9 +60,58 @@ impl Classifier {
         self.head.forward(self.features(images))
     }
 
+    /// What the head's first layer with weights takes, `[N, L]`: pooled features, or the whole
+    /// feature map where a projection comes before the pooling. No weight of the head is in it.
+    #[must_use]
+    pub fn head_input(&self, images: Tensor<4>) -> Tensor<2> {
+        self.head.input(self.feature_map(images))
+    }
+
+    /// Logits `[N, K]` of what [`head_input`](Self::head_input) made of the images.
+    #[must_use]
+    pub fn head_logits(&self, input: Tensor<2>) -> Tensor<2> {
+        self.head.forward(self.head.resume(input))
+    }
+
+    /// Whether nothing but the head trains.
+    #[must_use]
+    pub fn only_head_trains(&self) -> bool {
+        let mut trains = Trains(false);
+        if let Some(norm) = &self.input_norm {
+            norm.visit(&mut trains);
+        }
+        self.backbone.visit(&mut trains);
+        !trains.0
+    }
+
+    /// SHA-256 of all weights and statistics before the head, in hexadecimal digits.
+    #[must_use]
+    pub fn hash_before_head(&self) -> String {
+        let mut hasher = Sha256::new();
+        let mut tensors = self.valid().collect(None, None, true);
+        tensors.retain(|tensor| !tensor.name.starts_with("head."));
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        for tensor in &tensors {
+            hasher.update(tensor.name.as_bytes());
+            if let Ok(data) = bridge::to_data(tensor) {
+                hasher.update(data.as_bytes());
+            }
+        }
+        hex(&hasher.finalize())
+    }
+
     /// Probabilities `[N, K]`, 0–1.
     #[must_use]
     pub fn probabilities(&self, images: Tensor<4>) -> Tensor<2> {
         sigmoid(self.logits(images))
+    }
+}
+
+/// Whether any parameter that was visited takes a gradient.
+struct Trains(bool);
+
+impl ModuleVisitor for Trains {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0 |= param.is_require_grad();
     }
 }

@@ -122,6 +122,16 @@ impl ModelConfig {
         shares.unwrap_or_else(|| vec![0.0; layers])
     }
 
+    /// Values of what [`head_input`](super::Classifier::head_input) makes of an image.
+    #[must_use]
+    pub fn head_input_len(&self) -> usize {
+        let (features, side) = self.arch.feature_map(self.input_size);
+        match self.projection {
+            Some(_) => features * side * side,
+            None => self.pooled_width(),
+        }
+    }
+
     /// Values of the vector that the first dense layer reads.
     #[must_use]
     pub fn pooled_width(&self) -> usize {

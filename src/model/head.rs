@@ -17,6 +17,9 @@ pub struct Head {
     projection: Option<Conv2d>,
     #[module(skip)]
     pooling: Pooling,
+    /// Channels and side of the feature map.
+    #[module(skip)]
+    features: (usize, usize),
     dropout: Dropout,
     hidden: Vec<Linear>,
     hidden_dropout: Vec<Dropout>,
@@ -27,7 +30,7 @@ impl Head {
     /// Builds a head with random weights.
     #[must_use]
     pub fn new(config: &ModelConfig, device: &Device) -> Self {
-        let (features, _) = config.arch.feature_map(config.input_size);
+        let (features, side) = config.arch.feature_map(config.input_size);
         let projection = config.projection.map(|width| {
             let config = Conv2dConfig::new([features, width], [1, 1]);
             config.init(device)
@@ -42,11 +45,32 @@ impl Head {
         Self {
             projection,
             pooling: config.pooling(),
+            features: (features, side),
             dropout: dropout(config.dropout),
             hidden,
             hidden_dropout: config.hidden_dropout().into_iter().map(dropout).collect(),
             output: LinearConfig::new(width, config.classes.len()).init(device),
         }
+    }
+
+    /// A feature map `[N, F, h, w]` to what the first layer with weights takes, `[N, L]`.
+    #[must_use]
+    pub fn input(&self, features: Tensor<4>) -> Tensor<2> {
+        match self.projection {
+            Some(_) => features.flatten(1, 3),
+            None => self.pool(features),
+        }
+    }
+
+    /// From there to the pooled features.
+    #[must_use]
+    pub fn resume(&self, input: Tensor<2>) -> Tensor<2> {
+        if self.projection.is_none() {
+            return input;
+        }
+        let [batch, _] = input.dims();
+        let (channels, side) = self.features;
+        self.pool(input.reshape([batch, channels, side, side]))
     }
 
     /// A feature map `[N, F, h, w]` to one vector a sample.

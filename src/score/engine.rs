@@ -1,13 +1,13 @@
 //! The small trait between an inference engine and its users, and its one implementation on `ort`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::TensorRef;
 
-use super::{EngineError, INPUT_NAME, ModelFile, OUTPUT_NAME, Runtime};
+use super::{EngineError, ModelFile, Runtime};
 use crate::spec::ModelSpec;
 
 /// Something that turns batches of images into probabilities. One worker owns one engine.
@@ -30,17 +30,13 @@ pub trait Engine: Send {
     }
 }
 
-/// One session of the engine that [`Runtime`] started.
+/// A graph of one input and one output in a session of the engine that [`Runtime`] started.
 #[derive(Debug)]
-pub struct OrtEngine {
-    session: Session,
-    spec: Arc<ModelSpec>,
-    path: PathBuf,
-}
+pub struct OrtSession(Session);
 
-impl OrtEngine {
-    /// Loads `model` into a session on `runtime`'s device; ONNX Runtime works on a batch with
-    /// `intra_threads` threads, tract with one.
+impl OrtSession {
+    /// Loads an ONNX file's `bytes`; `what` stands for it in errors. ONNX Runtime works on a batch
+    /// with `intra_threads` threads, tract with one.
     ///
     /// # Errors
     ///
@@ -48,19 +44,69 @@ impl OrtEngine {
     /// cannot load the model.
     pub fn load(
         runtime: Runtime,
-        model: &ModelFile,
+        bytes: &[u8],
+        what: &Path,
         intra_threads: usize,
     ) -> Result<Self, EngineError> {
         let model_error = |e: ort::Error| EngineError::Model {
-            path: model.path().to_owned(),
+            path: what.to_owned(),
             reason: format!("{} cannot load it: {e}", runtime.describe()),
         };
         let session = session_builder(runtime, intra_threads)
             .map_err(model_error)?
             .with_execution_providers(runtime.providers())
             .map_err(|e| runtime.device_error(e))?
-            .commit_from_memory(model.bytes())
+            .commit_from_memory(bytes)
             .map_err(model_error)?;
+        Ok(Self(session))
+    }
+
+    /// Shape and values of the output for `images` `[N, C, H, W]`.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if there are not as many images as `shape` says, or the engine fails.
+    pub fn run(
+        &mut self,
+        images: &[f32],
+        shape: [usize; 4],
+    ) -> Result<(Vec<usize>, Vec<f32>), String> {
+        let wanted: usize = shape.iter().product();
+        if wanted != images.len() || wanted == 0 {
+            return Err(format!(
+                "{} values were given for an input of {shape:?}",
+                images.len()
+            ));
+        }
+        let input = TensorRef::from_array_view((shape, images)).map_err(|e| e.to_string())?;
+        let outputs = self.0.run(ort::inputs![input]).map_err(|e| e.to_string())?;
+        let output = outputs[0].try_extract_tensor::<f32>();
+        let (shape, values) = output.map_err(|e| e.to_string())?;
+        let shape = shape.iter().map(|size| *size as usize).collect();
+        Ok((shape, values.to_vec()))
+    }
+}
+
+/// A scoring model in a session.
+#[derive(Debug)]
+pub struct OrtEngine {
+    session: OrtSession,
+    spec: Arc<ModelSpec>,
+    path: PathBuf,
+}
+
+impl OrtEngine {
+    /// Loads `model` into a session on `runtime`'s device.
+    ///
+    /// # Errors
+    ///
+    /// As [`OrtSession::load`].
+    pub fn load(
+        runtime: Runtime,
+        model: &ModelFile,
+        intra_threads: usize,
+    ) -> Result<Self, EngineError> {
+        let session = OrtSession::load(runtime, model.bytes(), model.path(), intra_threads)?;
         Ok(Self {
             session,
             spec: model.spec().clone(),
@@ -92,22 +138,9 @@ impl OrtEngine {
             self.spec.preprocess.size,
         );
         let shape = [batch, channels, side as usize, side as usize];
-        let wanted: usize = shape.iter().product();
-        if wanted != images.len() || batch == 0 {
-            return Err(format!(
-                "{} values were given for an input of {shape:?}",
-                images.len()
-            ));
-        }
-        let input = TensorRef::from_array_view((shape, images)).map_err(|e| e.to_string())?;
-        let outputs = self.session.run(ort::inputs![INPUT_NAME => input]);
-        let outputs = outputs.map_err(|e| e.to_string())?;
-        let output = outputs.get(OUTPUT_NAME).ok_or("the output is not there")?;
-        let (shape, values) = output
-            .try_extract_tensor::<f32>()
-            .map_err(|e| e.to_string())?;
+        let (shape, values) = self.session.run(images, shape)?;
         let classes = self.spec.classes.len();
-        if !shape.iter().map(|size| *size as usize).eq([batch, classes]) {
+        if shape != [batch, classes] {
             return Err(format!("the output is {shape:?} for [{batch}, {classes}]"));
         }
         // The range catches NaN too.
@@ -118,7 +151,7 @@ impl OrtEngine {
                  or it was not written by `rgby export`"
             ));
         }
-        Ok(values.to_vec())
+        Ok(values)
     }
 }
 

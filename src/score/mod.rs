@@ -15,7 +15,7 @@ mod pipeline;
 mod runtime;
 
 pub use choice::{Device, EngineChoice, RuntimeOptions};
-pub use engine::{Engine, OrtEngine};
+pub use engine::{Engine, OrtEngine, OrtSession};
 pub use error::EngineError;
 pub use model::{INPUT_NAME, ModelFile, OUTPUT_NAME};
 pub use pipeline::{Failure, PipelineOptions, ScoreError, ScoreTable, score};

@@ -138,6 +138,7 @@ impl TrainBench<'_> {
             config,
             dataset: self.dataset.clone(),
             cache: Some(self.cache.clone()),
+            features: None,
             from: None,
             recalibrate: 0,
             out: self.folder.join("run"),

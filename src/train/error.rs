@@ -24,6 +24,9 @@ pub enum TrainError {
     /// The pixel cache cannot be used.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// The features of a frozen backbone cannot be computed or kept.
+    #[error("features of the frozen part: {0}; --feature-cache off does without them")]
+    Features(String),
     /// The run's folder cannot be used.
     #[error("{path}: {reason}")]
     Folder {

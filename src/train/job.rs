@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 
-use super::{Config, Every, StepReport};
+use super::{Config, Every, FeatureCache, StepReport};
 use crate::data::{Dataset, PixelCache};
 use crate::model::Keep;
 use crate::report::{EpochRow, TimingRow};
@@ -19,6 +19,9 @@ pub struct Job<'a> {
     pub dataset: Arc<Dataset>,
     /// The samples' pixels, decoded and resized; without it they come from the image files.
     pub cache: Option<Arc<PixelCache>>,
+    /// Where the features of a frozen backbone are kept; without it they are computed again in
+    /// each step.
+    pub features: Option<FeatureCache<'a>>,
     /// Checkpoint to start from, and what of it is kept; random weights without one.
     pub from: Option<(PathBuf, Keep)>,
     /// Training samples on which a new run's BatchNorm statistics are measured first; 0 for none.
@@ -39,6 +42,8 @@ pub struct Job<'a> {
 pub trait Watch {
     /// After each step.
     fn step(&self, report: &StepReport);
+    /// After each batch of the pass that computes a frozen backbone's features, so many of all.
+    fn extracted(&self, _done: usize, _all: usize) {}
     /// After each epoch.
     fn epoch(&self, row: &EpochRow, timing: &TimingRow);
     /// Something worth a line.

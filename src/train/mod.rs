@@ -10,6 +10,7 @@ mod device;
 mod ema;
 mod error;
 mod every;
+mod features;
 mod folder;
 mod job;
 mod loss;
@@ -35,6 +36,7 @@ pub use device::TrainDevice;
 pub use ema::Ema;
 pub use error::TrainError;
 pub use every::Every;
+pub use features::{Extractor, FeatureCache, MakeExtractor};
 pub use job::{Ended, Job, Watch};
 pub use loss::{
     ClassWeights, Loss, LossConfig, LossName, MAX_BALANCED_WEIGHT, bce, focal, soft_f1,
@@ -44,5 +46,5 @@ pub use recalibrate::RECALIBRATE_DEFAULT;
 pub use run::train;
 pub use schedule::{Decay, Schedule, ScheduleName};
 pub use state::optimizer_bytes;
-pub use step::{StepReport, StepRule, Trainer};
+pub use step::{Input, StepReport, StepRule, Trainer};
 pub use weight_decay::{DecayKind, WeightDecay};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::features::{Samples, StageAt, features, remove_features};
 use super::folder::{
     check_folder, lock_folder, make_folder, remove_others, write_config, write_rows,
 };
@@ -12,7 +13,7 @@ use super::plan::{Training, divide, split_file};
 use super::start::{begin, resume};
 use super::step::StepRule;
 use super::{
-    Checkpoint, Ended, Job, Loss, Progress, Saved, StepReport, TrainError, Trainer, Watch,
+    Checkpoint, Ended, Input, Job, Loss, Progress, Saved, StepReport, TrainError, Trainer, Watch,
 };
 use crate::data::{Augment, Dataset, Loader, Plan, Source, write_split};
 use crate::metrics::{Labelled, evaluate};
@@ -74,6 +75,9 @@ struct Run<'a> {
     last_save: Instant,
     dataset: Arc<Dataset>,
     source: Arc<Source>,
+    /// The same samples by the features of a frozen backbone, and the stage that has them.
+    features: Option<Arc<Source>>,
+    features_of: Option<u32>,
     training: Training,
     validation: Vec<usize>,
     trainer: Trainer,
@@ -123,6 +127,8 @@ impl<'a> Run<'a> {
             last_save: Instant::now(),
             dataset,
             source,
+            features: None,
+            features_of: None,
             training,
             validation,
             trainer,
@@ -151,6 +157,10 @@ impl<'a> Run<'a> {
     /// Takes the steps of the epoch under way that are not taken yet.
     fn train_epoch(&mut self, watch: &dyn Watch) -> Result<Ended, TrainError> {
         self.enter_stage(watch)?;
+        self.use_features(watch)?;
+        if self.job.stop.load(Ordering::Relaxed) {
+            return Ok(Ended::Stopped);
+        }
         let plan = self.plan();
         let steps = plan.len();
         let done = self.progress.step_in_epoch;
@@ -159,7 +169,7 @@ impl<'a> Run<'a> {
         let mut loader = self.loader(Plan {
             batches: plan.into_iter().skip(done).collect(),
             first_step: self.progress.steps,
-            augment: Augment::new(data.augment, self.job.config.train.seed),
+            show: Augment::new(data.augment, self.job.config.train.seed).into(),
         });
         let start = Instant::now();
         let earlier = (self.progress.seconds, self.progress.waited);
@@ -250,6 +260,34 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// From here on trains on features where that is the same and less work.
+    fn use_features(&mut self, watch: &dyn Watch) -> Result<(), TrainError> {
+        let (first, stage) = self.job.config.train.stage(self.progress.epoch);
+        if self.features_of == Some(first) {
+            return Ok(());
+        }
+        let samples = Samples {
+            training: &self.training.samples,
+            validation: &self.validation,
+            source: &self.source,
+        };
+        let at = StageAt {
+            first,
+            epochs: stage.epochs as usize,
+            steps: self.plan().len(),
+        };
+        self.features = features(&self.job, self.trainer.classifier(), &samples, &at, watch)?;
+        self.features_of = Some(first);
+        self.trainer.set_input(match self.features {
+            Some(_) => Input::Features,
+            None => Input::Images,
+        });
+        if self.features.is_none() {
+            remove_features(&self.job)?;
+        }
+        Ok(())
+    }
+
     /// Sample indices of each step of the epoch under way.
     fn plan(&self) -> Vec<Vec<usize>> {
         let epoch = u64::from(self.progress.epoch);
@@ -257,7 +295,8 @@ impl<'a> Run<'a> {
     }
 
     fn loader(&self, plan: Plan) -> Loader {
-        Loader::batches(&self.source, plan, self.job.config.data.workers)
+        let source = self.features.as_ref().unwrap_or(&self.source);
+        Loader::batches(source, plan, self.job.config.data.workers)
     }
 
     /// Loss and F1 on the validation samples.

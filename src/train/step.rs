@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{Accumulator, Ema, Loss, clip_gradients};
@@ -44,8 +45,18 @@ pub struct Trainer {
     rule: StepRule,
     ema: Option<Ema>,
     device: Device,
-    channels: usize,
-    size: usize,
+    /// Channels and side of the images.
+    images: (usize, usize),
+    input: Input,
+}
+
+/// What batches hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// Images, `[N, C, S, S]`.
+    Images,
+    /// What [`Classifier::head_input`] made of them, `[N, L]`.
+    Features,
 }
 
 impl Trainer {
@@ -65,8 +76,8 @@ impl Trainer {
             rule,
             ema: None,
             device,
-            channels,
-            size: size as usize,
+            images: (channels, size as usize),
+            input: Input::Images,
         }
     }
 
@@ -95,6 +106,11 @@ impl Trainer {
     /// Goes on with another optimizer.
     pub fn set_optimizer(&mut self, optimizer: ModuleOptimizer) {
         self.optimizer = optimizer;
+    }
+
+    /// What the batches hold from now on.
+    pub fn set_input(&mut self, input: Input) {
+        self.input = input;
     }
 
     /// The network as it stands.
@@ -137,8 +153,8 @@ impl Trainer {
             self.device
                 .seed(seed ^ place.wrapping_mul(0x9E37_79B9_7F4A_7C15));
             let count = part.indices.len();
-            let (images, targets) = self.tensors(part, &self.device);
-            let loss = self.rule.loss.forward(classifier.logits(images), targets);
+            let (logits, targets) = self.logits(&classifier, part, &self.device);
+            let loss = self.rule.loss.forward(logits, targets);
             sum += f64::from(loss.clone().into_scalar::<f32>()) * count as f64;
             let part = GradientsParams::from_grads(loss.backward(), &classifier);
             gradients.add(&classifier, part, count);
@@ -158,9 +174,8 @@ impl Trainer {
     /// Probabilities `[N, K]` of a batch, row by row, in inference mode.
     #[must_use]
     pub fn predict(&self, validation: &Classifier, batch: Batch) -> Vec<f32> {
-        let (images, _) = self.tensors(batch, &self.device.clone().without_autodiff());
-        let data = validation.probabilities(images).into_data();
-        data.iter::<f32>().collect()
+        let (logits, _) = self.logits(validation, batch, &self.device.clone().without_autodiff());
+        sigmoid(logits).into_data().iter::<f32>().collect()
     }
 
     /// The network that is deployed, in inference mode: the average, if one is kept.
@@ -170,14 +185,25 @@ impl Trainer {
             .map_or_else(|| self.classifier().valid(), Module::valid)
     }
 
-    fn tensors(&self, mut batch: Batch, device: &Device) -> (Tensor<4>, Tensor<2>) {
+    /// Logits and targets of a batch, `[N, K]` each.
+    fn logits(
+        &self,
+        classifier: &Classifier,
+        mut batch: Batch,
+        device: &Device,
+    ) -> (Tensor<2>, Tensor<2>) {
         let count = batch.indices.len();
         let classes = batch.targets.len() / count.max(1);
         let targets = TensorData::new(std::mem::take(&mut batch.targets), [count, classes]);
-        (
-            image_tensor(batch, (self.channels, self.size), device),
-            Tensor::from_data(targets, device),
-        )
+        let logits = match self.input {
+            Input::Images => classifier.logits(image_tensor(batch, self.images, device)),
+            Input::Features => {
+                let shape = [count, batch.images.len() / count];
+                let features = TensorData::new(batch.images, shape);
+                classifier.head_logits(Tensor::from_data(features, device))
+            }
+        };
+        (logits, Tensor::from_data(targets, device))
     }
 }
 

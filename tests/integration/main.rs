@@ -12,6 +12,8 @@ mod convert;
 #[cfg(feature = "train")]
 mod exports;
 #[cfg(feature = "train")]
+mod features;
+#[cfg(feature = "train")]
 mod goldens;
 #[cfg(feature = "train")]
 mod heads;

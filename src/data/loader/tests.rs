@@ -136,7 +136,7 @@ fn augmented(first_step: u64, batches: Vec<Vec<usize>>) -> Plan {
     Plan {
         batches,
         first_step,
-        augment: Augment::new(config, 11),
+        show: Augment::new(config, 11).into(),
     }
 }
 

@@ -1,0 +1,264 @@
+//! A frozen backbone is computed once: its features are written to a file, and the head trains
+//! from that.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use sha2::{Digest, Sha256};
+
+use super::step::image_tensor;
+use super::{Config, Job, TrainError, Watch};
+use crate::data::{AugmentConfig, Batch, FeatureForm, Features, Loader, Plan, Show, Source};
+use crate::fsx::hex;
+use crate::imaging::{DIHEDRAL, SampleError};
+use crate::model::Classifier;
+
+/// Computes what a network's head takes. On the CPU ONNX Runtime is faster at it than Burn.
+pub trait Extractor {
+    /// `[N, L]`, row by row, of the images `[N, C, S, S]` of a batch.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says why they could not be computed.
+    fn extract(&mut self, batch: Batch) -> Result<Vec<f32>, String>;
+
+    /// What computes them.
+    fn name(&self) -> String;
+}
+
+/// Makes an [`Extractor`] of a network in inference mode; `None` where Burn itself is best.
+pub type MakeExtractor = dyn Fn(&Classifier, &Config) -> Result<Option<Box<dyn Extractor>>, String>;
+
+/// Where features are kept.
+pub struct FeatureCache<'a> {
+    /// The folder; `None` for one in the run's, which is emptied once they are not needed.
+    pub folder: Option<PathBuf>,
+    /// What computes them.
+    pub extractor: &'a MakeExtractor,
+}
+
+/// The samples of a run, as the split has them.
+pub(super) struct Samples<'a> {
+    pub training: &'a [usize],
+    pub validation: &'a [usize],
+    pub source: &'a Arc<Source>,
+}
+
+/// The part of a run for which features may be computed.
+pub(super) struct StageAt {
+    /// Its first epoch.
+    pub first: u32,
+    /// Its length in epochs.
+    pub epochs: usize,
+    /// Steps of an epoch.
+    pub steps: usize,
+}
+
+/// The symmetries in which a training sample is shown, if there are no other variations.
+fn views(augment: AugmentConfig) -> Option<usize> {
+    let dihedral = augment.dihedral;
+    let few = AugmentConfig {
+        dihedral,
+        ..AugmentConfig::default()
+    };
+    (augment == few).then_some(if dihedral { DIHEDRAL.into() } else { 1 })
+}
+
+/// The samples by their features, if in this stage nothing but the head trains, the views are few
+/// and computing them all once is less work than computing what the stage needs.
+///
+/// If the run is told to stop meanwhile, there is no file; the
+/// caller must stop then.
+pub(super) fn features(
+    job: &Job,
+    classifier: &Classifier,
+    samples: &Samples,
+    stage: &StageAt,
+    watch: &dyn Watch,
+) -> Result<Option<Arc<Source>>, TrainError> {
+    let Some(cache) = &job.features else {
+        return Ok(None);
+    };
+    let Some(views) = views(job.config.data.augment) else {
+        return Ok(None);
+    };
+    // An average of the weights would have a backbone of its own once that has trained.
+    if stage.first > 0 && job.config.train.ema.is_some() {
+        return Ok(None);
+    }
+    let epoch = stage.steps * job.config.train.step_size() + samples.validation.len();
+    let once = samples.training.len() * views + samples.validation.len();
+    if !classifier.only_head_trains() || once > epoch * stage.epochs {
+        return Ok(None);
+    }
+    let network = classifier.valid();
+    let made = (cache.extractor)(&network, &job.config).map_err(TrainError::Features)?;
+    let mut extractor = made.unwrap_or_else(|| {
+        Box::new(BurnExtractor {
+            network,
+            images: (
+                job.config.model.channels.len(),
+                job.config.model.input_size as usize,
+            ),
+            device: job.device.clone(),
+        })
+    });
+    let mut form = FeatureForm {
+        key: String::new(),
+        len: job.config.model.head_input_len(),
+        training: samples.training.to_vec(),
+        views,
+        validation: samples.validation.to_vec(),
+    };
+    form.key = key(job, classifier, samples.source, &extractor.name())
+        .map_err(|error| TrainError::Features(error.to_string()))?;
+    let folder = cache.folder.clone().unwrap_or_else(|| folder_of(job));
+    let path = folder.join(format!("{}.features", &form.key[..16]));
+    let count = job.dataset.len();
+    let found = Features::open(&path, &form, count);
+    let features = if let Ok(features) = found {
+        watch.note(&format!(
+            "the frozen part's features are those in {}",
+            path.display()
+        ));
+        features
+    } else {
+        watch.note(&format!(
+            "computing the frozen part once, with {}: {} samples × {views}, and {} as they are; \
+             {:.1} MB in {}",
+            extractor.name(),
+            form.training.len(),
+            form.validation.len(),
+            (form.count() * form.len * size_of::<f32>()) as f64 / 1e6,
+            path.display()
+        ));
+        let io_error = |error: io::Error| TrainError::Features(error.to_string());
+        fs::create_dir_all(&folder).map_err(io_error)?;
+        let mut pass = Pass {
+            job,
+            form: &form,
+            source: samples.source,
+            failed: None,
+        };
+        let written = Features::write(&path, &form, |push| pass.run(&mut *extractor, push, watch));
+        if let Some(error) = pass.failed {
+            return Err(error.into());
+        }
+        if job.stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        written.map_err(io_error)?;
+        Features::open(&path, &form, count)
+            .map_err(|error| TrainError::Features(error.to_string()))?
+    };
+    Ok(Some(Arc::new(samples.source.with_features(features))))
+}
+
+/// Where features are kept that only this run needs.
+fn folder_of(job: &Job) -> PathBuf {
+    job.out.join("features")
+}
+
+/// Removes what an earlier stage of the run kept there.
+pub(super) fn remove_features(job: &Job) -> Result<(), TrainError> {
+    match fs::remove_dir_all(folder_of(job)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(TrainError::Features(error.to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Hash of all that the features depend on, but which samples train and how they are shown.
+fn key(job: &Job, classifier: &Classifier, source: &Source, extractor: &str) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    let model = &job.config.model;
+    let preprocess = serde_json::to_string(source.preprocess())?;
+    let parts = [
+        model.arch.name(),
+        &format!("{:?} {:?}", model.projection.is_some(), model.pooling()),
+        &preprocess,
+        &classifier.hash_before_head(),
+        extractor,
+    ];
+    for part in parts {
+        hasher.update(part);
+        hasher.update([0]);
+    }
+    for index in 0..source.dataset().len() {
+        hasher.update(source.identity(index)?);
+        hasher.update([0]);
+    }
+    Ok(hex(&hasher.finalize()))
+}
+
+/// One pass over all samples and views.
+struct Pass<'a> {
+    job: &'a Job<'a>,
+    form: &'a FeatureForm,
+    source: &'a Arc<Source>,
+    /// The sample that could not be read.
+    failed: Option<SampleError>,
+}
+
+impl Pass<'_> {
+    fn run(
+        &mut self,
+        extractor: &mut dyn Extractor,
+        push: &mut dyn FnMut(&[f32]) -> io::Result<()>,
+        watch: &dyn Watch,
+    ) -> io::Result<()> {
+        let config = &self.job.config;
+        let mut done = 0;
+        for (view, samples) in self.form.groups() {
+            let batches = samples.chunks(config.train.batch_size);
+            let plan = Plan {
+                show: Show::View(view),
+                ..Plan::new(batches.map(<[usize]>::to_vec).collect())
+            };
+            for batch in Loader::batches(self.source, plan, config.data.workers) {
+                let batch = batch.map_err(|error| {
+                    let text = error.to_string();
+                    self.failed = Some(error);
+                    io::Error::other(text)
+                })?;
+                done += batch.indices.len();
+                let rows = extractor.extract(batch).map_err(io::Error::other)?;
+                rows.chunks_exact(self.form.len).try_for_each(&mut *push)?;
+                watch.extracted(done, self.form.count());
+                if self.job.stop.load(Ordering::Relaxed) {
+                    return Err(io::Error::other("stopped"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The network itself, where it trains.
+struct BurnExtractor {
+    network: Classifier,
+    images: (usize, usize),
+    device: Device,
+}
+
+impl Extractor for BurnExtractor {
+    fn extract(&mut self, batch: Batch) -> Result<Vec<f32>, String> {
+        let images = image_tensor(batch, self.images, &self.device);
+        Ok(self
+            .network
+            .head_input(images)
+            .into_data()
+            .iter::<f32>()
+            .collect())
+    }
+
+    fn name(&self) -> String {
+        "Burn".into()
+    }
+}

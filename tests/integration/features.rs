@@ -1,0 +1,108 @@
+//! A head that trains on features computed once becomes what it becomes the slow way.
+
+use std::fs;
+use std::path::Path;
+
+use crate::kill::assert_same;
+use crate::resume::stop_early;
+use crate::support::{records, run};
+use crate::training::{DATA, must, workplace};
+
+/// Three epochs with everything but the head frozen, then one with nothing frozen.
+const STAGED: &str = "train --config baseline.toml --set data.split=random:0.25 \
+     --set train.epochs=4 --set train.batch_size=8 --set train.ema=0.9 \
+     --set model.hidden_dropout=0.25 --set data.augment.dihedral=true";
+/// Heads whose features are pooled, and those that need the whole feature map.
+const HEADS: [&str; 2] = [
+    "--set model.arch=plain --set model.pooling=average-max \
+     --set train.stages=[{epochs=3,freeze=['backbone']},{epochs=1,freeze=[]}]",
+    "--set model.arch=plain --set model.projection=4 --set model.pooling=flatten \
+     --set model.input_norm=true \
+     --set train.stages=[{epochs=3,freeze=['backbone','input_norm']},{epochs=1,freeze=[]}]",
+];
+
+fn losses(dir: &Path, run: &str) -> Vec<[f64; 2]> {
+    let rows = records(dir, &format!("{run}/metrics.csv"));
+    let number = |text: &String| text.parse::<f64>().unwrap();
+    rows.iter()
+        .map(|row| [number(&row[1]), number(&row[2])])
+        .collect()
+}
+
+#[test]
+fn features_change_nothing_but_the_time() {
+    // So few samples that eight views of each are less than three epochs.
+    let dir = workplace(24, "0,25");
+    let path = dir.path();
+    for (number, head) in HEADS.iter().enumerate() {
+        let staged = format!("{STAGED} {head} {DATA} --set train.steps_per_epoch=12");
+        let (fast, slow) = (format!("fast{number}"), format!("slow{number}"));
+        let shown = must(path, &format!("{staged} --out {fast}"));
+        let said = "18 samples × 8, and 6 as they are";
+        assert!(shown.stderr.contains(said), "{}", shown.stderr);
+        let off = must(path, &format!("{staged} --feature-cache off --out {slow}"));
+        assert!(!off.stderr.contains("frozen part"), "{}", off.stderr);
+        let pairs = losses(path, &fast).into_iter().zip(losses(path, &slow));
+        assert_eq!(pairs.len(), 4);
+        for (fast, slow) in pairs {
+            for (fast, slow) in fast.iter().zip(slow) {
+                assert!((fast - slow).abs() <= 1e-4 * slow, "{head}: {fast} {slow}");
+            }
+        }
+        // They go with the stage that needs them.
+        assert!(!path.join(&fast).join("features").exists());
+
+        let parts = format!("parts{number}");
+        stop_early(path, &format!("{staged} --out {parts}"), &parts);
+        must(path, &format!("{staged} --out {parts} --resume"));
+        assert_same(path, &fast, &parts);
+    }
+}
+
+#[test]
+fn runs_share_features_and_those_that_vary_more_do_without() {
+    let dir = workplace(24, "0,25");
+    let path = dir.path();
+    let staged = format!(
+        "{STAGED} {} {DATA} --set train.steps_per_epoch=12",
+        HEADS[0]
+    );
+    let shared = format!("{staged} --feature-cache shared");
+    must(path, &format!("{shared} --out first"));
+    // Another head on the same backbone.
+    let second = must(
+        path,
+        &format!("{shared} --set model.hidden=[8] --out second"),
+    );
+    assert!(
+        second
+            .stderr
+            .contains("frozen part's features are those in"),
+        "{}",
+        second.stderr
+    );
+    assert_eq!(fs::read_dir(path.join("shared")).unwrap().count(), 1);
+    // Another backbone.
+    must(path, &format!("{shared} --set train.seed=9 --out third"));
+    let files: Vec<_> = fs::read_dir(path.join("shared")).unwrap().collect();
+    assert_eq!(files.len(), 2);
+    let crop = must(
+        path,
+        &format!("{shared} --set data.augment.crop=0.8 --out crop"),
+    );
+    assert!(!crop.stderr.contains("frozen part"), "{}", crop.stderr);
+
+    // One that is damaged is not trained on.
+    for file in files {
+        let file = file.unwrap().path();
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[100] ^= 1;
+        fs::write(&file, bytes).unwrap();
+    }
+    let damaged = run(path, &format!("{shared} --out fourth"));
+    assert_eq!(damaged.code, Some(2), "{damaged:?}");
+    assert!(
+        damaged.stderr.contains("is damaged; remove the file"),
+        "{damaged:?}"
+    );
+}
