@@ -71,12 +71,11 @@ fn samples_that_cannot_be_read_are_listed_and_the_rest_is_cached() {
     );
     let train = format!("{TRAIN} {DATA} --cache data.cache --out run");
     assert_refused(path, &[(&train, &["1 of 4 samples", ids[2], "data.cache"])]);
-    let rest: String = labels
+    let rest: Vec<&str> = labels
         .lines()
         .filter(|line| !line.starts_with(ids[2]))
-        .map(|line| format!("{line}\n"))
         .collect();
-    fs::write(path.join("data/labels.csv"), rest).unwrap();
+    fs::write(path.join("data/labels.csv"), rest.join("\n")).unwrap();
     must(path, &train);
 }
 
