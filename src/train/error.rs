@@ -27,6 +27,21 @@ pub enum TrainError {
     /// The features of a frozen backbone cannot be computed or kept.
     #[error("features of the frozen part: {0}; --feature-cache off does without them")]
     Features(String),
+    /// A batch is too large for this machine.
+    #[error(
+        "train.batch_size = {batch} would need about {needed:.1} GB of memory, {free:.1} GB are \
+         free: {mend}"
+    )]
+    Memory {
+        /// Samples of the batch.
+        batch: usize,
+        /// Gigabytes that a step with it would take.
+        needed: f64,
+        /// Gigabytes that are free.
+        free: f64,
+        /// What would fit.
+        mend: String,
+    },
     /// The run's folder cannot be used.
     #[error("{path}: {reason}")]
     Folder {

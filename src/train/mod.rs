@@ -11,6 +11,7 @@ mod ema;
 mod error;
 mod every;
 mod features;
+mod fit;
 mod folder;
 mod job;
 mod loss;

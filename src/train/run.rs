@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::features::{Samples, StageAt, features, remove_features};
+use super::fit::check_memory;
 use super::folder::{
     check_folder, lock_folder, make_folder, remove_others, write_config, write_rows,
 };
@@ -95,6 +96,7 @@ impl<'a> Run<'a> {
         let config = &job.config;
         let (training, validation) = divide(&job)?;
         let source = Arc::new(open_source(&job)?);
+        check_memory(config, &job.device)?;
         let start = if job.resume {
             resume(&job, watch)?
         } else {

@@ -287,6 +287,17 @@ fn bad_input_is_refused_by_name() {
             ),
             (&format!("{baseline} --out x --device tpu"), &["tpu"]),
             (
+                &format!(
+                    "{baseline} --out x --set model.arch=resnet50 --set model.input_size=224 \
+                     --set train.batch_size=100000"
+                ),
+                &[
+                    "train.batch_size = 100000",
+                    "GB are free",
+                    "train.accumulate",
+                ],
+            ),
+            (
                 "train --config baseline.toml --images data/images --labels columns.csv --out x",
                 &["columns.csv", "Target", "Label"],
             ),

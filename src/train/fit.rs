@@ -1,0 +1,104 @@
+//! Whether a batch fits into memory, told before the first step and not by the system's killer.
+
+use std::fs;
+
+use burn::tensor::{Device, Tensor};
+
+use super::one_pass::is_cpu;
+use super::{Config, TrainError};
+use crate::model::{Classifier, freeze};
+
+/// Backwards passes need less than this many times a batch's own bytes, whatever the network; a
+/// batch so small that even that is there need not be measured.
+const MOST: usize = 2000;
+/// Batches whose memory is measured; the rest follows from the difference.
+const PROBES: [usize; 2] = [1, 3];
+/// Values that an optimizer keeps of each parameter at most, beside it and its gradient.
+const STATES: usize = 2;
+
+/// Refuses a config whose batches would not fit into the memory that is free.
+///
+/// The memory of a forward and backward pass of small batches is measured on a network of the
+/// config; it grows in proportion. Only Linux tells how much memory there is and how much was
+/// taken, and only of the CPU's.
+///
+/// # Errors
+///
+/// [`TrainError::Memory`] says what would fit. A name in `freeze` that nothing has.
+pub(super) fn check_memory(config: &Config, device: &Device) -> Result<(), TrainError> {
+    let (model, batch) = (&config.model, config.train.batch_size);
+    let image = model.channels.len() * (model.input_size as usize).pow(2) * size_of::<f32>();
+    let Some(free) = kilobytes("/proc/meminfo", "MemAvailable:") else {
+        return Ok(());
+    };
+    if !is_cpu(device) || batch <= PROBES[1] || batch * image * MOST < free {
+        return Ok(());
+    }
+    let before = kilobytes("/proc/self/status", "VmRSS:");
+    let device = device.clone().autodiff();
+    let classifier = freeze(Classifier::new(model, 0, &device), &least_frozen(config))?;
+    if classifier.only_head_trains() {
+        return Ok(());
+    }
+    let mut peaks = [0; 2];
+    for (peak, count) in peaks.iter_mut().zip(PROBES) {
+        // Lets the peak begin at what is taken now.
+        if fs::write("/proc/self/clear_refs", "5").is_err() {
+            return Ok(());
+        }
+        let shape = [
+            count,
+            model.channels.len(),
+            model.input_size as usize,
+            model.input_size as usize,
+        ];
+        drop(
+            classifier
+                .logits(Tensor::zeros(shape, &device))
+                .mean()
+                .backward(),
+        );
+        let Some(peak_now) = kilobytes("/proc/self/status", "VmHWM:") else {
+            return Ok(());
+        };
+        *peak = peak_now.saturating_sub(before.unwrap_or(0));
+    }
+    let each = peaks[1].saturating_sub(peaks[0]) / (PROBES[1] - PROBES[0]);
+    let parameters = burn::module::Module::num_params(&classifier) * size_of::<f32>();
+    let fixed = peaks[0].saturating_sub(each) + STATES * parameters;
+    let needed = fixed + each * batch;
+    if each == 0 || needed <= free {
+        return Ok(());
+    }
+    let fitting = free.saturating_sub(fixed) / each;
+    let mend = if fitting == 0 {
+        "not even one sample fits; take a smaller model.input_size or another network".to_owned()
+    } else {
+        format!(
+            "set train.batch_size = {fitting} and train.accumulate = {}, which makes nearly the \
+             same step",
+            batch.div_ceil(fitting)
+        )
+    };
+    Err(TrainError::Memory {
+        batch,
+        needed: needed as f64 / 1e9,
+        free: free as f64 / 1e9,
+        mend,
+    })
+}
+
+/// What is frozen in the stage that freezes least.
+fn least_frozen(config: &Config) -> Vec<String> {
+    let epochs = 0..config.train.epochs;
+    let stages = epochs.map(|epoch| config.train.stage(epoch).1.freeze);
+    stages.min_by_key(Vec::len).unwrap_or_default()
+}
+
+/// A number of bytes that a file of the system gives in kB.
+fn kilobytes(path: &str, key: &str) -> Option<usize> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    let number: usize = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(number * 1024)
+}
