@@ -170,6 +170,9 @@ impl DemoArgs {
 
     fn score(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         ScoreArgs {
+            resume: false,
+            part_size: 4096,
+            max_errors: None,
             model: self.out.join("model.onnx"),
             images: self.out.join("test").join("images"),
             ids: None,

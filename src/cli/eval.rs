@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::judgement::Judgement;
 use super::probabilities::Probabilities;
-use super::score::{EngineArgs, Scorer, Threshold, open_model};
+use super::scorer::{EngineArgs, Scorer, Threshold, open_model};
 use super::{Outcome, Ui};
 use crate::data::{LabelTable, read_labels};
 use crate::imaging::find_samples;

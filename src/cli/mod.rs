@@ -22,6 +22,8 @@ mod probabilities;
 #[cfg(feature = "train")]
 mod retrain;
 mod score;
+mod scorer;
+mod signals;
 #[cfg(feature = "train")]
 mod stem;
 mod synth;
@@ -50,7 +52,8 @@ pub use inspect::InspectArgs;
 pub use judgement::Judgement;
 #[cfg(feature = "train")]
 pub use retrain::RetrainArgs;
-pub use score::{EngineArgs, ScoreArgs, Scored, Scorer, Threshold, open_model};
+pub use score::ScoreArgs;
+pub use scorer::{EngineArgs, Scored, Scorer, Threshold, open_model};
 pub use synth::SynthArgs;
 #[cfg(feature = "train")]
 pub use train::TrainArgs;

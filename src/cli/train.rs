@@ -3,7 +3,6 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail, ensure};
@@ -13,6 +12,7 @@ use tempfile::TempDir;
 
 use super::cache::write_cache;
 use super::convert::restore_exported;
+use super::signals::Signals;
 use super::{Outcome, Ui};
 use crate::data::{Dataset, PixelCache};
 use crate::export::OrtExtractor;
@@ -132,14 +132,7 @@ impl RunArgs {
         let classes = config.model.classes.len();
         let stains = config.preprocess().stains();
         let dataset = Dataset::open(&self.images, &self.labels, &stains, classes)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let interrupted = Arc::new(AtomicBool::new(false));
-        signal_hook::flag::register(signal_hook::consts::SIGINT, interrupted.clone())?;
-        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            // A second signal ends the process at once.
-            signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())?;
-            signal_hook::flag::register(signal, stop.clone())?;
-        }
+        let signals = Signals::listen()?;
         let (epochs, samples) = (config.train.epochs, dataset.len());
         ui.note(&format!(
             "{} at {}², {samples} samples, {classes} classes, {epochs} epochs, on {} → {}",
@@ -168,15 +161,14 @@ impl RunArgs {
             resume: self.resume,
             checkpoint_every: self.checkpoint_every,
             device,
-            stop: &stop,
+            stop: signals.stop(),
         };
         let watch = Screen::new(ui, &self.out, epochs);
         let ended = train(job, &watch)?;
         watch.bar.finish_and_clear();
         Ok(match ended {
             Ended::Finished => Outcome::Done,
-            Ended::Stopped if interrupted.load(Ordering::Relaxed) => Outcome::Interrupted,
-            Ended::Stopped => Outcome::Stopped,
+            Ended::Stopped => signals.outcome(),
         })
     }
 }

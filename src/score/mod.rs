@@ -11,6 +11,7 @@ mod error;
 mod locate;
 mod model;
 pub mod output;
+mod parts;
 mod pipeline;
 mod runtime;
 
@@ -18,5 +19,8 @@ pub use choice::{Device, EngineChoice, RuntimeOptions};
 pub use engine::{Engine, OrtEngine, OrtSession};
 pub use error::EngineError;
 pub use model::{INPUT_NAME, ModelFile, OUTPUT_NAME};
-pub use pipeline::{Failure, PipelineOptions, ScoreError, ScoreTable, score};
+pub use parts::{Parts, PartsError, RunKey};
+pub use pipeline::{
+    BatchScores, Failure, PipelineOptions, ScoreError, ScoreTable, Sink, score, score_to,
+};
 pub use runtime::{Runtime, Workers};

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use onnx_ir::{GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use sha2::{Digest, Sha256};
 
 use super::EngineError;
+use crate::fsx::hex;
 use crate::spec::{METADATA_KEY, ModelSpec};
 
 /// Name of the model's input, `[N, C, H, W]` float32.
@@ -65,6 +67,12 @@ impl ModelFile {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// SHA-256 of the file, in hexadecimal digits.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        hex(&Sha256::digest(&self.bytes))
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

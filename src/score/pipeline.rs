@@ -1,9 +1,13 @@
 //! From samples to probabilities: files are decoded while the engines infer.
 //!
-//! Decoders and engines are threads with a bounded queue of batches between them. A batch is a
-//! fixed run of samples, so the result does not depend on which thread was faster.
+//! Decoders and engines are threads with a bounded queue of batches between them, and what they
+//! make is handed on in the samples' order. A batch is a fixed run of samples, so the result does
+//! not depend on which thread was faster. The buffers of images go round: there are never more
+//! than there are batches in memory.
 
 use std::any::Any;
+use std::collections::BTreeMap;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -25,7 +29,7 @@ pub struct PipelineOptions {
 }
 
 /// A sample that could not be scored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Failure {
     /// The sample.
     pub id: String,
@@ -55,6 +59,9 @@ pub enum ScoreError {
     /// An engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The results could not be kept.
+    #[error(transparent)]
+    Output(#[from] io::Error),
     /// A bug in a worker thread.
     #[error("a {worker} thread ended unexpectedly: {message}; this is a bug, please report it")]
     Panic {
@@ -65,21 +72,52 @@ pub enum ScoreError {
     },
 }
 
-/// Scores `samples` with all `engines` side by side (copies of one model).
+/// Scores `samples` with all `engines` side by side (copies of one model) and keeps all results.
 ///
-/// Samples that cannot be read end up in [`ScoreTable::failures`]; the rest is scored. At most
-/// `decode_threads + 2 × engines` batches of images are in memory. `progress` is called on this
-/// thread with the number of samples done so far.
+/// Samples that cannot be read end up in [`ScoreTable::failures`]; the rest is scored. `progress`
+/// is called on this thread with the number of samples done so far.
 ///
 /// # Errors
 ///
-/// The first engine error or worker panic, after all threads have ended.
+/// As [`score_to`].
 pub fn score(
     engines: &mut [Box<dyn Engine>],
     samples: &[Sample],
     options: &PipelineOptions,
     progress: &dyn Fn(usize),
 ) -> Result<ScoreTable, ScoreError> {
+    let mut table = ScoreTable {
+        ids: samples.iter().map(|sample| sample.id.clone()).collect(),
+        probabilities: Vec::with_capacity(samples.len()),
+        failures: Vec::new(),
+    };
+    let never = AtomicBool::new(false);
+    score_to(engines, samples, options, &never, &mut |batch| {
+        table.probabilities.extend(batch.probabilities);
+        table.failures.extend(batch.failures);
+        progress(table.probabilities.len());
+        Ok(())
+    })?;
+    Ok(table)
+}
+
+/// Scores `samples` with all `engines` side by side (copies of one model) and hands the results to
+/// `sink`, on this thread, batch by batch in the samples' order. Returns how many it was handed:
+/// all, unless `stop` was set meanwhile; then the batches under way are finished.
+///
+/// At most `decode_threads + 2 × engines` batches of images are in memory.
+///
+/// # Errors
+///
+/// The first error of an engine or of `sink`, or the first panic of a worker, after all threads
+/// have ended.
+pub fn score_to(
+    engines: &mut [Box<dyn Engine>],
+    samples: &[Sample],
+    options: &PipelineOptions,
+    stop: &AtomicBool,
+    sink: &mut Sink,
+) -> Result<usize, ScoreError> {
     let preprocess = engines
         .first()
         .ok_or(ScoreError::NoEngine)?
@@ -106,10 +144,25 @@ pub fn score(
         input_len: preprocess.input_len(),
         load: &load,
         next: AtomicUsize::new(0),
-        stop: AtomicBool::new(false),
+        stop,
+        lost: AtomicBool::new(false),
     };
-    job.run(engines, options.decode_threads.max(1), progress)
+    job.run(engines, options.decode_threads.max(1), sink)
 }
+
+/// The results of a batch, in the samples' order.
+#[derive(Debug)]
+pub struct BatchScores {
+    /// The batch's first sample, by its place among all.
+    pub first: usize,
+    /// A probability for each class, or `None` where the sample failed.
+    pub probabilities: Vec<Option<Vec<f32>>>,
+    /// The samples without probabilities.
+    pub failures: Vec<Failure>,
+}
+
+/// Takes the results of each batch in turn; an error ends the scoring.
+pub type Sink<'a> = dyn FnMut(BatchScores) -> io::Result<()> + 'a;
 
 /// Reads one sample into `[C, H, W]` float32.
 type Load<'a> = dyn Fn(&Sample, &mut [f32]) -> Result<(), Failure> + Sync + 'a;
@@ -122,25 +175,20 @@ struct Job<'a> {
     load: &'a Load<'a>,
     /// The first sample that no decoder has taken yet.
     next: AtomicUsize,
+    /// Set from outside: no further batch is begun.
+    stop: &'a AtomicBool,
     /// Set once the result is lost: whatever is still queued is dropped.
-    stop: AtomicBool,
+    lost: AtomicBool,
 }
 
 /// Decoded samples on their way to an engine.
 struct Decoded {
+    first: usize,
     /// The samples that `images` holds, by index.
     rows: Vec<usize>,
     /// `[rows, C, H, W]`.
     images: Vec<f32>,
-    failures: Vec<(usize, Failure)>,
-}
-
-/// Decoded samples with their probabilities.
-struct Scored {
-    rows: Vec<usize>,
-    /// `[rows, classes]`.
-    probabilities: Vec<f32>,
-    failures: Vec<(usize, Failure)>,
+    failures: Vec<Failure>,
 }
 
 impl Job<'_> {
@@ -148,58 +196,62 @@ impl Job<'_> {
         &self,
         engines: &mut [Box<dyn Engine>],
         decoders: usize,
-        progress: &dyn Fn(usize),
-    ) -> Result<ScoreTable, ScoreError> {
+        sink: &mut Sink,
+    ) -> Result<usize, ScoreError> {
         let (to_engines, decoded) = bounded(engines.len());
-        let (to_table, scored) = bounded(engines.len());
+        let (to_sink, scored) = bounded(engines.len());
+        // Every buffer that there can be has room, so that giving one back never waits.
+        let (give_back, buffers) = bounded(decoders + 2 * engines.len());
         thread::scope(|scope| {
             for _ in 0..decoders {
-                let (output, errors) = (to_engines.clone(), to_table.clone());
+                let (output, errors) = (to_engines.clone(), to_sink.clone());
+                let buffers = buffers.clone();
                 let work = move || {
-                    self.decode(&output);
+                    self.decode(&output, &buffers);
                     Ok(())
                 };
                 scope.spawn(move || guard("decoding", &errors, work));
             }
             for engine in engines {
-                let (input, output) = (decoded.clone(), to_table.clone());
+                let (input, output) = (decoded.clone(), to_sink.clone());
+                let give_back = give_back.clone();
                 scope.spawn(move || {
-                    let work = || self.infer(&mut **engine, &input, &output);
+                    let work = || self.infer(&mut **engine, &input, &output, &give_back);
                     guard("scoring", &output, work);
                 });
             }
             // The queues end when the last thread that uses them does.
-            drop((to_engines, decoded, to_table));
-            self.collect(&scored, progress)
+            drop((to_engines, decoded, to_sink));
+            self.collect(&scored, sink)
         })
     }
 
     /// Decodes batch after batch until there are none left.
-    fn decode(&self, output: &Sender<Decoded>) {
-        while !self.stop.load(Ordering::Relaxed) {
-            let start = self.next.fetch_add(self.batch, Ordering::Relaxed);
-            let end = self.samples.len().min(start.saturating_add(self.batch));
-            if start >= end {
+    fn decode(&self, output: &Sender<Decoded>, buffers: &Receiver<Vec<f32>>) {
+        while !self.stop.load(Ordering::Relaxed) && !self.lost.load(Ordering::Relaxed) {
+            let first = self.next.fetch_add(self.batch, Ordering::Relaxed);
+            let end = self.samples.len().min(first.saturating_add(self.batch));
+            if first >= end {
                 break;
             }
-            let mut images = vec![0.0; (end - start) * self.input_len];
+            let mut images = buffers.try_recv().unwrap_or_default();
+            images.resize((end - first) * self.input_len, 0.0);
             let (mut rows, mut failures) = (Vec::new(), Vec::new());
-            for index in start..end {
+            for index in first..end {
                 let at = rows.len() * self.input_len;
                 match (self.load)(&self.samples[index], &mut images[at..at + self.input_len]) {
                     Ok(()) => rows.push(index),
-                    Err(failure) => failures.push((index, failure)),
+                    Err(failure) => failures.push(failure),
                 }
             }
             images.truncate(rows.len() * self.input_len);
-            if output
-                .send(Decoded {
-                    rows,
-                    images,
-                    failures,
-                })
-                .is_err()
-            {
+            let decoded = Decoded {
+                first,
+                rows,
+                images,
+                failures,
+            };
+            if output.send(decoded).is_err() {
                 break; // no engine is left; its error is on its way
             }
         }
@@ -210,83 +262,73 @@ impl Job<'_> {
         &self,
         engine: &mut dyn Engine,
         input: &Receiver<Decoded>,
-        output: &Sender<Result<Scored, ScoreError>>,
+        output: &Sender<Result<BatchScores, ScoreError>>,
+        give_back: &Sender<Vec<f32>>,
     ) -> Result<(), ScoreError> {
-        for Decoded {
-            rows,
-            images,
-            failures,
-        } in input
-        {
-            if self.stop.load(Ordering::Relaxed) {
+        for batch in input {
+            if self.lost.load(Ordering::Relaxed) {
                 continue;
             }
-            let probabilities = match rows.len() {
+            let (first, count) = (batch.first, batch.rows.len());
+            let values = match count {
                 0 => Vec::new(),
-                count => engine.run(&images, count)?,
+                count => engine.run(&batch.images, count)?,
             };
-            drop(images);
-            if output
-                .send(Ok(Scored {
-                    rows,
-                    probabilities,
-                    failures,
-                }))
-                .is_err()
-            {
+            // Were there no room after all, the buffer would only be made again.
+            let _ = give_back.try_send(batch.images);
+            let classes = values.len() / count.max(1);
+            let mut probabilities = vec![None; count + batch.failures.len()];
+            for (at, index) in batch.rows.into_iter().enumerate() {
+                let row = &values[at * classes..(at + 1) * classes];
+                probabilities[index - first] = Some(row.to_vec());
+            }
+            let scores = BatchScores {
+                first,
+                probabilities,
+                failures: batch.failures,
+            };
+            if output.send(Ok(scores)).is_err() {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Puts the results in order until all threads have ended; keeps the first error.
+    /// Hands the results on in their order until all threads have ended; keeps the first error.
     fn collect(
         &self,
-        scored: &Receiver<Result<Scored, ScoreError>>,
-        progress: &dyn Fn(usize),
-    ) -> Result<ScoreTable, ScoreError> {
-        let mut probabilities = vec![None; self.samples.len()];
-        let mut failures = Vec::new();
+        scored: &Receiver<Result<BatchScores, ScoreError>>,
+        sink: &mut Sink,
+    ) -> Result<usize, ScoreError> {
+        let mut early: BTreeMap<usize, BatchScores> = BTreeMap::new();
         let (mut done, mut error) = (0, None);
         for result in scored {
-            match result {
-                Ok(batch) => {
-                    done += batch.rows.len() + batch.failures.len();
-                    let classes = batch.probabilities.len() / batch.rows.len().max(1);
-                    for (at, index) in batch.rows.into_iter().enumerate() {
-                        let row = &batch.probabilities[at * classes..(at + 1) * classes];
-                        probabilities[index] = Some(row.to_vec());
+            let handed = result.and_then(|batch| {
+                early.insert(batch.first, batch);
+                while let Some(batch) = early.remove(&done) {
+                    done += batch.probabilities.len();
+                    if error.is_none() {
+                        sink(batch)?;
                     }
-                    failures.extend(batch.failures);
-                    progress(done);
                 }
-                Err(first) => {
-                    self.stop.store(true, Ordering::Relaxed);
-                    error.get_or_insert(first);
-                }
+                Ok(())
+            });
+            if let Err(first) = handed {
+                self.lost.store(true, Ordering::Relaxed);
+                error.get_or_insert(first);
             }
         }
-        if let Some(error) = error {
-            return Err(error);
+        match error {
+            Some(error) => Err(error),
+            None => Ok(done),
         }
-        failures.sort_by_key(|(index, _)| *index);
-        Ok(ScoreTable {
-            ids: self
-                .samples
-                .iter()
-                .map(|sample| sample.id.clone())
-                .collect(),
-            probabilities,
-            failures: failures.into_iter().map(|(_, failure)| failure).collect(),
-        })
     }
 }
 
 /// Runs a worker and reports its error, or its panic as one.
 fn guard(
     worker: &'static str,
-    errors: &Sender<Result<Scored, ScoreError>>,
+    errors: &Sender<Result<BatchScores, ScoreError>>,
     work: impl FnOnce() -> Result<(), ScoreError>,
 ) {
     let error = match catch_unwind(AssertUnwindSafe(work)) {

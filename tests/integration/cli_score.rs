@@ -140,7 +140,6 @@ fn bad_input_is_fatal_named_and_writes_nothing() {
     let cases: &[(&str, &[&str])] = &[
         ("--out folder", &["--out folder is a folder"]),
         ("--out none/out.csv", &["none; make it first"]),
-        ("--out out.parquet", &["out.parquet", ".csv"]),
         ("--out folder/late.csv", &["late.errors.csv is a folder"]),
         ("--scores ./o.csv", &["--scores ./o.csv"]),
         ("--scores o.errors.csv", &["--scores o.errors.csv"]),

@@ -25,6 +25,7 @@ mod pytorch;
 mod resume;
 #[cfg(feature = "train")]
 mod retraining;
+mod score_resume;
 mod support;
 #[cfg(feature = "train")]
 mod training;

@@ -14,6 +14,8 @@ struct Echo {
     pause: Duration,
     /// Whether it is at work.
     busy: Arc<AtomicBool>,
+    /// Batches that it was given.
+    given: Arc<AtomicU32>,
     /// The batch at which to fail, and how.
     fault: Option<(u32, Fault)>,
     runs: u32,
@@ -31,6 +33,7 @@ impl Engine for Echo {
     }
 
     fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>, EngineError> {
+        self.given.fetch_add(1, Ordering::SeqCst);
         self.busy.store(true, Ordering::SeqCst);
         thread::sleep(self.pause);
         self.busy.store(false, Ordering::SeqCst);
@@ -66,6 +69,7 @@ fn new_echo(pause_ms: u64, fault: Option<(u32, Fault)>) -> Echo {
         spec,
         pause,
         busy,
+        given: Arc::default(),
         fault,
         runs: 0,
     }
@@ -90,15 +94,33 @@ fn run(
     load: &Load,
 ) -> Result<ScoreTable, ScoreError> {
     let samples = samples(count);
-    let job = Job {
-        samples: &samples,
+    let never = AtomicBool::new(false);
+    let job = job(&samples, batch, load, &never);
+    let mut table = ScoreTable {
+        ids: samples.iter().map(|sample| sample.id.clone()).collect(),
+        probabilities: Vec::new(),
+        failures: Vec::new(),
+    };
+    let done = job.run(engines, decoders, &mut |batch| {
+        assert_eq!(batch.first, table.probabilities.len());
+        table.probabilities.extend(batch.probabilities);
+        table.failures.extend(batch.failures);
+        Ok(())
+    })?;
+    assert_eq!(done, count);
+    Ok(table)
+}
+
+fn job<'a>(samples: &'a [Sample], batch: usize, load: &'a Load, stop: &'a AtomicBool) -> Job<'a> {
+    Job {
+        samples,
         batch,
         input_len: 4,
         load,
         next: AtomicUsize::new(0),
-        stop: AtomicBool::new(false),
-    };
-    job.run(engines, decoders, &|_| ())
+        stop,
+        lost: AtomicBool::new(false),
+    }
 }
 
 fn number(sample: &Sample, out: &mut [f32]) -> Result<(), Failure> {
@@ -220,29 +242,19 @@ fn decoding_and_inference_overlap() {
 
 #[test]
 fn decoders_do_not_run_ahead_without_bound() {
+    let engine = new_echo(2, None);
     let (loaded, ahead) = (AtomicU32::new(0), AtomicU32::new(0));
+    let given = engine.given.clone();
     let count = |sample: &Sample, out: &mut [f32]| {
-        loaded.fetch_add(1, Ordering::SeqCst);
+        let loaded = loaded.fetch_add(1, Ordering::SeqCst) + 1;
+        let waiting = loaded.saturating_sub(given.load(Ordering::SeqCst));
+        ahead.fetch_max(waiting, Ordering::SeqCst);
         number(sample, out)
     };
-    let samples = samples(200);
-    let job = Job {
-        samples: &samples,
-        batch: 1,
-        input_len: 4,
-        load: &count,
-        next: AtomicUsize::new(0),
-        stop: AtomicBool::new(false),
-    };
-    job.run(&mut [echo(2, None)], 3, &|done| {
-        ahead.fetch_max(
-            loaded.load(Ordering::SeqCst) - done as u32,
-            Ordering::SeqCst,
-        );
-    })
-    .unwrap();
+    run(&mut [Box::new(engine)], 200, (1, 3), &count).unwrap();
+    // One in each decoder's hands, one in the queue, and one between queue and engine.
     let ahead = ahead.into_inner();
-    assert!((1..=10).contains(&ahead), "{ahead} batches ahead");
+    assert!((1..=5).contains(&ahead), "{ahead} batches ahead");
 }
 
 #[test]
@@ -264,4 +276,38 @@ fn scoring_without_engines_or_files_says_so() {
         "{:?}",
         table.failures[1]
     );
+}
+
+#[test]
+fn a_stop_finishes_what_is_under_way_and_leaves_no_gap() {
+    let samples = samples(1000);
+    let stop = AtomicBool::new(false);
+    let job = job(&samples, 3, &number, &stop);
+    let mut engines = [echo(1, None), echo(3, None), echo(2, None)];
+    let mut seen = Vec::new();
+    let done = job.run(&mut engines, 2, &mut |batch| {
+        seen.extend(batch.probabilities);
+        stop.store(seen.len() >= 60, Ordering::Relaxed);
+        Ok(())
+    });
+    let done = done.unwrap();
+    assert!((60..1000).contains(&done) && done % 3 == 0, "{done}");
+    assert_eq!(seen.len(), done);
+    for (number, row) in seen.into_iter().enumerate() {
+        assert_eq!(row, Some(vec![number as f32 / 1000.0]));
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_ends_everything() {
+    let samples = samples(100_000);
+    let never = AtomicBool::new(false);
+    let job = job(&samples, 2, &number, &never);
+    let mut taken = 0;
+    let error = job.run(&mut [echo(0, None), echo(0, None)], 2, &mut |_| {
+        taken += 1;
+        Err(io::Error::other("the disk is full"))
+    });
+    assert!(error.unwrap_err().to_string().contains("the disk is full"));
+    assert_eq!(taken, 1);
 }

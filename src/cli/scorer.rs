@@ -1,0 +1,245 @@
+//! Running a model over samples: what `score` and `eval` share.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::bail;
+use clap::Args;
+
+use super::Ui;
+use crate::imaging::{DecodeLimits, Sample};
+use crate::score::{
+    Device, Engine, EngineChoice, ModelFile, OrtEngine, Parts, PipelineOptions, Runtime,
+    RuntimeOptions, ScoreTable, score, score_to,
+};
+use crate::spec::ModelSpec;
+
+/// From which probability on a class is predicted.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum Threshold {
+    /// Each class has the model's own.
+    #[default]
+    Tuned,
+    /// One for all classes, 0–1.
+    Fixed(f32),
+}
+
+impl Threshold {
+    /// The threshold of each class of a model.
+    #[must_use]
+    pub fn for_model(self, spec: &ModelSpec) -> Vec<f32> {
+        match self {
+            Self::Tuned => spec.thresholds.clone(),
+            Self::Fixed(threshold) => vec![threshold; spec.classes.len()],
+        }
+    }
+}
+
+impl FromStr for Threshold {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            _ if text == "tuned" => Ok(Self::Tuned),
+            Ok(threshold) if (0.0..=1.0).contains(&threshold) => Ok(Self::Fixed(threshold)),
+            _ => Err("use a number from 0 to 1, or `tuned` for the model's own".into()),
+        }
+    }
+}
+
+/// How to run a model.
+#[derive(Debug, Args)]
+pub struct EngineArgs {
+    /// Samples that the model is given at once
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch: u16,
+    /// Where the model runs: cpu, cuda, cuda:1, tensorrt, …
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    pub device: Device,
+    /// What runs the model: onnxruntime, the embedded tract, or auto: ONNX Runtime if it is found
+    #[arg(long, value_name = "ENGINE", default_value_t = EngineChoice::Auto)]
+    pub engine: EngineChoice,
+    /// ONNX Runtime's library, if it is not where it would be found
+    #[arg(long, value_name = "PATH")]
+    pub ort_lib: Option<PathBuf>,
+    /// Threads that read and decode images [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub decode_threads: Option<u16>,
+}
+
+impl Default for EngineArgs {
+    fn default() -> Self {
+        Self {
+            batch: 8,
+            device: Device::default(),
+            engine: EngineChoice::default(),
+            ort_lib: None,
+            decode_threads: None,
+        }
+    }
+}
+
+/// A model, ready to score samples.
+pub struct Scorer {
+    engines: Vec<Box<dyn Engine>>,
+    engine: String,
+    options: PipelineOptions,
+}
+
+impl Scorer {
+    /// Starts the engine on `model` and notes which one runs.
+    ///
+    /// # Errors
+    ///
+    /// The engine or the device cannot be had, or the engine cannot load the model.
+    pub fn start(model: &ModelFile, args: &EngineArgs, ui: &Ui) -> anyhow::Result<Self> {
+        let runtime = Runtime::start(&RuntimeOptions {
+            engine: args.engine,
+            device: args.device,
+            ort_lib: args.ort_lib.clone(),
+        })?;
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let engines = OrtEngine::load_all(runtime, model, threads)?;
+        let engine = runtime.describe();
+        let reason = runtime.notice().map(|notice| format!("; {notice}"));
+        ui.note(&format!("engine: {engine}{}", reason.unwrap_or_default()));
+        let options = PipelineOptions {
+            batch: args.batch.into(),
+            decode_threads: args.decode_threads.map_or(threads, usize::from),
+            limits: DecodeLimits::default(),
+        };
+        Ok(Self {
+            engines,
+            engine,
+            options,
+        })
+    }
+
+    /// Scores the samples that `parts` lacks and writes them there; returns the seconds that took.
+    /// If `stop` is set meanwhile, what is under way is finished and the rest is left.
+    ///
+    /// # Errors
+    ///
+    /// The engine fails, a part cannot be written, or more samples fail than may; what was scored
+    /// before is kept in parts.
+    pub fn score_parts(
+        &mut self,
+        samples: &[Sample],
+        parts: &mut Parts,
+        (most_failures, stop): (usize, &AtomicBool),
+        ui: &Ui,
+    ) -> anyhow::Result<f64> {
+        let bar = ui.progress(samples.len() as u64, "scoring");
+        let start = Instant::now();
+        let before = parts.done();
+        bar.set_position(before as u64);
+        bar.reset_eta();
+        let left = &samples[before..];
+        let ended = score_to(&mut self.engines, left, &self.options, stop, &mut |batch| {
+            let (first, count) = (batch.first, batch.probabilities.len());
+            parts.push(&left[first..first + count], batch)?;
+            bar.set_position((before + first + count) as u64);
+            let failed = parts.failed();
+            if failed > most_failures {
+                return Err(io::Error::other(format!(
+                    "{failed} samples failed, more than --max-errors {most_failures}"
+                )));
+            }
+            Ok(())
+        });
+        // Whatever happened, what was scored is kept.
+        let kept = parts.flush();
+        bar.finish_and_clear();
+        ended?;
+        kept?;
+        let seconds = start.elapsed().as_secs_f64();
+        let (count, failed) = (parts.done() - before, parts.failed());
+        ui.note(&summary(count, failed, seconds));
+        Ok(seconds)
+    }
+
+    /// What runs the model, and where.
+    #[must_use]
+    pub fn engine(&self) -> &str {
+        &self.engine
+    }
+
+    /// Scores samples, with a progress bar, and notes how fast that was.
+    ///
+    /// # Errors
+    ///
+    /// The engine fails; a sample that cannot be read is no error but among the table's failures.
+    pub fn score(&mut self, samples: &[Sample], ui: &Ui) -> anyhow::Result<Scored> {
+        let bar = ui.progress(samples.len() as u64, "scoring");
+        let start = Instant::now();
+        let done = |count: usize| bar.set_position(count as u64);
+        let table = score(&mut self.engines, samples, &self.options, &done);
+        let seconds = start.elapsed().as_secs_f64();
+        bar.finish_and_clear();
+        let table = table?;
+        ui.note(&summary(table.ids.len(), table.failures.len(), seconds));
+        Ok(Scored {
+            table,
+            engine: self.engine.clone(),
+            seconds,
+        })
+    }
+}
+
+/// Scored samples, by what and how fast.
+#[derive(Debug)]
+pub struct Scored {
+    /// The probabilities and the failures.
+    pub table: ScoreTable,
+    /// What ran the model, and where.
+    pub engine: String,
+    /// Wall-clock seconds from the first file to the last probability.
+    pub seconds: f64,
+}
+
+impl Scored {
+    /// Samples per second, failed ones included.
+    #[must_use]
+    pub fn samples_per_s(&self) -> f64 {
+        self.table.ids.len() as f64 / self.seconds.max(1e-9)
+    }
+}
+
+fn summary(samples: usize, failed: usize, seconds: f64) -> String {
+    let rate = samples as f64 / seconds.max(1e-9);
+    format!("{samples} samples, {failed} failed, {seconds:.1} s, {rate:.1} samples/s")
+}
+
+/// Opens a model for scoring.
+///
+/// # Errors
+///
+/// It is not a file that `rgby export` wrote; a run or a checkpoint must be exported first.
+pub fn open_model(path: &Path) -> anyhow::Result<ModelFile> {
+    if path.is_dir() || path.extension().is_some_and(|e| e == "safetensors") {
+        let path = path.display();
+        bail!(
+            "--model {path}: is not an ONNX file; if it is a run or a checkpoint, export it first: \
+             `rgby export --from {path} --out model.onnx`"
+        );
+    }
+    Ok(ModelFile::open(path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thresholds_parse() {
+        assert_eq!("tuned".parse(), Ok(Threshold::Tuned));
+        assert_eq!("0.05".parse(), Ok(Threshold::Fixed(0.05)));
+        for text in ["", "1.1", "-0.1", "nan", "Tuned", "0,5"] {
+            assert!(text.parse::<Threshold>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! SIGTERM and SIGINT: the first asks for an orderly end, the second ends the process at once.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::Outcome;
+
+/// Whether somebody wants this process to end.
+#[derive(Debug)]
+pub struct Signals {
+    stop: Arc<AtomicBool>,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses.
+    pub fn listen() -> io::Result<Self> {
+        let signals = Self {
+            stop: Arc::default(),
+            interrupted: Arc::default(),
+        };
+        signal_hook::flag::register(SIGINT, signals.interrupted.clone())?;
+        for signal in [SIGTERM, SIGINT] {
+            signal_hook::flag::register_conditional_shutdown(signal, 130, signals.stop.clone())?;
+            signal_hook::flag::register(signal, signals.stop.clone())?;
+        }
+        Ok(signals)
+    }
+
+    /// Set once a signal came.
+    #[must_use]
+    pub fn stop(&self) -> &AtomicBool {
+        &self.stop
+    }
+
+    /// How a command that stopped for a signal ended.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        if self.interrupted.load(Ordering::Relaxed) {
+            Outcome::Interrupted
+        } else {
+            Outcome::Stopped
+        }
+    }
+}

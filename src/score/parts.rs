@@ -1,0 +1,327 @@
+//! Results that outlive a killed run: written part by part, each with its hash in a manifest.
+//!
+//! `FILE.parts/` lies beside the result `FILE` as long as that is not finished. A part holds the
+//! results of consecutive samples and begins where the one before it ends; the manifest, replaced
+//! as one step, says which parts there are and of what run. What a killed run wrote beyond its
+//! manifest counts for nothing.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::output::{self, OutputError};
+use super::{BatchScores, Failure, ScoreTable};
+use crate::fsx;
+use crate::imaging::Sample;
+
+const MANIFEST: &str = "manifest.json";
+/// A part is written once it is so old, or has all the samples that it may have.
+const MOST_TIME: Duration = Duration::from_secs(10);
+
+/// Everything that the results depend on: parts of another run are not gone on with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunKey {
+    /// SHA-256 of each model file.
+    pub models: Vec<String>,
+    /// What ran them, and where.
+    pub engine: String,
+    /// Everything else that changes a probability: views, batch.
+    pub options: String,
+    /// SHA-256 of the samples' ids in their order.
+    pub samples: String,
+    /// Number of samples.
+    pub count: usize,
+}
+
+/// What the manifest says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    run: RunKey,
+    parts: Vec<Part>,
+}
+
+/// Results of consecutive samples.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    file: String,
+    first: usize,
+    samples: usize,
+    sha256: String,
+    failures: Vec<Failure>,
+}
+
+/// Why parts cannot be written, read or gone on with.
+#[derive(Debug, thiserror::Error)]
+pub enum PartsError {
+    /// The file system's error.
+    #[error("{0}; what was scored so far is kept: make room, then go on with --resume")]
+    Write(io::Error),
+    /// There is work that would be lost.
+    #[error(
+        "{}: holds {done} of {count} samples of an unfinished run; go on with it by --resume, or \
+         remove that folder to begin anew",
+        .folder.display()
+    )]
+    Unfinished {
+        /// The folder.
+        folder: PathBuf,
+        /// Samples that are scored.
+        done: usize,
+        /// Samples of that run.
+        count: usize,
+    },
+    /// The unfinished run is another one.
+    #[error(
+        "{}: the unfinished run there had {difference}; repeat its command with --resume, or \
+         remove that folder to begin anew",
+        .folder.display()
+    )]
+    Other {
+        /// The folder.
+        folder: PathBuf,
+        /// What differs.
+        difference: &'static str,
+    },
+    /// A part is not as it was written.
+    #[error("{}: {reason}; remove that folder to begin anew", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// The parts of a run.
+#[derive(Debug)]
+pub struct Parts {
+    folder: PathBuf,
+    manifest: Manifest,
+    classes: Vec<String>,
+    /// Samples of a part at most.
+    part_size: usize,
+    /// Results that are in no part yet.
+    pending: ScoreTable,
+    since: Instant,
+}
+
+/// Where the parts of `output` are.
+#[must_use]
+pub fn folder_of(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".parts");
+    name.into()
+}
+
+impl Parts {
+    /// The parts of the run `key` that writes `output`; with `resume` those that are there.
+    ///
+    /// # Errors
+    ///
+    /// An unfinished run without `resume`, one of something else, or one that is damaged.
+    pub fn open(
+        output: &Path,
+        key: RunKey,
+        (classes, part_size): (&[String], usize),
+        resume: bool,
+    ) -> Result<Self, PartsError> {
+        let folder = folder_of(output);
+        let mut manifest = Manifest {
+            run: key,
+            parts: Vec::new(),
+        };
+        match read_manifest(&folder)? {
+            Some(found) if resume => {
+                check_same(&folder, &found.run, &manifest.run)?;
+                check_chain(&folder, &found)?;
+                manifest = found;
+            }
+            Some(found) if !found.parts.is_empty() => {
+                return Err(PartsError::Unfinished {
+                    folder,
+                    done: done(&found),
+                    count: found.run.count,
+                });
+            }
+            _ => {}
+        }
+        fs::create_dir_all(&folder).map_err(PartsError::Write)?;
+        let parts = Self {
+            folder,
+            manifest,
+            classes: classes.to_vec(),
+            part_size,
+            pending: empty(),
+            since: Instant::now(),
+        };
+        parts.write_manifest().map_err(PartsError::Write)?;
+        Ok(parts)
+    }
+
+    /// Number of samples in parts: the first sample that is still to be scored.
+    #[must_use]
+    pub fn done(&self) -> usize {
+        done(&self.manifest)
+    }
+
+    /// Number of failed samples in parts and on their way into one.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        let written = self.manifest.parts.iter().map(|part| part.failures.len());
+        written.sum::<usize>() + self.pending.failures.len()
+    }
+
+    /// Takes the results of `samples`, which follow those before; writes a part if one is due.
+    ///
+    /// # Errors
+    ///
+    /// The part cannot be written; those before it stay.
+    pub fn push(&mut self, samples: &[Sample], batch: BatchScores) -> io::Result<()> {
+        let ids = samples.iter().map(|sample| sample.id.clone());
+        self.pending.ids.extend(ids);
+        self.pending.probabilities.extend(batch.probabilities);
+        self.pending.failures.extend(batch.failures);
+        let due = self.pending.ids.len() >= self.part_size || self.since.elapsed() >= MOST_TIME;
+        if due { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes what is in no part yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push).
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.since = Instant::now();
+        if self.pending.ids.is_empty() {
+            return Ok(());
+        }
+        let first = self.done();
+        let file = format!("{first:012}.csv");
+        let path = self.folder.join(&file);
+        let table = std::mem::replace(&mut self.pending, empty());
+        let failures = table.failures.clone();
+        let samples = table.ids.len();
+        output::write_scores(&path, &mut [Ok(table)].into_iter(), &self.classes)
+            .map_err(io::Error::other)?;
+        self.manifest.parts.push(Part {
+            file,
+            first,
+            samples,
+            sha256: fsx::sha256_file(&path)?,
+            failures,
+        });
+        self.write_manifest()
+    }
+
+    /// The results of each part in turn.
+    ///
+    /// # Errors
+    ///
+    /// While iterating: a part is missing or not as it was written.
+    pub fn tables(&self) -> impl Iterator<Item = io::Result<ScoreTable>> {
+        let tables = self.manifest.parts.iter().map(|part| {
+            let path = self.folder.join(&part.file);
+            let damaged = |reason: String| PartsError::Damaged {
+                path: path.clone(),
+                reason,
+            };
+            let hash = fsx::sha256_file(&path).map_err(|error| damaged(error.to_string()))?;
+            if hash != part.sha256 {
+                return Err(damaged("is not as it was written".into()));
+            }
+            let mut table =
+                output::read_scores(&path).map_err(|e: OutputError| damaged(e.to_string()))?;
+            table.failures.clone_from(&part.failures);
+            Ok(table)
+        });
+        tables.map(|table: Result<_, PartsError>| table.map_err(io::Error::other))
+    }
+
+    /// The samples that failed, in order.
+    #[must_use]
+    pub fn failures(&self) -> Vec<Failure> {
+        let failures = self.manifest.parts.iter().map(|part| &part.failures);
+        failures.flatten().cloned().collect()
+    }
+
+    /// Removes the parts, once the result is written.
+    ///
+    /// # Errors
+    ///
+    /// The file system's.
+    pub fn remove(self) -> io::Result<()> {
+        fs::remove_dir_all(self.folder)
+    }
+
+    fn write_manifest(&self) -> io::Result<()> {
+        let text = serde_json::to_string_pretty(&self.manifest)?;
+        fsx::write_atomic(&self.folder.join(MANIFEST), text.as_bytes())
+    }
+}
+
+fn empty() -> ScoreTable {
+    ScoreTable {
+        ids: Vec::new(),
+        probabilities: Vec::new(),
+        failures: Vec::new(),
+    }
+}
+
+fn done(manifest: &Manifest) -> usize {
+    manifest.parts.iter().map(|part| part.samples).sum()
+}
+
+fn read_manifest(folder: &Path) -> Result<Option<Manifest>, PartsError> {
+    let path = folder.join(MANIFEST);
+    let damaged = |reason: String| PartsError::Damaged {
+        path: path.clone(),
+        reason,
+    };
+    match fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| damaged(format!("cannot be read: {error}"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(damaged(error.to_string())),
+    }
+}
+
+fn check_same(folder: &Path, found: &RunKey, wanted: &RunKey) -> Result<(), PartsError> {
+    let difference = if found.models != wanted.models {
+        "another model"
+    } else if found.samples != wanted.samples {
+        "other samples (images were added or removed, or --ids differs)"
+    } else if found.engine != wanted.engine {
+        "another engine or device"
+    } else if found.options != wanted.options {
+        "another --batch, --tta or --shard"
+    } else {
+        return Ok(());
+    };
+    Err(PartsError::Other {
+        folder: folder.to_owned(),
+        difference,
+    })
+}
+
+/// Each part begins where the one before it ends.
+fn check_chain(folder: &Path, manifest: &Manifest) -> Result<(), PartsError> {
+    let mut next = 0;
+    for part in &manifest.parts {
+        let plain = Path::new(&part.file).file_name() == Some(part.file.as_ref());
+        if part.first != next || !plain {
+            return Err(PartsError::Damaged {
+                path: folder.join(MANIFEST),
+                reason: format!("part `{}` does not follow the one before it", part.file),
+            });
+        }
+        next += part.samples;
+    }
+    Ok(())
+}

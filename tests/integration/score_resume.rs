@@ -1,0 +1,181 @@
+//! Scoring that is killed, stopped or runs into trouble goes on where it was.
+//!
+//! `RGBY_KILLS=20 cargo test score_resume` kills as often as that; by default it is a few times.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::support::{assert_refused, read, rgby, run, workplace};
+
+const SCORE: &str = "score --model model.onnx --images images --engine tract --batch 2 \
+                     --part-size 4 --decode-threads 1 --out out.csv --scores p.csv";
+
+/// The tiny model and so many samples that scoring takes a while, one of them broken.
+fn slow_workplace() -> tempfile::TempDir {
+    let dir = workplace();
+    let path = dir.path();
+    let synth = run(path, "synth --out set --count 160 --size 256");
+    assert_eq!(synth.code, Some(0), "{synth:?}");
+    fs::remove_dir_all(path.join("images")).unwrap();
+    fs::rename(path.join("set/images"), path.join("images")).unwrap();
+    let broken = fs::read_dir(path.join("images")).unwrap().next().unwrap();
+    fs::write(broken.unwrap().path(), "no image").unwrap();
+    dir
+}
+
+fn start(dir: &Path, args: &str) -> Child {
+    let mut command = rgby();
+    command.args(args.split_whitespace()).current_dir(dir);
+    command.stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn results(dir: &Path) -> [String; 3] {
+    ["out.csv", "p.csv", "out.errors.csv"].map(|file| read(dir, file))
+}
+
+#[test]
+#[cfg(unix)]
+fn killed_or_stopped_it_ends_the_same() {
+    let dir = slow_workplace();
+    let path = dir.path();
+    assert_eq!(run(path, SCORE).code, Some(1));
+    let whole = results(path);
+    assert_eq!(whole[0].lines().count(), 161);
+    assert!(!path.join("out.csv.parts").exists());
+    for file in ["out.csv", "p.csv", "out.errors.csv"] {
+        fs::remove_file(path.join(file)).unwrap();
+    }
+    let kills: u64 = std::env::var("RGBY_KILLS").map_or(5, |count| count.parse().unwrap());
+    let (mut stopped, mut parts) = (0, 0);
+    for kill in 0..kills {
+        let mut child = start(path, &format!("{SCORE} --resume"));
+        sleep(Duration::from_millis(40 + kill * 61 % 150));
+        let signal = if kill % 2 == 0 { "-KILL" } else { "-TERM" };
+        let pid = child.id().to_string();
+        std::process::Command::new("kill")
+            .args([signal, &pid])
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        let code = child.wait().unwrap().code();
+        stopped += u64::from(code == Some(143));
+        assert!(matches!(code, None | Some(143 | 1)), "{code:?}");
+        let manifest = path.join("out.csv.parts/manifest.json");
+        parts = fs::read_to_string(manifest).map_or(0, |text| text.matches("\"first\"").count());
+    }
+    // Otherwise nothing was tested; the last process may have come to its end.
+    assert!(stopped > 0 && (parts > 0 || path.join("out.csv").exists()));
+    assert_eq!(run(path, &format!("{SCORE} --resume")).code, Some(1));
+    assert!(whole == results(path));
+    assert!(!path.join("out.csv.parts").exists());
+}
+
+#[test]
+#[cfg(unix)]
+fn unfinished_work_is_neither_lost_nor_mixed() {
+    let dir = slow_workplace();
+    let path = dir.path();
+    let mut child = start(path, SCORE);
+    let manifest = path.join("out.csv.parts/manifest.json");
+    while !fs::read_to_string(&manifest).is_ok_and(|text| text.contains("\"first\"")) {
+        assert!(child.try_wait().unwrap().is_none(), "it came to its end");
+        sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::copy(path.join("model.onnx"), path.join("other.onnx")).unwrap();
+    let mut model = fs::read(path.join("other.onnx")).unwrap();
+    // A second producer name, which means the same.
+    model.extend([0x12, 1, b'x']);
+    fs::write(path.join("other.onnx"), model).unwrap();
+    let resume = format!("{SCORE} --resume");
+    assert_refused(
+        path,
+        &[
+            (SCORE, &["out.csv.parts", "of 160 samples", "--resume"]),
+            (
+                &resume.replace("model.onnx", "other.onnx"),
+                &["another model"],
+            ),
+            (
+                &resume.replace("--batch 2", "--batch 4"),
+                &["another --batch"],
+            ),
+        ],
+    );
+    fs::remove_file(path.join("other.onnx")).unwrap();
+    // A part that was changed is noticed when the result is put together.
+    let part = path.join("out.csv.parts/000000000000.csv");
+    let sound = fs::read(&part).unwrap();
+    let mut bytes = sound.clone();
+    let last = bytes.len() - 2;
+    bytes[last] ^= 1;
+    fs::write(&part, &bytes).unwrap();
+    let damaged = run(path, &resume);
+    assert_eq!(damaged.code, Some(2), "{damaged:?}");
+    assert!(
+        damaged.stderr.contains("is not as it was written"),
+        "{damaged:?}"
+    );
+    assert!(!path.join("out.csv").exists());
+    fs::write(&part, &sound).unwrap();
+    assert_eq!(run(path, &resume).code, Some(1));
+    // Other samples are another run.
+    let mut again = start(path, SCORE);
+    while !fs::read_to_string(&manifest).is_ok_and(|text| text.contains("\"first\"")) {
+        assert!(again.try_wait().unwrap().is_none(), "it came to its end");
+        sleep(Duration::from_millis(1));
+    }
+    again.kill().unwrap();
+    again.wait().unwrap();
+    for file in fs::read_dir(path.join("images")).unwrap().take(1) {
+        let file = file.unwrap().path();
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        fs::copy(&file, path.join("images").join(format!("x{name}"))).unwrap();
+    }
+    assert_refused(path, &[(&resume, &["other samples"])]);
+}
+
+#[test]
+fn too_many_failures_end_it_with_the_rest_kept() {
+    let dir = workplace();
+    let path = dir.path();
+    let synth = run(path, "synth --out set --count 12 --size 32");
+    assert_eq!(synth.code, Some(0), "{synth:?}");
+    let mut reds: Vec<_> = fs::read_dir(path.join("set/images"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    reds.retain(|file| file.to_str().unwrap().ends_with("_red.png"));
+    reds.sort();
+    for file in &reds[6..9] {
+        fs::write(file, "").unwrap();
+    }
+    let score = "score --model model.onnx --images set/images --engine tract --batch 1 --part-size 2 \
+                 --out out.csv";
+    let ended = run(path, &format!("{score} --max-errors 1"));
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    for part in [
+        "2 samples failed",
+        "--max-errors 1",
+        "8 of 12 samples are kept",
+        "--resume",
+    ] {
+        assert!(ended.stderr.contains(part), "{part}: {ended:?}");
+    }
+    assert!(!path.join("out.csv").exists());
+    let resumed = run(path, &format!("{score} --max-errors 3 --resume"));
+    assert_eq!(resumed.code, Some(1), "{resumed:?}");
+    assert_eq!(read(path, "out.csv").lines().count(), 13);
+    // Parquet holds the same.
+    let parquet = run(path, &score.replace("out.csv", "out.parquet"));
+    assert_eq!(parquet.code, Some(1), "{parquet:?}");
+    assert!(
+        fs::read(path.join("out.parquet"))
+            .unwrap()
+            .starts_with(b"PAR1")
+    );
+}
