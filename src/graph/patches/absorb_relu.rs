@@ -40,3 +40,40 @@ pub fn absorb_relu(graph: &mut GraphProto) -> HashSet<String> {
         .retain(|_| !index.next().is_some_and(|index| absorbed.contains(&index)));
     scales
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::NodeProto;
+
+    fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
+        let mut node = NodeProto::new();
+        node.op_type = op.into();
+        node.input = inputs.iter().map(|&name| name.into()).collect();
+        node.output = vec![output.into()];
+        node
+    }
+
+    #[test]
+    fn only_a_relu_that_reads_alone_is_absorbed() {
+        let mut graph = GraphProto::new();
+        graph.node = vec![
+            node("BatchNormalization", &["image", "scale1"], "norm1"),
+            node("Relu", &["norm1"], "relu1"),
+            node("BatchNormalization", &["relu1", "scale2"], "norm2"),
+            node("Relu", &["norm2"], "relu2"),
+            node("Add", &["relu2", "norm2"], "sum"),
+            node("Relu", &["sum"], "relu3"),
+        ];
+        assert_eq!(
+            absorb_relu(&mut graph),
+            HashSet::from(["scale1".to_owned()])
+        );
+        let left: Vec<_> = graph
+            .node
+            .iter()
+            .map(|node| node.output[0].as_str())
+            .collect();
+        assert_eq!(left, ["relu1", "norm2", "relu2", "sum", "relu3"]);
+    }
+}

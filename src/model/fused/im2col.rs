@@ -113,12 +113,9 @@ fn unfold_shifted(
     part[..start].fill(0.0);
     part[start..][..length].copy_from_slice(&source[..length]);
     part[start + length..].fill(0.0);
-    let (left, right) = (span.inside.start, span.inside.end);
-    if left > 0 || right < width {
-        for line in part.chunks_exact_mut(width) {
-            line[..left].fill(0.0);
-            line[right..].fill(0.0);
-        }
+    for column in (0..span.inside.start).chain(span.inside.end..width) {
+        let column = part.iter_mut().skip(column).step_by(width);
+        column.for_each(|value| *value = 0.0);
     }
 }
 
