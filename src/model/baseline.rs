@@ -3,8 +3,9 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+
+use super::fused;
 
 const FEATURES: usize = 32;
 
@@ -31,8 +32,8 @@ impl Baseline {
     }
 
     pub(super) fn forward(&self, images: Tensor<4>) -> Tensor<4> {
-        let x = relu(self.conv1.forward(images));
-        let x = relu(self.conv2.forward(x));
+        let x = fused::relu(fused::conv2d(&self.conv1, images));
+        let x = fused::relu(fused::conv2d(&self.conv2, x));
         self.pool.forward(x)
     }
 }

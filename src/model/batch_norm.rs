@@ -10,6 +10,7 @@ use burn::module::{Module, Param};
 use burn::tensor::module::{batch_norm, batch_norm_train};
 use burn::tensor::{Device, Tensor};
 
+use super::fused;
 use super::statistic::Statistic;
 
 /// Batch normalisation of `[N, C, H, W]` per channel (Ioffe and Szegedy 2015).
@@ -55,26 +56,38 @@ impl BatchNorm2d {
     /// Normalises `[N, C, H, W]`.
     #[must_use]
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        self.normalize(input, false)
+    }
+
+    /// ReLU of what [`forward`](Self::forward) answers.
+    #[must_use]
+    pub fn forward_relu(&self, input: Tensor<4>) -> Tensor<4> {
+        self.normalize(input, true)
+    }
+
+    fn normalize(&self, input: Tensor<4>, relu: bool) -> Tensor<4> {
         if input.device().is_autodiff() && self.gamma.is_require_grad() {
-            return self.forward_train(input);
+            return self.normalize_by_batch(input, relu);
         }
         self.report(&input);
         let device = input.device();
-        batch_norm(
+        let output = batch_norm(
             input,
             self.gamma.val(),
             self.beta.val(),
             self.running_mean.value().to_device(&device),
             self.running_var.value().to_device(&device),
             self.epsilon,
-        )
+        );
+        if relu { fused::relu(output) } else { output }
     }
 
-    fn forward_train(&self, input: Tensor<4>) -> Tensor<4> {
+    fn normalize_by_batch(&self, input: Tensor<4>, relu: bool) -> Tensor<4> {
         let [batch, _, height, width] = input.dims();
         // One value has no unbiased variance; PyTorch refuses it, here it counts as itself.
         let count = (batch * height * width).max(2) as f64;
-        let result = batch_norm_train(input, self.gamma.val(), self.beta.val(), self.epsilon);
+        let affine = (self.gamma.val(), self.beta.val());
+        let result = fused::batch_norm(input, affine, self.epsilon, relu);
         let unbiased = result.variance.detach().mul_scalar(count / (count - 1.0));
         self.remember(&self.running_mean, result.mean.detach());
         self.remember(&self.running_var, unbiased);

@@ -2,6 +2,7 @@
 //!
 //! Part of `build.rs`, not of the crate.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -9,7 +10,7 @@ use std::{env, fs};
 use anyhow::{Context, Result, ensure};
 use burn_onnx::ModelGen;
 use burn_onnx::ext::{
-    CodegenContext, Field, Imports, Node, NodeType, OpOverride, PackTensor, ProcessError,
+    Argument, CodegenContext, Field, Imports, Node, NodeType, OpOverride, PackTensor, ProcessError,
     arg_to_ident, create_deferred_tensor, proc_macro2, quote,
 };
 use burn_store::burn_pack::Reader;
@@ -17,8 +18,9 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 
 use onnx_ir::TensorDataExt as _;
+use onnx_ir::node::padding::AutoPad;
 
-use crate::graph::patches::drop_classifier;
+use crate::graph::patches::{absorb_relu, drop_classifier};
 use crate::graph::{self, GraphProto, Message, surgery};
 
 /// Red, green, blue, yellow.
@@ -51,13 +53,21 @@ fn generate(skeleton: &Path, out: &Path) -> Result<()> {
     surgery::widen_stem(graph, CHANNELS)?;
     surgery::burn_momentum(graph);
     surgery::fill_placeholders(graph)?;
+    let scales = absorb_relu(graph);
+    let with_relu = (0..)
+        .zip(&graph.initializer)
+        .filter(|(_, tensor)| scales.contains(&tensor.name))
+        .map(|(index, _)| index)
+        .collect();
     let patched = out.join(format!("{name}.onnx"));
     fs::write(&patched, model.write_to_bytes()?)?;
 
     ModelGen::new()
         .input(&patched.to_string_lossy())
         .out_dir("backbones/")
-        .register_op_override(UnbiasedBatchNorm)
+        .register_op_override(FusedConv)
+        .register_op_override(FusedRelu)
+        .register_op_override(UnbiasedBatchNorm { with_relu })
         .register_op_override(InlineScalar)
         .register_op_override(ScaleByScalar)
         .run_from_script();
@@ -124,8 +134,109 @@ fn weight_table<'a>(pack: &Path, initializers: &[&'a str]) -> Result<Vec<(String
     Ok(table)
 }
 
+/// Sends convolutions through the crate's own operation; the layer with the weights stays Burn's.
+struct FusedConv;
+
+impl OpOverride for FusedConv {
+    fn target(&self) -> NodeType {
+        NodeType::Conv2d
+    }
+
+    fn field(&self, node: &Node) -> Result<Option<Field>, ProcessError> {
+        let Node::Conv2d(node) = node else {
+            return Ok(None);
+        };
+        let config = &node.config;
+        let filters = node.inputs[1].ty.static_shape_known();
+        let filters = filters.filter(|_| config.auto_pad == AutoPad::NotSet);
+        let filters = filters.ok_or_else(|| {
+            ProcessError::Custom(format!("{}: not of a stored shape and padding", node.name))
+        })?;
+        let (outputs, inputs, groups) = (filters[0], filters[1] * config.groups, config.groups);
+        let ([down, right], [below, beside]) = (config.kernel_size, config.stride);
+        let [lower, further] = config.dilation;
+        let (top, left, bottom, right_pad) = config.padding.as_tuple();
+        let bias = node.inputs.get(2).is_some_and(|bias| !bias.is_optional());
+        let name = Ident::new(&node.name, Span::call_site());
+        Ok(Some(Field::new(
+            node.name.clone(),
+            quote! { Conv2d },
+            quote! {
+                let #name = Conv2dConfig::new([#inputs, #outputs], [#down, #right])
+                    .with_stride([#below, #beside])
+                    .with_padding(PaddingConfig2d::Explicit(#top, #left, #bottom, #right_pad))
+                    .with_dilation([#lower, #further])
+                    .with_groups(#groups)
+                    .with_bias(#bias)
+                    .init(device);
+            },
+        )))
+    }
+
+    fn forward(
+        &self,
+        node: &Node,
+        context: &mut CodegenContext<'_, '_>,
+    ) -> Result<TokenStream, ProcessError> {
+        let Node::Conv2d(node) = node else {
+            return Ok(TokenStream::new());
+        };
+        let input = context.arg(&node.inputs[0]);
+        let output = arg_to_ident(&node.outputs[0]);
+        let field = Ident::new(&node.name, Span::call_site());
+        Ok(quote! { let #output = crate::model::fused::conv2d(&self.#field, #input); })
+    }
+
+    fn register_imports(&self, imports: &mut Imports<'_>) {
+        imports.register("burn::nn::PaddingConfig2d");
+        imports.register("burn::nn::conv::Conv2d");
+        imports.register("burn::nn::conv::Conv2dConfig");
+    }
+
+    fn collect_tensors(&self, node: &Node, field: &str) -> Result<Vec<PackTensor>, ProcessError> {
+        let Node::Conv2d(node) = node else {
+            return Ok(vec![]);
+        };
+        Ok(stored(&node.inputs[1..], &["weight", "bias"], field))
+    }
+}
+
+/// The stored tensors among a layer's inputs, by the names of its parts.
+fn stored(inputs: &[Argument], parts: &[&str], field: &str) -> Vec<PackTensor> {
+    inputs
+        .iter()
+        .zip(parts)
+        .filter_map(|(input, part)| create_deferred_tensor(input, &format!("{field}.{part}")))
+        .collect()
+}
+
+/// Sends Relu through the crate's own operation, which needs no memory of its own.
+struct FusedRelu;
+
+impl OpOverride for FusedRelu {
+    fn target(&self) -> NodeType {
+        NodeType::Relu
+    }
+
+    fn forward(
+        &self,
+        node: &Node,
+        context: &mut CodegenContext<'_, '_>,
+    ) -> Result<TokenStream, ProcessError> {
+        let Node::Relu(node) = node else {
+            return Ok(TokenStream::new());
+        };
+        let input = context.arg(&node.inputs[0]);
+        let output = arg_to_ident(&node.outputs[0]);
+        Ok(quote! { let #output = crate::model::fused::relu(#input); })
+    }
+}
+
 /// Sends BatchNormalization to the crate's own layer, which keeps PyTorch's running statistics.
-struct UnbiasedBatchNorm;
+struct UnbiasedBatchNorm {
+    /// Placeholders of the scales of those layers that do the work of a Relu too.
+    with_relu: HashSet<usize>,
+}
 
 impl OpOverride for UnbiasedBatchNorm {
     fn target(&self) -> NodeType {
@@ -161,7 +272,16 @@ impl OpOverride for UnbiasedBatchNorm {
         let input = context.arg(&node.inputs[0]);
         let output = arg_to_ident(&node.outputs[0]);
         let field = Ident::new(&node.name, Span::call_site());
-        Ok(quote! { let #output = self.#field.forward(#input); })
+        let scale = node.inputs[1].value().ok_or_else(|| {
+            ProcessError::Custom(format!("{}: the scale is not a stored weight", node.name))
+        })?;
+        let placeholder = scale.iter::<f32>().next().map_or(0, |value| value as usize);
+        let forward = if self.with_relu.contains(&placeholder) {
+            quote! { forward_relu }
+        } else {
+            quote! { forward }
+        };
+        Ok(quote! { let #output = self.#field.#forward(#input); })
     }
 
     fn register_imports(&self, imports: &mut Imports<'_>) {
@@ -173,11 +293,7 @@ impl OpOverride for UnbiasedBatchNorm {
             return Ok(vec![]);
         };
         let parts = ["gamma", "beta", "running_mean", "running_var"];
-        Ok(node.inputs[1..]
-            .iter()
-            .zip(parts)
-            .filter_map(|(input, part)| create_deferred_tensor(input, &format!("{field}.{part}")))
-            .collect())
+        Ok(stored(&node.inputs[1..], &parts, field))
     }
 }
 

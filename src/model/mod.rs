@@ -6,6 +6,7 @@ mod classifier;
 mod config;
 mod exported;
 mod freeze;
+pub mod fused;
 mod head;
 mod identity;
 mod networks;

@@ -3,12 +3,11 @@
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::tensor::activation::relu;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 
-use super::BatchNorm2d;
+use super::{BatchNorm2d, fused};
 
 /// Width and number of the convolutions before each pooling.
 const STAGES: [(usize, usize); 3] = [(64, 2), (128, 2), (256, 4)];
@@ -55,7 +54,7 @@ impl Plain {
     pub(super) fn forward(&self, images: Tensor<4>) -> Tensor<4> {
         self.stages.iter().fold(images, |images, stage| {
             let features = stage.iter().fold(images, |x, block| {
-                relu(block.norm.forward(block.conv.forward(x)))
+                block.norm.forward_relu(fused::conv2d(&block.conv, x))
             });
             max_pool2d(features, MaxPoolOptions::new([2, 2]))
         })

@@ -3,6 +3,7 @@
 //! Each patch is applied whole or not at all, and changes nothing of what the network computes
 //! for an image. [`normalise`] is the list of them in their order.
 
+mod absorb_relu;
 mod arithmetic;
 mod channels_first;
 mod classifier;
@@ -10,6 +11,7 @@ mod constants;
 mod identities;
 mod padding;
 
+pub use absorb_relu::absorb_relu;
 pub use channels_first::channels_first;
 pub use classifier::drop_classifier;
 pub use constants::{constants_to_initializers, fold_constants};

@@ -1,0 +1,107 @@
+//! Matrix products on slices: the one place that hands raw pointers to `gemm`.
+
+use gemm::{Parallelism, gemm};
+
+/// A matrix in memory: element (i, j) is `values[i·strides[0] + j·strides[1]]`.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    pub values: &'a [f32],
+    pub shape: [usize; 2],
+    pub strides: [usize; 2],
+}
+
+/// A matrix to write, its rows contiguous and `stride` apart.
+pub(super) struct MatrixMut<'a> {
+    pub values: &'a mut [f32],
+    pub shape: [usize; 2],
+    pub stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// The matrix whose rows follow each other.
+    pub(super) fn rows(values: &'a [f32], shape: [usize; 2]) -> Self {
+        let strides = [shape[1], 1];
+        Self {
+            values,
+            shape,
+            strides,
+        }
+    }
+
+    pub(super) fn transposed(self) -> Self {
+        let ([rows, columns], [down, right]) = (self.shape, self.strides);
+        Self {
+            shape: [columns, rows],
+            strides: [right, down],
+            ..self
+        }
+    }
+}
+
+/// Whether the last element of a matrix lies within `length` values.
+fn fits(length: usize, shape: [usize; 2], strides: [usize; 2]) -> bool {
+    let reach = |axis: usize| (shape[axis] - 1).checked_mul(strides[axis]);
+    let last = reach(0).and_then(|down| down.checked_add(reach(1)?));
+    last.is_some_and(|last| last < length)
+}
+
+/// `out ← a·b`, or `out ← out + a·b` where `accumulate`, on this thread alone.
+///
+/// # Panics
+///
+/// If the shapes do not agree or a matrix reaches beyond its values.
+#[allow(unsafe_code)]
+pub(super) fn multiply(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, accumulate: bool) {
+    let MatrixMut {
+        values,
+        shape: [rows, columns],
+        stride,
+    } = out;
+    let depth = a.shape[1];
+    assert!(
+        a.shape[0] == rows && b.shape == [depth, columns],
+        "{:?} × {:?} is not [{rows}, {columns}]",
+        a.shape,
+        b.shape
+    );
+    if rows == 0 || columns == 0 || depth == 0 {
+        if !accumulate {
+            values.fill(0.0);
+        }
+        return;
+    }
+    assert!(
+        columns <= stride
+            && fits(values.len(), [rows, columns], [stride, 1])
+            && fits(a.values.len(), a.shape, a.strides)
+            && fits(b.values.len(), b.shape, b.strides),
+        "a matrix reaches beyond its values"
+    );
+    // SAFETY: the shapes agree and, by the assertion, every element that they and the strides
+    // address lies in its slice; the strides are positive and fit in isize, as slices do. `out` is
+    // borrowed mutably, so it overlaps neither operand, and no two of its elements coincide, since
+    // a row is no longer than the distance between rows.
+    unsafe {
+        gemm(
+            rows,
+            columns,
+            depth,
+            values.as_mut_ptr(),
+            1,
+            stride as isize,
+            accumulate,
+            a.values.as_ptr(),
+            a.strides[1] as isize,
+            a.strides[0] as isize,
+            b.values.as_ptr(),
+            b.strides[1] as isize,
+            b.strides[0] as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
