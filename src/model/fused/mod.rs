@@ -70,7 +70,7 @@ pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
 }
 
 /// [`module::conv2d`].
-pub(super) fn convolution(
+fn convolution(
     input: Tensor<4>,
     filters: Tensor<4>,
     bias: Option<Tensor<1>>,
