@@ -96,7 +96,7 @@ fn parquet_holds_what_csv_holds() {
             let lists = batch.column(1).as_list::<i32>();
             ids.iter().zip(lists.iter()).map(|(id, list)| {
                 let list = list.unwrap();
-                let classes = list.as_primitive::<Int32Type>().values();
+                let classes = list.as_primitive::<Int32Type>().values().to_vec();
                 format!("{} {classes:?}", id.unwrap())
             })
         })
