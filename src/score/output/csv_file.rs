@@ -37,10 +37,13 @@ pub(super) fn write_scores(
     write(path, header, &mut rows(tables, &row))
 }
 
+/// A sample's fields, from its id and probabilities.
+type Record<'a> = dyn Fn(&str, Option<&[f32]>) -> Vec<String> + 'a;
+
 /// One record a sample; an error takes the place of the table that it came with.
 fn rows<'a>(
     tables: &'a mut Tables,
-    record: &'a dyn Fn(&str, Option<&[f32]>) -> Vec<String>,
+    record: &'a Record,
 ) -> impl Iterator<Item = io::Result<Vec<String>>> + 'a {
     tables.flat_map(move |table| match table {
         Ok(table) => {

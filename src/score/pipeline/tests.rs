@@ -291,7 +291,10 @@ fn a_stop_finishes_what_is_under_way_and_leaves_no_gap() {
         Ok(())
     });
     let done = done.unwrap();
-    assert!((60..1000).contains(&done) && done % 3 == 0, "{done}");
+    assert!(
+        (60..1000).contains(&done) && done.is_multiple_of(3),
+        "{done}"
+    );
     assert_eq!(seen.len(), done);
     for (number, row) in seen.into_iter().enumerate() {
         assert_eq!(row, Some(vec![number as f32 / 1000.0]));
