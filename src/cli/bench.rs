@@ -40,7 +40,7 @@ pub struct BenchArgs {
     /// Steps that are measured, of each kind
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
     pub steps: usize,
-    /// cpu, cuda[:i] or wgpu[:i]
+    /// Where to train: cpu, cuda, cuda:1, wgpu, …
     #[arg(long, default_value = "cpu")]
     pub device: TrainDevice,
     /// Print the result to stdout as one JSON document

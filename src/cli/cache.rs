@@ -22,7 +22,7 @@ use crate::score::{Failure, output};
                   runs/first"
 )]
 pub struct CacheArgs {
-    /// Folder of <Id>_<stain> images
+    /// Folder that holds the image files
     #[arg(long, value_name = "DIR")]
     pub images: PathBuf,
     /// CSV `Id,Target`: the samples, in their order; the classes do not matter here
