@@ -8,6 +8,7 @@ mod completions;
 mod convert;
 #[cfg(feature = "train")]
 mod demo;
+mod devices;
 mod eval;
 #[cfg(feature = "train")]
 mod export;
@@ -34,6 +35,7 @@ pub use completions::CompletionsArgs;
 pub use convert::ConvertArgs;
 #[cfg(feature = "train")]
 pub use demo::DemoArgs;
+pub use devices::DevicesArgs;
 pub use eval::EvalArgs;
 #[cfg(feature = "train")]
 pub use export::ExportArgs;
@@ -85,6 +87,7 @@ enum Command {
     Score(ScoreArgs),
     #[cfg(feature = "train")]
     Inspect(InspectArgs),
+    Devices(DevicesArgs),
     Completions(CompletionsArgs),
 }
 
@@ -148,6 +151,7 @@ impl Command {
             Self::Score(args) => args.run(ui),
             #[cfg(feature = "train")]
             Self::Inspect(args) => args.run(ui),
+            Self::Devices(args) => args.run(ui),
             Self::Completions(args) => args.run(ui),
         }
     }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::folder::{
     check_folder, lock_folder, make_folder, remove_others, write_config, write_rows,
 };
+use super::losses::{BadLoss, Losses};
 use super::plan::{Training, divide, split_file};
 use super::start::{begin, resume};
 use super::step::StepRule;
@@ -64,6 +65,7 @@ struct Run<'a> {
     training: Training,
     validation: Vec<usize>,
     trainer: Trainer,
+    losses: Losses,
     progress: Progress,
     provenance: Provenance,
     rows: Vec<EpochRow>,
@@ -106,6 +108,7 @@ impl<'a> Run<'a> {
         }
         let training = Training::new(&dataset, training, job.config.data.balance_threshold);
         Ok(Self {
+            losses: Losses::on(&job.device),
             job,
             _lock: lock,
             last_save: Instant::now(),
@@ -163,26 +166,22 @@ impl<'a> Run<'a> {
             let train = &self.job.config.train;
             let number = self.step_number(steps);
             let lr = self.lr(number, steps);
-            let loss = self.trainer.step(batch, lr, number, train.seed);
+            let loss = self.trainer.submit(batch, lr, number, train.seed);
             let step = self.progress.step_in_epoch + 1;
-            if !loss.is_finite() {
-                return Err(TrainError::Diverged {
-                    loss,
-                    epoch: self.progress.epoch + 1,
-                    step,
-                    id: self.dataset.samples[first].id.clone(),
-                });
-            }
             taken += samples[step - 1];
             self.progress.step_in_epoch = step;
             self.progress.steps += 1;
-            self.progress.loss_sum += loss;
+            self.losses.push(loss, step, first);
+            // An epoch's first loss shows that it works; at its end there is one for each step.
+            if self.losses.are_due() || self.losses.len() == step || step == steps {
+                self.settle()?;
+            }
             self.progress.seconds = earlier + start.elapsed().as_secs_f64();
             watch.step(&StepReport {
                 epoch: self.progress.epoch + 1,
                 step,
                 steps,
-                loss: self.progress.loss_sum / step as f64,
+                loss: self.progress.loss_sum / (step - self.losses.len()) as f64,
                 images_per_s: taken as f64 / start.elapsed().as_secs_f64(),
             });
             if self.job.stop.load(Ordering::Relaxed) {
@@ -194,6 +193,17 @@ impl<'a> Run<'a> {
             }
         }
         Ok(Ended::Finished)
+    }
+
+    /// Reads the losses that wait on the device.
+    fn settle(&mut self) -> Result<(), TrainError> {
+        let settled = self.losses.settle(&mut self.progress.loss_sum);
+        settled.map_err(|BadLoss { loss, step, first }| TrainError::Diverged {
+            loss,
+            epoch: self.progress.epoch + 1,
+            step,
+            id: self.dataset.samples[first].id.clone(),
+        })
     }
 
     /// Number of the next step in this run, from 0, where an epoch has `steps`.
@@ -334,7 +344,9 @@ impl<'a> Run<'a> {
         remove_others(&self.job.out.join("checkpoints"), "epoch-", &best)
     }
 
+    /// Writes a checkpoint, unless a loss that waits says that there is nothing worth keeping.
     fn save(&mut self, name: &str) -> Result<(), TrainError> {
+        self.settle()?;
         let config = &self.job.config;
         self.provenance.steps = self.progress.steps;
         let spec = ModelSpec {

@@ -62,7 +62,7 @@ fn varied_balanced_runs_resume_and_their_splits_are_used_again() {
 }
 
 /// Starts a run and sends SIGTERM once it has a checkpoint, between two steps.
-fn stop_early(path: &Path, args: &str, run: &str) {
+pub fn stop_early(path: &Path, args: &str, run: &str) {
     let mut child = rgby()
         .args(args.split_whitespace())
         .current_dir(path)
