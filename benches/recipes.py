@@ -31,6 +31,7 @@ def arguments():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--rgby", type=pathlib.Path, default=ROOT / "target/release/rgby")
     parser.add_argument("--arch", default="resnet50")
+    parser.add_argument("--pooling", default="average")
     parser.add_argument("--input-size", type=int, default=64)
     parser.add_argument("--train", type=int, default=1024, help="training samples")
     parser.add_argument("--test", type=int, default=512, help="held-out samples")
@@ -71,7 +72,7 @@ def sets(args, seed):
     values = {
         "model.arch": args.arch,
         "model.input_size": args.input_size,
-        "model.pooling": "average",
+        "model.pooling": args.pooling,
         "model.dropout": 0,
         "train.epochs": args.epochs,
         "train.steps_per_epoch": args.steps,

@@ -12,6 +12,7 @@ mod completions;
 mod convert;
 #[cfg(feature = "train")]
 mod demo;
+mod devices;
 mod eval;
 #[cfg(feature = "train")]
 mod export;
@@ -44,6 +45,7 @@ pub use completions::CompletionsArgs;
 pub use convert::ConvertArgs;
 #[cfg(feature = "train")]
 pub use demo::DemoArgs;
+pub use devices::DevicesArgs;
 pub use eval::EvalArgs;
 #[cfg(feature = "train")]
 pub use export::ExportArgs;
@@ -100,6 +102,7 @@ enum Command {
     Inspect(InspectArgs),
     #[cfg(feature = "train")]
     Bench(BenchArgs),
+    Devices(DevicesArgs),
     Completions(CompletionsArgs),
 }
 
@@ -167,6 +170,7 @@ impl Command {
             Self::Inspect(args) => args.run(ui),
             #[cfg(feature = "train")]
             Self::Bench(args) => args.run(ui),
+            Self::Devices(args) => args.run(ui),
             Self::Completions(args) => args.run(ui),
         }
     }

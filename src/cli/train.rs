@@ -69,7 +69,7 @@ pub struct RunArgs {
     /// Folder of the run
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
-    /// cpu, cuda[:i] or wgpu[:i]
+    /// cpu, cuda[:i] or wgpu[:i]; `rgby devices` lists those that are there
     #[arg(long, default_value = "cpu")]
     pub device: TrainDevice,
     /// Measure BatchNorm statistics on N training samples before the first step; 0 for not at all

@@ -85,6 +85,25 @@ impl Runtime {
         self.device
     }
 
+    /// The library that runs, with its version and path, or the embedded engine.
+    #[must_use]
+    pub fn engine(&self) -> String {
+        self.backend.name()
+    }
+
+    /// What `--device` may name with this engine, without an index: what the library was built
+    /// for, whatever GPUs there are.
+    #[must_use]
+    pub fn device_kinds(&self) -> Vec<&'static str> {
+        let mut kinds = vec!["cpu"];
+        if !self.is_tract() {
+            let built_for = |available: ort::Result<bool>| available.unwrap_or(false);
+            kinds.extend(built_for(ep::CUDA::is_available()).then_some("cuda"));
+            kinds.extend(built_for(ep::TensorRT::is_available()).then_some("tensorrt"));
+        }
+        kinds
+    }
+
     /// Whether the embedded engine runs.
     #[must_use]
     pub fn is_tract(&self) -> bool {

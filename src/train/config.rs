@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::nearest::suggestion;
-use super::{ClassWeights, LossConfig, LossName, OptimizerConfig};
+use super::{ClassWeights, LossConfig, LossName, OptimizerConfig, Precision};
 use crate::data::{AugmentConfig, CacheForm, Sampler, Split};
 use crate::imaging::{Preprocess, Resize};
 use crate::model::ModelConfig;
@@ -42,6 +42,9 @@ pub struct TrainConfig {
     pub keep_top: usize,
     /// Epochs without a lower validation loss after which the run ends; never if absent.
     pub patience: Option<u32>,
+    /// The numbers that it computes with: `fp32`.
+    #[serde(default)]
+    pub precision: Precision,
     /// Seed of weights, order and dropout.
     #[serde(default)]
     pub seed: u64,
@@ -105,6 +108,7 @@ impl TrainConfig {
 
     /// Checks what the types cannot, and writes out the loss's defaults.
     fn resolve(&mut self, classes: usize) -> Result<(), String> {
+        self.precision.check()?;
         for (field, value) in [
             ("epochs", self.epochs as usize),
             ("batch_size", self.batch_size),

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use burn::tensor::Device;
 
+use super::gpu::{self, Gpu};
+
 /// `--device` of the training commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TrainDevice {
@@ -13,41 +15,119 @@ pub enum TrainDevice {
     Cpu,
     /// An NVIDIA GPU, by index.
     Cuda(usize),
-    /// A GPU with a Vulkan, Metal or DirectX 12 driver: the system's first choice, or the discrete
-    /// one of that index.
+    /// A GPU with a Vulkan, Metal or DirectX 12 driver: the one of that index in `rgby devices`, or
+    /// else the system's first choice.
     Wgpu(Option<usize>),
 }
 
 impl TrainDevice {
-    /// Burn's device, without autodiff.
+    /// Burn's device, without autodiff, after a first small computation on it.
     ///
     /// # Errors
     ///
-    /// A sentence, if this build has no such device.
+    /// A sentence that says why it cannot be had, and what there is.
     pub fn open(self) -> Result<Device, String> {
-        match self {
-            Self::Cpu => Ok(Device::flex()),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(index) => Ok(Device::cuda(index)),
-            #[cfg(feature = "wgpu")]
-            Self::Wgpu(index) => {
-                use burn::tensor::DeviceKind;
-                let kind = index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu);
-                Ok(Device::wgpu(kind))
-            }
-            #[cfg(not(all(feature = "cuda", feature = "wgpu")))]
-            _ => {
-                let feature = if matches!(self, Self::Cuda(_)) {
-                    "cuda"
-                } else {
-                    "wgpu"
-                };
-                Err(format!(
-                    "this rgby was built without {feature}: build it with `cargo build --release \
-                     --features {feature}`, or use --device cpu"
-                ))
-            }
+        let numbered = |gpus: Result<Vec<Gpu>, String>, index: usize| {
+            let gpu = gpus?.into_iter().nth(index);
+            gpu.ok_or_else(|| "there is no device of that number".to_owned())
+        };
+        let gpu = match self {
+            Self::Cpu => return Ok(Device::flex()),
+            Self::Cuda(index) => numbered(gpu::cuda_gpus(), index),
+            Self::Wgpu(None) => gpu::wgpu_default(),
+            Self::Wgpu(Some(index)) => numbered(gpu::wgpu_adapters(), index),
+        };
+        gpu.and_then(Gpu::open).map_err(|reason| {
+            let there: Vec<String> = Found::all().iter().map(ToString::to_string).collect();
+            format!(
+                "--device {self} cannot be had: {reason}. There is {}",
+                there.join(", ")
+            )
+        })
+    }
+}
+
+/// A device that training can use on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// As `--device` takes it.
+    pub device: TrainDevice,
+    /// What its driver calls it, or why it does not work.
+    pub name: Result<String, String>,
+    /// As in `processor`, `discrete GPU`.
+    pub kind: &'static str,
+}
+
+impl Found {
+    /// All devices that this build knows how to use, in the order of their indices.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let cpu = Self {
+            device: TrainDevice::Cpu,
+            name: Ok(processor()),
+            kind: "processor",
+        };
+        let gpus = |gpus: Result<Vec<Gpu>, String>, device: fn(usize) -> TrainDevice| {
+            let numbered = gpus.unwrap_or_default().into_iter().enumerate();
+            numbered.map(move |(index, gpu)| Self {
+                device: device(index),
+                name: gpu.check(),
+                kind: gpu.kind(),
+            })
+        };
+        let wgpu = gpus(gpu::wgpu_adapters(), |index| TrainDevice::Wgpu(Some(index)));
+        let cuda = gpus(gpu::cuda_gpus(), TrainDevice::Cuda);
+        std::iter::once(cpu).chain(wgpu).chain(cuda).collect()
+    }
+
+    /// The kinds of devices of which there is none, and why.
+    #[must_use]
+    pub fn none_of() -> Vec<(&'static str, String)> {
+        let kinds = [
+            ("wgpu", gpu::wgpu_adapters().err()),
+            ("cuda", gpu::cuda_gpus().err()),
+        ];
+        let missing = |(kind, reason): (_, Option<String>)| Some((kind, reason?));
+        kinds.into_iter().filter_map(missing).collect()
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.kind;
+        match &self.name {
+            Ok(name) => write!(f, "{} ({name}, {kind})", self.device),
+            Err(reason) => write!(f, "{} ({kind}, out of order: {reason})", self.device),
         }
+    }
+}
+
+/// Cores, and the widest vector instructions.
+fn processor() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let plural = if cores == 1 { "" } else { "s" };
+    format!("{cores} core{plural}, {}", vector_instructions())
+}
+
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+fn vector_instructions() -> &'static str {
+    if is_x86_feature_detected!("avx512f") {
+        "AVX-512"
+    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        "AVX2 and FMA"
+    } else if is_x86_feature_detected!("avx2") {
+        "AVX2"
+    } else {
+        "SSE2"
+    }
+}
+
+#[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+fn vector_instructions() -> &'static str {
+    if cfg!(target_arch = "aarch64") {
+        "NEON"
+    } else {
+        "no vector instructions known"
     }
 }
 
@@ -100,16 +180,38 @@ mod tests {
 
     #[test]
     #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
-    fn a_device_that_was_not_built_in_is_an_error() {
+    fn a_device_that_was_not_built_in_is_an_error_that_says_what_there_is() {
         for (device, feature) in [
             (TrainDevice::Cuda(0), "cuda"),
             (TrainDevice::Wgpu(None), "wgpu"),
+            (TrainDevice::Wgpu(Some(3)), "wgpu"),
         ] {
             let message = device.open().unwrap_err();
+            for part in [&*format!("--features {feature}"), "There is cpu (", " core"] {
+                assert!(message.contains(part), "no {part} in {message}");
+            }
+        }
+        let missing = Found::none_of();
+        assert_eq!(missing.len(), 2, "{missing:?}");
+    }
+
+    #[test]
+    #[cfg(feature = "wgpu")]
+    fn an_index_beyond_the_list_is_an_error_that_says_what_there_is() {
+        let message = TrainDevice::Wgpu(Some(1000)).open().unwrap_err();
+        assert!(message.contains("wgpu:1000"), "{message}");
+        for found in Found::all() {
             assert!(
-                message.contains(&format!("--features {feature}")),
-                "{message}"
+                message.contains(&found.to_string()),
+                "no {found} in {message}"
             );
         }
+    }
+
+    #[test]
+    fn the_cpu_is_always_there() {
+        let all = Found::all();
+        assert_eq!(all[0].device, TrainDevice::Cpu);
+        assert!(TrainDevice::Cpu.open().is_ok());
     }
 }

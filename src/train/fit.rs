@@ -67,6 +67,8 @@ pub(super) fn check_memory(config: &Config, device: &Device) -> Result<(), Train
     let parameters = burn::module::Module::num_params(&classifier) * size_of::<f32>();
     let fixed = peaks[0].saturating_sub(each) + STATES * parameters;
     let needed = fixed + each * batch;
+    // Others want memory too, and the file cache should not be squeezed out.
+    let free = free / 10 * 9;
     if each == 0 || needed <= free {
         return Ok(());
     }

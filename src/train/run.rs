@@ -1,5 +1,7 @@
 //! A training run from data to best checkpoint.
 
+mod save;
+
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,19 +9,16 @@ use std::time::Instant;
 
 use super::features::{Samples, StageAt, features, remove_features};
 use super::fit::check_memory;
-use super::folder::{
-    check_folder, lock_folder, make_folder, remove_others, write_config, write_rows,
-};
+use super::folder::{check_folder, lock_folder, make_folder, write_config, write_rows};
+use super::losses::{BadLoss, Losses};
 use super::plan::{Training, divide, split_file};
 use super::start::{begin, resume};
 use super::step::StepRule;
-use super::{
-    Checkpoint, Ended, Input, Job, Loss, Progress, Saved, StepReport, TrainError, Trainer, Watch,
-};
+use super::{Ended, Input, Job, Loss, Progress, StepReport, TrainError, Trainer, Watch};
 use crate::data::{Augment, Dataset, Loader, Plan, Source, write_split};
 use crate::metrics::{Labelled, evaluate};
 use crate::report::{EpochRow, TimingRow, training_curves};
-use crate::spec::{ModelSpec, Provenance};
+use crate::spec::Provenance;
 
 /// Trains until all epochs are done or [`Job::stop`] is set.
 ///
@@ -82,6 +81,7 @@ struct Run<'a> {
     training: Training,
     validation: Vec<usize>,
     trainer: Trainer,
+    losses: Losses,
     progress: Progress,
     provenance: Provenance,
     rows: Vec<EpochRow>,
@@ -124,6 +124,7 @@ impl<'a> Run<'a> {
         }
         let training = Training::new(&dataset, training, job.config.data.balance_threshold);
         Ok(Self {
+            losses: Losses::on(&job.device),
             job,
             _lock: lock,
             last_save: Instant::now(),
@@ -188,27 +189,23 @@ impl<'a> Run<'a> {
             let train = &self.job.config.train;
             let number = self.step_number(steps);
             let lr = self.lr(number, steps);
-            let loss = self.trainer.step(batch, lr, number, train.seed);
+            let loss = self.trainer.submit(batch, lr, number, train.seed);
             let step = self.progress.step_in_epoch + 1;
-            if !loss.is_finite() {
-                return Err(TrainError::Diverged {
-                    loss,
-                    epoch: self.progress.epoch + 1,
-                    step,
-                    id: self.dataset.samples[first].id.clone(),
-                });
-            }
             taken += samples[step - 1];
             self.progress.step_in_epoch = step;
             self.progress.steps += 1;
-            self.progress.loss_sum += loss;
+            self.losses.push(loss, step, first);
+            // An epoch's first loss shows that it works; at its end there is one for each step.
+            if self.losses.are_due() || self.losses.len() == step || step == steps {
+                self.settle()?;
+            }
             self.progress.seconds = earlier.0 + start.elapsed().as_secs_f64();
             self.progress.waited = earlier.1 + loader.waited().as_secs_f64();
             watch.step(&StepReport {
                 epoch: self.progress.epoch + 1,
                 step,
                 steps,
-                loss: self.progress.loss_sum / step as f64,
+                loss: self.progress.loss_sum / (step - self.losses.len()) as f64,
                 images_per_s: taken as f64 / start.elapsed().as_secs_f64(),
             });
             if self.job.stop.load(Ordering::Relaxed) {
@@ -220,6 +217,17 @@ impl<'a> Run<'a> {
             }
         }
         Ok(Ended::Finished)
+    }
+
+    /// Reads the losses that wait on the device.
+    fn settle(&mut self) -> Result<(), TrainError> {
+        let settled = self.losses.settle(&mut self.progress.loss_sum);
+        settled.map_err(|BadLoss { loss, step, first }| TrainError::Diverged {
+            loss,
+            epoch: self.progress.epoch + 1,
+            step,
+            id: self.dataset.samples[first].id.clone(),
+        })
     }
 
     /// Number of the next step in this run, from 0, where an epoch has `steps`.
@@ -374,44 +382,6 @@ impl<'a> Run<'a> {
         self.save("last")?;
         training_curves(&self.rows, &self.job.out.join("plots"))?;
         watch.epoch(row, &timing);
-        Ok(())
-    }
-
-    /// Saves the epoch if it is among the best, and removes the one that it displaces.
-    fn keep_top(&mut self, epoch: u32) -> Result<(), TrainError> {
-        let count = self.job.config.train.keep_top;
-        let mut ranked: Vec<&EpochRow> = self.rows.iter().collect();
-        let loss = |row: &EpochRow| row.valid_loss.unwrap_or(f64::INFINITY);
-        ranked.sort_by(|a, b| loss(a).total_cmp(&loss(b)));
-        let name = |row: &&EpochRow| format!("epoch-{}", row.epoch);
-        let best: Vec<String> = ranked.iter().take(count).map(name).collect();
-        if best.contains(&format!("epoch-{epoch}")) {
-            self.save(&format!("epoch-{epoch}"))?;
-        }
-        remove_others(&self.job.out.join("checkpoints"), "epoch-", &best)
-    }
-
-    fn save(&mut self, name: &str) -> Result<(), TrainError> {
-        let config = &self.job.config;
-        self.provenance.steps = self.progress.steps;
-        let spec = ModelSpec {
-            arch: config.model.arch.name().into(),
-            classes: config.model.classes.clone(),
-            thresholds: vec![0.5; config.model.classes.len()],
-            preprocess: self.source.preprocess().clone(),
-            provenance: self.provenance.clone(),
-        };
-        let mut checkpoint = Checkpoint::new(config.model.clone(), spec);
-        checkpoint.config = Some(config.clone());
-        checkpoint.progress = Some(self.progress.clone());
-        let dir = self.job.out.join("checkpoints").join(name);
-        let saved = Saved {
-            classifier: self.trainer.classifier(),
-            ema: self.trainer.ema(),
-            optimizer: Some(self.trainer.optimizer()),
-        };
-        checkpoint.save(&dir, saved).map_err(TrainError::Unsaved)?;
-        self.last_save = Instant::now();
         Ok(())
     }
 }

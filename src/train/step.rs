@@ -5,7 +5,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{Accumulator, Ema, Loss, clip_gradients};
+use super::{Accumulator, Ema, Loss, StepLoss, clip_gradients};
 use crate::data::Batch;
 use crate::model::{Classifier, FreezeError, freeze};
 
@@ -18,7 +18,7 @@ pub struct StepReport {
     pub step: usize,
     /// Steps in an epoch.
     pub steps: usize,
-    /// Mean loss of the epoch so far.
+    /// Mean loss of the epoch so far, over the steps whose losses were read.
     pub loss: f64,
     /// Samples a second in this epoch.
     pub images_per_s: f64,
@@ -143,10 +143,18 @@ impl Trainer {
     ///
     /// If the batch is not of the network's shape, or an earlier step panicked.
     pub fn step(&mut self, batch: Batch, lr: f64, step: u64, seed: u64) -> f64 {
+        self.submit(batch, lr, step, seed).read()
+    }
+
+    /// As [`step`](Self::step), but leaves the loss on the device and does not wait for it.
+    ///
+    /// # Panics
+    ///
+    /// As [`step`](Self::step).
+    pub fn submit(&mut self, batch: Batch, lr: f64, step: u64, seed: u64) -> StepLoss {
         let classifier = self.classifier.take().expect(PRESENT);
         let mut gradients = Accumulator::new();
-        let mut sum = 0.0;
-        let samples = batch.indices.len();
+        let mut losses = Vec::new();
         for (number, part) in batch.split(self.rule.batch_size).into_iter().enumerate() {
             // The constant spreads neighbouring steps over all bits.
             let place = step.wrapping_add((number as u64) << 48);
@@ -155,7 +163,7 @@ impl Trainer {
             let count = part.indices.len();
             let (logits, targets) = self.logits(&classifier, part, &self.device);
             let loss = self.rule.loss.forward(logits, targets);
-            sum += f64::from(loss.clone().into_scalar::<f32>()) * count as f64;
+            losses.push((loss.clone().without_autodiff(), count));
             let part = GradientsParams::from_grads(loss.backward(), &classifier);
             gradients.add(&classifier, part, count);
         }
@@ -168,7 +176,7 @@ impl Trainer {
             ema.update(&classifier, step);
         }
         self.classifier = Some(classifier);
-        sum / samples as f64
+        StepLoss::new(losses)
     }
 
     /// Probabilities `[N, K]` of a batch, row by row, in inference mode.

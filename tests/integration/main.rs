@@ -3,18 +3,23 @@
 #[cfg(feature = "train")]
 mod cache;
 mod cli_basics;
+mod cli_devices;
 mod cli_eval;
 mod cli_score;
 #[cfg(feature = "train")]
 mod configs;
 #[cfg(feature = "train")]
 mod convert;
+#[cfg(feature = "wgpu")]
+mod devices;
 #[cfg(feature = "train")]
 mod exports;
 #[cfg(feature = "train")]
 mod features;
 #[cfg(feature = "train")]
 mod goldens;
+#[cfg(feature = "wgpu")]
+mod gpu_runs;
 #[cfg(feature = "train")]
 mod heads;
 #[cfg(feature = "train")]

@@ -22,7 +22,7 @@ const PATCH: usize = 16;
 const CLASSES: usize = 28;
 
 /// `noise` of the generator: uniform values from `low` to `high`, each a hash of a name and a place.
-fn noise(name: &str, count: usize, low: f32, high: f32) -> Vec<f32> {
+pub fn noise(name: &str, count: usize, low: f32, high: f32) -> Vec<f32> {
     let start = name.bytes().fold(0x811C_9DC5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });

@@ -1,0 +1,51 @@
+//! Which checkpoints a run writes, and what is in them.
+
+use std::time::Instant;
+
+use super::super::folder::remove_others;
+use super::super::{Checkpoint, Saved, TrainError};
+use super::Run;
+use crate::report::EpochRow;
+use crate::spec::ModelSpec;
+
+impl Run<'_> {
+    /// Saves the epoch if it is among the best, and removes the one that it displaces.
+    pub(super) fn keep_top(&mut self, epoch: u32) -> Result<(), TrainError> {
+        let count = self.job.config.train.keep_top;
+        let mut ranked: Vec<&EpochRow> = self.rows.iter().collect();
+        let loss = |row: &EpochRow| row.valid_loss.unwrap_or(f64::INFINITY);
+        ranked.sort_by(|a, b| loss(a).total_cmp(&loss(b)));
+        let name = |row: &&EpochRow| format!("epoch-{}", row.epoch);
+        let best: Vec<String> = ranked.iter().take(count).map(name).collect();
+        if best.contains(&format!("epoch-{epoch}")) {
+            self.save(&format!("epoch-{epoch}"))?;
+        }
+        remove_others(&self.job.out.join("checkpoints"), "epoch-", &best)
+    }
+
+    /// Writes a checkpoint, unless a loss that waits says that there is nothing worth keeping.
+    pub(super) fn save(&mut self, name: &str) -> Result<(), TrainError> {
+        self.settle()?;
+        let config = &self.job.config;
+        self.provenance.steps = self.progress.steps;
+        let spec = ModelSpec {
+            arch: config.model.arch.name().into(),
+            classes: config.model.classes.clone(),
+            thresholds: vec![0.5; config.model.classes.len()],
+            preprocess: self.source.preprocess().clone(),
+            provenance: self.provenance.clone(),
+        };
+        let mut checkpoint = Checkpoint::new(config.model.clone(), spec);
+        checkpoint.config = Some(config.clone());
+        checkpoint.progress = Some(self.progress.clone());
+        let dir = self.job.out.join("checkpoints").join(name);
+        let saved = Saved {
+            classifier: self.trainer.classifier(),
+            ema: self.trainer.ema(),
+            optimizer: Some(self.trainer.optimizer()),
+        };
+        checkpoint.save(&dir, saved).map_err(TrainError::Unsaved)?;
+        self.last_save = Instant::now();
+        Ok(())
+    }
+}

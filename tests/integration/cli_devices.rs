@@ -1,0 +1,115 @@
+//! What `rgby devices` lists, and `--device` for what is not there.
+
+use serde_json::Value;
+
+use crate::support::{assert_refused, rgby, run, workplace};
+
+/// What `rgby devices --json` says in an environment.
+fn devices(variables: &[(&str, &str)]) -> Value {
+    let output = rgby()
+        .args(["devices", "--json"])
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn the_engine_that_scores_and_its_devices_are_listed() {
+    let listed = devices(&[]);
+    assert!(listed["scoring"]["engine"].is_string(), "{listed}");
+    assert_eq!(listed["scoring"]["devices"][0], "cpu", "{listed}");
+    let dir = tempfile::tempdir().unwrap();
+    let text = run(dir.path(), "devices");
+    assert_eq!((text.code, text.stderr.as_str()), (Some(0), ""), "{text:?}");
+    for part in ["training", "scoring", "  engine "] {
+        assert!(text.stdout.contains(part), "no {part} in {text:?}");
+    }
+    assert_refused(
+        dir.path(),
+        &[("devices --ort-lib nothing.so", &["--ort-lib", "nothing.so"])],
+    );
+}
+
+#[cfg(feature = "train")]
+mod training {
+    use std::fs;
+
+    use super::*;
+
+    /// The start of a training on a device that has to be refused before anything is read.
+    fn train(device: &str) -> String {
+        format!("train --config c.toml --images images --labels l.csv --out run --device {device}")
+    }
+
+    const CONFIG: &str = "[model]\narch = \"baseline\"\ninput_size = 16\n\
+                          [train]\nepochs = 1\nbatch_size = 4\n[optimizer]\nname = \"adadelta\"\n";
+
+    #[test]
+    fn the_cpu_is_listed_and_what_is_not_built_in_is_explained() {
+        let listed = devices(&[]);
+        let cpu = &listed["training"]["devices"][0];
+        assert_eq!(cpu["device"], "cpu", "{listed}");
+        assert!(cpu["name"].as_str().unwrap().contains(" core"), "{listed}");
+        let missing = listed["training"]["missing"].as_array().unwrap();
+        for (kind, built_in) in [
+            ("cuda", cfg!(feature = "cuda")),
+            ("wgpu", cfg!(feature = "wgpu")),
+        ] {
+            let entry = missing.iter().find(|entry| entry["kind"] == kind);
+            let reason = entry.map_or("", |entry| entry["reason"].as_str().unwrap());
+            let explained = reason.contains(&format!("--features {kind}"));
+            assert_eq!(explained, !built_in, "{listed}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_one_error_that_lists_those_that_are() {
+        let dir = workplace();
+        fs::write(dir.path().join("c.toml"), CONFIG).unwrap();
+        let none = |device| ["--device", device, "There is cpu (", " core"];
+        assert_refused(
+            dir.path(),
+            &[
+                (&train("wgpu:1000"), &none("wgpu:1000")),
+                (&train("cuda:1000"), &none("cuda:1000")),
+                (&train("gpu"), &["gpu"]),
+                (
+                    &format!("{} --set train.precision=bf16", train("cpu")),
+                    &["train.precision", "fp32"],
+                ),
+            ],
+        );
+    }
+
+    /// Without a driver there is no adapter, and nothing panics.
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn without_a_driver_wgpu_is_refused() {
+        const NO_DRIVER: [(&str, &str); 2] = [
+            ("VK_DRIVER_FILES", "/nowhere"),
+            ("__EGL_VENDOR_LIBRARY_FILENAMES", "/nowhere"),
+        ];
+        let dir = workplace();
+        fs::write(dir.path().join("c.toml"), CONFIG).unwrap();
+        let listed = devices(&NO_DRIVER);
+        let missing = listed["training"]["missing"].as_array().unwrap();
+        let wgpu = missing.iter().find(|entry| entry["kind"] == "wgpu");
+        assert!(wgpu.is_some(), "{listed}");
+        for device in ["wgpu", "wgpu:0"] {
+            let output = rgby()
+                .args(train(device).split_whitespace())
+                .current_dir(dir.path())
+                .envs(NO_DRIVER)
+                .output()
+                .unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{stderr}");
+            assert_eq!(stderr.lines().count(), 1, "{stderr}");
+            for part in ["--device", "no driver", "There is cpu ("] {
+                assert!(stderr.contains(part), "no {part} in {stderr}");
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Whole runs on a GPU, whose losses are read several at a time.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::devices::gpu;
+use crate::kill::assert_same;
+use crate::resume::stop_early;
+use crate::support::rgby;
+use crate::training::{DATA, must, workplace};
+
+/// The start of a training of two epochs of 40 steps of the baseline on tiny images.
+fn train() -> String {
+    format!(
+        "train --config baseline.toml {DATA} --set model.input_size=16 --set train.batch_size=4 \
+         --set train.steps_per_epoch=40 --set data.split=random:0.25"
+    )
+}
+
+/// Steps in a run's last checkpoint.
+fn steps(dir: &Path, run: &str) -> Value {
+    let inspected = must(dir, &format!("inspect --json {run}/checkpoints/last"));
+    let inspected: Value = serde_json::from_str(&inspected.stdout).unwrap();
+    inspected["progress"]["steps"].clone()
+}
+
+#[test]
+fn a_run_that_was_stopped_on_a_gpu_goes_on_as_if_it_had_not() {
+    if gpu().is_none() {
+        return;
+    }
+    let dir = workplace(24, "0,25");
+    let path = dir.path();
+    let train = format!("{} --device wgpu --set model.dropout=0.25", train());
+    must(path, &format!("{train} --out whole"));
+    assert_eq!(steps(path, "whole"), 80);
+    stop_early(path, &format!("{train} --out parts"), "parts");
+    must(path, &format!("{train} --out parts --resume"));
+    assert_same(path, "whole", "parts");
+}
+
+#[test]
+fn the_first_bad_step_is_named_and_never_saved() {
+    if gpu().is_none() {
+        return;
+    }
+    let dir = workplace(24, "0,25");
+    let path = dir.path();
+    let place = |device: &str, extra: &[&str]| {
+        let out = format!("{device}-{}", extra.len());
+        let args = format!(
+            "{} --set optimizer.lr=1e30 --device {device} --out {out}",
+            train()
+        );
+        let mut command = rgby();
+        command.args(args.split_whitespace()).args(extra);
+        let ended = command.current_dir(path).output().unwrap();
+        let error = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{error}");
+        let (_, error) = error.split_once("the loss became ").unwrap();
+        let (_, place) = error.split_once(" at ").unwrap();
+        (place.to_owned(), steps(path, &out))
+    };
+    let (cpu, saved) = place("cpu", &[]);
+    assert!(cpu.starts_with("epoch 1, step 2 "), "{cpu}");
+    assert_eq!(saved, 0);
+    assert_eq!(place("wgpu", &[]), (cpu.clone(), 0.into()));
+    let often = ["--checkpoint-every", "1 step"];
+    assert_eq!(place("wgpu", &often), (cpu, 1.into()));
+}
