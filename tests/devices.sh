@@ -3,7 +3,7 @@
 # Mesa's lavapipe and the SwiftShader that Chromium ships. For Debian and its like.
 #
 # Cargo's features may be given: `tests/devices.sh wgpu,burn/autotune`.
-# The comparison with the CPU prints its figures; docs/devices.md holds the last ones.
+# The comparison with the CPU prints its figures.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

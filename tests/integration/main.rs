@@ -24,6 +24,8 @@ mod gpu_runs;
 mod heads;
 #[cfg(feature = "train")]
 mod kill;
+#[cfg(feature = "wgpu")]
+mod layer_kinds;
 #[cfg(feature = "train")]
 mod pytorch;
 #[cfg(feature = "train")]
