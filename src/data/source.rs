@@ -7,14 +7,14 @@ use std::time::UNIX_EPOCH;
 
 use super::{CacheError, CacheForm, Dataset, Features, PackedError, PixelCache};
 use crate::imaging::{
-    DecodeLimits, Planes, Preprocess, Sample, SampleError, SampleErrorKind, Variation, read_sample,
+    DecodeLimits, Planes, Preparer, Preprocess, Sample, SampleError, SampleErrorKind, Variation,
 };
 
 /// A data set and how its samples become input; all loaders of a run share one.
 #[derive(Debug)]
 pub struct Source {
     dataset: Arc<Dataset>,
-    preprocess: Arc<Preprocess>,
+    preparer: Arc<Preparer>,
     origin: Origin,
 }
 
@@ -33,12 +33,16 @@ enum Origin {
 
 impl Source {
     /// Nothing is read yet. The data set's samples must have the preprocessing's stains.
+    ///
+    /// # Panics
+    ///
+    /// If the preprocessing was not validated.
     #[must_use]
     pub fn new(dataset: Arc<Dataset>, preprocess: Arc<Preprocess>) -> Self {
         let sizes = dataset.samples.iter().map(|_| AtomicU64::new(0)).collect();
         Self {
             dataset,
-            preprocess,
+            preparer: Arc::new(Preparer::new(preprocess)),
             origin: Origin::Files(sizes),
         }
     }
@@ -53,7 +57,7 @@ impl Source {
         pixels: Arc<PixelCache>,
         wanted: &CacheForm,
     ) -> Result<Self, CacheError> {
-        let places = pixels.fit(&self.dataset, wanted, self.preprocess.size)?;
+        let places = pixels.fit(&self.dataset, wanted, self.preprocess().size)?;
         let origin = Origin::Cache(pixels, places);
         Ok(Self { origin, ..self })
     }
@@ -63,7 +67,7 @@ impl Source {
     pub fn with_features(&self, features: Features) -> Self {
         Self {
             dataset: self.dataset.clone(),
-            preprocess: self.preprocess.clone(),
+            preparer: self.preparer.clone(),
             origin: Origin::Features(Box::new(features)),
         }
     }
@@ -73,7 +77,7 @@ impl Source {
     pub fn input_len(&self) -> usize {
         match &self.origin {
             Origin::Features(features) => features.form().len,
-            _ => self.preprocess.input_len(),
+            _ => self.preprocess().input_len(),
         }
     }
 
@@ -108,7 +112,7 @@ impl Source {
     /// How they become input.
     #[must_use]
     pub fn preprocess(&self) -> &Preprocess {
-        &self.preprocess
+        self.preparer.preprocess()
     }
 
     /// Reads sample `index` into `out`, `[C, S, S]` or its features. `vary` says how to show it,
@@ -120,25 +124,27 @@ impl Source {
         out: &mut [f32],
     ) -> Result<(), SampleError> {
         let sample = &self.dataset.samples[index];
-        let planes = match &self.origin {
+        match &self.origin {
             Origin::Files(sizes) => {
-                let planes = read_sample(sample, &DecodeLimits::default())?;
-                check_size(&sizes[index], &planes).map_err(|kind| error(sample, kind))?;
-                planes
+                let vary = |planes: &Planes| {
+                    check_size(&sizes[index], planes).map_err(|kind| error(sample, kind))?;
+                    Ok(vary(planes.channels))
+                };
+                let limits = DecodeLimits::default();
+                self.preparer.load_with(sample, &limits, vary, out)
             }
             Origin::Cache(pixels, at) => {
                 let read = pixels.planes(at[index]);
-                read.map_err(|fault| damaged(sample, &fault))?
+                let planes = read.map_err(|fault| damaged(sample, &fault))?;
+                self.preparer.prepare(&planes, &vary(planes.channels), out);
+                Ok(())
             }
             Origin::Features(features) => {
                 let view = vary(sample.channels.len()).dihedral;
                 let read = features.read(index, view, out);
-                return read.map_err(|fault| damaged(sample, &fault));
+                read.map_err(|fault| damaged(sample, &fault))
             }
-        };
-        let variation = vary(planes.channels);
-        self.preprocess.prepare(&planes, &variation, out);
-        Ok(())
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! Bounded decoding of one image file's bytes into one gray plane.
 
+mod gray_png;
+mod png;
+
 use std::io::Cursor;
 
 use image::error::LimitErrorKind;
@@ -27,6 +30,33 @@ impl Default for DecodeLimits {
             max_bytes: 1 << 30,
             max_file_bytes: 512 << 20,
         }
+    }
+}
+
+impl DecodeLimits {
+    /// Refuses an image that claims too much, or nothing.
+    fn check(&self, width: u32, height: u32, bytes: u64) -> Result<(), DecodeError> {
+        if width == 0 || height == 0 {
+            return Err(DecodeError::Damaged("it has no pixels".into()));
+        }
+        if width.max(height) > self.max_side {
+            return Err(DecodeError::TooLarge {
+                width,
+                height,
+                limit: self.max_side,
+            });
+        }
+        if bytes > self.max_bytes {
+            return Err(DecodeError::TooManyBytes {
+                limit: self.max_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// Room for the decoder's own buffers beside the image: a TIFF strip, a JPEG's coefficients.
+    fn decoder_bytes(&self) -> u64 {
+        self.max_bytes.saturating_mul(2)
     }
 }
 
@@ -80,6 +110,35 @@ pub enum DecodeError {
 /// One variant of [`DecodeError`] for each way the bytes can be wrong. No more memory is taken
 /// than `limits` allow for, whatever the header claims.
 pub fn decode_plane(bytes: &[u8], limits: &DecodeLimits) -> Result<Plane, DecodeError> {
+    let mut data = Vec::new();
+    let (width, height) = append_plane(bytes, limits, &mut data)?;
+    Ok(Plane {
+        width,
+        height,
+        data,
+    })
+}
+
+/// Decodes as [`decode_plane`] but puts the pixels behind those that `out` has, and returns width
+/// and height. `out` stays as it was if there is an error.
+pub(super) fn append_plane(
+    bytes: &[u8],
+    limits: &DecodeLimits,
+    out: &mut Vec<u8>,
+) -> Result<(u32, u32), DecodeError> {
+    let before = out.len();
+    let size = append(bytes, limits, out);
+    if size.is_err() {
+        out.truncate(before);
+    }
+    size
+}
+
+fn append(
+    bytes: &[u8],
+    limits: &DecodeLimits,
+    out: &mut Vec<u8>,
+) -> Result<(u32, u32), DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
     }
@@ -89,64 +148,67 @@ pub fn decode_plane(bytes: &[u8], limits: &DecodeLimits) -> Result<Plane, Decode
         });
     }
     let format = image::guess_format(bytes).map_err(|_| DecodeError::NotAnImage)?;
-    if !matches!(
-        format,
-        ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Tiff
-    ) {
-        let name = format
-            .extensions_str()
-            .first()
-            .copied()
-            .unwrap_or("this format");
-        return Err(DecodeError::Unsupported(name.to_uppercase()));
+    match format {
+        ImageFormat::Png => {
+            let before = out.len();
+            gray_png::append(bytes, limits, out).map_or_else(
+                || {
+                    out.truncate(before);
+                    png::append(bytes, limits, out)
+                },
+                Ok,
+            )
+        }
+        ImageFormat::Jpeg if !jpeg_has_end(bytes) => {
+            // What else is wrong with it comes first.
+            append_other(bytes, format, limits, out)?;
+            Err(DecodeError::Damaged("its end marker is missing".into()))
+        }
+        ImageFormat::Jpeg | ImageFormat::Tiff => append_other(bytes, format, limits, out),
+        other => {
+            let name = other.extensions_str().first().copied();
+            let name = name.unwrap_or("this format").to_uppercase();
+            Err(DecodeError::Unsupported(name))
+        }
     }
-    let image = decode(bytes, format, limits)?;
-    if format == ImageFormat::Jpeg && !jpeg_has_end(bytes) {
-        return Err(DecodeError::Damaged("its end marker is missing".into()));
-    }
-    to_plane(image)
 }
 
-fn decode(
+/// JPEG and TIFF.
+fn append_other(
     bytes: &[u8],
     format: ImageFormat,
     limits: &DecodeLimits,
-) -> Result<DynamicImage, DecodeError> {
+    out: &mut Vec<u8>,
+) -> Result<(u32, u32), DecodeError> {
     let explain = |error| explain(error, limits);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     // The sides are checked below, where the error can say what the header claims.
     reader.limits(image_limits(limits, false));
     let mut decoder = reader.into_decoder().map_err(explain)?;
     let (width, height) = decoder.dimensions();
-    if width == 0 || height == 0 {
-        return Err(DecodeError::Damaged("it has no pixels".into()));
-    }
-    if width.max(height) > limits.max_side {
-        return Err(DecodeError::TooLarge {
-            width,
-            height,
-            limit: limits.max_side,
-        });
-    }
-    if decoder.total_bytes() > limits.max_bytes {
-        return Err(DecodeError::TooManyBytes {
-            limit: limits.max_bytes,
-        });
-    }
-    if matches!(decoder.color_type(), ColorType::Rgb32F | ColorType::Rgba32F) {
+    limits.check(width, height, decoder.total_bytes())?;
+    let color = decoder.color_type();
+    if matches!(color, ColorType::Rgb32F | ColorType::Rgba32F) {
         return Err(DecodeError::Unsupported("an image of 32-bit floats".into()));
     }
     decoder
         .set_limits(image_limits(limits, true))
         .map_err(explain)?;
-    DynamicImage::from_decoder(decoder).map_err(explain)
+    if color == ColorType::L8 {
+        let start = out.len();
+        out.resize(start + decoder.total_bytes() as usize, 0);
+        decoder.read_image(&mut out[start..]).map_err(explain)?;
+    } else {
+        let image = DynamicImage::from_decoder(decoder).map_err(explain)?;
+        out.extend(to_gray(&image)?);
+    }
+    Ok((width, height))
 }
 
 /// The `image` crate's limits; it sets none on the sides by itself.
 fn image_limits(limits: &DecodeLimits, sides: bool) -> image::Limits {
     let mut out = image::Limits::no_limits();
-    // Room for the decoder's own buffers beside the image: a TIFF strip, a JPEG's coefficients.
-    out.max_alloc = Some(limits.max_bytes.saturating_mul(2));
+    out.max_alloc = Some(limits.decoder_bytes());
     if sides {
         out.max_image_width = Some(limits.max_side);
         out.max_image_height = Some(limits.max_side);
@@ -188,10 +250,8 @@ fn jpeg_has_end(bytes: &[u8]) -> bool {
     false
 }
 
-fn to_plane(image: DynamicImage) -> Result<Plane, DecodeError> {
-    let (width, height) = (image.width(), image.height());
-    let data = match image {
-        DynamicImage::ImageLuma8(i) => i.into_raw(),
+fn to_gray(image: &DynamicImage) -> Result<Vec<u8>, DecodeError> {
+    Ok(match image {
         DynamicImage::ImageLumaA8(i) => brightest(i.as_raw(), 2),
         DynamicImage::ImageRgb8(i) => brightest(i.as_raw(), 3),
         DynamicImage::ImageRgba8(i) => brightest(i.as_raw(), 4),
@@ -200,21 +260,14 @@ fn to_plane(image: DynamicImage) -> Result<Plane, DecodeError> {
         DynamicImage::ImageRgb16(i) => to_8_bit(&brightest(i.as_raw(), 3)),
         DynamicImage::ImageRgba16(i) => to_8_bit(&brightest(i.as_raw(), 4)),
         other => {
-            return Err(DecodeError::Unsupported(format!(
-                "{:?} pixels",
-                other.color()
-            )));
+            let what = format!("{:?} pixels", other.color());
+            return Err(DecodeError::Unsupported(what));
         }
-    };
-    Ok(Plane {
-        width,
-        height,
-        data,
     })
 }
 
-/// The colour channel with the largest sum, of pixels of `depth` interleaved values: gray and
-/// alpha (2), RGB (3) or RGBA (4). Of equal sums the first.
+/// The colour channel with the largest sum, of pixels of `depth` interleaved values: gray (1),
+/// gray and alpha (2), RGB (3) or RGBA (4). Of equal sums the first.
 fn brightest<T: Copy + Into<u64>>(pixels: &[T], depth: usize) -> Vec<T> {
     let channel = |c: usize| pixels.iter().skip(c).step_by(depth).copied();
     let sum = |c: usize| channel(c).map(Into::into).sum::<u64>();

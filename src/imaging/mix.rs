@@ -68,11 +68,14 @@ impl Mix {
 
     /// Writes the weighted sum to `out`. `plane` gives the pixels of a stain, as many as `out`
     /// has.
-    pub(super) fn apply<'a>(&self, plane: impl Fn(&str) -> &'a [f32], out: &mut [f32]) {
+    pub(super) fn apply<'a, T>(&self, plane: impl Fn(&str) -> &'a [T], out: &mut [f32])
+    where
+        T: Copy + Into<f32> + 'a,
+    {
         // From nothing rather than from zero: a plain stain stays as it is, bit for bit.
         for (number, term) in self.terms.iter().enumerate() {
-            for (sum, pixel) in out.iter_mut().zip(plane(&term.stain)) {
-                let part = term.weight * pixel;
+            for (sum, &pixel) in out.iter_mut().zip(plane(&term.stain)) {
+                let part = term.weight * pixel.into();
                 *sum = if number == 0 { part } else { *sum + part };
             }
         }

@@ -2,12 +2,14 @@
 //!
 //! A sample is one field of view, stored as one gray image file a stain:
 //! [`find_samples`] lists the samples of a folder, [`read_sample`] decodes one into [`Planes`],
-//! and [`Preprocess`] turns those into the `[C, H, W]` floats that a network takes. A channel of
-//! the network is a stain or a sum of several, a [`Mix`].
+//! and [`Preprocess`] turns those into the `[C, H, W]` floats that a network takes; a
+//! [`Preparer`] does it for many samples in the same memory. A channel of the network is a stain
+//! or a sum of several, a [`Mix`].
 
 mod decode;
 mod dihedral;
 mod mix;
+mod preparer;
 mod preprocess;
 mod resize;
 mod sample;
@@ -17,6 +19,7 @@ mod variation;
 pub use decode::{DecodeError, DecodeLimits, decode_plane};
 pub use dihedral::{DIHEDRAL, dihedral, dihedral_inverse};
 pub use mix::{Mix, MixError, Term};
+pub use preparer::Preparer;
 pub use preprocess::Preprocess;
 pub use resize::Resize;
 pub use sample::{
@@ -39,8 +42,8 @@ pub struct Plane {
     pub data: Vec<u8>,
 }
 
-/// The channels of one sample, all of one size.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The channels of one sample, all of one size. None by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Planes {
     /// Width in pixels.
     pub width: u32,

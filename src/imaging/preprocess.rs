@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::resize::resize;
-use super::{
-    DecodeLimits, Mix, MixError, Planes, Resize, Sample, SampleError, Variation, mix, read_sample,
-};
+use super::{DecodeLimits, Mix, Planes, Preparer, Resize, Sample, SampleError, Variation, mix};
 
 /// Largest input side that a network may ask for, in pixels.
 const MAX_SIZE: u32 = 4096;
@@ -115,11 +112,13 @@ impl Preprocess {
     }
 
     /// Reads a sample into `out`, `[C, size, size]`: [`read_sample`], then
-    /// [`prepare`](Self::prepare) without any variation.
+    /// [`prepare`](Self::prepare) without any variation. For many samples make a [`Preparer`] once.
     ///
     /// # Errors
     ///
     /// As [`read_sample`].
+    ///
+    /// [`read_sample`]: super::read_sample
     ///
     /// # Panics
     ///
@@ -130,9 +129,7 @@ impl Preprocess {
         limits: &DecodeLimits,
         out: &mut [f32],
     ) -> Result<(), SampleError> {
-        let planes = read_sample(sample, limits)?;
-        self.prepare(&planes, &Variation::default(), out);
-        Ok(())
+        Preparer::new(self.clone()).load(sample, limits, out)
     }
 
     /// Turns a sample's stains into the network's input `out`, `[C, size, size]`: crops, stretches
@@ -141,6 +138,7 @@ impl Preprocess {
     /// `planes` are this preprocessing's [`stains`](Self::stains) in their order, as
     /// [`read_sample`] yields them for a sample that [`find_samples`] found by those stains.
     ///
+    /// [`read_sample`]: super::read_sample
     /// [`find_samples`]: super::find_samples
     ///
     /// # Panics
@@ -148,27 +146,7 @@ impl Preprocess {
     /// If `out` does not hold [`input_len`](Self::input_len) values, if there is not one plane for
     /// each stain, or if [`validate`](Self::validate) refuses the channels.
     pub fn prepare(&self, planes: &Planes, variation: &Variation, out: &mut [f32]) {
-        let stains = self.stains();
-        assert_eq!(planes.channels, stains.len(), "planes are one a stain");
-        assert_eq!(out.len(), self.input_len(), "out is [channels, size, size]");
-        let side = self.size as usize;
-        let mut pixels = resize(&variation.crop(planes), self.size, self.resize);
-        for (number, plane) in pixels.chunks_exact_mut(side * side).enumerate() {
-            variation.apply(number, plane, side);
-        }
-        let plane = |stain: &str| {
-            let number = stains.iter().position(|known| known == stain).unwrap_or(0);
-            &pixels[number * side * side..][..side * side]
-        };
-        for (at, target) in out.chunks_exact_mut(side * side).enumerate() {
-            let mix: Result<Mix, MixError> = self.channels[at].parse();
-            mix.unwrap_or_else(|error| panic!("`channels` were not validated: {error}"))
-                .apply(plane, target);
-            let (mean, std) = (self.mean[at], self.std[at]);
-            for x in target {
-                *x = (*x / 255.0 - mean) / std;
-            }
-        }
+        Preparer::new(self.clone()).prepare(planes, variation, out);
     }
 }
 

@@ -24,59 +24,136 @@ pub enum Resize {
     Skimage,
 }
 
-/// Stretches each channel to `size`×`size` pixels; a size that already fits is copied. Returns
-/// `[channels, size, size]`, 0–255, in whole numbers but for [`Resize::Skimage`].
-pub(super) fn resize(planes: &Planes, size: u32, filter: Resize) -> Vec<f32> {
-    let floats = |bytes: &[u8]| bytes.iter().copied().map(f32::from).collect();
-    let algorithm = match filter {
-        _ if planes.width == size && planes.height == size => return floats(&planes.data),
-        Resize::Skimage => return skimage::resize(planes, size),
-        Resize::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
-        Resize::Nearest => ResizeAlg::Nearest,
-    };
-    floats(&convolve(planes, size, algorithm))
+/// Resized planes, `[channels, size, size]`, 0–255, in memory that is used again.
+#[derive(Debug, Default)]
+pub(super) struct Resized {
+    resizer: Resizer,
+    bytes: Vec<u8>,
+    floats: Vec<f32>,
+    /// Four planes as one image, and that image at the new size.
+    woven: (Vec<u8>, Vec<u8>),
+}
+
+impl Resized {
+    /// Stretches each channel to `size`×`size` pixels; a size that already fits is copied. `None`
+    /// if the filter yields fractions.
+    pub(super) fn bytes(
+        &mut self,
+        planes: &Planes,
+        size: u32,
+        filter: Resize,
+    ) -> Option<&mut [u8]> {
+        let algorithm = match filter {
+            _ if planes.width == size && planes.height == size => None,
+            Resize::Skimage => return None,
+            Resize::Bilinear => Some(ResizeAlg::Convolution(FilterType::Bilinear)),
+            Resize::Nearest => Some(ResizeAlg::Nearest),
+        };
+        match algorithm {
+            None => planes.data.clone_into(&mut self.bytes),
+            Some(algorithm) => self.convolve(planes, size, algorithm),
+        }
+        Some(&mut self.bytes)
+    }
+
+    /// As [`bytes`](Self::bytes), whatever the filter.
+    pub(super) fn floats(&mut self, planes: &Planes, size: u32, filter: Resize) -> &mut [f32] {
+        if self.bytes(planes, size, filter).is_some() {
+            self.floats.clear();
+            self.floats
+                .extend(self.bytes.iter().copied().map(f32::from));
+        } else {
+            self.floats = skimage::resize(planes, size);
+        }
+        &mut self.floats
+    }
+
+    /// Resizes on whole numbers, which is far faster than on floats, and four planes as one image,
+    /// which is more than twice as fast as one by one.
+    fn convolve(&mut self, planes: &Planes, size: u32, algorithm: ResizeAlg) {
+        let (from, to) = (planes.plane_len().max(1), (size as usize).pow(2).max(1));
+        self.bytes.resize(planes.channels * to, 0);
+        let mut resize = |source: &[u8], target: &mut [u8], pixel| {
+            let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
+            let source = ImageRef::new(planes.width, planes.height, source, pixel);
+            let target = Image::from_slice_u8(size, size, target, pixel);
+            let both = source.ok().zip(target.ok());
+            let done = both.map(|(source, mut target)| {
+                let resized = self.resizer.resize(&source, &mut target, &options);
+                resized.is_ok()
+            });
+            let why = "buffers of matching size and type always resize";
+            assert_eq!(done, Some(true), "{why}");
+        };
+        let sources = planes.data.chunks(4 * from);
+        for (sources, targets) in sources.zip(self.bytes.chunks_mut(4 * to)) {
+            if targets.len() == 4 * to {
+                let (large, small) = &mut self.woven;
+                weave(sources, large);
+                small.resize(4 * to, 0);
+                resize(large, small, PixelType::U8x4);
+                unweave(small, targets);
+            } else {
+                let sources = sources.chunks_exact(from);
+                for (source, target) in sources.zip(targets.chunks_exact_mut(to)) {
+                    resize(source, target, PixelType::U8);
+                }
+            }
+        }
+    }
+}
+
+/// Four planes, one after the other, become pixels of four values.
+fn weave(planes: &[u8], out: &mut Vec<u8>) {
+    out.resize(planes.len(), 0);
+    let (first, second) = planes.split_at(planes.len() / 2);
+    let ((a, b), (c, d)) = (
+        first.split_at(first.len() / 2),
+        second.split_at(second.len() / 2),
+    );
+    let pixels = out.as_chunks_mut::<4>().0.iter_mut();
+    for ((((pixel, a), b), c), d) in pixels.zip(a).zip(b).zip(c).zip(d) {
+        *pixel = [*a, *b, *c, *d];
+    }
+}
+
+/// Pixels of four values become four planes, one after the other.
+fn unweave(pixels: &[u8], out: &mut [u8]) {
+    let pixels = pixels.as_chunks::<4>().0;
+    for (at, plane) in out.chunks_exact_mut(pixels.len().max(1)).enumerate() {
+        for (value, pixel) in plane.iter_mut().zip(pixels) {
+            *value = pixel[at];
+        }
+    }
 }
 
 impl Planes {
     /// The planes at `size`×`size` pixels, rounded to whole numbers.
     #[must_use]
     pub fn resized(&self, size: u32, filter: Resize) -> Self {
-        let data = resize(self, size, filter);
+        let mut resized = Resized::default();
+        let data = if resized.bytes(self, size, filter).is_some() {
+            resized.bytes
+        } else {
+            let values = resized.floats(self, size, filter).iter();
+            values.map(|value| value.round() as u8).collect()
+        };
         Self {
             width: size,
             height: size,
             channels: self.channels,
-            data: data.into_iter().map(|value| value.round() as u8).collect(),
+            data,
         }
     }
-}
-
-/// Resizes on whole numbers, which is far faster than on floats.
-fn convolve(planes: &Planes, size: u32, algorithm: ResizeAlg) -> Vec<u8> {
-    let options = ResizeOptions::new().resize_alg(algorithm);
-    let mut resizer = Resizer::new();
-    let pixels = (size as usize).pow(2);
-    let mut data = vec![0; planes.channels * pixels];
-    let sources = planes.data.chunks_exact(planes.plane_len().max(1));
-    for (source, target) in sources.zip(data.chunks_exact_mut(pixels.max(1))) {
-        let source = ImageRef::new(planes.width, planes.height, source, PixelType::U8);
-        let target = Image::from_slice_u8(size, size, target, PixelType::U8);
-        let done = source
-            .ok()
-            .zip(target.ok())
-            .map(|(source, mut target)| resizer.resize(&source, &mut target, &options).is_ok());
-        assert_eq!(
-            done,
-            Some(true),
-            "buffers of matching size and type always resize"
-        );
-    }
-    data
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn resize(planes: &Planes, size: u32, filter: Resize) -> Vec<f32> {
+        Resized::default().floats(planes, size, filter).to_vec()
+    }
 
     fn planes(width: u32, height: u32, data: Vec<u8>) -> Planes {
         let channels = data.len() / (width * height) as usize;
@@ -128,6 +205,25 @@ mod tests {
         let found = resize(&source, golden.output.len() as u32, Resize::Bilinear);
         for (found, wanted) in found.iter().zip(golden.output.concat()) {
             assert!((found - wanted).abs() <= 1.0, "{found} for {wanted}");
+        }
+    }
+
+    #[test]
+    fn planes_that_are_resized_together_are_as_those_resized_alone() {
+        for (width, height) in [(5, 3), (64, 41), (9, 120)] {
+            let len = (width * height) as usize;
+            let data: Vec<u8> = (0..len * 7).map(|i| (i * i / 3 + i * 29) as u8).collect();
+            for filter in [Resize::Bilinear, Resize::Nearest] {
+                let together = planes(width, height, data.clone()).resized(16, filter).data;
+                let alone = data.chunks(len).flat_map(|plane| {
+                    let alone = planes(width, height, plane.to_vec());
+                    alone.resized(16, filter).data
+                });
+                assert!(
+                    together.into_iter().eq(alone),
+                    "{width}×{height} {filter:?}"
+                );
+            }
         }
     }
 

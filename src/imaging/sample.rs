@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::{DecodeError, DecodeLimits, Planes, decode_plane};
+use super::decode::append_plane;
+use super::{DecodeError, DecodeLimits, Planes};
 
 /// Extensions that an image file may have, in lower case; upper case is accepted too.
 pub const IMAGE_EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "tif", "tiff"];
@@ -220,12 +221,27 @@ fn parse_name<'a>(name: &'a str, channels: &[String]) -> Option<(&'a str, usize)
 /// [`SampleError`] naming the first file that is missing, unreadable or of another size than the
 /// sample's first file.
 pub fn read_sample(sample: &Sample, limits: &DecodeLimits) -> Result<Planes, SampleError> {
+    let mut planes = Planes::default();
+    read_sample_into(sample, limits, &mut Vec::new(), &mut planes)?;
+    Ok(planes)
+}
+
+/// As [`read_sample`], into `planes`; `bytes` holds one encoded file after the other. What both
+/// had is lost, their memory is used again.
+pub(super) fn read_sample_into(
+    sample: &Sample,
+    limits: &DecodeLimits,
+    bytes: &mut Vec<u8>,
+    planes: &mut Planes,
+) -> Result<(), SampleError> {
     let fail = |file: String, kind| SampleError {
         id: sample.id.clone(),
         file,
         kind,
     };
-    let mut planes: Option<(Planes, String)> = None;
+    planes.data.clear();
+    (planes.width, planes.height, planes.channels) = (0, 0, 0);
+    let mut first = None;
     for (channel, file) in sample.channels.iter().zip(&sample.files) {
         let Some(path) = file else {
             let wanted = format!("{}_{channel}.png", sample.id);
@@ -234,61 +250,36 @@ pub fn read_sample(sample: &Sample, limits: &DecodeLimits) -> Result<Planes, Sam
             };
             return Err(fail(wanted, kind));
         };
-        let name = path.display().to_string();
-        let plane = read_limited(path, limits.max_file_bytes)
+        let size = read_limited(path, limits.max_file_bytes, bytes)
             .map_err(SampleErrorKind::from)
-            .and_then(|bytes| Ok(decode_plane(&bytes, limits)?))
-            .map_err(|kind| fail(name.clone(), kind))?;
-        let size = (plane.width, plane.height);
-        match &mut planes {
-            None => {
-                let (width, height) = size;
-                planes = Some((
-                    Planes {
-                        width,
-                        height,
-                        channels: 1,
-                        data: plane.data,
-                    },
-                    name,
-                ));
-            }
-            Some((all, first)) => {
-                let other_size = (all.width, all.height);
-                if size != other_size {
-                    let other = first.clone();
-                    return Err(fail(
-                        name,
-                        SampleErrorKind::SizesDiffer {
-                            size,
-                            other,
-                            other_size,
-                        },
-                    ));
-                }
-                all.channels += 1;
-                all.data.extend_from_slice(&plane.data);
-            }
+            .and_then(|()| Ok(append_plane(bytes, limits, &mut planes.data)?))
+            .map_err(|kind| fail(path.display().to_string(), kind))?;
+        let other = *first.get_or_insert(path);
+        if planes.channels == 0 {
+            (planes.width, planes.height) = size;
         }
+        let other_size = (planes.width, planes.height);
+        if size != other_size {
+            let kind = SampleErrorKind::SizesDiffer {
+                size,
+                other: other.display().to_string(),
+                other_size,
+            };
+            return Err(fail(path.display().to_string(), kind));
+        }
+        planes.channels += 1;
     }
-    Ok(planes.map_or(
-        Planes {
-            width: 0,
-            height: 0,
-            channels: 0,
-            data: Vec::new(),
-        },
-        |(all, _)| all,
-    ))
+    Ok(())
 }
 
 /// Reads at most one byte past the limit: enough for the decoder to refuse the file.
-fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+fn read_limited(path: &Path, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
+    bytes.clear();
     let file = File::open(path)?;
     let expected = file.metadata()?.len().min(limit);
-    let mut bytes = Vec::with_capacity(expected as usize + 1);
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    bytes.reserve(expected as usize + 1);
+    file.take(limit.saturating_add(1)).read_to_end(bytes)?;
+    Ok(())
 }
 
 #[cfg(test)]

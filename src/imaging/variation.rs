@@ -1,7 +1,5 @@
 //! One way to show a sample: a part of it, turned, with each stain brighter or darker.
 
-use std::borrow::Cow;
-
 use super::{Planes, dihedral};
 
 /// How a sample is changed on its way to the network. The default changes nothing.
@@ -28,8 +26,8 @@ pub struct Crop {
 }
 
 impl Crop {
-    /// Cuts the part out of `planes`; at least one pixel.
-    fn cut(&self, planes: &Planes) -> Planes {
+    /// Cuts the part out of `planes`, at least one pixel, and puts it in the place of `part`.
+    pub(super) fn cut(&self, planes: &Planes, part: &mut Planes) {
         let span = |side: u32, at: f64| {
             let length = ((f64::from(side) * self.share).round() as u32).clamp(1.min(side), side);
             let room = side - length;
@@ -39,32 +37,21 @@ impl Crop {
         };
         let (left, width) = span(planes.width, self.left);
         let (top, height) = span(planes.height, self.top);
-        let mut data = Vec::with_capacity(planes.channels * width * height);
+        (part.width, part.height) = (width as u32, height as u32);
+        part.channels = planes.channels;
+        part.data.clear();
         for row in (0..planes.channels).flat_map(|c| {
             let plane = c * planes.height as usize + top;
             plane..plane + height
         }) {
             let start = row * planes.width as usize + left;
-            data.extend_from_slice(&planes.data[start..start + width]);
-        }
-        Planes {
-            width: width as u32,
-            height: height as u32,
-            channels: planes.channels,
-            data,
+            part.data
+                .extend_from_slice(&planes.data[start..start + width]);
         }
     }
 }
 
 impl Variation {
-    /// The part of `planes` that is shown.
-    pub(super) fn crop<'a>(&self, planes: &'a Planes) -> Cow<'a, Planes> {
-        match &self.crop {
-            Some(crop) => Cow::Owned(crop.cut(planes)),
-            None => Cow::Borrowed(planes),
-        }
-    }
-
     /// Turns the resized plane of stain `number`, `[side, side]`, and makes it brighter or darker.
     pub(super) fn apply(&self, number: usize, plane: &mut [f32], side: usize) {
         dihedral(plane, side, self.dihedral);
@@ -90,7 +77,9 @@ mod tests {
     }
 
     fn crop(share: f64, left: f64, top: f64) -> Planes {
-        Crop { share, left, top }.cut(&planes())
+        let mut part = Planes::default();
+        Crop { share, left, top }.cut(&planes(), &mut part);
+        part
     }
 
     #[test]

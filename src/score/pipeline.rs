@@ -15,7 +15,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::{Engine, EngineError};
-use crate::imaging::{DecodeLimits, Sample};
+use crate::imaging::{DecodeLimits, Preparer, Sample};
 
 /// How [`score`] spends the machine.
 #[derive(Debug, Clone)]
@@ -124,6 +124,8 @@ pub fn score_to(
         .spec()
         .preprocess
         .clone();
+    let input_len = preprocess.input_len();
+    let preparer = Preparer::new(preprocess);
     let load = |sample: &Sample, out: &mut [f32]| {
         let failure = |file: String, error: String| Failure {
             id: sample.id.clone(),
@@ -134,14 +136,14 @@ pub fn score_to(
             let error = "there is no image file with this id";
             return Err(failure(String::new(), error.into()));
         }
-        preprocess
+        preparer
             .load(sample, &options.limits, out)
             .map_err(|e| failure(e.file, e.kind.to_string()))
     };
     let job = Job {
         samples,
         batch: options.batch.max(1),
-        input_len: preprocess.input_len(),
+        input_len,
         load: &load,
         next: AtomicUsize::new(0),
         stop,

@@ -357,3 +357,29 @@ fn bench_measures_each_part_of_training() {
         ],
     );
 }
+
+#[test]
+fn bench_measures_preprocessing() {
+    let dir = tempfile::tempdir().unwrap();
+    must(dir.path(), "synth --out data --count 3 --size 64");
+    let bench = "bench --preprocess --images data/images --input-size 32 --steps 2";
+    let shown = must(dir.path(), &format!("{bench} --json"));
+    let report: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(report["samples"], 3);
+    for key in [
+        "preprocess_images_per_s_per_core",
+        "preprocess_images_per_s",
+    ] {
+        assert!(report[key].as_f64().unwrap() > 0.0, "{report}");
+    }
+    let first = fs::read_dir(dir.path().join("data/images")).unwrap().next();
+    fs::write(first.unwrap().unwrap().path(), b"").unwrap();
+    assert_refused(
+        dir.path(),
+        &[
+            ("bench --preprocess --input-size 32", &["--images"]),
+            ("bench --train --images data/images", &["--images"]),
+            (bench, &["sample `", "the file is empty"]),
+        ],
+    );
+}

@@ -132,6 +132,100 @@ fn a_decompression_bomb_is_refused_by_its_header() {
     assert_eq!(error, DecodeError::TooManyBytes { limit: 1 << 30 });
 }
 
+/// The first chunk of a PNG with that name: from its length to its CRC.
+fn chunk(bytes: &[u8], name: [u8; 4]) -> std::ops::Range<usize> {
+    let mut at = 8;
+    loop {
+        let length: [u8; 4] = bytes[at..at + 4].try_into().unwrap();
+        let end = at + 12 + u32::from_be_bytes(length) as usize;
+        if bytes[at + 4..at + 8] == name {
+            return at..end;
+        }
+        at = end;
+    }
+}
+
+fn assert_damaged(bytes: &[u8]) {
+    let error = decode_default(bytes).unwrap_err();
+    assert!(matches!(error, DecodeError::Damaged(_)), "{error:?}");
+}
+
+#[test]
+fn a_wrong_crc_is_found() {
+    let bytes = encode(gray(16, 16), ImageFormat::Png);
+    for name in [*b"IHDR", *b"IDAT"] {
+        for back in 1..=4 {
+            let mut wrong = bytes.clone();
+            wrong[chunk(&bytes, name).end - back] ^= 1;
+            assert_damaged(&wrong);
+        }
+    }
+}
+
+#[test]
+fn a_wrong_checksum_of_the_pixels_is_found() {
+    let deep = ImageBuffer::<Luma<u16>, _>::from_fn(9, 9, |x, y| Luma([(x * 700 + y) as u16]));
+    for image in [DynamicImage::from(gray(16, 16)), deep.into()] {
+        let mut bytes = encode(image, ImageFormat::Png);
+        decode_default(&bytes).unwrap();
+        let pixels = chunk(&bytes, *b"IDAT");
+        bytes[pixels.end - 5] ^= 1;
+        let crc = crc32(&bytes[pixels.start + 4..pixels.end - 4]);
+        bytes[pixels.end - 4..pixels.end].copy_from_slice(&crc.to_be_bytes());
+        assert_damaged(&bytes);
+    }
+}
+
+#[test]
+fn fewer_pixels_than_the_header_claims_are_refused() {
+    let mut bytes = encode(gray(16, 16), ImageFormat::Png);
+    bytes[20..24].copy_from_slice(&17u32.to_be_bytes());
+    let crc = crc32(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&crc.to_be_bytes());
+    assert_damaged(&bytes);
+}
+
+#[derive(serde::Deserialize)]
+struct Kinds {
+    width: u32,
+    height: u32,
+    cases: Vec<Kind>,
+}
+
+#[derive(serde::Deserialize)]
+struct Kind {
+    name: String,
+    file: String,
+    plane: Vec<u8>,
+}
+
+/// The golden's maker: `tests/golden/png_kinds.py`.
+#[test]
+fn every_kind_of_png_is_read() {
+    let text = include_str!("../../../tests/golden/png_kinds.json");
+    let golden: Kinds = serde_json::from_str(text).unwrap();
+    assert_eq!(golden.cases.len(), 26);
+    for case in golden.cases {
+        let digits = case.file.as_bytes().chunks(2);
+        let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        let plane = decode_default(&digits.map(byte).collect::<Vec<u8>>()).unwrap();
+        assert_eq!((plane.width, plane.height), (golden.width, golden.height));
+        assert_eq!(plane.data, case.plane, "{}", case.name);
+    }
+}
+
+#[test]
+fn what_was_read_before_stays_when_the_next_is_refused() {
+    let bytes = encode(gray(16, 16), ImageFormat::Png);
+    let mut pixels = vec![1, 2, 3];
+    let limits = DecodeLimits::default();
+    append_plane(&bytes[..bytes.len() / 2], &limits, &mut pixels).unwrap_err();
+    assert_eq!(pixels, [1, 2, 3]);
+    append_plane(&bytes, &limits, &mut pixels).unwrap();
+    assert_eq!(pixels[..3], [1, 2, 3]);
+    assert_eq!(&pixels[3..], gray(16, 16).as_raw());
+}
+
 #[test]
 fn each_limit_has_its_own_error() {
     let bytes = encode(gray(64, 64), ImageFormat::Png);

@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""From image files to a network's input: rgby beside OpenCV and Pillow, one thread each.
+
+A sample is four gray 8-bit PNG files of 512x512 that become 224x224. rgby also normalises them to
+float32; of the other two only reading and resizing is timed (OpenCV: imread + resize, bilinear;
+Pillow: open + resize, bilinear, which averages as rgby does). Two kinds of files: as rgby draws
+them, and the same pixels as Pillow writes them.
+
+The three take turns, round by round; each one's best round counts.
+
+    cargo build --release && pip install opencv-python-headless pillow && python benches/preprocess.py
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import tempfile
+import time
+
+import cv2
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
+    parser.add_argument("--rgby", type=pathlib.Path, default=ROOT / "target/release/rgby")
+    parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--size", type=int, default=512, help="side of the images")
+    parser.add_argument("--input-size", type=int, default=224)
+    return parser.parse_args()
+
+
+def opencv(path, side):
+    """Reads and resizes one image."""
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
+
+
+def pillow(path, side):
+    """Reads and resizes one image."""
+    with Image.open(path) as image:
+        return image.resize((side, side), Image.Resampling.BILINEAR)
+
+
+def python_speed(function, images, args):
+    """Samples a second of one round."""
+    files = sorted(images.iterdir())
+    start = time.perf_counter()
+    for path in files:
+        function(path, args.input_size)
+    return len(files) / 4 / (time.perf_counter() - start)
+
+
+def rgby_speed(images, args):
+    """Samples a second of one round, on one core."""
+    size = ["--input-size", str(args.input_size), "--steps", "1"]
+    command = [args.rgby, "-q", "bench", "--preprocess", "--images", images, *size, "--json"]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(shown)["preprocess_images_per_s_per_core"]
+
+
+def main():
+    """Prints a table for each kind of files."""
+    args = arguments()
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        drawn, copied = pathlib.Path(folder) / "drawn", pathlib.Path(folder) / "copied"
+        words = ["--count", str(args.samples), "--size", str(args.size)]
+        subprocess.run([args.rgby, "-q", "synth", "--out", drawn, *words], check=True)
+        copied.mkdir()
+        for path in (drawn / "images").iterdir():
+            Image.open(path).save(copied / path.name)
+        for name, images in (("as rgby writes them", drawn / "images"), ("by Pillow", copied)):
+            best = {"rgby": 0.0, "OpenCV": 0.0, "Pillow": 0.0}
+            for _ in range(args.rounds):
+                for who, speed in (
+                    ("rgby", lambda: rgby_speed(images, args)),
+                    ("OpenCV", lambda: python_speed(opencv, images, args)),
+                    ("Pillow", lambda: python_speed(pillow, images, args)),
+                ):
+                    best[who] = max(best[who], speed())
+            size = sum(path.stat().st_size for path in images.iterdir()) / args.samples / 4e3
+            print(f"{name}, {size:.0f} kB a file: samples a second on one core")
+            for who, speed in best.items():
+                ratio = "" if who == "rgby" else f", rgby {best['rgby'] / speed:.2f} times"
+                print(f"  {who:7} {speed:6.1f}{ratio}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

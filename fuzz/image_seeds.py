@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+"""Small images of the kinds that are read, as seeds for the `image` target.
+
+    pip install pillow numpy && python image_seeds.py corpus/image
+"""
+
+import json
+import pathlib
+import sys
+
+import numpy
+from PIL import Image
+
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "tests/golden/png_kinds.json"
+
+
+def main():
+    """Writes the seeds into the folder that is named."""
+    out = pathlib.Path(sys.argv[1])
+    out.mkdir(parents=True, exist_ok=True)
+    for case in json.loads(GOLDEN.read_text(encoding="utf-8"))["cases"]:
+        (out / f"{case['name'].replace(' ', '-')}.png").write_bytes(bytes.fromhex(case["file"]))
+    noise = numpy.random.default_rng(0).integers(0, 256, (21, 18, 3), dtype=numpy.uint8)
+    colour, gray = Image.fromarray(noise), Image.fromarray(noise[..., 0])
+    deep = Image.fromarray(noise[..., 0].astype(numpy.uint16) * 257)
+    for name, image in (("colour", colour), ("gray", gray)):
+        image.save(out / f"{name}.jpg")
+        image.save(out / f"{name}-progressive.jpg", progressive=True)
+        for compression in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
+            image.save(out / f"{name}-{compression}.tif", compression=compression)
+    deep.save(out / "deep.tif")
+
+
+if __name__ == "__main__":
+    main()
