@@ -16,7 +16,8 @@
 //! - [`export`]: a trained network as one ONNX file.
 //! - [`score`]: that file over a folder of images, on ONNX Runtime or tract.
 //! - [`metrics`], [`report`]: how good it is, in numbers and pictures.
-//! - [`synth`]: samples to try all this with; [`labels`], [`spec`] and [`fsx`]: what many use.
+//! - [`synth`]: samples to try all this with; [`labels`], [`spec`], [`fsx`] and [`memory`]: what many
+//!   use.
 //! - [`cli`]: the `rgby` program, and everything's user.
 //!
 //! Without the default feature `train` there are only the modules that scoring needs.
@@ -30,6 +31,7 @@ pub mod fsx;
 pub mod graph;
 pub mod imaging;
 pub mod labels;
+pub mod memory;
 pub mod metrics;
 #[cfg(feature = "train")]
 pub mod model;

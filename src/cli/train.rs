@@ -16,6 +16,7 @@ use super::signals::Signals;
 use super::{Outcome, Ui};
 use crate::data::{Dataset, PixelCache};
 use crate::export::OrtExtractor;
+use crate::memory;
 use crate::model::{Classifier, Keep, ModelConfig};
 use crate::report::{EpochRow, TimingRow};
 use crate::score::{Runtime, RuntimeOptions};
@@ -128,6 +129,7 @@ impl RunArgs {
         };
         let unfolded = from.as_ref().is_some_and(|start| start.unfolded);
         let default = if unfolded { RECALIBRATE_DEFAULT } else { 0 };
+        memory::keep_freed_memory();
         let device = self.device.open().map_err(anyhow::Error::msg)?;
         let classes = config.model.classes.len();
         let stains = config.preprocess().stains();

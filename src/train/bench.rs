@@ -11,6 +11,7 @@ use burn::tensor::Device;
 use super::step::StepRule;
 use super::{Config, Job, Loss, StepReport, TrainError, Trainer, Watch, train};
 use crate::data::{Batch, Dataset, Loader, PixelCache, Plan, Source, epoch_order};
+use crate::memory;
 use crate::model::Classifier;
 use crate::report::{EpochRow, TimingRow};
 
@@ -28,6 +29,8 @@ pub struct TrainSpeed {
     pub decoder: f64,
     /// Training as `rgby train` does it, from the cache, without validation and saving.
     pub whole: f64,
+    /// The most bytes of memory that the process had up to the end of the bare steps.
+    pub step_peak: Option<usize>,
 }
 
 /// What is measured.
@@ -55,9 +58,10 @@ impl TrainBench<'_> {
         let files = Source::new(self.dataset.clone(), Arc::new(self.config.preprocess()));
         let cached = Source::new(self.dataset.clone(), Arc::new(self.config.preprocess()));
         let cached = cached.with_cache(self.cache.clone(), &self.config.cache_form())?;
+        let mut steps = self.bare_steps()?;
+        let step_peak = memory::peak();
         let loader = self.loader(&Arc::new(cached))?;
         let decoder = self.loader(&Arc::new(files))?;
-        let mut steps = self.bare_steps()?;
         let whole = self.loop_steps()?;
         steps.extend(self.bare_steps()?);
         let batch = self.config.train.step_size() as f64;
@@ -66,6 +70,7 @@ impl TrainBench<'_> {
             loader,
             decoder,
             whole: batch / median(whole),
+            step_peak,
         })
     }
 
@@ -91,7 +96,7 @@ impl TrainBench<'_> {
     /// Seconds of each step on one and the same batch.
     fn bare_steps(&self) -> Result<Vec<f64>, TrainError> {
         let config = &self.config;
-        let device = self.device.clone().autodiff();
+        let device = config.train.with_gradients(&self.device);
         let counts = self.dataset.class_counts();
         let rule = StepRule {
             loss: Loss::new(&config.train.loss(), &counts, self.dataset.len(), &device),
@@ -102,7 +107,7 @@ impl TrainBench<'_> {
             Classifier::new(&config.model, config.train.seed, &device),
             config.optimizer.init(),
             rule,
-            &self.device,
+            &device,
             (config.model.channels.len(), config.model.input_size),
         );
         let batch = self.batch()?;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::nearest::suggestion;
@@ -66,6 +67,9 @@ pub struct TrainConfig {
     pub clip_norm: Option<f64>,
     /// Decay of an average of the weights, which then is validated and saved; none if absent.
     pub ema: Option<f64>,
+    /// Whether cheap layers are computed again in the backward pass instead of kept in memory.
+    #[serde(default)]
+    pub gradient_checkpointing: bool,
     /// Batches whose mean gradient makes one step.
     #[serde(default = "one")]
     pub accumulate: usize,
@@ -98,6 +102,16 @@ impl TrainConfig {
             ..Stage::default()
         };
         (first, rest)
+    }
+
+    /// `device` with gradients, as the settings here want them.
+    #[must_use]
+    pub fn with_gradients(&self, device: &Device) -> Device {
+        let device = device.clone().autodiff();
+        if self.gradient_checkpointing {
+            return device.gradient_checkpointing();
+        }
+        device
     }
 
     /// Samples a step.

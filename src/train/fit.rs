@@ -1,11 +1,10 @@
 //! Whether a batch fits into memory, told before the first step and not by the system's killer.
 
-use std::fs;
-
 use burn::tensor::{Device, Tensor};
 
 use super::one_pass::is_cpu;
 use super::{Config, TrainError};
+use crate::memory;
 use crate::model::{Classifier, freeze};
 
 /// Backwards passes need less than this many times a batch's own bytes, whatever the network; a
@@ -28,14 +27,14 @@ const STATES: usize = 2;
 pub(super) fn check_memory(config: &Config, device: &Device) -> Result<(), TrainError> {
     let (model, batch) = (&config.model, config.train.batch_size);
     let image = model.channels.len() * (model.input_size as usize).pow(2) * size_of::<f32>();
-    let Some(free) = kilobytes("/proc/meminfo", "MemAvailable:") else {
+    let Some(free) = memory::available() else {
         return Ok(());
     };
     if !is_cpu(device) || batch <= PROBES[1] || batch * image * MOST < free {
         return Ok(());
     }
-    let before = kilobytes("/proc/self/status", "VmRSS:");
-    let device = device.clone().autodiff();
+    let before = memory::resident();
+    let device = config.train.with_gradients(device);
     let classifier = freeze(Classifier::new(model, 0, &device), &least_frozen(config))?;
     if classifier.only_head_trains() {
         return Ok(());
@@ -43,7 +42,7 @@ pub(super) fn check_memory(config: &Config, device: &Device) -> Result<(), Train
     let mut peaks = [0; 2];
     for (peak, count) in peaks.iter_mut().zip(PROBES) {
         // Lets the peak begin at what is taken now.
-        if fs::write("/proc/self/clear_refs", "5").is_err() {
+        if !memory::reset_peak() {
             return Ok(());
         }
         let shape = [
@@ -58,7 +57,7 @@ pub(super) fn check_memory(config: &Config, device: &Device) -> Result<(), Train
                 .mean()
                 .backward(),
         );
-        let Some(peak_now) = kilobytes("/proc/self/status", "VmHWM:") else {
+        let Some(peak_now) = memory::peak() else {
             return Ok(());
         };
         *peak = peak_now.saturating_sub(before.unwrap_or(0));
@@ -95,12 +94,4 @@ fn least_frozen(config: &Config) -> Vec<String> {
     let epochs = 0..config.train.epochs;
     let stages = epochs.map(|epoch| config.train.stage(epoch).1.freeze);
     stages.min_by_key(Vec::len).unwrap_or_default()
-}
-
-/// A number of bytes that a file of the system gives in kB.
-fn kilobytes(path: &str, key: &str) -> Option<usize> {
-    let text = fs::read_to_string(path).ok()?;
-    let line = text.lines().find(|line| line.starts_with(key))?;
-    let number: usize = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(number * 1024)
 }

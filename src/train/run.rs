@@ -104,14 +104,14 @@ impl<'a> Run<'a> {
         };
         let counts = dataset.class_counts_of(&training);
         let loss = config.train.loss();
-        let device = job.device.clone().autodiff();
+        let device = config.train.with_gradients(&job.device);
         let rule = StepRule {
             loss: Loss::new(&loss, &counts, training.len(), &device),
             clip_norm: config.train.clip_norm,
             batch_size: config.train.batch_size,
         };
         let inputs = (config.model.channels.len(), config.model.input_size);
-        let trainer = Trainer::new(start.classifier, start.optimizer, rule, &job.device, inputs)
+        let trainer = Trainer::new(start.classifier, start.optimizer, rule, &device, inputs)
             .with_ema(start.ema);
         let lock = match lock {
             Some(lock) => lock,

@@ -120,7 +120,8 @@ fn newest_whole(folder: &Path) -> Option<(PathBuf, Checkpoint)> {
 }
 
 fn fresh(job: &Job) -> Classifier {
-    let (config, device) = (&job.config, job.device.clone().autodiff());
+    let config = &job.config;
+    let device = config.train.with_gradients(&job.device);
     Classifier::new(&config.model, config.train.seed, &device)
 }
 

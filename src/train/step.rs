@@ -60,7 +60,7 @@ pub enum Input {
 }
 
 impl Trainer {
-    /// `classifier` must be on `device.autodiff()`; inputs are `[N, channels, size, size]`.
+    /// `classifier` must be on `device`, with gradients; inputs are `[N, channels, size, size]`.
     #[must_use]
     pub fn new(
         classifier: Classifier,

@@ -6,6 +6,7 @@ use std::path::Path;
 use rgby::graph::Message;
 use rgby::model::{Arch, random_export};
 
+use crate::kill::assert_same;
 use crate::support::{
     Run, assert_refused, fold_batch_norms, ort_library, probabilities, read, run, skipped,
 };
@@ -331,6 +332,18 @@ fn bad_input_is_refused_by_name() {
             &["weights.bpk is damaged"],
         )],
     );
+}
+
+#[test]
+fn layers_that_are_computed_again_change_no_bit() {
+    let dir = workplace(16, "0,25");
+    let train = format!(
+        "train --config baseline.toml {DATA} --set model.arch=plain --set train.steps_per_epoch=2"
+    );
+    must(dir.path(), &format!("{train} --out kept"));
+    let again = format!("{train} --set train.gradient_checkpointing=true --out again");
+    must(dir.path(), &again);
+    assert_same(dir.path(), "kept", "again");
 }
 
 #[test]

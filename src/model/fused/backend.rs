@@ -1,9 +1,12 @@
 //! The operations as an extension of Burn's CPU backend, with and without gradients.
 
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::retro_forward::RetroForward;
+use burn::backend::autodiff::checkpoint::state::BackwardStates;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Flex, TensorMetadata, backend_extension};
@@ -112,8 +115,8 @@ fn conv2d(
     tensor(output, &[geometry.batch, geometry.outputs, height, width])
 }
 
-/// What [`BatchNorm`]'s backward pass needs.
-#[derive(Debug, Clone)]
+/// A layer and its input.
+#[derive(Debug)]
 struct Normalized {
     input: FlexTensor,
     gamma: FlexTensor,
@@ -195,21 +198,33 @@ impl FusedOps for Flex {
     }
 }
 
+/// The values of a tensor with a gradient, contiguous.
+fn plain(tensor: &FloatTensor<Autodiff<Flex>>) -> FlexTensor {
+    contiguous(tensor.primitive().clone())
+}
+
+/// What a node of the graph put out, contiguous.
+fn retrieve(checkpointer: &mut Checkpointer, node: NodeId) -> FlexTensor {
+    contiguous(checkpointer.retrieve_node_output(node))
+}
+
 #[derive(Debug)]
 struct Convolution;
 
 impl Backward<Flex, 3> for Convolution {
-    type State = (FlexTensor, FlexTensor, Geometry);
+    /// Where the input and the filters are kept, or how they are computed again.
+    type State = ([NodeId; 2], Geometry);
 
     fn backward(
         self,
         ops: Ops<Self::State, 3>,
         grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
+        checkpointer: &mut Checkpointer,
     ) {
         let [to_input, to_filters, to_bias] = ops.parents;
         let gradient = contiguous(grads.consume::<Flex>(&ops.node));
-        let (input, filters, geometry) = ops.state;
+        let (operands, geometry) = ops.state;
+        let [input, filters] = operands.map(|node| retrieve(checkpointer, node));
         if let Some(node) = to_bias {
             let sums = bias_gradient(&geometry, values(&gradient));
             grads.register::<Flex>(node.id, tensor(sums, &[geometry.outputs]));
@@ -230,18 +245,37 @@ impl Backward<Flex, 3> for Convolution {
 #[derive(Debug)]
 struct BatchNorm;
 
+/// Computes a layer's output once more, where it was not kept.
+#[derive(Debug)]
+struct Renormalize {
+    operands: [NodeId; 3],
+    rule: NormRule,
+}
+
+impl RetroForward for Renormalize {
+    fn forward(&self, states: &mut BackwardStates, output: NodeId) {
+        let [input, gamma, beta] = self.operands.map(|node| states.get_state(&node));
+        let [result, ..] = Normalized::new(input, gamma, beta, self.rule).forward();
+        states.save(output, result);
+    }
+}
+
 impl Backward<Flex, 3> for BatchNorm {
-    type State = Normalized;
+    /// Where the input, gamma and beta are kept.
+    type State = ([NodeId; 3], Moments, NormRule);
 
     fn backward(
         self,
         ops: Ops<Self::State, 3>,
         grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
+        checkpointer: &mut Checkpointer,
     ) {
         let [to_input, to_gamma, to_beta] = ops.parents;
         let (mut gradient, source) = writable(contiguous(grads.consume::<Flex>(&ops.node)));
-        let layer = ops.state;
+        let (operands, moments, rule) = ops.state;
+        let [input, gamma, beta] = operands.map(|node| retrieve(checkpointer, node));
+        let mut layer = Normalized::new(input, gamma, beta, rule);
+        layer.moments = moments;
         let rule = (layer.affine(), &layer.moments, layer.rule.epsilon);
         let source = source.as_ref().map(values);
         let sums = normalize_gradient(
@@ -296,15 +330,17 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
         let nodes = [input.node(), filters.node(), bias.node()];
-        let input = contiguous(input.into_primitive());
-        let filters = contiguous(filters.into_primitive());
-        let bias = contiguous(bias.into_primitive());
-        let geometry = geometry(&input, &filters, &options);
-        let output = conv2d(&geometry, &input, &filters, &bias);
+        let [x, kernels, shift] = [&input, &filters, &bias].map(plain);
+        let geometry = geometry(&x, &kernels, &options);
+        let output = conv2d(&geometry, &x, &kernels, &shift);
         match Convolution.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish((input, filters, geometry), output),
+            OpsKind::Tracked(mut prepared) => {
+                let operands = [&input, &filters].map(|tensor| prepared.checkpoint(tensor));
+                prepared.finish((operands, geometry), output)
+            }
             OpsKind::UnTracked(prepared) => {
-                release(input);
+                drop(input);
+                release(x);
                 prepared.finish(output)
             }
         }
@@ -317,12 +353,27 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         rule: NormRule,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let nodes = [input.node(), gamma.node(), beta.node()];
-        let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
-        let mut layer = Normalized::new(input.into_primitive(), gamma, beta, rule);
+        let operands = [&input, &gamma, &beta];
+        let [x, scale, shift] = operands.map(plain);
+        let mut layer = Normalized::new(x, scale, shift, rule);
         let [output, mean, variance] = layer.forward();
-        let output = match BatchNorm.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish(layer, output),
+        let again = Renormalize {
+            operands: nodes.each_ref().map(NodeGuard::id),
+            rule,
+        };
+        let prepared = BatchNorm
+            .prepare::<C>(nodes)
+            .memory_bound()
+            .retro_forward(again)
+            .parents(operands)
+            .stateful();
+        let output = match prepared {
+            OpsKind::Tracked(mut prepared) => {
+                let kept = operands.map(|tensor| prepared.checkpoint(tensor));
+                prepared.finish((kept, layer.moments, rule), output)
+            }
             OpsKind::UnTracked(prepared) => {
+                drop(input);
                 release(layer.input);
                 prepared.finish(output)
             }

@@ -288,3 +288,38 @@ fn threads_do_not_change_a_bit() {
         assert!(run(threads) == one, "{threads} threads");
     }
 }
+
+/// Two convolutions with normalisation around a residual sum: output and gradients of all inputs.
+fn block(device: &Device) -> Outcome {
+    let leaf = |seed, shape: [usize; 4]| tensor::<4>(seed, shape, device).require_grad();
+    let affine = |seed| {
+        let [gamma, beta] = [seed, seed + 1].map(|seed| tensor(seed, [3], device).require_grad());
+        (gamma, beta)
+    };
+    let options = || ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+    let (input, first, second) = (
+        leaf(1, [2, 3, 9, 8]),
+        leaf(2, [3, 3, 3, 3]),
+        leaf(3, [3, 3, 3, 3]),
+    );
+    let (before, after) = (affine(4), affine(6));
+    let x = convolution(input.clone(), first.clone(), None, options());
+    let x = batch_norm(x, before.clone(), 1e-3, true).output;
+    let y = convolution(x.clone(), second.clone(), None, options());
+    let y = batch_norm(y, after.clone(), 1e-3, false).output;
+    let output = relu(y.mul_scalar(0.3) + x);
+    let weights = tensor(8, output.dims(), device);
+    let gradients = (output.clone() * weights).sum().backward();
+    let mut outcome = vec![numbers(&output)];
+    outcome.extend([input, first, second].map(|t| numbers(&t.grad(&gradients).unwrap())));
+    for (gamma, beta) in [before, after] {
+        outcome.extend([gamma, beta].map(|t| numbers(&t.grad(&gradients).unwrap())));
+    }
+    outcome
+}
+
+#[test]
+fn recomputed_layers_give_the_same_gradients() {
+    let device = Device::flex().autodiff();
+    assert!(block(&device) == block(&device.clone().gradient_checkpointing()));
+}
