@@ -1,66 +1,87 @@
 //! `rgby bench`: how fast this machine is.
 
 mod preprocess;
+mod scoring;
+mod training;
 
-use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use anyhow::Context;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::json;
 
 use self::preprocess::PreprocessSpeed;
 use super::{Outcome, Ui};
-use crate::data::{Dataset, PixelCache};
 use crate::model::Arch;
-use crate::synth::{SynthConfig, generate};
-use crate::train::{Config, TrainBench, TrainDevice};
+use crate::score::EngineChoice;
 
-/// Samples that are drawn for it.
-const SAMPLES: usize = 48;
-
-/// Measure how fast this machine trains, or reads images
+/// Measure how fast this machine scores, trains, or reads images
 ///
-/// With --train: images per second of the bare step (a batch that is always there), of the loader
-/// alone (from a pixel cache, and from PNG files of 512×512) and of the whole loop. Samples and
-/// weights are made up for it. With --preprocess: how many samples of a folder are read, decoded,
-/// resized and normalised in a second, on one core and on all. A sample, all its channels
-/// together, counts as one image.
+/// With --model: for each batch size the model's session alone (images per second, percentiles of
+/// a batch's time), reading and preparing images alone, and both together as `rgby score` does it,
+/// with what the two costs allow on shared processors. With --train: images per second of the bare
+/// step (a batch that is always there), of the loader alone (from a pixel cache, and from PNG files
+/// of 512×512) and of the whole loop; samples and weights are made up for it. With --preprocess:
+/// how many samples of a folder are read, decoded, resized and normalised in a second, on one core
+/// and on all. A sample, all its channels together, counts as one image.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["model", "train", "preprocess"])))]
 #[command(after_help = "Examples:
+  rgby bench --model model.onnx --images data/images
   rgby bench --train --arch resnet50 --input-size 224 --batch-size 8
   rgby bench --preprocess --images data/images --input-size 224")]
 pub struct BenchArgs {
+    /// Measure scoring with these models, as `rgby export` wrote them
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub model: Vec<PathBuf>,
     /// Measure training
-    #[arg(long, required_unless_present = "preprocess")]
+    #[arg(long)]
     pub train: bool,
     /// Measure how fast image files become a network's input
-    #[arg(long, conflicts_with = "train", requires = "images")]
+    #[arg(long, requires = "images")]
     pub preprocess: bool,
-    /// Folder of images that --preprocess reads
-    #[arg(
-        long,
-        value_name = "DIR",
-        requires = "preprocess",
-        conflicts_with = "train"
-    )]
+    /// Folder of images to read [default with --model: 48 samples of 512×512 are drawn]
+    #[arg(long, value_name = "DIR", conflicts_with = "train")]
     pub images: Option<PathBuf>,
-    /// Network
+    /// Where to run or train: cpu, cuda, cuda:1, tensorrt (--model), wgpu (--train), …
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Batch sizes to measure with --model
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8,16,32", value_parser = at_least_one)]
+    pub batch_sizes: Vec<usize>,
+    /// Seconds for each part in a round, with --model
+    #[arg(long, value_name = "S", default_value_t = 2.0, value_parser = seconds)]
+    pub seconds: f64,
+    /// Rounds with --model: in each, every part takes its turn
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
+    pub rounds: usize,
+    /// Draw images per second by batch size to this SVG file, of the first --model
+    #[arg(long, value_name = "FILE.svg", requires = "model")]
+    pub plot: Option<PathBuf>,
+    /// What runs --model: onnxruntime, the embedded tract, or auto: ONNX Runtime if it is found
+    #[arg(long, value_name = "ENGINE", default_value_t = EngineChoice::Auto)]
+    pub engine: EngineChoice,
+    /// ONNX Runtime's library, if it is not where it would be found
+    #[arg(long, value_name = "PATH")]
+    pub ort_lib: Option<PathBuf>,
+    /// Threads that read and decode images, with --model [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub decode_threads: Option<u16>,
+    /// Network to train
     #[arg(long, value_enum, default_value = "resnet50")]
     pub arch: Arch,
-    /// Side of the input in pixels
+    /// Side of the input in pixels, with --train and --preprocess
     #[arg(long, value_name = "PIXELS", default_value_t = 224)]
     pub input_size: u32,
-    /// Samples a step
+    /// Samples a step, with --train
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub batch_size: usize,
     /// Steps that are measured, of each kind; with --preprocess rounds, of which the best counts
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
     pub steps: usize,
-    /// Where to train: cpu, cuda, cuda:1, wgpu, …
-    #[arg(long, default_value = "cpu")]
-    pub device: TrainDevice,
+    /// Set a value of the config that --train uses, for example `train.ema=0.999`;
+    /// may be repeated
+    #[arg(long, value_name = "TABLE.KEY=VALUE", requires = "train")]
+    pub set: Vec<String>,
     /// Print the result to stdout as one JSON document
     #[arg(long)]
     pub json: bool,
@@ -68,9 +89,17 @@ pub struct BenchArgs {
 
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) => Err("measure at least one step".into()),
+        Ok(0) => Err("it must be at least 1".into()),
         other => other.map_err(|error: std::num::ParseIntError| error.to_string()),
     }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "it is not a number")?;
+    if (0.01..=3600.0).contains(&seconds) {
+        return Ok(seconds);
+    }
+    Err("use 0.01 to 3600".into())
 }
 
 impl BenchArgs {
@@ -78,77 +107,21 @@ impl BenchArgs {
     ///
     /// # Errors
     ///
-    /// The network cannot be trained at that size, the device is not there, or an image cannot be
-    /// read.
+    /// The model cannot be run or the network not be trained, the device is not there, or an image
+    /// cannot be read.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
-        if let Some(images) = &self.images {
-            return self.print_preprocess(
-                ui,
-                &PreprocessSpeed::measure(images, self.input_size, self.steps)?,
-            );
+        if !self.model.is_empty() {
+            return scoring::measure(self, ui);
         }
-        let device = self.device.open().map_err(anyhow::Error::msg)?;
-        let dir = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let config = self.config(dir.path())?;
-        let data = dir.path().join("data");
-        let synth = SynthConfig {
-            count: SAMPLES,
-            ..SynthConfig::default()
-        };
-        ui.note("drawing samples …");
-        generate(&data, &synth, &|_| {})?;
-        let (images, labels) = (data.join("images"), data.join("labels.csv"));
-        let stains = config.preprocess().stains();
-        let dataset = Dataset::open(&images, &labels, &stains, config.model.classes.len())?;
-        let cache = dir.path().join("pixels.cache");
-        PixelCache::write(&cache, &dataset, &config.cache_form(), &|_| {})?;
-        ui.note(&format!("measuring {} steps …", self.steps));
-        let speed = TrainBench {
-            config,
-            dataset: Arc::new(dataset),
-            cache: Arc::new(PixelCache::open(&cache)?),
-            device,
-            folder: dir.path(),
+        if self.train {
+            return training::measure(self, ui);
         }
-        .measure()?;
-        let peak = peak_rss_mb();
-        if self.json {
-            ui.print_json(&json!({
-                "arch": self.arch.name(),
-                "input_size": self.input_size,
-                "batch_size": self.batch_size,
-                "device": self.device.to_string(),
-                "step_images_per_s": speed.step,
-                "loader_images_per_s": speed.loader,
-                "decoder_images_per_s": speed.decoder,
-                "loop_images_per_s": speed.whole,
-                "loop_to_step": speed.whole / speed.step,
-                "peak_rss_mb": peak,
-            }))?;
-            return Ok(Outcome::Done);
-        }
-        let peak = peak.map_or_else(|| "unknown".into(), |peak| format!("{peak:.0} MB"));
-        ui.print(&format!(
-            "{} at {}², batches of {}, on {}\n\
-             bare step                {:>9.2} images/s\n\
-             whole loop               {:>9.2} images/s, {:.3} of the bare step\n\
-             loader, from the cache   {:>9.0} images/s\n\
-             loader, from 512² images {:>9.0} images/s\n\
-             peak memory              {peak:>9}\n",
-            self.arch.name(),
-            self.input_size,
-            self.batch_size,
-            self.device,
-            speed.step,
-            speed.whole,
-            speed.whole / speed.step,
-            speed.loader,
-            speed.decoder,
-        ))?;
-        Ok(Outcome::Done)
+        self.print_preprocess(ui)
     }
 
-    fn print_preprocess(&self, ui: &Ui, speed: &PreprocessSpeed) -> anyhow::Result<Outcome> {
+    fn print_preprocess(&self, ui: &Ui) -> anyhow::Result<Outcome> {
+        let images = self.images.as_deref().unwrap_or(".".as_ref());
+        let speed = PreprocessSpeed::measure(images, self.input_size, self.steps)?;
         if self.json {
             ui.print_json(&json!({
                 "input_size": self.input_size,
@@ -167,26 +140,4 @@ impl BenchArgs {
         }
         Ok(Outcome::Done)
     }
-
-    fn config(&self, dir: &std::path::Path) -> anyhow::Result<Config> {
-        let text = format!(
-            "[model]\narch = \"{}\"\ninput_size = {}\n[train]\nepochs = 1\nsteps_per_epoch = {}\n\
-             batch_size = {}\n[optimizer]\nname = \"adadelta\"\n[data]\nsplit = \"none\"\n",
-            self.arch.name(),
-            self.input_size,
-            self.steps,
-            self.batch_size
-        );
-        let path = dir.join("bench.toml");
-        fs::write(&path, text)?;
-        Ok(Config::read(&path, &[])?)
-    }
-}
-
-/// The most memory that this process has had so far, in MB; only Linux tells.
-fn peak_rss_mb() -> Option<f64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024.0 / 1e6)
 }

@@ -162,6 +162,17 @@ impl Scorer {
         Ok(seconds)
     }
 
+    /// The sessions.
+    pub fn engines(&mut self) -> &mut [Box<dyn Engine>] {
+        &mut self.engines
+    }
+
+    /// Threads that read and decode images.
+    #[must_use]
+    pub fn decode_threads(&self) -> usize {
+        self.options.decode_threads
+    }
+
     /// What runs the model, and where.
     #[must_use]
     pub fn engine(&self) -> &str {

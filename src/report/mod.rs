@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::fsx;
+use crate::score::BatchSpeed;
 use svg::{Bars, Line, Lines};
 
 /// What one epoch of training came to: a row of `metrics.csv`.
@@ -104,6 +105,7 @@ pub fn training_curves(rows: &[EpochRow], dir: &Path) -> Result<(), ReportError>
     };
     let loss = Lines {
         title: "Loss",
+        x_label: "epoch",
         y_label: "binary cross-entropy",
         y_max: None,
         legend: SeriesLabelPosition::UpperRight,
@@ -115,6 +117,7 @@ pub fn training_curves(rows: &[EpochRow], dir: &Path) -> Result<(), ReportError>
     write(&dir.join("loss.svg"), |path| loss.draw(path))?;
     let f1 = Lines {
         title: "F1 over the classes",
+        x_label: "epoch",
         y_label: "F1",
         y_max: Some(1.0),
         legend: SeriesLabelPosition::UpperLeft,
@@ -125,6 +128,33 @@ pub fn training_curves(rows: &[EpochRow], dir: &Path) -> Result<(), ReportError>
         ],
     };
     write(&dir.join("f1.svg"), |path| f1.draw(path))
+}
+
+/// Draws images per second by batch size to the SVG file `path`: the sessions alone, what the costs
+/// allow, and end to end.
+///
+/// # Errors
+///
+/// The picture cannot be drawn or written.
+pub fn scoring_speed(path: &Path, batches: &[BatchSpeed]) -> Result<(), ReportError> {
+    let line = |name: &'static str, value: fn(&BatchSpeed) -> f64| {
+        let point = |speed: &BatchSpeed| (speed.batch as f64, value(speed));
+        let points = batches.iter().map(point).collect();
+        Line { name, points }
+    };
+    let speed = Lines {
+        title: "Scoring",
+        x_label: "batch size",
+        y_label: "images per second",
+        y_max: None,
+        legend: SeriesLabelPosition::LowerRight,
+        series: vec![
+            line("session alone", |speed| speed.session.images_per_s),
+            line("end to end", |speed| speed.end_to_end.images_per_s),
+            line("what both costs allow", |speed| speed.allowed_images_per_s),
+        ],
+    };
+    write(path, |path| speed.draw(path))
 }
 
 /// Writes one horizontal bar a class to the SVG file `path`, the first class on top; values 0–1.

@@ -19,13 +19,14 @@ const FONT: &str = "sans-serif";
 /// One line of a chart.
 pub(super) struct Line {
     pub name: &'static str,
-    /// Epoch and value, both finite.
+    /// Epoch (or what the axis shows) and value, both finite.
     pub points: Vec<(f64, f64)>,
 }
 
-/// Lines over epochs.
+/// Lines over whole numbers.
 pub(super) struct Lines<'a> {
     pub title: &'a str,
+    pub x_label: &'a str,
     pub y_label: &'a str,
     /// The top of the value axis; `None` fits it to the lines.
     pub y_max: Option<f64>,
@@ -58,10 +59,12 @@ impl Lines<'_> {
             .build_cartesian_2d(0..last.max(1), 0.0..top)?;
         chart
             .configure_mesh()
-            .x_desc("epoch")
+            .x_desc(self.x_label)
             .y_desc(self.y_label)
             .y_label_formatter(&|y| {
-                if *y < 1e4 {
+                if (100.0..1e4).contains(&top) {
+                    format!("{y:.0}")
+                } else if *y < 1e4 {
                     format!("{y:.3}")
                 } else {
                     format!("{y:.0e}")

@@ -5,6 +5,7 @@
 //! the small [`Engine`] trait; [`score`] decodes and infers side by side; [`output`] writes the
 //! result.
 
+mod bench;
 mod choice;
 mod engine;
 mod error;
@@ -15,6 +16,9 @@ mod parts;
 mod pipeline;
 mod runtime;
 
+pub use bench::{
+    BatchSpeed, BenchError, EndToEndSpeed, PrepareSpeed, ScoreBench, ScoreSpeed, SessionSpeed,
+};
 pub use choice::{Device, EngineChoice, RuntimeOptions};
 pub use engine::{Engine, OrtEngine, OrtSession};
 pub use error::EngineError;

@@ -3,6 +3,8 @@
 #[cfg(feature = "train")]
 mod cache;
 mod cli_basics;
+#[cfg(feature = "train")]
+mod cli_bench;
 mod cli_devices;
 mod cli_eval;
 mod cli_score;

@@ -1,0 +1,113 @@
+//! How fast this machine trains.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use serde_json::json;
+
+use super::BenchArgs;
+use crate::cli::{Outcome, Ui};
+use crate::data::{Dataset, PixelCache};
+use crate::memory;
+use crate::synth::{SynthConfig, generate};
+use crate::train::{Config, TrainBench, TrainDevice, TrainSpeed};
+
+/// Samples that are drawn for it.
+const SAMPLES: usize = 48;
+
+/// Measures training and prints it.
+pub(super) fn measure(args: &BenchArgs, ui: &Ui) -> anyhow::Result<Outcome> {
+    memory::keep_freed_memory();
+    let device: TrainDevice = args.device.parse().map_err(anyhow::Error::msg)?;
+    let dir = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let config = config(args, dir.path())?;
+    let data = dir.path().join("data");
+    let synth = SynthConfig {
+        count: SAMPLES,
+        ..SynthConfig::default()
+    };
+    ui.note("drawing samples …");
+    generate(&data, &synth, &|_| {})?;
+    let (images, labels) = (data.join("images"), data.join("labels.csv"));
+    let stains = config.preprocess().stains();
+    let dataset = Dataset::open(&images, &labels, &stains, config.model.classes.len())?;
+    let cache = dir.path().join("pixels.cache");
+    PixelCache::write(&cache, &dataset, &config.cache_form(), &|_| {})?;
+    ui.note(&format!("measuring {} steps …", args.steps));
+    let speed = TrainBench {
+        config,
+        dataset: Arc::new(dataset),
+        cache: Arc::new(PixelCache::open(&cache)?),
+        device: device.open().map_err(anyhow::Error::msg)?,
+        folder: dir.path(),
+    }
+    .measure()?;
+    print(args, &speed, ui)?;
+    Ok(Outcome::Done)
+}
+
+fn print(args: &BenchArgs, speed: &TrainSpeed, ui: &Ui) -> anyhow::Result<()> {
+    let peak = memory::peak();
+    if args.json {
+        ui.print_json(&json!({
+            "arch": args.arch.name(),
+            "input_size": args.input_size,
+            "batch_size": args.batch_size,
+            "device": args.device,
+            "step_images_per_s": speed.step,
+            "loader_images_per_s": speed.loader,
+            "decoder_images_per_s": speed.decoder,
+            "loop_images_per_s": speed.whole,
+            "loop_to_step": speed.whole / speed.step,
+            "step_peak_rss_mb": speed.step_peak.map(megabytes),
+            "peak_rss_mb": peak.map(megabytes),
+        }))?;
+        return Ok(());
+    }
+    let shown = |peak: Option<usize>| {
+        peak.map_or_else(
+            || "unknown".into(),
+            |peak| format!("{:.0} MB", megabytes(peak)),
+        )
+    };
+    ui.print(&format!(
+        "{} at {}², batches of {}, on {}\n\
+         bare step                {:>9.2} images/s\n\
+         whole loop               {:>9.2} images/s, {:.3} of the bare step\n\
+         loader, from the cache   {:>9.0} images/s\n\
+         loader, from 512² images {:>9.0} images/s\n\
+         peak memory              {:>9}, {} in the bare step\n",
+        args.arch.name(),
+        args.input_size,
+        args.batch_size,
+        args.device,
+        speed.step,
+        speed.whole,
+        speed.whole / speed.step,
+        speed.loader,
+        speed.decoder,
+        shown(peak),
+        shown(speed.step_peak),
+    ))?;
+    Ok(())
+}
+
+fn megabytes(bytes: usize) -> f64 {
+    bytes as f64 / 1e6
+}
+
+fn config(args: &BenchArgs, dir: &Path) -> anyhow::Result<Config> {
+    let text = format!(
+        "[model]\narch = \"{}\"\ninput_size = {}\n[train]\nepochs = 1\nsteps_per_epoch = {}\n\
+         batch_size = {}\n[optimizer]\nname = \"adadelta\"\n[data]\nsplit = \"none\"\n",
+        args.arch.name(),
+        args.input_size,
+        args.steps,
+        args.batch_size
+    );
+    let path = dir.join("bench.toml");
+    fs::write(&path, text)?;
+    Ok(Config::read(&path, &args.set)?)
+}

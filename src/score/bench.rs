@@ -1,0 +1,329 @@
+//! How fast a model scores: its sessions alone, preparing images alone, both together.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cpu_time::ProcessTime;
+use serde::Serialize;
+
+use super::{Engine, EngineError, PipelineOptions, ScoreError, score_to};
+use crate::imaging::{DecodeLimits, Preparer, Sample, SampleError};
+use crate::memory;
+
+/// Runs of a session at least, however long they take: a percentile of fewer means nothing.
+const LEAST_RUNS: usize = 5;
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The pipeline failed.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+    /// A sample cannot be read.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+    /// A sample failed while it was scored.
+    #[error("{id}: {error}; only samples that can be read are measured")]
+    Failed {
+        /// The sample.
+        id: String,
+        /// What is wrong with it.
+        error: String,
+    },
+}
+
+/// Reading, decoding, resizing and normalising alone.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct PrepareSpeed {
+    /// On all decoding threads together.
+    pub images_per_s: f64,
+    /// Time of one core that an image takes.
+    pub core_ms_per_image: f64,
+}
+
+/// The sessions alone, on a batch that is always there.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct SessionSpeed {
+    /// All sessions together.
+    pub images_per_s: f64,
+    /// Median time of a batch.
+    pub p50_ms: f64,
+    /// 95th percentile of that.
+    pub p95_ms: f64,
+    /// 99th percentile of that.
+    pub p99_ms: f64,
+    /// Processor time of all threads that an image takes.
+    pub cpu_ms_per_image: f64,
+}
+
+/// From files to probabilities, as `rgby score` does it.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct EndToEndSpeed {
+    /// From the first file to the last probability.
+    pub images_per_s: f64,
+    /// Processor time of all threads that an image takes.
+    pub cpu_ms_per_image: f64,
+    /// The most memory that the process had meanwhile, the model included; only Linux tells.
+    pub peak_rss_mb: Option<f64>,
+}
+
+/// One batch size.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct BatchSpeed {
+    /// Images that the model is given at once.
+    pub batch: usize,
+    /// The sessions alone.
+    pub session: SessionSpeed,
+    /// The whole.
+    pub end_to_end: EndToEndSpeed,
+    /// What both costs allow on shared cores: one over the sum of the seconds that an image takes
+    /// in the sessions, and in preparation on all cores.
+    pub allowed_images_per_s: f64,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct ScoreSpeed {
+    /// Preparing images alone.
+    pub prepare: PrepareSpeed,
+    /// Each batch size.
+    pub batches: Vec<BatchSpeed>,
+}
+
+/// What is measured, and how long.
+#[derive(Debug)]
+pub struct ScoreBench<'a> {
+    /// Images; they are used again and again.
+    pub samples: &'a [Sample],
+    /// Batch sizes, each at least 1.
+    pub batches: &'a [usize],
+    /// Threads that read and decode.
+    pub decode_threads: usize,
+    /// Each part is measured as often as this, in turns with the others, so that a machine that
+    /// changes its pace does not tell them apart.
+    pub rounds: usize,
+    /// How long each part takes in a round.
+    pub time: Duration,
+}
+
+/// What came together over the rounds.
+#[derive(Default)]
+struct Tally {
+    images: usize,
+    wall: Duration,
+    cpu: Duration,
+    runs: Vec<Duration>,
+    peak: Option<usize>,
+}
+
+impl Tally {
+    fn images_per_s(&self) -> f64 {
+        self.images as f64 / self.wall.as_secs_f64()
+    }
+
+    fn cpu_ms_per_image(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e3 / self.images as f64
+    }
+
+    /// Counts the time and the images of some work.
+    fn time<E>(&mut self, work: impl FnOnce() -> Result<usize, E>) -> Result<(), E> {
+        let (start, cpu) = (Instant::now(), ProcessTime::now());
+        self.images += work()?;
+        self.wall += start.elapsed();
+        self.cpu += cpu.elapsed();
+        Ok(())
+    }
+}
+
+impl ScoreBench<'_> {
+    /// Measures `engines` (copies of one model). `progress` is called before each part of a round.
+    ///
+    /// # Errors
+    ///
+    /// An engine fails or a sample cannot be read.
+    pub fn measure(
+        &self,
+        engines: &mut [Box<dyn Engine>],
+        progress: &dyn Fn(),
+    ) -> Result<ScoreSpeed, BenchError> {
+        let preprocess = engines.first().ok_or(ScoreError::NoEngine)?.spec();
+        let preparer = Preparer::new(preprocess.preprocess.clone());
+        let mut prepare = Tally::default();
+        let tallies = || -> Vec<Tally> { self.batches.iter().map(|_| Tally::default()).collect() };
+        let (mut sessions, mut wholes) = (tallies(), tallies());
+        for batch in self.batches {
+            // The first run at a size allocates.
+            run_sessions(engines, &preparer, *batch, Duration::ZERO)?;
+        }
+        for _ in 0..self.rounds {
+            progress();
+            prepare.time(|| self.prepare(&preparer))?;
+            for (at, batch) in self.batches.iter().enumerate() {
+                progress();
+                let session = &mut sessions[at];
+                let mut runs = Vec::new();
+                session.time(|| {
+                    runs = run_sessions(engines, &preparer, *batch, self.time)?;
+                    Ok::<_, BenchError>(runs.len() * batch)
+                })?;
+                session.runs.extend(runs);
+                progress();
+                let count = session.images_per_s() * self.time.as_secs_f64();
+                self.whole(engines, (*batch, count as usize), &mut wholes[at])?;
+            }
+        }
+        let cores = thread::available_parallelism().map_or(1, usize::from) as f64;
+        let core_ms_per_image = prepare.cpu_ms_per_image();
+        let batches = sessions.into_iter().zip(wholes).zip(self.batches);
+        let batches = batches.map(|((mut session, whole), batch)| {
+            session.runs.sort_unstable();
+            let session = SessionSpeed {
+                images_per_s: session.images_per_s(),
+                p50_ms: percentile_ms(&session.runs, 50),
+                p95_ms: percentile_ms(&session.runs, 95),
+                p99_ms: percentile_ms(&session.runs, 99),
+                cpu_ms_per_image: session.cpu_ms_per_image(),
+            };
+            let seconds = 1.0 / session.images_per_s + core_ms_per_image / 1e3 / cores;
+            BatchSpeed {
+                batch: *batch,
+                session,
+                end_to_end: EndToEndSpeed {
+                    images_per_s: whole.images_per_s(),
+                    cpu_ms_per_image: whole.cpu_ms_per_image(),
+                    peak_rss_mb: whole.peak.map(|bytes| bytes as f64 / 1e6),
+                },
+                allowed_images_per_s: 1.0 / seconds,
+            }
+        });
+        Ok(ScoreSpeed {
+            batches: batches.collect(),
+            prepare: PrepareSpeed {
+                images_per_s: prepare.images_per_s(),
+                core_ms_per_image,
+            },
+        })
+    }
+
+    /// Prepares images on all decoding threads for a while; returns how many.
+    fn prepare(&self, preparer: &Preparer) -> Result<usize, SampleError> {
+        let next = AtomicUsize::new(0);
+        let start = Instant::now();
+        let work = || -> Result<usize, SampleError> {
+            let mut input = vec![0.0; preparer.preprocess().input_len()];
+            let mut count = 0;
+            while start.elapsed() < self.time {
+                let at = next.fetch_add(1, Ordering::Relaxed) % self.samples.len();
+                preparer.load(&self.samples[at], &DecodeLimits::default(), &mut input)?;
+                count += 1;
+            }
+            Ok(count)
+        };
+        thread::scope(|scope| {
+            let spawn = |_| scope.spawn(work);
+            let threads: Vec<_> = (0..self.decode_threads).map(spawn).collect();
+            threads.into_iter().map(joined).sum()
+        })
+    }
+
+    /// Scores about `count` images by batches of `batch`.
+    fn whole(
+        &self,
+        engines: &mut [Box<dyn Engine>],
+        (batch, count): (usize, usize),
+        tally: &mut Tally,
+    ) -> Result<(), BenchError> {
+        let count = count.div_ceil(batch).max(LEAST_RUNS) * batch;
+        let samples: Vec<Sample> = self.samples.iter().cycle().take(count).cloned().collect();
+        let options = PipelineOptions {
+            batch,
+            decode_threads: self.decode_threads,
+            limits: DecodeLimits::default(),
+        };
+        let mut failure = None;
+        // Where it cannot be done, the peak is that of the whole process.
+        let _ = memory::reset_peak();
+        tally.time(|| {
+            score_to(
+                engines,
+                &samples,
+                &options,
+                &AtomicBool::new(false),
+                &mut |scores| {
+                    failure = failure.take().or(scores.failures.into_iter().next());
+                    Ok(())
+                },
+            )
+        })?;
+        tally.peak = tally.peak.max(memory::peak());
+        failure.map_or(Ok(()), |failure| {
+            Err(BenchError::Failed {
+                id: failure.id,
+                error: format!("{} {}", failure.file, failure.error),
+            })
+        })
+    }
+}
+
+/// Runs all engines side by side for a while, and tells how long each run took.
+fn run_sessions(
+    engines: &mut [Box<dyn Engine>],
+    preparer: &Preparer,
+    batch: usize,
+    time: Duration,
+) -> Result<Vec<Duration>, BenchError> {
+    let images = vec![0.1; batch * preparer.preprocess().input_len()];
+    let start = Instant::now();
+    let work = |engine: &mut Box<dyn Engine>| -> Result<Vec<Duration>, EngineError> {
+        let mut runs = Vec::new();
+        while runs.len() < LEAST_RUNS || start.elapsed() < time {
+            let run = Instant::now();
+            engine.run(&images, batch)?;
+            runs.push(run.elapsed());
+        }
+        Ok(runs)
+    };
+    thread::scope(|scope| {
+        let spawn = |engine| scope.spawn(|| work(engine));
+        let threads: Vec<_> = engines.iter_mut().map(spawn).collect();
+        let mut all = Vec::new();
+        for thread in threads {
+            all.extend(joined(thread)?);
+        }
+        Ok(all)
+    })
+}
+
+/// A thread's result; its panic goes on here.
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    let result = thread.join();
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The nearest-rank percentile of sorted times, in milliseconds.
+fn percentile_ms(sorted: &[Duration], percent: usize) -> f64 {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted
+        .get(rank - 1)
+        .map_or(0.0, |time| time.as_secs_f64() * 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        let times: Vec<Duration> = (1..=20).map(Duration::from_millis).collect();
+        let rank = |times: &[Duration], percent| percentile_ms(times, percent).round() as i32;
+        assert_eq!(
+            [50, 95, 99].map(|percent| rank(&times, percent)),
+            [10, 19, 20]
+        );
+        assert_eq!(rank(&times[..1], 50), 1);
+    }
+}

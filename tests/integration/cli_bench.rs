@@ -1,0 +1,85 @@
+//! `rgby bench` on a model: every part is measured, and nothing is measured of what cannot be run.
+
+use std::fs;
+
+use crate::support::{assert_refused, read, run, workplace_with_samples};
+
+#[test]
+fn scoring_is_measured_by_batch_size() {
+    let dir = workplace_with_samples();
+    let path = dir.path();
+    let shown = run(
+        path,
+        "bench --model model.onnx --images images --engine tract --batch-sizes 1,3 --seconds 0.02 \
+         --rounds 2 --plot speed.svg --json",
+    );
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    let report: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+    let model = &report["models"][0];
+    assert!(model["prepare"]["core_ms_per_image"].as_f64().unwrap() > 0.0);
+    let batches = model["batches"].as_array().unwrap();
+    assert_eq!(batches.len(), 2);
+    for (batch, size) in batches.iter().zip([1, 3]) {
+        assert_eq!(batch["batch"], size);
+        let number = |pointer: &str| batch.pointer(pointer).unwrap().as_f64().unwrap();
+        let percentiles = ["p50", "p95", "p99"].map(|p| number(&format!("/session/{p}_ms")));
+        assert!(percentiles.is_sorted() && percentiles[0] > 0.0, "{batch}");
+        // Preparation costs something, so that less than the session's speed is allowed.
+        let allowed = number("/allowed_images_per_s");
+        assert!(
+            0.0 < allowed && allowed < number("/session/images_per_s"),
+            "{batch}"
+        );
+        assert!(number("/end_to_end/images_per_s") > 0.0);
+        assert!(number("/end_to_end/cpu_ms_per_image") > 0.0);
+    }
+    let plot = read(path, "speed.svg");
+    for text in ["batch size", "session alone", "end to end"] {
+        assert!(plot.contains(text), "{text}");
+    }
+    // A table.
+    let shown = run(
+        path,
+        "bench --model model.onnx --images images --engine tract --batch-sizes 2 --seconds 0.01 --rounds 1",
+    );
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    assert!(shown.stdout.contains("end to end"), "{shown:?}");
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused() {
+    let dir = workplace_with_samples();
+    let path = dir.path();
+    let bench = "bench --engine tract --batch-sizes 1 --seconds 0.01 --model";
+    fs::create_dir(path.join("empty")).unwrap();
+    assert_refused(
+        path,
+        &[
+            ("bench", &["--model", "--train"]),
+            (&format!("{bench} none.onnx"), &["none.onnx"]),
+            (
+                &format!("{bench} model.onnx --images empty"),
+                &["no image files in empty"],
+            ),
+            (&format!("{bench} model.onnx --device wgpu"), &["wgpu"]),
+            (
+                &format!("{bench} model.onnx --rounds 0"),
+                &["--rounds", "at least 1"],
+            ),
+            (
+                "bench --model model.onnx --seconds 0",
+                &["--seconds", "0.01"],
+            ),
+            (
+                "bench --model model.onnx --batch-sizes 1,0",
+                &["--batch-sizes", "at least 1"],
+            ),
+        ],
+    );
+    let broken = fs::read_dir(path.join("images")).unwrap().next().unwrap();
+    let broken = broken.unwrap().path();
+    fs::write(&broken, "no image").unwrap();
+    let name = broken.file_name().unwrap().to_str().unwrap();
+    let args = format!("{bench} model.onnx --images images");
+    assert_refused(path, &[(&args, &[name])]);
+}
