@@ -47,6 +47,9 @@ pub enum FindError {
     /// The path is not a folder.
     #[error("{} is not a folder; give the folder that holds the image files", .0.display())]
     NotAFolder(PathBuf),
+    /// The id in a name could not be written anywhere.
+    #[error("the name of {} is not UTF-8, so that its id cannot be written; rename it", .0.display())]
+    NotText(PathBuf),
     /// No file has a fitting name.
     #[error(
         "no image files in {}: looked for <Id>_<{channels}>.<{}>, found {seen}",
@@ -147,8 +150,8 @@ pub enum SampleErrorKind {
 ///
 /// # Errors
 ///
-/// [`FindError`] if `dir` is not a folder, cannot be listed, holds no file with a fitting name,
-/// or holds two files for one channel of a sample.
+/// [`FindError`] if `dir` is not a folder, cannot be listed, holds no file with a fitting name or
+/// one whose id is no text, or holds two files for one channel of a sample.
 pub fn find_samples(dir: &Path, channels: &[String]) -> Result<Vec<Sample>, FindError> {
     let io_error = |source| FindError::Io {
         path: dir.into(),
@@ -162,11 +165,15 @@ pub fn find_samples(dir: &Path, channels: &[String]) -> Result<Vec<Sample>, Find
     let mut others = Vec::new();
     for entry in fs::read_dir(dir).map_err(io_error)? {
         let entry = entry.map_err(io_error)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+        let file = entry.file_name();
+        let name = file.to_string_lossy().into_owned();
         let Some((id, channel)) = parse_name(&name, &channels) else {
             others.push(name);
             continue;
         };
+        if file.to_str().is_none() {
+            return Err(FindError::NotText(entry.path()));
+        }
         let sample = samples.entry(id.to_owned()).or_insert_with(|| Sample {
             id: id.to_owned(),
             channels: channels.clone(),

@@ -34,6 +34,7 @@ mod pytorch;
 mod resume;
 #[cfg(feature = "train")]
 mod retraining;
+mod score_hostile;
 mod score_resume;
 mod support;
 #[cfg(feature = "train")]

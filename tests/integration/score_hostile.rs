@@ -1,0 +1,133 @@
+//! Names and disks that scoring must survive.
+
+use std::fs;
+
+use crate::support::{records, rgby, run, workplace, workplace_with_samples, write_sample};
+
+const SCORE: &str = "score --model model.onnx --images images --engine tract --out out.csv";
+
+#[test]
+fn odd_names_come_back_as_they_are() {
+    let dir = workplace();
+    let path = dir.path();
+    let odd = [
+        "..",
+        "a,b",
+        "say \"so\"",
+        "two\nlines",
+        " space ",
+        "=1+1",
+        "ü",
+        "-rf",
+    ];
+    for id in odd {
+        write_sample(&path.join("images"), id, [240; 4]);
+    }
+    let scored = run(path, &format!("{SCORE} --scores p.csv"));
+    assert_eq!(scored.code, Some(0), "{scored:?}");
+    let mut sorted = odd.to_vec();
+    sorted.sort_unstable();
+    for file in ["out.csv", "p.csv"] {
+        let ids: Vec<String> = records(path, file)
+            .iter()
+            .map(|row| row[0].clone())
+            .collect();
+        assert_eq!(ids, sorted, "{file}");
+    }
+    // Ids that would leave the folder if they were paths are ids without files.
+    fs::write(
+        path.join("ids.csv"),
+        "Id\n../images/ü\n/etc/passwd\n\"a,b\"\nimages/ü\n",
+    )
+    .unwrap();
+    let scored = run(path, &format!("{SCORE} --ids ids.csv"));
+    assert_eq!(scored.code, Some(1), "{scored:?}");
+    let rows = records(path, "out.csv");
+    let predicted: Vec<bool> = rows.iter().map(|row| !row[1].is_empty()).collect();
+    assert_eq!(predicted, [false, false, true, false]);
+    let failed = records(path, "out.errors.csv");
+    assert!(
+        failed.iter().all(|row| row[2].contains("no image file")),
+        "{failed:?}"
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn names_that_are_no_text_are_refused_by_name() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let dir = workplace_with_samples();
+    let images = dir.path().join("images");
+    fs::copy(
+        images.join("dark_red.png"),
+        images.join(OsStr::from_bytes(b"d\xffrk_red.png")),
+    )
+    .unwrap();
+    let scored = run(dir.path(), SCORE);
+    assert_eq!(scored.code, Some(2), "{scored:?}");
+    assert!(scored.stderr.contains("not UTF-8"), "{scored:?}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_full_disk_keeps_what_was_scored() {
+    let dir = workplace();
+    let path = dir.path();
+    let synth = run(path, "synth --out set --count 64 --size 32");
+    assert_eq!(synth.code, Some(0), "{synth:?}");
+    fs::remove_dir(path.join("images")).unwrap();
+    fs::rename(path.join("set/images"), path.join("images")).unwrap();
+    let args = format!("{SCORE} --scores p.csv --part-size 4");
+    assert_eq!(run(path, &args).code, Some(0));
+    let whole = ["out.csv", "p.csv"].map(|file| fs::read(path.join(file)).unwrap());
+    for file in ["out.csv", "p.csv"] {
+        fs::remove_file(path.join(file)).unwrap();
+    }
+    // A limit on a file's size, in blocks of 512 bytes, stops writing as a full disk does: parts
+    // fit, the probabilities of all samples do not.
+    let output = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 30; exec \"$0\" \"$@\""])
+        .arg(rgby().get_program())
+        .args(args.split_whitespace())
+        .current_dir(path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("p.csv"), "{said}");
+    assert!(
+        !path.join("out.csv").exists() && !path.join("p.csv").exists(),
+        "{said}"
+    );
+    let resumed = run(path, &format!("{args} --resume"));
+    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    assert!(whole == ["out.csv", "p.csv"].map(|file| fs::read(path.join(file)).unwrap()));
+}
+
+#[test]
+fn many_names_are_listed_and_counted() {
+    const COUNT: usize = 2500;
+    let dir = workplace();
+    let path = dir.path();
+    for id in 0..COUNT {
+        for channel in ["red", "green", "blue", "yellow"] {
+            fs::write(path.join(format!("images/{id:07}_{channel}.png")), "").unwrap();
+        }
+    }
+    let scored = run(path, SCORE);
+    assert_eq!(scored.code, Some(1), "{scored:?}");
+    let failed = records(path, "out.errors.csv");
+    assert_eq!(
+        (failed.len(), records(path, "out.csv").len()),
+        (COUNT, COUNT)
+    );
+    assert!(
+        failed.iter().all(|row| row[2].contains("empty")),
+        "{:?}",
+        failed[0]
+    );
+    let stopped = run(path, &format!("{SCORE} --max-errors 10"));
+    assert_eq!(stopped.code, Some(2), "{stopped:?}");
+}
