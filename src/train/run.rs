@@ -19,7 +19,7 @@ use super::{
 use crate::data::{Augment, Dataset, Loader, Plan, Source, write_split};
 use crate::metrics::{Labelled, evaluate};
 use crate::report::{EpochRow, TimingRow, training_curves};
-use crate::spec::{ModelSpec, Provenance};
+use crate::spec::{ModelSpec, Precision, Provenance};
 
 /// Trains until all epochs are done or [`Job::stop`] is set.
 ///
@@ -400,6 +400,8 @@ impl<'a> Run<'a> {
             thresholds: vec![0.5; config.model.classes.len()],
             preprocess: self.source.preprocess().clone(),
             provenance: self.provenance.clone(),
+            precision: Precision::Fp32,
+            embeddings: None,
         };
         let mut checkpoint = Checkpoint::new(config.model.clone(), spec);
         checkpoint.config = Some(config.clone());

@@ -20,6 +20,8 @@ mod heads;
 #[cfg(feature = "train")]
 mod kill;
 #[cfg(feature = "train")]
+mod precision;
+#[cfg(feature = "train")]
 mod pytorch;
 #[cfg(feature = "train")]
 mod resume;
