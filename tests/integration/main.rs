@@ -27,6 +27,8 @@ mod kill;
 #[cfg(feature = "wgpu")]
 mod layer_kinds;
 #[cfg(feature = "train")]
+mod precision;
+#[cfg(feature = "train")]
 mod pytorch;
 #[cfg(feature = "train")]
 mod resume;
