@@ -132,15 +132,15 @@ struct Steps {
 impl Steps {
     /// Zero is always among them: padding is made of it.
     fn of((least, greatest): Range) -> Self {
-        let (least, greatest) = (least.min(0.0), greatest.max(0.0));
-        let scale = (greatest - least) / 255.0;
+        let (least, greatest) = (f64::from(least.min(0.0)), f64::from(greatest.max(0.0)));
+        let scale = ((greatest - least) / 255.0) as f32;
         if scale <= f32::MIN_POSITIVE {
             return Self {
                 scale: 1.0,
                 zero: 0,
             };
         }
-        let zero = (-least / scale).round() as u8;
+        let zero = (-least * 255.0 / (greatest - least)).round() as u8;
         Self { scale, zero }
     }
 }
