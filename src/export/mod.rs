@@ -28,8 +28,10 @@ pub use reduce::{to_fp16, to_int8};
 
 /// Largest accepted difference between the engine's probabilities and Burn's.
 pub const TOLERANCE: f32 = 1e-4;
-/// Largest accepted difference between the probabilities in float16 and in float32.
-pub const FP16_TOLERANCE: f32 = 1e-2;
+/// Largest accepted difference between the probabilities in float16 and in float32. The largest that
+/// rounding alone made was 1.1e-2, in a network of 244 layers with a steep head; see
+/// docs/performance.md.
+pub const FP16_TOLERANCE: f32 = 3e-2;
 /// Largest accepted share of decisions that 8 bits turn over with a probability moved by more than
 /// 0.1; beyond it the calibration was wrong, not coarse.
 pub const INT8_LOST: f64 = 0.05;
@@ -65,12 +67,17 @@ pub enum ExportError {
     /// The graph cannot be rewritten.
     #[error("the network could not be rewritten: {0}")]
     Graph(#[from] GraphError),
-    /// Calibration runs the network with other outputs.
+    /// tract has no fast kernels for lower precisions.
     #[error(
-        "--precision int8 is calibrated on ONNX Runtime, and {0} runs; `pip install onnxruntime` or \
-         --ort-lib PATH mends that"
+        "--precision {precision} is compared with fp32 on ONNX Runtime, and {runs} runs, which takes \
+         many times as long in it; `pip install onnxruntime` or --ort-lib PATH mends that"
     )]
-    NeedsOnnxRuntime(String),
+    NeedsOnnxRuntime {
+        /// What was asked for.
+        precision: Precision,
+        /// What runs.
+        runs: String,
+    },
     /// Nothing to calibrate on.
     #[error(
         "--precision int8 needs to see which numbers the network computes: name a folder of some \
@@ -213,6 +220,12 @@ pub fn export(
     order: &Order,
     runtime: Runtime,
 ) -> Result<Made, ExportError> {
+    if runtime.is_tract() && !order.precision.is_full() {
+        return Err(ExportError::NeedsOnnxRuntime {
+            precision: order.precision,
+            runs: runtime.describe(),
+        });
+    }
     let full = to_onnx(classifier, &order.description)?;
     let staged = Staged::new(&full, order.path)?;
     let difference = difference(reference, &staged.file, runtime)?;

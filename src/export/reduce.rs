@@ -38,16 +38,13 @@ pub fn to_fp16(model: &ModelProto) -> Result<Reduced, ExportError> {
 ///
 /// # Errors
 ///
-/// [`ExportError::NeedsOnnxRuntime`] where tract runs, [`ExportError::NeedsImages`] for inputs that
-/// are made up; no image can be read, or an activation is not finite.
+/// [`ExportError::NeedsImages`] for inputs that are made up; no image can be read, or an activation
+/// is not finite.
 pub fn to_int8(
     model: &ModelProto,
     inputs: &Inputs,
     runtime: Runtime,
 ) -> Result<Reduced, ExportError> {
-    if runtime.is_tract() {
-        return Err(ExportError::NeedsOnnxRuntime(runtime.describe()));
-    }
     if inputs.are_made_up() {
         return Err(ExportError::NeedsImages);
     }
