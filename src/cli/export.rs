@@ -244,8 +244,8 @@ fn engines(precision: Precision) -> &'static str {
     match precision {
         Precision::Fp32 => "",
         Precision::Fp16 => {
-            "runs        in ONNX Runtime; in tract, which has no fast kernels for it, some fifty times \
-             slower than fp32"
+            "runs        in ONNX Runtime; in tract, which has no fast kernels for it, some fifty \
+             times slower than fp32"
         }
         Precision::Int8 => "runs        in ONNX Runtime; in tract no faster than fp32",
     }

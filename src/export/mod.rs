@@ -28,7 +28,7 @@ pub use reduce::{to_fp16, to_int8};
 
 /// Largest accepted difference between the engine's probabilities and Burn's.
 pub const TOLERANCE: f32 = 1e-4;
-/// Largest accepted difference between the probabilities in float16 and in float32. The largest that
+/// Largest accepted difference between the probabilities in float16 and in float32. The most that
 /// rounding alone made was 1.1e-2, in a network of 244 layers with a steep head; see
 /// docs/performance.md.
 pub const FP16_TOLERANCE: f32 = 3e-2;

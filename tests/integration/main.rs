@@ -29,6 +29,8 @@ mod layer_kinds;
 #[cfg(feature = "train")]
 mod precision;
 #[cfg(feature = "train")]
+mod precision_goldens;
+#[cfg(feature = "train")]
 mod pytorch;
 #[cfg(feature = "train")]
 mod resume;

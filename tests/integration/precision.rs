@@ -3,17 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use rgby::graph::float16::to_half;
-use rgby::graph::folding::fold_into_convolutions;
-use rgby::graph::quantize::{observing, plan, quantize};
 use rgby::graph::tensor::values;
 use rgby::graph::{Message, ModelProto};
 use rgby::model::{Arch, random_export};
 use serde_json::Value;
 
-use crate::support::{
-    assert_refused, ort_library, probabilities, relative_difference, run, run_model, skipped,
-};
+use crate::support::{assert_refused, ort_library, probabilities, run, run_model, skipped};
 use crate::training::{DATA, must, workplace};
 
 /// Exports a run with the given arguments and returns what it says of itself.
@@ -35,7 +30,7 @@ fn scores(dir: &Path, model: &str, engine: &str) -> Vec<f32> {
 }
 
 /// Largest and mean difference.
-fn change(a: &[f32], b: &[f32]) -> (f32, f32) {
+pub fn change(a: &[f32], b: &[f32]) -> (f32, f32) {
     assert_eq!(a.len(), b.len());
     let gaps: Vec<f32> = a.iter().zip(b).map(|(a, b)| (a - b).abs()).collect();
     let sum: f32 = gaps.iter().sum();
@@ -245,11 +240,7 @@ fn embeddings_are_what_the_head_reads_and_change_nothing_else() {
     for engine in engines() {
         let plain = scores(path, "plain.onnx", engine);
         for other in ["both.onnx", "swapped.onnx"] {
-            assert_eq!(
-                change(&scores(path, other, engine), &plain).0,
-                0.0,
-                "{other}"
-            );
+            assert!(scores(path, other, engine) == plain, "{other}");
         }
     }
     // It is retrained as any other, and the checkpoint knows nothing of embeddings.
@@ -383,70 +374,4 @@ fn an_unreadable_calibration_image_is_listed_and_the_rest_is_used() {
     let report: Value = serde_json::from_str(&result.stdout).unwrap();
     assert_eq!(report["compared_with_fp32"]["images"], 3);
     assert_eq!(report["compared_with_fp32"]["failed"], 1);
-}
-
-/// The images of `tests/golden/precision.py`.
-fn golden_images(count: usize) -> Vec<f32> {
-    let length = 3 * 64 * 64;
-    let value = |i: usize| {
-        let (n, noise) = (
-            (i / length) as f64,
-            (i * 7919 % 10_007) as f64 / 5003.0 - 1.0,
-        );
-        (noise * (0.3 + 0.02 * n) + 0.4 * n.sin()) as f32
-    };
-    (0..count * length).map(value).collect()
-}
-
-#[test]
-fn both_precisions_are_as_good_as_the_python_tools_make_them() {
-    const COUNT: usize = 24;
-    const CALIBRATION: usize = 16;
-    if ort_library().is_none() {
-        skipped("ONNX Runtime is not installed; the Python tools' figures are its");
-        return;
-    }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let golden = fs::read(root.join("golden/precision.json")).unwrap();
-    let golden: Value = serde_json::from_slice(&golden).unwrap();
-    let file = root.join("exports/small/legacy-kept-opset17.onnx");
-    let full = rgby::graph::read(&file).unwrap();
-    let (shape, images) = ([COUNT, 3, 64, 64], golden_images(COUNT));
-    let (_, expected) = run_model(&full, shape, &images);
-    for (found, golden) in expected.iter().zip(golden["outputs"].as_array().unwrap()) {
-        assert!((f64::from(*found) - golden.as_f64().unwrap()).abs() < 1e-3);
-    }
-    let mut folded = full;
-    let graph = folded.graph.mut_or_insert_default();
-    assert!(fold_into_convolutions(graph).unwrap() > 20);
-    let (_, outputs) = run_model(&folded, shape, &images);
-    assert!(relative_difference(&outputs, &expected) < 1e-5);
-
-    let mut half = folded.clone();
-    to_half(half.graph.mut_or_insert_default()).unwrap();
-    let mut small = folded.clone();
-    let plan = plan(&folded.graph).unwrap();
-    let mut observer = folded.clone();
-    observer.graph = Some(observing(&folded.graph, &plan)).into();
-    let calibration = &images[..CALIBRATION * 3 * 64 * 64];
-    let (_, extremes) = run_model(&observer, [CALIBRATION, 3, 64, 64], calibration);
-    let ranges: Vec<_> = extremes.chunks(2).map(|pair| (pair[0], pair[1])).collect();
-    quantize(small.graph.mut_or_insert_default(), &plan, &ranges).unwrap();
-
-    let scale = expected
-        .iter()
-        .fold(0.0_f32, |most, value| most.max(value.abs()));
-    for (name, model) in [("float16", half), ("int8", small)] {
-        let (_, outputs) = run_model(&model, shape, &images);
-        let (largest, mean) = change(&outputs, &expected);
-        let theirs = |key: &str| golden[name][key].as_f64().unwrap() as f32;
-        let (largest, mean) = (largest / scale, mean / scale);
-        eprintln!(
-            "{name}: {largest} (theirs {}), {mean} ({})",
-            theirs("largest"),
-            theirs("mean")
-        );
-        assert!(largest < 1.2 * theirs("largest"), "{name}: {largest}");
-        assert!(mean < 1.2 * theirs("mean"), "{name}: {mean}");
-    }
 }

@@ -54,7 +54,9 @@ pub fn plan(graph: &GraphProto) -> Result<Plan, GraphError> {
                 plan.activations.push(name.into());
             }
         };
-        inputs.iter().for_each(|name| add(name));
+        for name in inputs {
+            add(name);
+        }
         // The product of a dense layer is read by its bias, which is added in float32.
         if matches!(node.op_type.as_str(), "MatMul" | "Gemm") {
             continue;
