@@ -171,6 +171,12 @@ fn a_pretrained_network_becomes_small_and_is_inspected() {
         let seen: Value = serde_json::from_str(&must(path, &args).stdout).unwrap();
         assert_eq!(seen["spec"]["precision"], precision);
         assert_eq!(seen["spec"]["embeddings"], 2048);
+        let text = must(path, &format!("inspect {precision}.onnx")).stdout;
+        assert!(
+            text.contains(&format!("precision   {precision}, for scoring only")),
+            "{text}"
+        );
+        assert!(text.contains("embeddings  2048 features"), "{text}");
         let model = rgby::graph::read(&path.join(format!("{precision}.onnx"))).unwrap();
         let left = model
             .graph
