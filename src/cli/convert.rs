@@ -15,7 +15,7 @@ use crate::fsx;
 use crate::graph::{self, ModelProto};
 use crate::imaging::Preprocess;
 use crate::model::{Arch, Classifier, ConvertReport, Exported, ModelConfig, Pretrained};
-use crate::spec::{ModelSpec, Provenance};
+use crate::spec::{ModelSpec, Precision, Provenance};
 use crate::train::{Checkpoint, Saved};
 
 /// Turn a pretrained 3-channel ONNX export into a 4-channel checkpoint
@@ -165,6 +165,8 @@ impl ConvertArgs {
                 source_sha256: Some(sha256.clone()),
                 steps: 0,
             },
+            precision: Precision::Fp32,
+            embeddings: None,
         };
         let table = self.describe(&report, &config, &sha256)?;
         let mut checkpoint = Checkpoint::new(config, spec);

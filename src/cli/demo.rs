@@ -16,6 +16,7 @@ use super::{
 use crate::graph::Message;
 use crate::model::{Arch, random_export};
 use crate::score::EngineChoice;
+use crate::spec::Precision;
 use crate::train::TrainDevice;
 
 /// Run the whole path on synthetic data: convert, train, retrain, export, score, evaluate
@@ -104,6 +105,10 @@ impl DemoArgs {
             ExportArgs {
                 from,
                 out,
+                precision: Precision::Fp32,
+                calibrate: None,
+                labels: None,
+                with_embeddings: false,
                 engine,
                 ort_lib: None,
                 json: false,

@@ -97,6 +97,12 @@ fn describe(spec: &ModelSpec, rest: &Value) -> String {
     if let Some(parameters) = rest["parameters"].as_u64() {
         text += &format!("  parameters  {parameters}\n");
     }
+    if !spec.precision.is_full() {
+        text += &format!("  precision   {}, for scoring only\n", spec.precision);
+    }
+    if let Some(width) = spec.embeddings {
+        text += &format!("  embeddings  {width} features an image\n");
+    }
     for (file, hash) in rest["sha256"].as_object().into_iter().flatten() {
         text += &format!(
             "  sha256      {} {file}\n",

@@ -1,22 +1,40 @@
 //! From a checkpoint to one ONNX file that carries all it needs.
+//!
+//! [`to_onnx`] writes the network down; [`export`] has the serving engine agree with Burn, makes the
+//! precision that was asked for, compares it with float32, and writes the file.
 
+mod compare;
 mod features;
+mod inputs;
+mod names;
+mod reduce;
 
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_onnx::export::{AxisSpec, InputSpec, OnnxExporter};
+use burn_onnx::export::{AxisSpec, ExportOutput, InputSpec, OnnxExporter};
 
+use crate::data::LabelTable;
 use crate::fsx;
-use crate::graph::{Message, ModelProto, surgery::share_strides};
+use crate::graph::{GraphError, Message, ModelProto, surgery::share_strides};
 use crate::model::{CONFIG_KEY, Classifier, ModelConfig};
-use crate::score::{Engine, EngineError, INPUT_NAME, ModelFile, OUTPUT_NAME, OrtEngine, Runtime};
-use crate::spec::{METADATA_KEY, ModelSpec};
+use crate::score::{Engine, EngineError, ModelFile, OrtEngine, Runtime};
+use crate::spec::{METADATA_KEY, ModelSpec, Precision};
 
+pub use compare::{Comparison, compare};
 pub use features::OrtExtractor;
+pub use inputs::{BATCH, Batch, Inputs};
+pub use reduce::{to_fp16, to_int8};
 
 /// Largest accepted difference between the engine's probabilities and Burn's.
 pub const TOLERANCE: f32 = 1e-4;
+/// Largest accepted difference between the probabilities in float16 and in float32. The most that
+/// rounding alone made was 1.1e-2, in a network of 244 layers with a steep head; see
+/// docs/performance.md.
+pub const FP16_TOLERANCE: f32 = 3e-2;
+/// Largest accepted share of decisions that 8 bits turn over with a probability moved by more than
+/// 0.1; beyond it the calibration was wrong, not coarse.
+pub const INT8_LOST: f64 = 0.05;
 /// Samples in the self-check.
 const CHECK_BATCH: usize = 2;
 
@@ -46,6 +64,63 @@ pub enum ExportError {
         /// Largest difference of a probability.
         difference: f32,
     },
+    /// The graph cannot be rewritten.
+    #[error("the network could not be rewritten: {0}")]
+    Graph(#[from] GraphError),
+    /// tract has no fast kernels for lower precisions.
+    #[error(
+        "--precision {precision} is compared with fp32 on ONNX Runtime, and {runs} runs, which takes \
+         many times as long in it; `pip install onnxruntime` or --ort-lib PATH mends that"
+    )]
+    NeedsOnnxRuntime {
+        /// What was asked for.
+        precision: Precision,
+        /// What runs.
+        runs: String,
+    },
+    /// Nothing to calibrate on.
+    #[error(
+        "--precision int8 needs to see which numbers the network computes: name a folder of some \
+         hundred typical images with --calibrate DIR"
+    )]
+    NeedsImages,
+    /// Not one image of the folder can be read.
+    #[error("not one of the {count} samples in --calibrate can be read; the first: {first}")]
+    Unreadable {
+        /// How many there are.
+        count: usize,
+        /// What is wrong with the first.
+        first: String,
+    },
+    /// The network cannot be run for calibration, or computes something that is no number.
+    #[error("calibration: {0}")]
+    Calibration(String),
+    /// Labels and images have nothing in common.
+    #[error("no image of --calibrate has a line in --labels; its first column holds their ids")]
+    Unlabelled,
+    /// Labels that cannot be judged by.
+    #[error("--labels: {0}")]
+    Judgement(String),
+    /// float16 answers something else.
+    #[error(
+        "in float16 a probability differs by {difference:.1e} from float32, more than \
+         {FP16_TOLERANCE:.0e}; the file was not written, export it with --precision fp32"
+    )]
+    Rounded {
+        /// Largest difference of a probability.
+        difference: f32,
+    },
+    /// 8 bits answer something else.
+    #[error(
+        "in 8 bits {:.0}% of the decisions are others, by more than 0.1 (at most {:.0}% are \
+         accepted); the file was not written. Calibrate on more and on typical images, or export it \
+         with --precision fp16",
+        lost * 100.0, INT8_LOST * 100.0
+    )]
+    Drifted {
+        /// Share of such decisions.
+        lost: f64,
+    },
 }
 
 /// What an exported file says about its network.
@@ -57,10 +132,36 @@ pub struct Description<'a> {
     pub spec: &'a ModelSpec,
 }
 
-/// Writes `classifier`, which must not be on an autodiff device, as an ONNX model.
+/// What is to be made.
+pub struct Order<'a> {
+    /// What the file says about its network. Its spec decides whether there are embeddings.
+    pub description: Description<'a>,
+    /// In what it computes.
+    pub precision: Precision,
+    /// What lower precisions are calibrated on and compared on.
+    pub inputs: Inputs,
+    /// The classes of some of them.
+    pub labels: Option<LabelTable>,
+    /// Where the file goes.
+    pub path: &'a Path,
+}
+
+/// What was made.
+#[derive(Debug)]
+pub struct Made {
+    /// Largest difference between Burn's probabilities and the engine's in float32.
+    pub difference: f32,
+    /// Bytes of the float32 model and of the file.
+    pub bytes: [usize; 2],
+    /// For a lower precision: how it was made, and how it compares with float32.
+    pub reduced: Option<(String, Comparison)>,
+}
+
+/// Writes `classifier`, which must not be on an autodiff device, as an ONNX model in float32.
 ///
-/// Input `image` `[N, C, S, S]` float32, normalised; output `probabilities` `[N, K]`. The
-/// symbolic `N` is called `batch`.
+/// Input `image` `[N, C, S, S]` float32, normalised; output `probabilities` `[N, K]`, and, if the
+/// spec has [`ModelSpec::embeddings`], `embeddings` `[N, F]`: the pooled features. The symbolic `N`
+/// is called `batch`.
 ///
 /// # Errors
 ///
@@ -71,17 +172,21 @@ pub fn to_onnx(
 ) -> Result<ModelProto, ExportError> {
     let preprocess = &description.spec.preprocess;
     let images = (preprocess.channels.len(), preprocess.size as usize);
-    let mut model = capture(classifier, images, Classifier::probabilities)?;
-    rename_values(&mut model, description.config);
+    let mut model = if description.spec.embeddings.is_some() {
+        capture(classifier, images, Classifier::probabilities_and_features)?
+    } else {
+        capture(classifier, images, Classifier::probabilities)?
+    };
+    names::rename_values(&mut model, description.config);
     describe(&mut model, description)?;
     Ok(model)
 }
 
 /// What `forward` computes of images `[N, channels, side, side]`, as an ONNX model.
-fn capture(
+fn capture<O: ExportOutput>(
     classifier: &Classifier,
     (channels, side): (usize, usize),
-    forward: fn(&Classifier, Tensor<4>) -> Tensor<2>,
+    forward: fn(&Classifier, Tensor<4>) -> O,
 ) -> Result<ModelProto, ExportError> {
     let sample = |count| Tensor::<4>::zeros([count, channels, side, side], &Device::flex());
     let input = InputSpec::new([
@@ -101,63 +206,140 @@ fn capture(
     Ok(model)
 }
 
-/// Exports to `path` after the serving engine has agreed with Burn on the same input.
+/// Exports after the serving engine has agreed with Burn on the same input, and in a lower
+/// precision with float32.
 ///
-/// Returns the largest difference of a probability.
+/// `reference` is the same network as `classifier`, which capturing leaves unusable.
 ///
 /// # Errors
 ///
-/// [`ExportError`]; nothing is left at `path` that was not there before.
+/// [`ExportError`]; nothing is left at the order's path that was not there before.
 pub fn export(
     classifier: &Classifier,
     reference: &Classifier,
-    description: &Description,
-    path: &Path,
+    order: &Order,
     runtime: Runtime,
-) -> Result<f32, ExportError> {
-    let spec = description.spec;
-    let io_error = |source| ExportError::Io {
-        path: path.display().to_string(),
-        source,
-    };
-    let bytes = to_onnx(classifier, description)?
-        .write_to_bytes()
-        .map_err(|error| ExportError::Capture(error.to_string()))?;
-    let parent = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let staged = tempfile::Builder::new()
-        .suffix(".onnx")
-        .tempfile_in(parent)
-        .map_err(io_error)?;
-    std::fs::write(staged.path(), &bytes).map_err(io_error)?;
-    let difference = difference(reference, spec, staged.path(), runtime)?;
+) -> Result<Made, ExportError> {
+    if runtime.is_tract() && !order.precision.is_full() {
+        return Err(ExportError::NeedsOnnxRuntime {
+            precision: order.precision,
+            runs: runtime.describe(),
+        });
+    }
+    let full = to_onnx(classifier, &order.description)?;
+    let staged = Staged::new(&full, order.path)?;
+    let difference = difference(reference, &staged.file, runtime)?;
     if difference > TOLERANCE {
         return Err(ExportError::Parity { difference });
     }
-    fsx::write_atomic(path, &bytes).map_err(io_error)?;
-    Ok(difference)
+    let (reduced, summary) = match order.precision {
+        Precision::Fp32 => {
+            staged.keep(order.path)?;
+            let bytes = [staged.bytes.len(); 2];
+            return Ok(Made {
+                difference,
+                bytes,
+                reduced: None,
+            });
+        }
+        Precision::Fp16 => to_fp16(&full)?,
+        Precision::Int8 => to_int8(&full, &order.inputs, runtime)?,
+    };
+    drop(full);
+    let reduced = Staged::new(&order.described(reduced)?, order.path)?;
+    let models = [&staged.file, &reduced.file];
+    let comparison = compare(models, &order.inputs, order.labels.as_ref(), runtime)?;
+    accept(order.precision, &comparison)?;
+    reduced.keep(order.path)?;
+    Ok(Made {
+        difference,
+        bytes: [staged.bytes.len(), reduced.bytes.len()],
+        reduced: Some((summary, comparison)),
+    })
+}
+
+impl Order<'_> {
+    /// The model with its precision in its metadata.
+    fn described(&self, mut model: ModelProto) -> Result<ModelProto, ExportError> {
+        let spec = ModelSpec {
+            precision: self.precision,
+            ..self.description.spec.clone()
+        };
+        let description = Description {
+            spec: &spec,
+            ..self.description
+        };
+        describe(&mut model, &description)?;
+        Ok(model)
+    }
+}
+
+/// Refuses a change that is more than rounding.
+fn accept(precision: Precision, change: &Comparison) -> Result<(), ExportError> {
+    match precision {
+        Precision::Fp16 if change.largest > FP16_TOLERANCE => Err(ExportError::Rounded {
+            difference: change.largest,
+        }),
+        Precision::Int8 if change.lost > INT8_LOST => {
+            Err(ExportError::Drifted { lost: change.lost })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A model in a file beside the one that is to be written.
+struct Staged {
+    bytes: Vec<u8>,
+    file: ModelFile,
+    /// Goes with this.
+    _temporary: tempfile::NamedTempFile,
+}
+
+impl Staged {
+    fn new(model: &ModelProto, path: &Path) -> Result<Self, ExportError> {
+        let bytes = model
+            .write_to_bytes()
+            .map_err(|error| ExportError::Capture(error.to_string()))?;
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+        let temporary = tempfile::Builder::new()
+            .suffix(".onnx")
+            .tempfile_in(parent.unwrap_or(Path::new(".")))
+            .map_err(io_error(path))?;
+        std::fs::write(temporary.path(), &bytes).map_err(io_error(path))?;
+        Ok(Self {
+            file: ModelFile::open(temporary.path())?,
+            bytes,
+            _temporary: temporary,
+        })
+    }
+
+    fn keep(&self, path: &Path) -> Result<(), ExportError> {
+        fsx::write_atomic(path, &self.bytes).map_err(io_error(path))
+    }
+}
+
+fn io_error(path: &Path) -> impl Fn(std::io::Error) -> ExportError {
+    let path = path.display().to_string();
+    move |source| ExportError::Io {
+        path: path.clone(),
+        source,
+    }
 }
 
 /// Largest difference of a probability between Burn and the engine on one made-up batch.
 fn difference(
     reference: &Classifier,
-    spec: &ModelSpec,
-    path: &Path,
+    file: &ModelFile,
     runtime: Runtime,
 ) -> Result<f32, ExportError> {
-    let size = spec.preprocess.size as usize;
-    let shape = [CHECK_BATCH, spec.preprocess.channels.len(), size, size];
-    let count = shape.iter().product();
-    // Every value from −1 to 1, in an order without a period that matches the image's rows.
-    let images: Vec<f32> = (0..count)
-        .map(|i: usize| ((i * 7919 % 65_521) as f32 / 32_760.5) - 1.0)
-        .collect();
+    let preprocess = &file.spec().preprocess;
+    let size = preprocess.size as usize;
+    let shape = [CHECK_BATCH, preprocess.channels.len(), size, size];
+    let images = inputs::made_up(0, shape.iter().product());
     let input = Tensor::from_data(TensorData::new(images.clone(), shape), &Device::flex());
     let burn = reference.probabilities(input).into_data();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut engine = OrtEngine::load(runtime, &ModelFile::open(path)?, threads)?;
+    let mut engine = OrtEngine::load(runtime, file, threads)?;
     let served = engine.run(&images, CHECK_BATCH)?;
     Ok(burn.iter::<f32>().zip(served).fold(0.0, |largest, (a, b)| {
         let gap = (a - b).abs();
@@ -167,52 +349,6 @@ fn difference(
             largest.max(gap)
         }
     }))
-}
-
-/// Gives inputs, outputs and backbone weights the names that people know.
-fn rename_values(model: &mut ModelProto, config: &ModelConfig) {
-    let graph = model.graph.mut_or_insert_default();
-    let imported = config.arch.imported();
-    let mut names: std::collections::HashMap<String, String> = imported
-        .into_iter()
-        .flat_map(|network| network.weights)
-        .map(|&(path, initializer)| (path.to_owned(), format!("backbone.{initializer}")))
-        .collect();
-    names.extend(
-        graph
-            .input
-            .first()
-            .map(|input| (input.name.clone(), INPUT_NAME.to_owned())),
-    );
-    names.extend(
-        graph
-            .output
-            .first()
-            .map(|output| (output.name.clone(), OUTPUT_NAME.to_owned())),
-    );
-    // Burn's path is `backbone.<variant>.<path>`; the variant is no part of a name.
-    let variant = format!("{:?}.", config.arch);
-    let rename = |name: &mut String| {
-        let path = name.strip_prefix("backbone.");
-        let path = path.map(|path| path.strip_prefix(&variant).unwrap_or(path));
-        if let Some(known) = names.get(path.unwrap_or(name)) {
-            known.clone_into(name);
-        } else if let Some(path) = path {
-            *name = format!("backbone.{path}");
-        }
-    };
-    for value in graph.input.iter_mut().chain(&mut graph.output) {
-        rename(&mut value.name);
-    }
-    for tensor in &mut graph.initializer {
-        rename(&mut tensor.name);
-    }
-    for node in &mut graph.node {
-        node.input
-            .iter_mut()
-            .chain(&mut node.output)
-            .for_each(rename);
-    }
 }
 
 fn describe(model: &mut ModelProto, description: &Description) -> Result<(), ExportError> {

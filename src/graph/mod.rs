@@ -2,8 +2,8 @@
 //!
 //! A leaf that knows nothing of the rest of rgby, so that `build.rs` can include it as it is. It
 //! reads untrusted files ([`check`]), looks at a graph ([`view`]), edits it by labelled patches
-//! ([`surgery`]) and finds the weights of one graph in another of the same structure
-//! ([`matching`]).
+//! ([`surgery`]), makes it smaller for scoring ([`folding`], [`float16`], [`quantize`]) and finds
+//! the weights of one graph in another of the same structure ([`matching`]).
 
 pub mod adoption;
 pub mod attributes;
@@ -14,6 +14,8 @@ pub mod external;
 #[cfg(all(test, unix))]
 #[path = "tests/external.rs"]
 mod external_tests;
+pub mod float16;
+pub mod folding;
 #[cfg(test)]
 #[path = "tests/hostile.rs"]
 mod hostile;
@@ -23,6 +25,10 @@ pub mod network;
 #[path = "tests/numbers.rs"]
 mod numbers;
 pub mod patches;
+pub mod quantize;
+#[cfg(test)]
+#[path = "tests/quantizing.rs"]
+mod quantizing;
 pub mod surgery;
 pub mod tensor;
 #[cfg(test)]

@@ -6,9 +6,15 @@ use super::{GraphError, TensorProto};
 
 /// `TensorProto.DataType.FLOAT`.
 pub const FLOAT: i32 = 1;
-const INT32: i32 = 6;
+/// `TensorProto.DataType.UINT8`.
+pub(super) const UINT8: i32 = 2;
+/// `TensorProto.DataType.INT8`.
+pub(super) const INT8: i32 = 3;
+/// `TensorProto.DataType.INT32`.
+pub(super) const INT32: i32 = 6;
 const INT64: i32 = 7;
-const FLOAT16: i32 = 10;
+/// `TensorProto.DataType.FLOAT16`.
+pub const FLOAT16: i32 = 10;
 const DOUBLE: i32 = 11;
 const BFLOAT16: i32 = 16;
 /// `TensorProto.DataLocation.EXTERNAL`.
@@ -229,17 +235,23 @@ pub fn ints(tensor: &TensorProto) -> Result<Vec<i64>, GraphError> {
 
 /// Replaces the data of a tensor, which becomes float32.
 pub fn set_values(tensor: &mut TensorProto, values: &[f32]) {
-    let mut raw = Vec::with_capacity(values.len() * 4);
-    for value in values {
-        raw.extend_from_slice(&value.to_le_bytes());
-    }
+    set_data(tensor, FLOAT, values.iter().flat_map(|v| v.to_le_bytes()));
+}
+
+/// Replaces the data of a tensor, which becomes float16.
+pub fn set_half_values(tensor: &mut TensorProto, values: &[f16]) {
+    set_data(tensor, FLOAT16, values.iter().flat_map(|v| v.to_le_bytes()));
+}
+
+/// Replaces the data of a tensor by the little-endian bytes of numbers of the given type.
+pub(super) fn set_data(tensor: &mut TensorProto, data_type: i32, raw: impl Iterator<Item = u8>) {
     // Whatever else the tensor said about its data goes with the old data.
     *tensor = TensorProto {
         name: std::mem::take(&mut tensor.name),
         dims: std::mem::take(&mut tensor.dims),
         doc_string: std::mem::take(&mut tensor.doc_string),
-        data_type: FLOAT,
-        raw_data: raw.into(),
+        data_type,
+        raw_data: raw.collect::<Vec<u8>>().into(),
         ..TensorProto::default()
     };
 }

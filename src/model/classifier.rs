@@ -105,6 +105,15 @@ impl Classifier {
     pub fn probabilities(&self, images: Tensor<4>) -> Tensor<2> {
         sigmoid(self.logits(images))
     }
+
+    /// Both [`probabilities`](Self::probabilities) and the [`features`](Self::features) that they
+    /// are made of.
+    #[must_use]
+    pub fn probabilities_and_features(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+        let features = self.features(images);
+        let logits = self.head.forward(features.clone());
+        (sigmoid(logits), features)
+    }
 }
 
 /// Whether any parameter that was visited takes a gradient.

@@ -38,9 +38,15 @@ impl Exported {
     /// # Errors
     ///
     /// [`WeightsError::Metadata`]: an entry is missing, or is not what rgby writes.
+    /// [`WeightsError::Reduced`]: the file holds rounded weights.
     pub fn new(mut model: ModelProto) -> Result<Self, WeightsError> {
         let config: ModelConfig = parse(&model, CONFIG_KEY)?;
-        let spec: ModelSpec = parse(&model, METADATA_KEY)?;
+        let mut spec: ModelSpec = parse(&model, METADATA_KEY)?;
+        if !spec.precision.is_full() {
+            return Err(WeightsError::Reduced(spec.precision));
+        }
+        // An output of the file, not of the network.
+        spec.embeddings = None;
         let fits = config.arch.name() == spec.arch
             && config.classes == spec.classes
             && config.channels == spec.preprocess.channels

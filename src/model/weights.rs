@@ -10,6 +10,7 @@ use burn_store::{ApplyResult, BurnpackStore, ModuleSnapshot};
 
 use super::{Arch, Classifier};
 use crate::graph::{GraphError, matching::Mismatch};
+use crate::spec::Precision;
 
 /// What the names of the head's parameters begin with.
 const HEAD: &str = "head.";
@@ -46,6 +47,13 @@ pub enum WeightsError {
          retrained from, or export its checkpoint again"
     )]
     Metadata(String),
+    /// An exported file holds rounded weights, BatchNorm folded into them.
+    #[error(
+        "was exported with --precision {0}: its weights are rounded and its BatchNorm is gone, so \
+         that it is for scoring only; start from the checkpoint that it was made of, or from that \
+         one's export with --precision fp32"
+    )]
+    Reduced(Precision),
     /// Weights are missing, left over or of another shape.
     #[error("the weights do not fit the network: {0}")]
     Fit(String),

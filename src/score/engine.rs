@@ -7,7 +7,7 @@ use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::TensorRef;
 
-use super::{EngineError, ModelFile, Runtime};
+use super::{EngineError, ModelFile, OUTPUT_NAME, Runtime};
 use crate::spec::ModelSpec;
 
 /// Something that turns batches of images into probabilities. One worker owns one engine.
@@ -30,7 +30,7 @@ pub trait Engine: Send {
     }
 }
 
-/// A graph of one input and one output in a session of the engine that [`Runtime`] started.
+/// A graph of one input in a session of the engine that [`Runtime`] started.
 #[derive(Debug)]
 pub struct OrtSession(Session);
 
@@ -61,7 +61,8 @@ impl OrtSession {
         Ok(Self(session))
     }
 
-    /// Shape and values of the output for `images` `[N, C, H, W]`.
+    /// Shape and values of the output `probabilities`, or of the only output, for `images`
+    /// `[N, C, H, W]`.
     ///
     /// # Errors
     ///
@@ -80,7 +81,9 @@ impl OrtSession {
         }
         let input = TensorRef::from_array_view((shape, images)).map_err(|e| e.to_string())?;
         let outputs = self.0.run(ort::inputs![input]).map_err(|e| e.to_string())?;
-        let output = outputs[0].try_extract_tensor::<f32>();
+        // A scoring model may have other outputs beside it, a backbone has one of any name.
+        let output = outputs.get(OUTPUT_NAME).unwrap_or(&outputs[0]);
+        let output = output.try_extract_tensor::<f32>();
         let (shape, values) = output.map_err(|e| e.to_string())?;
         let shape = shape.iter().map(|size| *size as usize).collect();
         Ok((shape, values.to_vec()))

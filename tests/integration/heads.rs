@@ -9,7 +9,7 @@ use burn_store::{ModuleSnapshot, bridge};
 use rgby::export::{Description, TOLERANCE, to_onnx};
 use rgby::imaging::Preprocess;
 use rgby::model::{Arch, Classifier, Exported, ModelConfig};
-use rgby::spec::{ModelSpec, Provenance};
+use rgby::spec::{ModelSpec, Precision, Provenance};
 
 use crate::support::run_model;
 
@@ -32,6 +32,8 @@ fn spec(config: &ModelConfig) -> ModelSpec {
         thresholds: vec![0.5; config.classes.len()],
         preprocess: Preprocess::new(&config.channels, config.input_size),
         provenance: Provenance::default(),
+        precision: Precision::Fp32,
+        embeddings: None,
     }
 }
 

@@ -29,6 +29,10 @@ mod kill;
 #[cfg(feature = "wgpu")]
 mod layer_kinds;
 #[cfg(feature = "train")]
+mod precision;
+#[cfg(feature = "train")]
+mod precision_goldens;
+#[cfg(feature = "train")]
 mod pytorch;
 #[cfg(feature = "train")]
 mod resume;

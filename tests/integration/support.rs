@@ -20,7 +20,7 @@ use rgby::graph::tensor::{set_values, values};
 use rgby::imaging::{CHANNELS, Preprocess};
 use rgby::labels::hpa_classes;
 use rgby::score::{INPUT_NAME, OUTPUT_NAME};
-use rgby::spec::{METADATA_KEY, ModelSpec, Provenance};
+use rgby::spec::{METADATA_KEY, ModelSpec, Precision, Provenance};
 use tempfile::TempDir;
 
 /// Side of [`tiny_model`]'s input.
@@ -156,6 +156,8 @@ pub fn tiny_model() -> ModelProto {
         thresholds,
         preprocess: Preprocess::new(&CHANNELS, SIDE),
         provenance: Provenance::default(),
+        precision: Precision::Fp32,
+        embeddings: None,
     };
     let mut model = ModelProto::new();
     model.ir_version = 8;

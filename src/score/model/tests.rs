@@ -6,7 +6,7 @@ use onnx_ir::{AttributeProto, AttributeType};
 
 use super::*;
 use crate::imaging::{CHANNELS, Preprocess};
-use crate::spec::Provenance;
+use crate::spec::{Precision, Provenance};
 
 /// Side of the tiny model's input.
 pub(in crate::score) const SIDE: usize = 4;
@@ -18,6 +18,8 @@ fn spec() -> ModelSpec {
         thresholds: vec![0.5; 4],
         preprocess: Preprocess::new(&CHANNELS, SIDE as u32),
         provenance: Provenance::default(),
+        precision: Precision::Fp32,
+        embeddings: None,
     }
 }
 

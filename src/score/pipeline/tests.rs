@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::imaging::{CHANNELS, Preprocess};
-use crate::spec::{ModelSpec, Provenance};
+use crate::spec::{ModelSpec, Precision, Provenance};
 
 /// Answers with the first value of each image, for its one class.
 struct Echo {
@@ -63,6 +63,8 @@ fn new_echo(pause_ms: u64, fault: Option<(u32, Fault)>) -> Echo {
         thresholds: vec![0.5],
         preprocess: Preprocess::new(&CHANNELS[..1], 2),
         provenance: Provenance::default(),
+        precision: Precision::Fp32,
+        embeddings: None,
     };
     let (pause, busy) = (Duration::from_millis(pause_ms), Arc::default());
     Echo {

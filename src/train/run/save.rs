@@ -6,7 +6,7 @@ use super::super::folder::remove_others;
 use super::super::{Checkpoint, Saved, TrainError};
 use super::Run;
 use crate::report::EpochRow;
-use crate::spec::ModelSpec;
+use crate::spec::{ModelSpec, Precision};
 
 impl Run<'_> {
     /// Saves the epoch if it is among the best, and removes the one that it displaces.
@@ -34,6 +34,8 @@ impl Run<'_> {
             thresholds: vec![0.5; config.model.classes.len()],
             preprocess: self.source.preprocess().clone(),
             provenance: self.provenance.clone(),
+            precision: Precision::Fp32,
+            embeddings: None,
         };
         let mut checkpoint = Checkpoint::new(config.model.clone(), spec);
         checkpoint.config = Some(config.clone());
