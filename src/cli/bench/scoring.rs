@@ -13,6 +13,7 @@ use crate::cli::{Outcome, Ui};
 use crate::imaging::{Sample, find_samples};
 use crate::report::scoring_speed;
 use crate::score::{ScoreBench, ScoreSpeed};
+use crate::spec::Precision;
 use crate::synth::{SynthConfig, generate};
 
 /// Samples that are drawn where none are given.
@@ -21,6 +22,7 @@ const SAMPLES: usize = 48;
 /// A model and what was measured of it.
 struct Measured {
     model: PathBuf,
+    precision: Precision,
     engine: String,
     speed: ScoreSpeed,
 }
@@ -91,6 +93,7 @@ fn one(args: &BenchArgs, path: &Path, images: &Path, ui: &Ui) -> anyhow::Result<
     bar.finish_and_clear();
     Ok(Measured {
         model: path.to_owned(),
+        precision: model.spec().precision,
         engine: scorer.engine().to_owned(),
         speed: speed?,
     })
@@ -100,6 +103,7 @@ fn print_json(measured: &[Measured], ui: &Ui) -> anyhow::Result<()> {
     let model = |measured: &Measured| {
         json!({
             "model": measured.model,
+            "precision": measured.precision,
             "engine": measured.engine,
             "prepare": measured.speed.prepare,
             "batches": measured.speed.batches,
@@ -113,11 +117,12 @@ fn print_json(measured: &[Measured], ui: &Ui) -> anyhow::Result<()> {
 fn table(measured: &Measured) -> String {
     let speed = &measured.speed;
     let mut text = format!(
-        "{} on {}\n\
+        "{} ({}) on {}\n\
          preparing images alone: {:.0} images/s, {:.2} ms of a core each\n\n\
          batch │ session: images/s  p50 ms  p95 ms  p99 ms │ end to end: images/s  of session  \
          of allowed  CPU ms/image  peak MB\n",
         measured.model.display(),
+        measured.precision,
         measured.engine,
         speed.prepare.images_per_s,
         speed.prepare.core_ms_per_image,
