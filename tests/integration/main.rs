@@ -35,6 +35,8 @@ mod resume;
 #[cfg(feature = "train")]
 mod retraining;
 mod score_resume;
+mod score_threads;
+mod score_votes;
 mod support;
 #[cfg(feature = "train")]
 mod training;
