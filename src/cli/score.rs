@@ -16,7 +16,7 @@ use super::signals::Signals;
 use super::{EngineArgs, Outcome, Started, Ui};
 use crate::fsx::hex;
 use crate::imaging::{Sample, find_samples};
-use crate::score::{EngineConfig, Ensemble, Form, Parts, RunKey, output};
+use crate::score::{EngineConfig, Ensemble, Form, ModelFile, Parts, RunKey, output};
 
 /// Score a folder of images with an exported model
 ///
@@ -181,7 +181,7 @@ impl ScoreArgs {
             options += &format!(", {}", json!(*started.config));
         }
         RunKey {
-            models: ensemble.models().iter().map(|m| m.sha256()).collect(),
+            models: ensemble.models().iter().map(ModelFile::sha256).collect(),
             engine: started.name.clone(),
             options,
             samples: hex(&ids.finalize()),

@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, wanted) in [
-            ("[session]\nspining = true\n", "unknown field `spining`"),
+            ("[session]\nspinner = true\n", "unknown field `spinner`"),
             ("[cpu]\n", "unknown field `cpu`"),
             ("[session]\nspinning = 1\n", "spinning = 1"),
             ("[session]\noptimization = \"most\"\n", "`extended`"),

@@ -169,7 +169,9 @@ mod tests {
         let values = [0.1, 1.0 / 3.0, f32::MIN_POSITIVE, 1.0 - f32::EPSILON / 2.0];
         for count in [2, 3, 7, 8] {
             let mut mean = Mean::default();
-            (0..count).for_each(|_| mean.add(&values));
+            for _ in 0..count {
+                mean.add(&values);
+            }
             assert_eq!(mean.get(), values);
         }
     }

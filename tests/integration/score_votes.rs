@@ -161,90 +161,80 @@ fn an_ensemble_is_the_mean_whatever_each_model_wants() {
     assert_eq!(records(path, "out.errors.csv")[0][0], "dark");
 }
 
-#[test]
-fn embeddings_are_written_and_outlive_a_stop() {
+/// A model with embeddings, and twelve samples, of which three are broken.
+fn workplace_with_embeddings() -> tempfile::TempDir {
     let dir = workplace();
-    let path = dir.path();
-    write(path, "model.onnx", &tiny_model_with_embeddings());
-    write(path, "plain.onnx", &tiny_model());
-    let images = path.join("images");
+    write(dir.path(), "model.onnx", &tiny_model_with_embeddings());
+    write(dir.path(), "other.onnx", &other_model());
+    let images = dir.path().join("images");
     for id in 0..12_u8 {
         write_sample(&images, &format!("{id:02}"), [id * 20, 3, 77, 200]);
     }
     for id in ["05", "06", "07"] {
         fs::write(images.join(format!("{id}_red.png")), "no image").unwrap();
     }
-    let small = format!("{SCORE} --batch 2 --part-size 2 --decode-threads 1");
-    let csv = format!("{small} --embeddings e.csv");
-    assert_eq!(run(path, &csv).code, Some(1));
-    let files = ["out.csv", "p.csv", "e.csv", "out.errors.csv"];
-    let whole = files.map(|file| read(path, file));
-    let rows = records(path, "e.csv");
-    assert!(whole[2].starts_with("Id,f0,f1,f2,f3\n"), "{}", whole[2]);
-    assert_eq!(rows.len(), 12);
-    assert_eq!(rows[6], ["06", "", "", "", ""]);
+    dir
+}
+
+#[test]
+fn embeddings_are_the_first_models_and_of_views_the_mean() {
+    let dir = workplace_with_embeddings();
+    let path = dir.path();
     let input = |gray: u8| (f32::from(gray) / 255.0 - 0.5) / 0.5;
-    let row: Vec<f32> = rows[9][1..].iter().map(|f| f.parse().unwrap()).collect();
-    assert!(close(&row, |at| input([180, 3, 77, 200][at])), "{row:?}");
-    // The same of all views, and of the first of several models.
     for more in [
+        "",
         "--tta 8",
         "--tta 8 --tta-combine max",
         "--ensemble other.onnx",
     ] {
-        write(path, "other.onnx", &other_model());
-        assert_eq!(run(path, &format!("{csv} {more}")).code, Some(1), "{more}");
-        for (row, wanted) in records(path, "e.csv").iter().zip(&rows) {
-            assert_eq!(row[0], wanted[0]);
-            let number = |text: &String| text.parse::<f32>().ok();
-            for (field, wanted) in row[1..].iter().zip(&wanted[1..]) {
-                let (field, wanted) = (number(field), number(wanted));
-                assert_eq!(field.is_some(), wanted.is_some());
-                assert!((field.unwrap_or(0.0) - wanted.unwrap_or(0.0)).abs() < 1e-6);
+        let args = format!("{SCORE} --embeddings e.csv {more}");
+        assert_eq!(run(path, &args).code, Some(1), "{more}");
+        assert!(read(path, "e.csv").starts_with("Id,f0,f1,f2,f3\n"));
+        let rows = records(path, "e.csv");
+        assert_eq!(rows.len(), 12);
+        for (id, row) in (0..).zip(&rows) {
+            assert_eq!(row[0], format!("{id:02}"));
+            if (5..8).contains(&id) {
+                assert_eq!(row[1..], ["", "", "", ""]);
+                continue;
             }
+            let found: Vec<f32> = row[1..].iter().map(|f| f.parse().unwrap()).collect();
+            let grays = [id * 20, 3, 77, 200];
+            assert!(close(&found, |at| input(grays[at])), "{more}: {row:?}");
         }
     }
-    let parquet = csv
-        .replace("e.csv", "e.parquet")
-        .replace("p.csv", "p.parquet");
-    assert_eq!(run(path, &parquet).code, Some(1));
-    let tables = ["e.parquet", "p.parquet"].map(|file| fs::read(path.join(file)).unwrap());
-    for args in [csv, parquet] {
-        for file in [
-            "out.csv",
-            "p.csv",
-            "e.csv",
-            "out.errors.csv",
-            "e.parquet",
-            "p.parquet",
-        ] {
-            let _ = fs::remove_file(path.join(file));
+}
+
+#[test]
+fn embeddings_outlive_a_stop() {
+    let dir = workplace_with_embeddings();
+    let path = dir.path();
+    write(path, "plain.onnx", &tiny_model());
+    for (scores, embeddings) in [("p.csv", "e.csv"), ("p.parquet", "e.parquet")] {
+        let files = ["out.csv", scores, embeddings, "out.errors.csv"];
+        let bytes = || files.map(|file| fs::read(path.join(file)).unwrap());
+        let plain = format!("{SCORE} --batch 2 --part-size 2").replace("p.csv", scores);
+        let args = format!("{plain} --embeddings {embeddings}");
+        assert_eq!(run(path, &args).code, Some(1));
+        let whole = bytes();
+        for file in files {
+            fs::remove_file(path.join(file)).unwrap();
         }
         let ended = run(path, &format!("{args} --max-errors 1"));
         assert_eq!(ended.code, Some(2), "{ended:?}");
-        assert!(path.join("out.csv.parts").exists() && !path.join("out.csv").exists());
-        // Without embeddings, or by more views, it is another run.
-        let plain = args.replace("--embeddings", "--ids");
-        let plain = plain.split(" --ids").next().unwrap().to_owned();
-        assert_refused(
-            path,
-            &[
-                (&format!("{plain} --resume"), &["--embeddings"]),
-                (&format!("{args} --tta 8 --resume"), &["--tta"]),
-                (
-                    &format!("{args} --ensemble plain.onnx --resume"),
-                    &["another model or ensemble"],
-                ),
-            ],
-        );
+        assert!(path.join("out.csv.parts").exists());
+        // Without embeddings, by more views or models it is another run.
+        let cases: [(&str, &[&str]); 3] = [
+            (&format!("{plain} --resume"), &["--embeddings"]),
+            (&format!("{args} --tta 8 --resume"), &["--tta"]),
+            (
+                &format!("{args} --ensemble plain.onnx --resume"),
+                &["another model or ensemble"],
+            ),
+        ];
+        assert_refused(path, &cases);
         assert_eq!(run(path, &format!("{args} --resume")).code, Some(1));
-        if args.contains("parquet") {
-            for (file, bytes) in ["e.parquet", "p.parquet"].iter().zip(&tables) {
-                assert!(fs::read(path.join(file)).unwrap() == *bytes, "{file}");
-            }
-        } else {
-            assert_eq!(files.map(|file| read(path, file)), whole);
-        }
+        assert!(bytes() == whole, "{embeddings}");
     }
 }
 
@@ -254,7 +244,7 @@ fn what_makes_no_sense_together_is_refused() {
     let path = dir.path();
     let mut classes = other_model();
     change_spec(&mut classes, |spec| {
-        spec.classes[3] = "Something else".into()
+        spec.classes[3] = "Something else".into();
     });
     write(path, "classes.onnx", &classes);
     let mut lying = tiny_model();
