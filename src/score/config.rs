@@ -305,6 +305,24 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_example_holds_the_defaults() {
+        let page = include_str!("../../docs/scoring.md");
+        let example = page.split("```toml\n").nth(1).unwrap();
+        let example = example.split("```").next().unwrap();
+        let config = read(example).unwrap();
+        assert_eq!(config.session, SessionConfig::default());
+        assert_eq!(config.cuda, Some(CudaConfig::default()));
+        assert_eq!(config.tensorrt, Some(TensorRtConfig::default()));
+        // What is commented out exists, too; its folders do not.
+        let all = example.replace("# memory_limit", "memory_limit");
+        let all = all.replace("# workspace_limit", "workspace_limit");
+        assert_eq!(read(&all).unwrap().cuda.unwrap().memory_limit, Some(8192));
+        let all = all.replace("# engine_cache", "engine_cache");
+        let error = read(&all.replace("# timing_cache", "timing_cache")).unwrap_err();
+        assert!(error.contains("no folder trt"), "{error}");
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (text, wanted) in [
             ("[session]\nspinner = true\n", "unknown field `spinner`"),
