@@ -134,7 +134,7 @@ fn rows(wanted: [usize; 2], (shape, values): (Vec<usize>, Vec<f32>)) -> Result<V
     if shape == wanted {
         return Ok(values);
     }
-    Err(format!("the output is {shape:?} for {wanted:?}"))
+    Err(format!("an output is {shape:?} for {wanted:?}"))
 }
 
 impl Engine for OrtEngine {

@@ -38,8 +38,8 @@ pub struct ModelFile {
 impl ModelFile {
     /// Reads a model file and checks that rgby can run it: it carries a valid [`ModelSpec`], its
     /// one input is `image` `[N, C, size, size]` float32 with N left open, its output
-    /// `probabilities` is `[N, classes]` float32, `embeddings` `[N, F]` if the spec has them, and
-    /// all weights lie in the file itself.
+    /// `probabilities` is `[N, classes]` float32, it has an output `embeddings` if the spec says so,
+    /// and all weights lie in the file itself.
     ///
     /// # Errors
     ///
@@ -152,18 +152,20 @@ fn check_signature(graph: &GraphProto, spec: &ModelSpec) -> Result<(), String> {
     let side = spec.preprocess.size as usize;
     let channels = spec.preprocess.channels.len();
     check_value("input", INPUT_NAME, input, &[channels, side, side])?;
-    let check = |name: &str, width: usize| {
+    let find = |name: &str| {
         let output = graph.output.iter().find(|output| output.name == name);
-        let output = output.ok_or_else(|| {
+        output.ok_or_else(|| {
             let names = graph.output.iter().map(|o| format!("`{}`", o.name));
             let names: Vec<_> = names.collect();
             format!("has no output `{name}`, only {}", names.join(", "))
-        })?;
-        check_value("output", name, output, &[width])
+        })
     };
-    check(OUTPUT_NAME, spec.classes.len())?;
-    spec.embeddings
-        .map_or(Ok(()), |width| check(EMBEDDINGS_NAME, width))
+    if spec.embeddings.is_some() {
+        // Their width may be left open; it is checked where they are read.
+        find(EMBEDDINGS_NAME)?;
+    }
+    let probabilities = find(OUTPUT_NAME)?;
+    check_value("output", OUTPUT_NAME, probabilities, &[spec.classes.len()])
 }
 
 /// Checks that `value` is called `name` and is float32 of shape `[N, wanted…]` with N left open.
