@@ -25,7 +25,7 @@ use crate::score::EngineChoice;
 /// and on all. A sample, all its channels together, counts as one image.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("what").required(true).args(["model", "train", "preprocess"])))]
-#[command(after_help = "Examples:
+#[command(after_help = "Example:
   rgby bench --model model.onnx --images data/images
   rgby bench --train --arch resnet50 --input-size 224 --batch-size 8
   rgby bench --preprocess --images data/images --input-size 224")]
@@ -63,9 +63,18 @@ pub struct BenchArgs {
     /// ONNX Runtime's library, if it is not where it would be found
     #[arg(long, value_name = "PATH")]
     pub ort_lib: Option<PathBuf>,
+    /// ONNX Runtime's options for --model, as for `rgby score`
+    #[arg(long, value_name = "FILE.toml", requires = "model")]
+    pub engine_config: Option<PathBuf>,
     /// Threads that read and decode images, with --model [default: one a processor]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", requires = "model", value_parser = clap::value_parser!(u16).range(1..))]
     pub decode_threads: Option<u16>,
+    /// Sessions of --model, on each device, as for `rgby score`
+    #[arg(long, value_name = "N", requires = "model", value_parser = clap::value_parser!(u16).range(1..))]
+    pub sessions: Option<u16>,
+    /// Threads of each session of --model, as for `rgby score`
+    #[arg(long, value_name = "N", requires = "model", value_parser = clap::value_parser!(u16).range(1..))]
+    pub intra_threads: Option<u16>,
     /// Network to train
     #[arg(long, value_enum, default_value = "resnet50")]
     pub arch: Arch,

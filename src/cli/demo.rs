@@ -11,7 +11,7 @@ use super::retrain::RetrainArgs;
 use super::train::{HeadChoice, RunArgs, TrainArgs};
 use super::{
     ConvertArgs, EngineArgs, EvalArgs, ExportArgs, Judgement, Outcome, ScoreArgs, SynthArgs,
-    Threshold, Ui,
+    Threshold, Ui, VoteArgs,
 };
 use crate::graph::Message;
 use crate::model::{Arch, random_export};
@@ -183,7 +183,9 @@ impl DemoArgs {
             ids: None,
             out: self.out.join("predictions.csv"),
             scores: Some(self.out.join("scores.csv")),
+            embeddings: None,
             threshold: Threshold::Tuned,
+            vote: VoteArgs::default(),
             engine: EngineArgs::default(),
             json: false,
         }

@@ -7,12 +7,12 @@ use clap::Args;
 
 use super::judgement::Judgement;
 use super::probabilities::Probabilities;
-use super::scorer::{EngineArgs, Scorer, Threshold, open_model};
-use super::{Outcome, Ui};
+use super::scorer::{Scorer, Threshold, open_model};
+use super::{EngineArgs, Outcome, Ui};
 use crate::data::{LabelTable, read_labels};
 use crate::imaging::find_samples;
 use crate::metrics::{Labelled, evaluate, tune_thresholds};
-use crate::score::{Failure, ScoreTable, output};
+use crate::score::{Ensemble, Failure, ScoreTable, output};
 
 /// The threshold of every class where no model says its own.
 const DEFAULT_THRESHOLD: f32 = 0.5;
@@ -166,13 +166,14 @@ impl EvalArgs {
     /// The probabilities that the model gives the labelled samples.
     fn ask_model(&self, ui: &Ui) -> anyhow::Result<Answers> {
         let missing = "name a model with --model and its images with --images";
-        let model = open_model(self.model.as_deref().context(missing)?)?;
+        let model = open_model("--model", self.model.as_deref().context(missing)?)?;
+        let alone = Ensemble::new(model, Vec::new())?;
         let images = self.images.as_deref().context(missing)?;
-        let spec = model.spec();
+        let spec = alone.spec();
         let labels = read_labels(&self.labels, spec.classes.len())?;
         let samples = find_samples(images, &spec.preprocess.stains())?;
         let samples = output::select(samples, &labels.ids);
-        let scored = Scorer::start(&model, &self.engine, ui)?.score(&samples, ui)?;
+        let scored = Scorer::start(&alone, &self.engine, ui)?.score(&samples, ui)?;
         Ok(Answers {
             classes: spec.classes.clone(),
             thresholds: self.threshold.unwrap_or_default().for_model(spec),

@@ -13,6 +13,7 @@ mod convert;
 #[cfg(feature = "train")]
 mod demo;
 mod devices;
+mod engine_args;
 mod eval;
 #[cfg(feature = "train")]
 mod export;
@@ -46,6 +47,7 @@ pub use convert::ConvertArgs;
 #[cfg(feature = "train")]
 pub use demo::DemoArgs;
 pub use devices::DevicesArgs;
+pub use engine_args::{EngineArgs, Started};
 pub use eval::EvalArgs;
 #[cfg(feature = "train")]
 pub use export::ExportArgs;
@@ -54,8 +56,8 @@ pub use inspect::InspectArgs;
 pub use judgement::Judgement;
 #[cfg(feature = "train")]
 pub use retrain::RetrainArgs;
-pub use score::ScoreArgs;
-pub use scorer::{EngineArgs, Scored, Scorer, Threshold, open_model};
+pub use score::{ScoreArgs, VoteArgs};
+pub use scorer::{Scored, Scorer, Threshold, open_model};
 pub use synth::SynthArgs;
 #[cfg(feature = "train")]
 pub use train::TrainArgs;

@@ -1,19 +1,22 @@
 //! `rgby score`: predictions for a folder of images.
 
-use std::path::{Path, PathBuf};
+mod outputs;
+mod vote;
 
-use anyhow::{Context, ensure};
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::scorer::{EngineArgs, Scorer, Threshold, open_model};
+use self::outputs::Outputs;
+pub use self::vote::VoteArgs;
+use super::scorer::{Scorer, Threshold};
 use super::signals::Signals;
-use super::{Outcome, Ui};
+use super::{EngineArgs, Outcome, Started, Ui};
 use crate::fsx::hex;
 use crate::imaging::{Sample, find_samples};
-use crate::score::{ModelFile, Parts, RunKey, output};
-use crate::spec::ModelSpec;
+use crate::score::{EngineConfig, Ensemble, Form, ModelFile, Parts, RunKey, output};
 
 /// Score a folder of images with an exported model
 ///
@@ -23,6 +26,7 @@ use crate::spec::ModelSpec;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   rgby score --model model.onnx --images test --ids sample_submission.csv --out submission.csv
+  rgby score --model a.onnx --ensemble b.onnx c.onnx --tta 8 --images test --out submission.csv
 
 Images are <Id>_<stain>.png|jpg|jpeg|tif|tiff, with the model's stains, 8 or 16 bit, of any size.")]
 pub struct ScoreArgs {
@@ -42,10 +46,17 @@ pub struct ScoreArgs {
     /// Where the probabilities go: `Id` and a column for each class
     #[arg(long, value_name = "FILE.csv|FILE.parquet")]
     pub scores: Option<PathBuf>,
+    /// Where the pooled features that the model's head reads go: `Id` and columns f0, f1, …; the
+    /// model must have been exported with `rgby export --with-embeddings`
+    #[arg(long, value_name = "FILE.csv|FILE.parquet")]
+    pub embeddings: Option<PathBuf>,
     /// A class is predicted from this probability on: a number for all classes, or `tuned` for the
-    /// model's own thresholds
+    /// model's own thresholds, of an ensemble the mean of its models'
     #[arg(long, value_name = "T|tuned", default_value = "tuned")]
     pub threshold: Threshold,
+    /// Who is asked, and how often
+    #[command(flatten)]
+    pub vote: VoteArgs,
     /// Go on with a run that was stopped or killed: results are kept in FILE.parts until they are
     /// complete
     #[arg(long)]
@@ -67,13 +78,13 @@ pub struct ScoreArgs {
 
 /// What a finished run has to say.
 struct Report<'a> {
-    engine: &'a str,
+    started: &'a Started,
     samples: usize,
     /// Those of them that this process scored.
     scored: usize,
     failed: usize,
     seconds: f64,
-    errors: &'a Path,
+    outputs: &'a Outputs<'a>,
 }
 
 impl ScoreArgs {
@@ -84,13 +95,20 @@ impl ScoreArgs {
     /// A file that is read or written is not what it should be, or the engine cannot be had or
     /// fails; what was scored is kept beside --out.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
-        let errors = self.check_outputs()?;
-        let model = open_model(&self.model)?;
-        let samples = self.samples(&model)?;
-        let mut scorer = Scorer::start(&model, &self.engine, ui)?;
-        let key = self.key(&model, scorer.engine(), &samples);
-        let classes = &model.spec().classes;
-        let form = (classes.as_slice(), self.part_size.into());
+        let outputs = self.outputs();
+        outputs.check()?;
+        let ensemble = self.ensemble()?;
+        let samples = self.samples(&ensemble)?;
+        let mut scorer = Scorer::start(&ensemble, &self.engine, ui)?;
+        if let Some(note) = self.vote.note(self.threshold) {
+            ui.note(&note);
+        }
+        let key = self.key(&ensemble, scorer.started(), &samples);
+        let form = Form {
+            classes: &ensemble.spec().classes,
+            embeddings: ensemble.embeddings(),
+            part_size: self.part_size.into(),
+        };
         let mut parts = Parts::open(&self.out, key, form, self.resume)?;
         if parts.done() > 0 {
             ui.note(&format!(
@@ -113,31 +131,59 @@ impl ScoreArgs {
             ));
             return Ok(signals.outcome());
         }
-        self.write(&parts, model.spec(), &errors)?;
+        outputs.write(&parts, &ensemble, self.threshold)?;
         let failed = parts.failed();
         parts.remove()?;
         let report = Report {
-            engine: scorer.engine(),
+            started: scorer.started(),
             samples: samples.len(),
             scored: samples.len() - before,
             failed,
             seconds,
-            errors: &errors,
+            outputs: &outputs,
         };
         self.report(&report, ui)
     }
 
-    /// What the probabilities depend on.
-    fn key(&self, model: &ModelFile, engine: &str, samples: &[Sample]) -> RunKey {
+    fn outputs(&self) -> Outputs<'_> {
+        Outputs {
+            predictions: &self.out,
+            scores: self.scores.as_deref(),
+            embeddings: self.embeddings.as_deref(),
+            errors: output::errors_path(&self.out),
+        }
+    }
+
+    /// The models, opened.
+    fn ensemble(&self) -> anyhow::Result<Ensemble> {
+        let ensemble = self.vote.ensemble(&self.model)?;
+        Ok(match &self.embeddings {
+            Some(_) => ensemble.with_embeddings()?,
+            None => ensemble,
+        })
+    }
+
+    /// What the results depend on.
+    fn key(&self, ensemble: &Ensemble, started: &Started, samples: &[Sample]) -> RunKey {
         let mut ids = Sha256::new();
         for sample in samples {
             ids.update((sample.id.len() as u64).to_le_bytes());
             ids.update(&sample.id);
         }
+        let mut options = format!("batch {}", self.engine.batch);
+        if self.vote.tta > 1 {
+            options += &format!(", tta {} {}", self.vote.tta, self.vote.combine());
+        }
+        if self.embeddings.is_some() {
+            options += ", embeddings";
+        }
+        if *started.config != EngineConfig::default() {
+            options += &format!(", {}", json!(*started.config));
+        }
         RunKey {
-            models: vec![model.sha256()],
-            engine: engine.to_owned(),
-            options: format!("batch {}", self.engine.batch),
+            models: ensemble.models().iter().map(ModelFile::sha256).collect(),
+            engine: started.name.clone(),
+            options,
             samples: hex(&ids.finalize()),
             count: samples.len(),
         }
@@ -155,65 +201,36 @@ impl ScoreArgs {
         }
     }
 
-    /// Checks, before any work, that the output files can be written; returns where the failed
-    /// samples are listed.
-    fn check_outputs(&self) -> anyhow::Result<PathBuf> {
-        let errors = output::errors_path(&self.out);
-        check_output("--out", &self.out)?;
-        check_output("the list of failed samples,", &errors)?;
-        let Some(scores) = &self.scores else {
-            return Ok(errors);
-        };
-        check_output("--scores", scores)?;
-        for other in [&self.out, &errors] {
-            ensure!(
-                absolute(scores)? != absolute(other)?,
-                "--scores {} is where another result goes; give it a name of its own",
-                scores.display()
-            );
-        }
-        Ok(errors)
-    }
-
     /// The samples to score, in the order of the output.
-    fn samples(&self, model: &ModelFile) -> anyhow::Result<Vec<Sample>> {
+    fn samples(&self, ensemble: &Ensemble) -> anyhow::Result<Vec<Sample>> {
         let ids = self.ids.as_deref().map(output::read_ids).transpose()?;
-        let samples = find_samples(&self.images, &model.spec().preprocess.stains())?;
+        let samples = find_samples(&self.images, &ensemble.stains())?;
         Ok(match ids {
             Some(ids) => output::select(samples, &ids),
             None => samples,
         })
     }
 
-    /// Writes the files; the predictions last, so that where they are the rest is too.
-    fn write(&self, parts: &Parts, spec: &ModelSpec, errors: &Path) -> anyhow::Result<()> {
-        if let Some(scores) = &self.scores {
-            output::write_scores(scores, &mut parts.tables(), &spec.classes)?;
-        }
-        output::write_errors(errors, &parts.failures())?;
-        let thresholds = self.threshold.for_model(spec);
-        output::write_predictions(&self.out, &mut parts.tables(), &thresholds)?;
-        Ok(())
-    }
-
     /// Says what was written and what failed.
     fn report(&self, report: &Report, ui: &Ui) -> anyhow::Result<Outcome> {
         let &Report {
-            engine,
+            started,
             samples,
             scored,
             failed,
             seconds,
-            errors,
+            outputs,
         } = report;
-        ui.note(&format!("predictions: {}", self.out.display()));
-        if let Some(scores) = &self.scores {
-            ui.note(&format!("probabilities: {}", scores.display()));
-        }
+        outputs.note(ui);
         if self.json {
             ui.print_json(&json!({
                 "model": self.model,
-                "engine": engine,
+                "ensemble": self.vote.ensemble,
+                "tta": self.vote.tta,
+                "tta_combine": (self.vote.tta > 1).then(|| self.vote.combine().to_string()),
+                "engine": started.name,
+                "engine_config": *started.config,
+                "split": started.split,
                 "samples": samples,
                 "resumed_at": samples - scored,
                 "failed": failed,
@@ -221,46 +238,17 @@ impl ScoreArgs {
                 "samples_per_s": scored as f64 / seconds.max(1e-9),
                 "out": self.out,
                 "scores": self.scores,
-                "errors": (failed > 0).then_some(errors),
+                "embeddings": self.embeddings,
+                "errors": (failed > 0).then_some(&outputs.errors),
             }))?;
         }
         if failed == 0 {
             return Ok(Outcome::Done);
         }
-        let errors = errors.display();
+        let errors = outputs.errors.display();
         ui.warn(&format!(
             "{failed} of {samples} samples failed; they are listed in {errors}"
         ));
         Ok(Outcome::SomeFailed)
     }
-}
-
-/// Checks that a file can be written at `path` without writing it.
-fn check_output(what: &str, path: &Path) -> anyhow::Result<()> {
-    let file = path.display();
-    ensure!(
-        !path.is_dir(),
-        "{what} {file} is a folder; name a file in it"
-    );
-    // Renaming a finished file to the name of a device or pipe would replace it.
-    ensure!(
-        !path.exists() || path.is_file(),
-        "{what} {file} is not an ordinary file; name one"
-    );
-    let folder = absolute(path)?
-        .parent()
-        .map(Path::to_path_buf)
-        .unwrap_or_default();
-    ensure!(
-        folder.is_dir(),
-        "{what} {file}: there is no folder {}; make it first",
-        folder.display()
-    );
-    // The file goes with its handle.
-    tempfile::tempfile_in(&folder).with_context(|| format!("{what} {file} cannot be written"))?;
-    Ok(())
-}
-
-fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("`{}` is no path", path.display()))
 }

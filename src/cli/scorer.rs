@@ -1,20 +1,19 @@
 //! Running a model over samples: what `score` and `eval` share.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
-use std::thread;
 use std::time::Instant;
 
 use anyhow::bail;
-use clap::Args;
 
 use super::Ui;
+use super::engine_args::{EngineArgs, Started};
 use crate::imaging::{DecodeLimits, Sample};
 use crate::score::{
-    Device, Engine, EngineChoice, ModelFile, OrtEngine, Parts, PipelineOptions, Runtime,
-    RuntimeOptions, ScoreTable, score, score_to,
+    Engine, Ensemble, ModelFile, Parts, PipelineOptions, ScoreTable, SessionOptions, Split, score,
+    score_to,
 };
 use crate::spec::ModelSpec;
 
@@ -51,70 +50,56 @@ impl FromStr for Threshold {
     }
 }
 
-/// How to run a model.
-#[derive(Debug, Args)]
-pub struct EngineArgs {
-    /// Samples that the model is given at once
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
-    pub batch: u16,
-    /// Where the model runs: cpu, cuda, cuda:1, tensorrt, …
-    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
-    pub device: Device,
-    /// What runs the model: onnxruntime, the embedded tract, or auto: ONNX Runtime if it is found
-    #[arg(long, value_name = "ENGINE", default_value_t = EngineChoice::Auto)]
-    pub engine: EngineChoice,
-    /// ONNX Runtime's library, if it is not where it would be found
-    #[arg(long, value_name = "PATH")]
-    pub ort_lib: Option<PathBuf>,
-    /// Threads that read and decode images [default: one a processor]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub decode_threads: Option<u16>,
-}
-
-impl Default for EngineArgs {
-    fn default() -> Self {
-        Self {
-            batch: 8,
-            device: Device::default(),
-            engine: EngineChoice::default(),
-            ort_lib: None,
-            decode_threads: None,
-        }
-    }
-}
-
 /// A model, ready to score samples.
 pub struct Scorer {
     engines: Vec<Box<dyn Engine>>,
-    engine: String,
+    started: Started,
     options: PipelineOptions,
 }
 
 impl Scorer {
-    /// Starts the engine on `model` and notes which one runs.
+    /// Starts the engine on the models and notes which one runs, and how.
     ///
     /// # Errors
     ///
-    /// The engine or the device cannot be had, or the engine cannot load the model.
-    pub fn start(model: &ModelFile, args: &EngineArgs, ui: &Ui) -> anyhow::Result<Self> {
-        let runtime = Runtime::start(&RuntimeOptions {
-            engine: args.engine,
-            device: args.device,
-            ort_lib: args.ort_lib.clone(),
-        })?;
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let engines = OrtEngine::load_all(runtime, model, threads)?;
-        let engine = runtime.describe();
-        let reason = runtime.notice().map(|notice| format!("; {notice}"));
-        ui.note(&format!("engine: {engine}{}", reason.unwrap_or_default()));
+    /// The engine or a device cannot be had, or the engine cannot load a model.
+    pub fn start(ensemble: &Ensemble, args: &EngineArgs, ui: &Ui) -> anyhow::Result<Self> {
+        let started = args.start()?;
+        let Split {
+            sessions,
+            intra_threads,
+            decode_threads,
+        } = started.split;
+        let session = SessionOptions {
+            intra_threads,
+            config: started.config.clone(),
+        };
+        let mut engines = Vec::new();
+        for runtime in &started.runtimes {
+            for _ in 0..sessions {
+                engines.push(ensemble.load(*runtime, &session)?);
+            }
+        }
+        let notice = started.runtimes[0].notice();
+        let reason = notice.map(|notice| format!("; {notice}"));
+        ui.note(&format!(
+            "engine: {}{}",
+            started.name,
+            reason.unwrap_or_default()
+        ));
+        let each = match started.runtimes.len() {
+            1 => String::new(),
+            devices => format!(" on each of {devices} devices"),
+        };
+        ui.note(&format!("split: {}{each}", started.split));
         let options = PipelineOptions {
             batch: args.batch.into(),
-            decode_threads: args.decode_threads.map_or(threads, usize::from),
+            decode_threads,
             limits: DecodeLimits::default(),
         };
         Ok(Self {
             engines,
-            engine,
+            started,
             options,
         })
     }
@@ -173,10 +158,10 @@ impl Scorer {
         self.options.decode_threads
     }
 
-    /// What runs the model, and where.
+    /// What runs the models, where and how.
     #[must_use]
-    pub fn engine(&self) -> &str {
-        &self.engine
+    pub fn started(&self) -> &Started {
+        &self.started
     }
 
     /// Scores samples, with a progress bar, and notes how fast that was.
@@ -195,7 +180,7 @@ impl Scorer {
         ui.note(&summary(table.ids.len(), table.failures.len(), seconds));
         Ok(Scored {
             table,
-            engine: self.engine.clone(),
+            engine: self.started.name.clone(),
             seconds,
         })
     }
@@ -225,16 +210,16 @@ fn summary(samples: usize, failed: usize, seconds: f64) -> String {
     format!("{samples} samples, {failed} failed, {seconds:.1} s, {rate:.1} samples/s")
 }
 
-/// Opens a model for scoring.
+/// Opens the model that `flag` names, for scoring.
 ///
 /// # Errors
 ///
 /// It is not a file that `rgby export` wrote; a run or a checkpoint must be exported first.
-pub fn open_model(path: &Path) -> anyhow::Result<ModelFile> {
+pub fn open_model(flag: &str, path: &Path) -> anyhow::Result<ModelFile> {
     if path.is_dir() || path.extension().is_some_and(|e| e == "safetensors") {
         let path = path.display();
         bail!(
-            "--model {path}: is not an ONNX file; if it is a run or a checkpoint, export it first: \
+            "{flag} {path}: is not an ONNX file; if it is a run or a checkpoint, export it first: \
              `rgby export --from {path} --out model.onnx`"
         );
     }

@@ -10,6 +10,7 @@ mod decode;
 mod dihedral;
 mod mix;
 mod preparer;
+mod preparers;
 mod preprocess;
 mod resize;
 mod sample;
@@ -20,6 +21,7 @@ pub use decode::{DecodeError, DecodeLimits, decode_plane};
 pub use dihedral::{DIHEDRAL, dihedral, dihedral_inverse};
 pub use mix::{Mix, MixError, Term};
 pub use preparer::Preparer;
+pub use preparers::Preparers;
 pub use preprocess::Preprocess;
 pub use resize::Resize;
 pub use sample::{

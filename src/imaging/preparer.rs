@@ -48,12 +48,18 @@ impl Preparer {
     #[must_use]
     pub fn new(preprocess: impl Into<Arc<Preprocess>>) -> Self {
         let preprocess = preprocess.into();
+        let stains = preprocess.stains();
+        Self::of_stains(preprocess, stains)
+    }
+
+    /// As [`new`](Self::new), for samples of `stains`: its own and others.
+    pub(super) fn of_stains(preprocess: Arc<Preprocess>, stains: Vec<String>) -> Self {
         let mix = |channel: &String| {
             let mix: Result<Mix, _> = channel.parse();
             mix.unwrap_or_else(|error| panic!("`channels` were not validated: {error}"))
         };
         Self {
-            stains: preprocess.stains(),
+            stains,
             mixes: preprocess.channels.iter().map(mix).collect(),
             preprocess,
         }
@@ -99,17 +105,9 @@ impl Preparer {
         vary: impl FnOnce(&Planes) -> Result<Variation, SampleError>,
         out: &mut [f32],
     ) -> Result<(), SampleError> {
-        let Read {
-            mut bytes,
-            mut planes,
-        } = READ.take();
-        let done = read_sample_into(sample, limits, &mut bytes, &mut planes)
-            .and_then(|()| vary(&planes))
-            .map(|variation| self.prepare(&planes, &variation, out));
-        if bytes.capacity().max(planes.data.capacity()) <= KEPT {
-            READ.set(Read { bytes, planes });
-        }
-        done
+        with_planes(sample, limits, |planes| {
+            vary(planes).map(|variation| self.prepare(planes, &variation, out))
+        })
     }
 
     /// As [`Preprocess::prepare`].
@@ -169,6 +167,24 @@ impl Preparer {
             }
         }
     }
+}
+
+/// Reads a sample into this thread's buffers and shows it to `then`.
+pub(super) fn with_planes(
+    sample: &Sample,
+    limits: &DecodeLimits,
+    then: impl FnOnce(&Planes) -> Result<(), SampleError>,
+) -> Result<(), SampleError> {
+    let Read {
+        mut bytes,
+        mut planes,
+    } = READ.take();
+    let done =
+        read_sample_into(sample, limits, &mut bytes, &mut planes).and_then(|()| then(&planes));
+    if bytes.capacity().max(planes.data.capacity()) <= KEPT {
+        READ.set(Read { bytes, planes });
+    }
+    done
 }
 
 #[cfg(test)]

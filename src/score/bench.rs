@@ -8,7 +8,7 @@ use cpu_time::ProcessTime;
 use serde::Serialize;
 
 use super::{Engine, EngineError, PipelineOptions, ScoreError, score_to};
-use crate::imaging::{DecodeLimits, Preparer, Sample, SampleError};
+use crate::imaging::{DecodeLimits, Preparers, Sample, SampleError};
 use crate::memory;
 
 /// Runs of a session at least, however long they take: a percentile of fewer means nothing.
@@ -150,24 +150,24 @@ impl ScoreBench<'_> {
         engines: &mut [Box<dyn Engine>],
         progress: &dyn Fn(),
     ) -> Result<ScoreSpeed, BenchError> {
-        let preprocess = engines.first().ok_or(ScoreError::NoEngine)?.spec();
-        let preparer = Preparer::new(preprocess.preprocess.clone());
+        let inputs = engines.first().ok_or(ScoreError::NoEngine)?.inputs();
+        let preparers = Preparers::new(&inputs);
         let mut prepare = Tally::default();
         let tallies = || -> Vec<Tally> { self.batches.iter().map(|_| Tally::default()).collect() };
         let (mut sessions, mut wholes) = (tallies(), tallies());
         for batch in self.batches {
             // The first run at a size allocates.
-            run_sessions(engines, &preparer, *batch, Duration::ZERO)?;
+            run_sessions(engines, &preparers, *batch, Duration::ZERO)?;
         }
         for _ in 0..self.rounds {
             progress();
-            prepare.time(|| self.prepare(&preparer))?;
+            prepare.time(|| self.prepare(&preparers))?;
             for (at, batch) in self.batches.iter().enumerate() {
                 progress();
                 let session = &mut sessions[at];
                 let mut runs = Vec::new();
                 session.time(|| {
-                    runs = run_sessions(engines, &preparer, *batch, self.time)?;
+                    runs = run_sessions(engines, &preparers, *batch, self.time)?;
                     Ok::<_, BenchError>(runs.len() * batch)
                 })?;
                 session.runs.extend(runs);
@@ -210,15 +210,15 @@ impl ScoreBench<'_> {
     }
 
     /// Prepares images on all decoding threads for a while; returns how many.
-    fn prepare(&self, preparer: &Preparer) -> Result<usize, SampleError> {
+    fn prepare(&self, preparers: &Preparers) -> Result<usize, SampleError> {
         let next = AtomicUsize::new(0);
         let start = Instant::now();
         let work = || -> Result<usize, SampleError> {
-            let mut input = vec![0.0; preparer.preprocess().input_len()];
+            let mut input = vec![0.0; preparers.input_len()];
             let mut count = 0;
             while start.elapsed() < self.time {
                 let at = next.fetch_add(1, Ordering::Relaxed) % self.samples.len();
-                preparer.load(&self.samples[at], &DecodeLimits::default(), &mut input)?;
+                preparers.load(&self.samples[at], &DecodeLimits::default(), &mut input)?;
                 count += 1;
             }
             Ok(count)
@@ -272,11 +272,11 @@ impl ScoreBench<'_> {
 /// Runs all engines side by side for a while, and tells how long each run took.
 fn run_sessions(
     engines: &mut [Box<dyn Engine>],
-    preparer: &Preparer,
+    preparers: &Preparers,
     batch: usize,
     time: Duration,
 ) -> Result<Vec<Duration>, BenchError> {
-    let images = vec![0.1; batch * preparer.preprocess().input_len()];
+    let images = vec![0.1; batch * preparers.input_len()];
     let start = Instant::now();
     let work = |engine: &mut Box<dyn Engine>| -> Result<Vec<Duration>, EngineError> {
         let mut runs = Vec::new();

@@ -86,6 +86,63 @@ impl FromStr for Device {
     }
 }
 
+/// Where the model runs: on one device, or side by side on several of a kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Devices(Vec<Device>);
+
+impl Devices {
+    /// Each of them; at least one.
+    #[must_use]
+    pub fn all(&self) -> &[Device] {
+        &self.0
+    }
+}
+
+impl Default for Devices {
+    fn default() -> Self {
+        Self(vec![Device::default()])
+    }
+}
+
+impl From<Device> for Devices {
+    fn from(device: Device) -> Self {
+        Self(vec![device])
+    }
+}
+
+impl fmt::Display for Devices {
+    /// As it is parsed: `cuda:0,1`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0[0])?;
+        for device in &self.0[1..] {
+            if let Device::Cuda(index) | Device::TensorRt(index) = device {
+                write!(f, ",{index}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Devices {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((kind, indexes)) = text.split_once(':') else {
+            return Ok(Self(vec![text.parse()?]));
+        };
+        let mut devices: Vec<Device> = Vec::new();
+        for index in indexes.split(',') {
+            let device = format!("{kind}:{index}").parse();
+            let device = device.map_err(|e: String| format!("{e}, or several: cuda:0,1"))?;
+            if devices.contains(&device) {
+                return Err(format!("`{text}` names {device} twice; name it once"));
+            }
+            devices.push(device);
+        }
+        Ok(Self(devices))
+    }
+}
+
 /// What was asked for on the command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuntimeOptions {
@@ -125,6 +182,35 @@ mod tests {
         ] {
             let error = text.parse::<Device>().unwrap_err();
             assert!(error.contains("use cpu"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn several_devices_parse_and_print() {
+        for (text, devices) in [
+            ("cpu", vec![Device::Cpu]),
+            ("cuda", vec![Device::Cuda(0)]),
+            ("cuda:0,1", vec![Device::Cuda(0), Device::Cuda(1)]),
+            (
+                "tensorrt:3,1",
+                vec![Device::TensorRt(3), Device::TensorRt(1)],
+            ),
+        ] {
+            let parsed: Devices = text.parse().unwrap();
+            assert_eq!(parsed.all(), devices);
+            assert_eq!(parsed.to_string().parse(), Ok(parsed));
+        }
+        for (text, wanted) in [
+            ("cpu,cuda", "`cpu,cuda` is no device"),
+            ("cpu:0,1", "use cpu"),
+            ("cuda:0,", "`cuda:` is no device"),
+            ("cuda:,1", "or several: cuda:0,1"),
+            ("cuda:0,cuda:1", "`cuda:cuda:1` is no device"),
+            ("cuda:1,0,1", "names cuda:1 twice"),
+            ("", "use cpu"),
+        ] {
+            let error = text.parse::<Devices>().unwrap_err();
+            assert!(error.contains(wanted), "{text}: {error}");
         }
     }
 

@@ -1,28 +1,40 @@
-//! The small trait between an inference engine and its users, and its one implementation on `ort`.
+//! The small trait between an inference engine and its users, and its implementation on `ort`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use ort::session::Session;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::value::TensorRef;
-
-use super::{EngineError, ModelFile, OUTPUT_NAME, Runtime};
-use crate::spec::ModelSpec;
+use super::{EngineError, ModelFile, OUTPUT_NAME, OrtSession, Runtime, SessionOptions};
+use crate::imaging::Preprocess;
+use crate::spec::{EMBEDDINGS_NAME, ModelSpec};
 
 /// Something that turns batches of images into probabilities. One worker owns one engine.
 pub trait Engine: Send {
     /// What the model is and wants.
     fn spec(&self) -> &ModelSpec;
 
-    /// Probabilities `[batch, classes]`, 0–1, row by row, of `images` `[batch, C, H, W]` float32,
-    /// preprocessed as [`spec`](Self::spec) says.
+    /// What it says of `images` `[batch, C, H, W]` float32, preprocessed as
+    /// [`spec`](Self::spec) says. Where there are several [`inputs`](Self::inputs), a sample's row
+    /// holds one after the other.
     ///
     /// # Errors
     ///
     /// [`EngineError::Run`] if `images` has another length, the engine fails, or its answer is
     /// not `batch × classes` probabilities.
-    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>, EngineError>;
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError>;
+
+    /// The preprocessings that a sample's row is made by, one unless models differ in it.
+    fn inputs(&self) -> Vec<Preprocess> {
+        vec![self.spec().preprocess.clone()]
+    }
+
+    /// The probabilities of [`answer`](Self::answer) only.
+    ///
+    /// # Errors
+    ///
+    /// As [`answer`](Self::answer).
+    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>, EngineError> {
+        Ok(self.answer(images, batch)?.probabilities)
+    }
 
     /// Number of classes: the length of one row of probabilities.
     fn num_classes(&self) -> usize {
@@ -30,64 +42,13 @@ pub trait Engine: Send {
     }
 }
 
-/// A graph of one input in a session of the engine that [`Runtime`] started.
-#[derive(Debug)]
-pub struct OrtSession(Session);
-
-impl OrtSession {
-    /// Loads an ONNX file's `bytes`; `what` stands for it in errors. ONNX Runtime works on a batch
-    /// with `intra_threads` threads, tract with one.
-    ///
-    /// # Errors
-    ///
-    /// [`EngineError::Device`] if the device cannot be had, [`EngineError::Model`] if the engine
-    /// cannot load the model.
-    pub fn load(
-        runtime: Runtime,
-        bytes: &[u8],
-        what: &Path,
-        intra_threads: usize,
-    ) -> Result<Self, EngineError> {
-        let model_error = |e: ort::Error| EngineError::Model {
-            path: what.to_owned(),
-            reason: format!("{} cannot load it: {e}", runtime.describe()),
-        };
-        let session = session_builder(runtime, intra_threads)
-            .map_err(model_error)?
-            .with_execution_providers(runtime.providers())
-            .map_err(|e| runtime.device_error(e))?
-            .commit_from_memory(bytes)
-            .map_err(model_error)?;
-        Ok(Self(session))
-    }
-
-    /// Shape and values of the output `probabilities`, or of the only output, for `images`
-    /// `[N, C, H, W]`.
-    ///
-    /// # Errors
-    ///
-    /// A sentence, if there are not as many images as `shape` says, or the engine fails.
-    pub fn run(
-        &mut self,
-        images: &[f32],
-        shape: [usize; 4],
-    ) -> Result<(Vec<usize>, Vec<f32>), String> {
-        let wanted: usize = shape.iter().product();
-        if wanted != images.len() || wanted == 0 {
-            return Err(format!(
-                "{} values were given for an input of {shape:?}",
-                images.len()
-            ));
-        }
-        let input = TensorRef::from_array_view((shape, images)).map_err(|e| e.to_string())?;
-        let outputs = self.0.run(ort::inputs![input]).map_err(|e| e.to_string())?;
-        // A scoring model may have other outputs beside it, a backbone has one of any name.
-        let output = outputs.get(OUTPUT_NAME).unwrap_or(&outputs[0]);
-        let output = output.try_extract_tensor::<f32>();
-        let (shape, values) = output.map_err(|e| e.to_string())?;
-        let shape = shape.iter().map(|size| *size as usize).collect();
-        Ok((shape, values.to_vec()))
-    }
+/// What an engine says of a batch.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Answer {
+    /// `[batch, classes]`, 0–1, row by row.
+    pub probabilities: Vec<f32>,
+    /// Pooled features `[batch, F]`; empty unless the engine was asked for them.
+    pub embeddings: Vec<f32>,
 }
 
 /// A scoring model in a session.
@@ -96,10 +57,12 @@ pub struct OrtEngine {
     session: OrtSession,
     spec: Arc<ModelSpec>,
     path: PathBuf,
+    /// Their width, if they are asked for.
+    embeddings: Option<usize>,
 }
 
 impl OrtEngine {
-    /// Loads `model` into a session on `runtime`'s device.
+    /// Loads `model` into a session on `runtime`'s device; `options` may be a number of threads.
     ///
     /// # Errors
     ///
@@ -107,55 +70,71 @@ impl OrtEngine {
     pub fn load(
         runtime: Runtime,
         model: &ModelFile,
-        intra_threads: usize,
+        options: impl Into<SessionOptions>,
     ) -> Result<Self, EngineError> {
-        let session = OrtSession::load(runtime, model.bytes(), model.path(), intra_threads)?;
+        let session = OrtSession::load(runtime, model.bytes(), model.path(), options)?;
         Ok(Self {
             session,
             spec: model.spec().clone(),
             path: model.path().to_owned(),
+            embeddings: None,
         })
     }
 
-    /// Loads as many sessions of `model` as [`Runtime::workers`] advises for `threads` processor
-    /// threads.
-    ///
-    /// # Errors
-    ///
-    /// As [`load`](Self::load).
-    pub fn load_all(
-        runtime: Runtime,
-        model: &ModelFile,
-        threads: usize,
-    ) -> Result<Vec<Box<dyn Engine>>, EngineError> {
-        let workers = runtime.workers(threads);
-        let load = |_| Self::load(runtime, model, workers.intra_threads);
-        (0..workers.engines)
-            .map(|i| Ok(Box::new(load(i)?) as Box<dyn Engine>))
-            .collect()
+    /// Gives the embeddings too, where the model has them.
+    #[must_use]
+    pub fn with_embeddings(mut self) -> Self {
+        self.embeddings = self.spec.embeddings;
+        self
     }
 
-    fn infer(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>, String> {
+    fn infer(&mut self, images: &[f32], batch: usize) -> Result<Answer, String> {
         let (channels, side) = (
             self.spec.preprocess.channels.len(),
             self.spec.preprocess.size,
         );
         let shape = [batch, channels, side as usize, side as usize];
-        let (shape, values) = self.session.run(images, shape)?;
         let classes = self.spec.classes.len();
-        if shape != [batch, classes] {
-            return Err(format!("the output is {shape:?} for [{batch}, {classes}]"));
-        }
-        // The range catches NaN too.
-        if let Some(at) = values.iter().position(|p| !(0.0..=1.0).contains(p)) {
-            let (value, class) = (values[at], &self.spec.classes[at % classes]);
-            return Err(format!(
-                "{value} for class `{class}` is not a probability: its weights may be damaged, \
-                 or it was not written by `rgby export`"
-            ));
-        }
-        Ok(values)
+        let Some(width) = self.embeddings else {
+            let probabilities = rows([batch, classes], self.session.run(images, shape)?)?;
+            self.check(&probabilities)?;
+            return Ok(Answer {
+                probabilities,
+                embeddings: Vec::new(),
+            });
+        };
+        let names = [OUTPUT_NAME, EMBEDDINGS_NAME];
+        let mut outputs = self.session.run_named(images, shape, &names)?.into_iter();
+        let mut next = |shape| rows(shape, outputs.next().unwrap_or_default());
+        let answer = Answer {
+            probabilities: next([batch, classes])?,
+            embeddings: next([batch, width])?,
+        };
+        self.check(&answer.probabilities)?;
+        Ok(answer)
     }
+
+    /// Checks that these are probabilities.
+    fn check(&self, values: &[f32]) -> Result<(), String> {
+        // The range catches NaN too.
+        let Some(at) = values.iter().position(|p| !(0.0..=1.0).contains(p)) else {
+            return Ok(());
+        };
+        let classes = &self.spec.classes;
+        let (value, class) = (values[at], &classes[at % classes.len()]);
+        Err(format!(
+            "{value} for class `{class}` is not a probability: its weights may be damaged, or it \
+             was not written by `rgby export`"
+        ))
+    }
+}
+
+/// The values of an output that must be `[batch, width]`.
+fn rows(wanted: [usize; 2], (shape, values): (Vec<usize>, Vec<f32>)) -> Result<Vec<f32>, String> {
+    if shape == wanted {
+        return Ok(values);
+    }
+    Err(format!("an output is {shape:?} for {wanted:?}"))
 }
 
 impl Engine for OrtEngine {
@@ -163,25 +142,13 @@ impl Engine for OrtEngine {
         &self.spec
     }
 
-    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>, EngineError> {
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
         self.infer(images, batch)
             .map_err(|reason| EngineError::Run {
                 path: self.path.clone(),
                 reason,
             })
     }
-}
-
-fn session_builder(runtime: Runtime, intra_threads: usize) -> ort::Result<SessionBuilder> {
-    let builder = Session::builder(runtime.environment())?
-        .with_optimization_level(GraphOptimizationLevel::All)?;
-    if runtime.is_tract() {
-        return Ok(builder);
-    }
-    // Resting threads leave the processor to the image decoders.
-    Ok(builder
-        .with_intra_threads(intra_threads.max(1))?
-        .with_intra_op_spinning(false)?)
 }
 
 #[cfg(test)]
@@ -197,7 +164,10 @@ mod tests {
     fn engines(dir: &std::path::Path, threads: usize) -> Vec<Box<dyn Engine>> {
         let model = ModelFile::open(&write(dir, &tiny_model())).unwrap();
         let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
-        OrtEngine::load_all(runtime, &model, threads).unwrap()
+        let load = |_| OrtEngine::load(runtime, &model, 1).unwrap();
+        (0..threads)
+            .map(|i| Box::new(load(i)) as Box<dyn Engine>)
+            .collect()
     }
 
     fn sigmoid(x: f32) -> f32 {

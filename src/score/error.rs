@@ -53,6 +53,14 @@ pub enum EngineError {
         /// What is missing and how to mend it.
         reason: String,
     },
+    /// The file of `--engine-config` is not what it should be.
+    #[error("--engine-config {}: {reason}", .path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and the mend.
+        reason: String,
+    },
     /// An engine is chosen once per process, and another one was asked for later.
     #[error("{wanted} was asked for, but this process already runs {running}")]
     AlreadyStarted {

@@ -2,12 +2,14 @@
 //!
 //! [`Runtime`] finds and starts ONNX Runtime or the embedded tract engine, once per process;
 //! [`ModelFile`] reads and checks a model before any engine sees it; [`OrtEngine`] runs it behind
-//! the small [`Engine`] trait; [`score`] decodes and infers side by side; [`output`] writes the
-//! result.
+//! the small [`Engine`] trait, an [`Ensemble`] several of them; [`score`] decodes and infers side
+//! by side; [`output`] writes the result; [`ScoreBench`] measures all that.
 
 mod bench;
 mod choice;
+mod config;
 mod engine;
+mod ensemble;
 mod error;
 mod locate;
 mod model;
@@ -15,16 +17,26 @@ pub mod output;
 mod parts;
 mod pipeline;
 mod runtime;
+mod session;
+mod split;
+mod views;
 
 pub use bench::{
     BatchSpeed, BenchError, EndToEndSpeed, PrepareSpeed, ScoreBench, ScoreSpeed, SessionSpeed,
 };
-pub use choice::{Device, EngineChoice, RuntimeOptions};
-pub use engine::{Engine, OrtEngine, OrtSession};
+pub use choice::{Device, Devices, EngineChoice, RuntimeOptions};
+pub use config::{
+    ArenaExtend, ConvSearch, CudaConfig, EngineConfig, Optimization, SessionConfig, TensorRtConfig,
+};
+pub use engine::{Answer, Engine, OrtEngine};
+pub use ensemble::Ensemble;
 pub use error::EngineError;
 pub use model::{INPUT_NAME, ModelFile, OUTPUT_NAME};
-pub use parts::{Parts, PartsError, RunKey};
+pub use parts::{Form, Parts, PartsError, RunKey, embedding_names};
 pub use pipeline::{
     BatchScores, Failure, PipelineOptions, ScoreError, ScoreTable, Sink, score, score_to,
 };
 pub use runtime::{Runtime, Workers};
+pub use session::{OrtSession, SessionOptions, Tensor};
+pub use split::{Split, SplitWish};
+pub use views::Combine;

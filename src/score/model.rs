@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::EngineError;
 use crate::fsx::hex;
-use crate::spec::{METADATA_KEY, ModelSpec};
+use crate::spec::{EMBEDDINGS_NAME, METADATA_KEY, ModelSpec};
 
 /// Name of the model's input, `[N, C, H, W]` float32.
 pub const INPUT_NAME: &str = "image";
@@ -38,7 +38,8 @@ pub struct ModelFile {
 impl ModelFile {
     /// Reads a model file and checks that rgby can run it: it carries a valid [`ModelSpec`], its
     /// one input is `image` `[N, C, size, size]` float32 with N left open, its output
-    /// `probabilities` is `[N, classes]` float32, and all weights lie in the file itself.
+    /// `probabilities` is `[N, classes]` float32, it has an output `embeddings` if the spec says so,
+    /// and all weights lie in the file itself.
     ///
     /// # Errors
     ///
@@ -151,19 +152,20 @@ fn check_signature(graph: &GraphProto, spec: &ModelSpec) -> Result<(), String> {
     let side = spec.preprocess.size as usize;
     let channels = spec.preprocess.channels.len();
     check_value("input", INPUT_NAME, input, &[channels, side, side])?;
-    let output = graph
-        .output
-        .iter()
-        .find(|output| output.name == OUTPUT_NAME)
-        .ok_or_else(|| {
-            let names: Vec<_> = graph
-                .output
-                .iter()
-                .map(|o| format!("`{}`", o.name))
-                .collect();
-            format!("has no output `{OUTPUT_NAME}`, only {}", names.join(", "))
-        })?;
-    check_value("output", OUTPUT_NAME, output, &[spec.classes.len()])
+    let find = |name: &str| {
+        let output = graph.output.iter().find(|output| output.name == name);
+        output.ok_or_else(|| {
+            let names = graph.output.iter().map(|o| format!("`{}`", o.name));
+            let names: Vec<_> = names.collect();
+            format!("has no output `{name}`, only {}", names.join(", "))
+        })
+    };
+    if spec.embeddings.is_some() {
+        // Their width may be left open; it is checked where they are read.
+        find(EMBEDDINGS_NAME)?;
+    }
+    let probabilities = find(OUTPUT_NAME)?;
+    check_value("output", OUTPUT_NAME, probabilities, &[spec.classes.len()])
 }
 
 /// Checks that `value` is called `name` and is float32 of shape `[N, wanted…]` with N left open.

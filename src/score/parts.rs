@@ -1,12 +1,13 @@
 //! Results that outlive a killed run: written part by part, each with its hash in a manifest.
 //!
 //! `FILE.parts/` lies beside the result `FILE` as long as that is not finished. A part holds the
-//! results of consecutive samples and begins where the one before it ends; the manifest, replaced
+//! results of consecutive samples, probabilities and then embeddings, and begins where the one before it ends; the manifest, replaced
 //! as one step, says which parts there are and of what run. What a killed run wrote beyond its
 //! manifest counts for nothing.
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -98,15 +99,35 @@ pub enum PartsError {
     },
 }
 
+/// What a part holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Form<'a> {
+    /// Names of the classes.
+    pub classes: &'a [String],
+    /// Embeddings of a sample; 0 if there are none.
+    pub embeddings: usize,
+    /// Samples of a part at most.
+    pub part_size: usize,
+}
+
+/// Names of the columns of embeddings: f0, f1, …
+#[must_use]
+pub fn embedding_names(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("f{number}")).collect()
+}
+
 /// The parts of a run.
 #[derive(Debug)]
 pub struct Parts {
     folder: PathBuf,
     manifest: Manifest,
-    classes: Vec<String>,
+    /// Number of classes.
+    classes: usize,
     /// Samples of a part at most.
     part_size: usize,
-    /// Results that are in no part yet.
+    /// Names of a part's columns after the id: the classes, then the embeddings.
+    columns: Vec<String>,
+    /// Results that are in no part yet, a row of all columns each.
     pending: ScoreTable,
     since: Instant,
 }
@@ -125,12 +146,7 @@ impl Parts {
     /// # Errors
     ///
     /// An unfinished run without `resume`, one of something else, or one that is damaged.
-    pub fn open(
-        output: &Path,
-        key: RunKey,
-        (classes, part_size): (&[String], usize),
-        resume: bool,
-    ) -> Result<Self, PartsError> {
+    pub fn open(output: &Path, key: RunKey, form: Form, resume: bool) -> Result<Self, PartsError> {
         let folder = folder_of(output);
         let mut manifest = Manifest {
             run: key,
@@ -155,8 +171,9 @@ impl Parts {
         let parts = Self {
             folder,
             manifest,
-            classes: classes.to_vec(),
-            part_size,
+            classes: form.classes.len(),
+            part_size: form.part_size,
+            columns: [form.classes, &embedding_names(form.embeddings)].concat(),
             pending: empty(),
             since: Instant::now(),
         };
@@ -185,7 +202,13 @@ impl Parts {
     pub fn push(&mut self, samples: &[Sample], batch: BatchScores) -> io::Result<()> {
         let ids = samples.iter().map(|sample| sample.id.clone());
         self.pending.ids.extend(ids);
-        self.pending.probabilities.extend(batch.probabilities);
+        let mut rows = batch.probabilities;
+        for (row, more) in rows.iter_mut().zip(batch.embeddings) {
+            if let (Some(row), Some(more)) = (row, more) {
+                row.extend(more);
+            }
+        }
+        self.pending.probabilities.extend(rows);
         self.pending.failures.extend(batch.failures);
         let due = self.pending.ids.len() >= self.part_size || self.since.elapsed() >= MOST_TIME;
         if due { self.flush() } else { Ok(()) }
@@ -207,7 +230,7 @@ impl Parts {
         let table = std::mem::replace(&mut self.pending, empty());
         let failures = table.failures.clone();
         let samples = table.ids.len();
-        output::write_scores(&path, &mut [Ok(table)].into_iter(), &self.classes)
+        output::write_scores(&path, &mut [Ok(table)].into_iter(), &self.columns)
             .map_err(io::Error::other)?;
         self.manifest.parts.push(Part {
             file,
@@ -225,7 +248,20 @@ impl Parts {
     ///
     /// While iterating: a part is missing or not as it was written.
     pub fn tables(&self) -> impl Iterator<Item = io::Result<ScoreTable>> {
-        let tables = self.manifest.parts.iter().map(|part| {
+        self.read(0..self.classes)
+    }
+
+    /// As [`tables`](Self::tables), with the embeddings in the probabilities' place.
+    ///
+    /// # Errors
+    ///
+    /// As [`tables`](Self::tables).
+    pub fn embeddings(&self) -> impl Iterator<Item = io::Result<ScoreTable>> {
+        self.read(self.classes..self.columns.len())
+    }
+
+    fn read(&self, columns: Range<usize>) -> impl Iterator<Item = io::Result<ScoreTable>> {
+        let tables = self.manifest.parts.iter().map(move |part| {
             let path = self.folder.join(&part.file);
             let damaged = |reason: String| PartsError::Damaged {
                 path: path.clone(),
@@ -235,8 +271,8 @@ impl Parts {
             if hash != part.sha256 {
                 return Err(damaged("is not as it was written".into()));
             }
-            let mut table =
-                output::read_scores(&path).map_err(|e: OutputError| damaged(e.to_string()))?;
+            let mut table = output::read_scores(&path, columns.clone())
+                .map_err(|e: OutputError| damaged(e.to_string()))?;
             table.failures.clone_from(&part.failures);
             Ok(table)
         });
@@ -294,13 +330,13 @@ fn read_manifest(folder: &Path) -> Result<Option<Manifest>, PartsError> {
 
 fn check_same(folder: &Path, found: &RunKey, wanted: &RunKey) -> Result<(), PartsError> {
     let difference = if found.models != wanted.models {
-        "another model"
+        "another model or ensemble"
     } else if found.samples != wanted.samples {
         "other samples (images were added or removed, or --ids differs)"
     } else if found.engine != wanted.engine {
         "another engine or device"
     } else if found.options != wanted.options {
-        "another --batch, --tta or --shard"
+        "another --batch, --tta, --tta-combine, --embeddings or --engine-config"
     } else {
         return Ok(());
     };

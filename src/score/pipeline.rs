@@ -14,8 +14,8 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::{Engine, EngineError};
-use crate::imaging::{DecodeLimits, Preparer, Sample};
+use super::{Answer, Engine, EngineError};
+use crate::imaging::{DecodeLimits, Preparers, Sample};
 
 /// How [`score`] spends the machine.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ pub enum ScoreError {
     },
 }
 
-/// Scores `samples` with all `engines` side by side (copies of one model) and keeps all results.
+/// Scores `samples` with all `engines` side by side (copies of one) and keeps all results.
 ///
 /// Samples that cannot be read end up in [`ScoreTable::failures`]; the rest is scored. `progress`
 /// is called on this thread with the number of samples done so far.
@@ -101,7 +101,7 @@ pub fn score(
     Ok(table)
 }
 
-/// Scores `samples` with all `engines` side by side (copies of one model) and hands the results to
+/// Scores `samples` with all `engines` side by side (copies of one) and hands the results to
 /// `sink`, on this thread, batch by batch in the samples' order. Returns how many it was handed:
 /// all, unless `stop` was set meanwhile; then the batches under way are finished.
 ///
@@ -118,14 +118,8 @@ pub fn score_to(
     stop: &AtomicBool,
     sink: &mut Sink,
 ) -> Result<usize, ScoreError> {
-    let preprocess = engines
-        .first()
-        .ok_or(ScoreError::NoEngine)?
-        .spec()
-        .preprocess
-        .clone();
-    let input_len = preprocess.input_len();
-    let preparer = Preparer::new(preprocess);
+    let inputs = engines.first().ok_or(ScoreError::NoEngine)?.inputs();
+    let preparers = Preparers::new(&inputs);
     let load = |sample: &Sample, out: &mut [f32]| {
         let failure = |file: String, error: String| Failure {
             id: sample.id.clone(),
@@ -136,14 +130,14 @@ pub fn score_to(
             let error = "there is no image file with this id";
             return Err(failure(String::new(), error.into()));
         }
-        preparer
+        preparers
             .load(sample, &options.limits, out)
             .map_err(|e| failure(e.file, e.kind.to_string()))
     };
     let job = Job {
         samples,
         batch: options.batch.max(1),
-        input_len,
+        input_len: preparers.input_len(),
         load: &load,
         next: AtomicUsize::new(0),
         stop,
@@ -159,6 +153,8 @@ pub struct BatchScores {
     pub first: usize,
     /// A probability for each class, or `None` where the sample failed.
     pub probabilities: Vec<Option<Vec<f32>>>,
+    /// The pooled features in the same way, where the engines give any.
+    pub embeddings: Vec<Option<Vec<f32>>>,
     /// The samples without probabilities.
     pub failures: Vec<Failure>,
 }
@@ -166,7 +162,7 @@ pub struct BatchScores {
 /// Takes the results of each batch in turn; an error ends the scoring.
 pub type Sink<'a> = dyn FnMut(BatchScores) -> io::Result<()> + 'a;
 
-/// Reads one sample into `[C, H, W]` float32.
+/// Reads one sample into a row of the engines' inputs.
 type Load<'a> = dyn Fn(&Sample, &mut [f32]) -> Result<(), Failure> + Sync + 'a;
 
 /// What all threads share.
@@ -188,7 +184,7 @@ struct Decoded {
     first: usize,
     /// The samples that `images` holds, by index.
     rows: Vec<usize>,
-    /// `[rows, C, H, W]`.
+    /// One row a sample: the engines' [`inputs`](Engine::inputs).
     images: Vec<f32>,
     failures: Vec<Failure>,
 }
@@ -271,22 +267,18 @@ impl Job<'_> {
             if self.lost.load(Ordering::Relaxed) {
                 continue;
             }
-            let (first, count) = (batch.first, batch.rows.len());
-            let values = match count {
-                0 => Vec::new(),
-                count => engine.run(&batch.images, count)?,
+            let answer = match batch.rows.len() {
+                0 => Answer::default(),
+                count => engine.answer(&batch.images, count)?,
             };
             // Were there no room after all, the buffer would only be made again.
             let _ = give_back.try_send(batch.images);
-            let classes = values.len() / count.max(1);
-            let mut probabilities = vec![None; count + batch.failures.len()];
-            for (at, index) in batch.rows.into_iter().enumerate() {
-                let row = &values[at * classes..(at + 1) * classes];
-                probabilities[index - first] = Some(row.to_vec());
-            }
+            let rows: Vec<usize> = batch.rows.iter().map(|index| index - batch.first).collect();
+            let count = rows.len() + batch.failures.len();
             let scores = BatchScores {
-                first,
-                probabilities,
+                first: batch.first,
+                probabilities: spread(&answer.probabilities, &rows, count),
+                embeddings: spread(&answer.embeddings, &rows, count),
                 failures: batch.failures,
             };
             if output.send(Ok(scores)).is_err() {
@@ -325,6 +317,18 @@ impl Job<'_> {
             None => Ok(done),
         }
     }
+}
+
+/// The rows of `values` in the places `rows` of `count`.
+fn spread(values: &[f32], rows: &[usize], count: usize) -> Vec<Option<Vec<f32>>> {
+    let mut places = vec![None; count];
+    let width = values.len() / rows.len().max(1);
+    if width > 0 {
+        for (place, row) in rows.iter().zip(values.chunks_exact(width)) {
+            places[*place] = Some(row.to_vec());
+        }
+    }
+    places
 }
 
 /// Runs a worker and reports its error, or its panic as one.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
-use ort::ep::{self, ExecutionProvider, ExecutionProviderDispatch};
+use ort::ep::{self, ExecutionProvider};
 
 use super::locate::{Library, Places};
 use super::{Device, EngineChoice, EngineError, RuntimeOptions};
@@ -132,26 +132,6 @@ impl Runtime {
 
     pub(super) fn environment(&self) -> &'static Environment {
         &self.backend.environment
-    }
-
-    /// The execution providers that the device stands for; each fails rather than fall back to the CPU.
-    pub(super) fn providers(&self) -> Vec<ExecutionProviderDispatch> {
-        // An exhaustive search would be paid again for every new batch size.
-        let cuda = |index: u32| {
-            ep::CUDA::default()
-                .with_device_id(index.cast_signed())
-                .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
-                .build()
-                .error_on_failure()
-        };
-        match self.device {
-            Device::Cpu => Vec::new(),
-            Device::Cuda(index) => vec![cuda(index)],
-            Device::TensorRt(index) => {
-                let tensorrt = ep::TensorRT::default().with_device_id(index.cast_signed());
-                vec![tensorrt.build().error_on_failure(), cuda(index)]
-            }
-        }
     }
 
     /// The error for a device that this engine cannot offer.

@@ -40,6 +40,8 @@ mod resume;
 mod retraining;
 mod score_hostile;
 mod score_resume;
+mod score_threads;
+mod score_votes;
 mod support;
 #[cfg(feature = "train")]
 mod training;

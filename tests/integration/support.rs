@@ -20,7 +20,7 @@ use rgby::graph::tensor::{set_values, values};
 use rgby::imaging::{CHANNELS, Preprocess};
 use rgby::labels::hpa_classes;
 use rgby::score::{INPUT_NAME, OUTPUT_NAME};
-use rgby::spec::{METADATA_KEY, ModelSpec, Precision, Provenance};
+use rgby::spec::{EMBEDDINGS_NAME, METADATA_KEY, ModelSpec, Precision, Provenance};
 use tempfile::TempDir;
 
 /// Side of [`tiny_model`]'s input.
@@ -170,6 +170,25 @@ pub fn tiny_model() -> ModelProto {
     model
 }
 
+/// Changes what a model says of itself.
+pub fn change_spec(model: &mut ModelProto, change: impl FnOnce(&mut ModelSpec)) {
+    let entry = &mut model.metadata_props[0];
+    let mut spec = serde_json::from_str(&entry.value).unwrap();
+    change(&mut spec);
+    entry.value = serde_json::to_string(&spec).unwrap();
+}
+
+/// [`tiny_model`] with its four means as embeddings.
+pub fn tiny_model_with_embeddings() -> ModelProto {
+    let mut model = tiny_model();
+    let graph = model.graph.as_mut().unwrap();
+    graph.node[1].output[0] = EMBEDDINGS_NAME.into();
+    graph.node[2].input = vec![EMBEDDINGS_NAME.into(); 7];
+    graph.output.push(value(EMBEDDINGS_NAME, &[4]));
+    change_spec(&mut model, |spec| spec.embeddings = Some(4));
+    model
+}
+
 /// Writes [`tiny_model`] to `model.onnx` in `dir`.
 pub fn write_tiny_model(dir: &Path) {
     let bytes = tiny_model().write_to_bytes().unwrap();
@@ -185,7 +204,7 @@ fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
 }
 
 /// A float32 value of shape `[N, sizes…]`.
-fn value(name: &str, sizes: &[i64]) -> ValueInfoProto {
+pub fn value(name: &str, sizes: &[i64]) -> ValueInfoProto {
     let mut value = ValueInfoProto::new();
     value.name = name.into();
     let tensor = value.type_.mut_or_insert_default().mut_tensor_type();

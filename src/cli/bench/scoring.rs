@@ -8,11 +8,12 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::BenchArgs;
-use crate::cli::scorer::{EngineArgs, Scorer, open_model};
+use crate::cli::engine_args::EngineArgs;
+use crate::cli::scorer::{Scorer, open_model};
 use crate::cli::{Outcome, Ui};
 use crate::imaging::{Sample, find_samples};
 use crate::report::scoring_speed;
-use crate::score::{ScoreBench, ScoreSpeed};
+use crate::score::{Ensemble, ScoreBench, ScoreSpeed};
 use crate::spec::Precision;
 use crate::synth::{SynthConfig, generate};
 
@@ -69,16 +70,21 @@ fn draw(ui: &Ui) -> anyhow::Result<TempDir> {
 }
 
 fn one(args: &BenchArgs, path: &Path, images: &Path, ui: &Ui) -> anyhow::Result<Measured> {
-    let model = open_model(path)?;
+    let model = open_model("--model", path)?;
     let engine = EngineArgs {
         device: args.device.parse().map_err(anyhow::Error::msg)?,
         engine: args.engine,
         ort_lib: args.ort_lib.clone(),
+        engine_config: args.engine_config.clone(),
         decode_threads: args.decode_threads,
+        sessions: args.sessions,
+        intra_threads: args.intra_threads,
         ..EngineArgs::default()
     };
     let samples: Vec<Sample> = find_samples(images, &model.spec().preprocess.stains())?;
-    let mut scorer = Scorer::start(&model, &engine, ui)?;
+    let (name, precision) = (path.to_owned(), model.spec().precision);
+    let ensemble = Ensemble::new(model, Vec::new())?;
+    let mut scorer = Scorer::start(&ensemble, &engine, ui)?;
     let decode_threads = scorer.decode_threads();
     let parts = args.rounds * (1 + 2 * args.batch_sizes.len());
     let bar = ui.progress(parts as u64, "measuring");
@@ -92,9 +98,9 @@ fn one(args: &BenchArgs, path: &Path, images: &Path, ui: &Ui) -> anyhow::Result<
     let speed = bench.measure(scorer.engines(), &|| bar.inc(1));
     bar.finish_and_clear();
     Ok(Measured {
-        model: path.to_owned(),
-        precision: model.spec().precision,
-        engine: scorer.engine().to_owned(),
+        model: name,
+        precision,
+        engine: scorer.started().name.clone(),
         speed: speed?,
     })
 }

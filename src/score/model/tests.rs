@@ -11,7 +11,7 @@ use crate::spec::{Precision, Provenance};
 /// Side of the tiny model's input.
 pub(in crate::score) const SIDE: usize = 4;
 
-fn spec() -> ModelSpec {
+pub(in crate::score) fn spec() -> ModelSpec {
     ModelSpec {
         arch: "tiny".into(),
         classes: CHANNELS.map(String::from).to_vec(),
@@ -77,9 +77,29 @@ fn value(name: &str, shape: &[Option<usize>]) -> ValueInfoProto {
     value
 }
 
+/// The tiny model with another input size and spec.
+pub(in crate::score) fn other_model(
+    side: usize,
+    change: impl FnOnce(&mut ModelSpec),
+) -> ModelProto {
+    let mut model = tiny_model();
+    let mut spec = spec();
+    spec.preprocess.size = side as u32;
+    change(&mut spec);
+    let graph = model.graph.as_mut().unwrap();
+    graph.input[0] = value(INPUT_NAME, &[None, Some(4), Some(side), Some(side)]);
+    set_metadata(&mut model, &serde_json::to_string(&spec).unwrap());
+    model
+}
+
 /// Writes a model to `model.onnx` in `dir`.
 pub(in crate::score) fn write(dir: &Path, model: &ModelProto) -> PathBuf {
-    let path = dir.join("model.onnx");
+    write_as(dir, "model.onnx", model)
+}
+
+/// Writes a model to a file in `dir`.
+pub(in crate::score) fn write_as(dir: &Path, name: &str, model: &ModelProto) -> PathBuf {
+    let path = dir.join(name);
     fs::write(&path, model.write_to_bytes().unwrap()).unwrap();
     path
 }

@@ -1,6 +1,7 @@
 //! Results as CSV.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use super::super::ScoreTable;
@@ -76,13 +77,13 @@ where
     Ok(())
 }
 
-/// Reads what [`write_scores`](super::write_scores) wrote as CSV; nothing is said of failures but
-/// that their fields are empty.
+/// Reads some columns, counted after the id, of what [`write_scores`](super::write_scores) wrote
+/// as CSV; nothing is said of failures but that their fields are empty.
 ///
 /// # Errors
 ///
 /// The file cannot be read, or holds something else.
-pub fn read_scores(path: &Path) -> Result<ScoreTable, OutputError> {
+pub fn read_scores(path: &Path, columns: Range<usize>) -> Result<ScoreTable, OutputError> {
     let mut reader = csv::Reader::from_path(path).map_err(io::Error::from)?;
     let mut table = ScoreTable {
         ids: Vec::new(),
@@ -93,6 +94,7 @@ pub fn read_scores(path: &Path) -> Result<ScoreTable, OutputError> {
         let record = record.map_err(io::Error::from)?;
         let mut fields = record.iter();
         table.ids.push(fields.next().unwrap_or_default().to_owned());
+        let mut fields = fields.skip(columns.start).take(columns.len());
         let row: Result<Vec<f32>, _> = fields.clone().map(str::parse).collect();
         table.probabilities.push(match row {
             Ok(row) => Some(row),

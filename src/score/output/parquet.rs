@@ -1,4 +1,4 @@
-//! Results as Parquet, a row group a table.
+//! Results as Parquet, in row groups of the same size however the tables were cut.
 
 use std::io;
 use std::path::Path;
@@ -14,6 +14,9 @@ use parquet::file::properties::WriterProperties;
 use super::super::ScoreTable;
 use super::{OutputError, Tables, predicted_classes};
 use crate::fsx;
+
+/// Rows of a group: with the usual number of embeddings, some 32 MB.
+const GROUP: usize = 4096;
 
 /// `Id` and a list of classes.
 pub(super) fn write_predictions(
@@ -62,7 +65,7 @@ fn id_field() -> Field {
     Field::new("Id", DataType::Utf8, false)
 }
 
-/// Writes a row group of each table as one atomic step; `columns` are those after `Id`.
+/// Writes the tables as one atomic step; `columns` are those after `Id`.
 fn write(
     path: &Path,
     fields: Vec<Field>,
@@ -72,6 +75,7 @@ fn write(
     let schema = Arc::new(Schema::new(fields));
     let properties = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
+        .set_max_row_group_row_count(Some(GROUP))
         .build();
     fsx::write_atomic_with(path, |file| {
         let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties));
@@ -82,7 +86,6 @@ fn write(
             let columns = [ids].into_iter().chain(columns(&table)).collect();
             let batch = RecordBatch::try_new(schema.clone(), columns).map_err(io::Error::other)?;
             writer.write(&batch).map_err(io::Error::other)?;
-            writer.flush().map_err(io::Error::other)?;
         }
         writer.close().map(drop).map_err(io::Error::other)
     })?;

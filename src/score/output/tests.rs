@@ -77,9 +77,12 @@ fn scores_read_back_to_the_same_floats() {
         .map(|cell| cell.parse().unwrap())
         .collect();
     assert_eq!(read, hard);
-    let back = read_scores(&out).unwrap();
+    let back = read_scores(&out, 0..3).unwrap();
     assert_eq!(back.ids, ["b", "a,\"1\"", "c"]);
-    assert_eq!(back.probabilities[0], Some(hard));
+    assert_eq!(back.probabilities[0], Some(hard.clone()));
+    assert_eq!(back.probabilities[1], None);
+    let back = read_scores(&out, 1..3).unwrap();
+    assert_eq!(back.probabilities[0], Some(hard[1..].to_vec()));
     assert_eq!(back.probabilities[1], None);
 }
 
@@ -123,6 +126,28 @@ fn read_parquet(path: &Path) -> Vec<RecordBatch> {
     let file = fs::File::open(path).unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
     reader.build().unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn parquet_does_not_depend_on_how_the_tables_were_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    // More rows than a group has.
+    let row = |id: usize| (id % 100 != 7).then(|| vec![id as f32, 0.5, 1.0 / id as f32]);
+    let whole = |rows: std::ops::Range<usize>| ScoreTable {
+        ids: rows.clone().map(|id| format!("{id}")).collect(),
+        probabilities: rows.map(row).collect(),
+        failures: Vec::new(),
+    };
+    let written = |name: &str, size: usize| {
+        let path = dir.path().join(name);
+        let starts = (0..9000).step_by(size);
+        let mut tables = starts.map(|start| Ok(whole(start..9000.min(start + size))));
+        write_scores(&path, &mut tables, &classes()).unwrap();
+        fs::read(path).unwrap()
+    };
+    let expected = written("a.parquet", 9000);
+    assert!(written("b.parquet", 4096) == expected);
+    assert!(written("c.parquet", 701) == expected);
 }
 
 #[test]

@@ -32,7 +32,7 @@ impl Engine for Echo {
         &self.spec
     }
 
-    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>, EngineError> {
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
         self.given.fetch_add(1, Ordering::SeqCst);
         self.busy.store(true, Ordering::SeqCst);
         thread::sleep(self.pause);
@@ -46,7 +46,10 @@ impl Engine for Echo {
             Some((at, Fault::Panic)) if at == self.runs => panic!("kernel bug"),
             _ => {
                 let len = images.len() / batch;
-                Ok(images.chunks(len).map(|image| image[0]).collect())
+                Ok(Answer {
+                    probabilities: images.chunks(len).map(|image| image[0]).collect(),
+                    embeddings: Vec::new(),
+                })
             }
         }
     }

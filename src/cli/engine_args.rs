@@ -1,0 +1,127 @@
+//! What runs a model, where, and with how many threads: flags that `score` and `eval` share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+use clap::Args;
+
+use crate::score::{
+    Devices, EngineChoice, EngineConfig, EngineError, Runtime, RuntimeOptions, Split, SplitWish,
+};
+
+/// How to run a model.
+#[derive(Debug, Args)]
+pub struct EngineArgs {
+    /// Samples that the model is given at once
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch: u16,
+    /// Where the model runs: cpu, cuda, cuda:1, tensorrt, …, or side by side on several of a kind:
+    /// cuda:0,1
+    #[arg(long, value_name = "DEVICE", default_value_t = Devices::default())]
+    pub device: Devices,
+    /// What runs the model: onnxruntime, the embedded tract, or auto: ONNX Runtime if it is found
+    #[arg(long, value_name = "ENGINE", default_value_t = EngineChoice::Auto)]
+    pub engine: EngineChoice,
+    /// ONNX Runtime's library, if it is not where it would be found
+    #[arg(long, value_name = "PATH")]
+    pub ort_lib: Option<PathBuf>,
+    /// ONNX Runtime's own options: a TOML file with the tables [session], [cuda] and [tensorrt]
+    #[arg(long, value_name = "FILE.toml")]
+    pub engine_config: Option<PathBuf>,
+    /// Threads that read and decode images [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub decode_threads: Option<u16>,
+    /// Sessions that run side by side on each device, each with its own copy of the model
+    /// [default: 1; with tract one a processor, at most 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub sessions: Option<u16>,
+    /// Threads inside each session [default: as many as fill the processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub intra_threads: Option<u16>,
+}
+
+impl Default for EngineArgs {
+    fn default() -> Self {
+        Self {
+            batch: 8,
+            device: Devices::default(),
+            engine: EngineChoice::default(),
+            ort_lib: None,
+            engine_config: None,
+            decode_threads: None,
+            sessions: None,
+            intra_threads: None,
+        }
+    }
+}
+
+/// The engine that runs, and how.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// One for each device.
+    pub runtimes: Vec<Runtime>,
+    /// What runs and where: `ONNX Runtime 1.32.0 (/path) on cuda:0,1`.
+    pub name: String,
+    /// ONNX Runtime's own options.
+    pub config: Arc<EngineConfig>,
+    /// How the processor's threads are shared out.
+    pub split: Split,
+}
+
+impl EngineArgs {
+    /// Starts the engine on each device.
+    ///
+    /// # Errors
+    ///
+    /// The engine or a device cannot be had, or the options do not fit them.
+    pub fn start(&self) -> anyhow::Result<Started> {
+        let config = self.config()?;
+        let mut runtimes = Vec::new();
+        for device in self.device.all() {
+            runtimes.push(Runtime::start(&RuntimeOptions {
+                engine: self.engine,
+                device: *device,
+                ort_lib: self.ort_lib.clone(),
+            })?);
+        }
+        let runtime = runtimes[0];
+        if let (true, Some(path)) = (runtime.is_tract(), &self.engine_config) {
+            return Err(EngineError::Config {
+                path: path.clone(),
+                reason: format!(
+                    "these are options of ONNX Runtime, and {} runs; leave out --engine-config, \
+                     or install ONNX Runtime with `pip install onnxruntime`",
+                    runtime.engine()
+                ),
+            }
+            .into());
+        }
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let wish = SplitWish {
+            decode_threads: self.decode_threads.map(usize::from),
+            sessions: self.sessions.map(usize::from),
+            intra_threads: self.intra_threads.map(usize::from),
+        };
+        let split = Split::new(runtime, threads, wish);
+        Ok(Started {
+            name: format!("{} on {}", runtime.engine(), self.device),
+            split: split.map_err(|e| anyhow::anyhow!("--intra-threads: {e}"))?,
+            config: Arc::new(config),
+            runtimes,
+        })
+    }
+
+    fn config(&self) -> anyhow::Result<EngineConfig> {
+        let Some(path) = &self.engine_config else {
+            return Ok(EngineConfig::default());
+        };
+        let config = EngineConfig::read(path)?;
+        let checked = config.check_device(self.device.all()[0]);
+        checked.map_err(|reason| EngineError::Config {
+            path: path.clone(),
+            reason,
+        })?;
+        Ok(config)
+    }
+}

@@ -1,0 +1,89 @@
+//! Several models, and several views of each image: flags and what they mean together.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::ensure;
+use clap::Args;
+
+use super::super::scorer::{Threshold, open_model};
+use crate::score::{Combine, Ensemble};
+
+/// Who is asked for probabilities, and how often.
+#[derive(Debug, Clone, Args)]
+pub struct VoteArgs {
+    /// More models, whose probabilities are averaged with those of --model; their classes must be
+    /// the same, in the same order
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub ensemble: Vec<PathBuf>,
+    /// Views of each image that are shown to the models: 1, or 8 for all turns and mirrorings
+    #[arg(long, value_name = "1|8", default_value_t = 1, value_parser = views)]
+    pub tta: u8,
+    /// How a model's probabilities for the views become one, before models are averaged [default:
+    /// mean]
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub tta_combine: Option<Combine>,
+}
+
+impl Default for VoteArgs {
+    fn default() -> Self {
+        Self {
+            ensemble: Vec::new(),
+            tta: 1,
+            tta_combine: None,
+        }
+    }
+}
+
+fn views(text: &str) -> Result<u8, String> {
+    match text {
+        "1" => Ok(1),
+        "8" => Ok(8),
+        _ => Err("use 1 for the image as it is, or 8 for its turns and mirrorings".into()),
+    }
+}
+
+impl VoteArgs {
+    /// How a model's probabilities for the views become one.
+    #[must_use]
+    pub fn combine(&self) -> Combine {
+        self.tta_combine.unwrap_or_default()
+    }
+
+    /// Opens `model` and those beside it.
+    ///
+    /// # Errors
+    ///
+    /// A file is no model, the models do not fit together, or flags contradict each other.
+    pub fn ensemble(&self, model: &Path) -> anyhow::Result<Ensemble> {
+        ensure!(
+            self.tta > 1 || self.tta_combine.is_none(),
+            "--tta-combine says how several views become one; add --tta 8 or leave it out"
+        );
+        let first = open_model("--model", model)?;
+        let others = self.ensemble.iter();
+        let others = others.map(|path| open_model("--ensemble", path));
+        let ensemble = Ensemble::new(first, others.collect::<anyhow::Result<_>>()?)?;
+        Ok(if self.tta > 1 {
+            ensemble.with_views(self.combine())
+        } else {
+            ensemble
+        })
+    }
+
+    /// What to say of it, unless it is one model and the image as it is.
+    pub(super) fn note(&self, threshold: Threshold) -> Option<String> {
+        let mut said = Vec::new();
+        if !self.ensemble.is_empty() {
+            let models = 1 + self.ensemble.len();
+            said.push(format!("the mean of {models} models' probabilities"));
+            if threshold == Threshold::Tuned {
+                said.push("thresholds are the mean of theirs".into());
+            }
+        }
+        if self.tta > 1 {
+            let (views, combine) = (self.tta, self.combine());
+            said.push(format!("the {combine} of {views} views of each image"));
+        }
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+}

@@ -1,0 +1,129 @@
+//! A graph in a session of `ort`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ort::session::builder::SessionBuilder;
+use ort::session::{Session, SessionOutputs};
+use ort::value::TensorRef;
+
+use super::{EngineConfig, EngineError, OUTPUT_NAME, Runtime};
+
+/// How a session runs.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// Threads that ONNX Runtime works on a batch with; tract has one.
+    pub intra_threads: usize,
+    /// What the user sets of ONNX Runtime's own options.
+    pub config: Arc<EngineConfig>,
+}
+
+impl From<usize> for SessionOptions {
+    /// So many threads, and the rest as it is by default.
+    fn from(intra_threads: usize) -> Self {
+        Self {
+            intra_threads,
+            config: Arc::default(),
+        }
+    }
+}
+
+/// A tensor's shape and values.
+pub type Tensor = (Vec<usize>, Vec<f32>);
+
+/// A graph of one input in a session of the engine that [`Runtime`] started.
+#[derive(Debug)]
+pub struct OrtSession(Session);
+
+impl OrtSession {
+    /// Loads an ONNX file's `bytes`; `what` stands for it in errors. `options` may be a number of
+    /// threads.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Device`] if the device cannot be had, [`EngineError::Model`] if the engine
+    /// cannot load the model.
+    pub fn load(
+        runtime: Runtime,
+        bytes: &[u8],
+        what: &Path,
+        options: impl Into<SessionOptions>,
+    ) -> Result<Self, EngineError> {
+        let options = options.into();
+        let model_error = |e: ort::Error| EngineError::Model {
+            path: what.to_owned(),
+            reason: format!("{} cannot load it: {e}", runtime.describe()),
+        };
+        let session = session_builder(runtime, &options)
+            .map_err(model_error)?
+            .with_execution_providers(options.config.providers(runtime.device()))
+            .map_err(|e| runtime.device_error(e))?
+            .commit_from_memory(bytes)
+            .map_err(model_error)?;
+        Ok(Self(session))
+    }
+
+    /// Shape and values of the output `probabilities`, or of the only output, for `images`
+    /// `[N, C, H, W]`.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if there are not as many images as `shape` says, or the engine fails.
+    pub fn run(&mut self, images: &[f32], shape: [usize; 4]) -> Result<Tensor, String> {
+        let outputs = self.outputs(images, shape)?;
+        // A scoring model may have other outputs beside it, a backbone has one of any name.
+        let output = outputs.get(OUTPUT_NAME).unwrap_or(&outputs[0]);
+        tensor(output)
+    }
+
+    /// Shape and values of the outputs of those names, in their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), or there is no output of that name.
+    pub fn run_named(
+        &mut self,
+        images: &[f32],
+        shape: [usize; 4],
+        names: &[&str],
+    ) -> Result<Vec<Tensor>, String> {
+        let outputs = self.outputs(images, shape)?;
+        let find = |name: &&str| {
+            let output = outputs.get(name);
+            tensor(output.ok_or_else(|| format!("it has no output `{name}`"))?)
+        };
+        names.iter().map(find).collect()
+    }
+
+    fn outputs(&mut self, images: &[f32], shape: [usize; 4]) -> Result<SessionOutputs<'_>, String> {
+        let wanted: usize = shape.iter().product();
+        if wanted != images.len() || wanted == 0 {
+            return Err(format!(
+                "{} values were given for an input of {shape:?}",
+                images.len()
+            ));
+        }
+        let input = TensorRef::from_array_view((shape, images)).map_err(|e| e.to_string())?;
+        self.0.run(ort::inputs![input]).map_err(|e| e.to_string())
+    }
+}
+
+fn tensor(output: &ort::value::DynValue) -> Result<Tensor, String> {
+    let output = output.try_extract_tensor::<f32>();
+    let (shape, values) = output.map_err(|e| e.to_string())?;
+    let shape = shape.iter().map(|size| *size as usize).collect();
+    Ok((shape, values.to_vec()))
+}
+
+fn session_builder(runtime: Runtime, options: &SessionOptions) -> ort::Result<SessionBuilder> {
+    let session = &options.config.session;
+    let builder = Session::builder(runtime.environment())?
+        .with_optimization_level(session.optimization.level())?;
+    if runtime.is_tract() {
+        return Ok(builder);
+    }
+    Ok(builder
+        .with_intra_threads(options.intra_threads.max(1))?
+        .with_intra_op_spinning(session.spinning)?
+        .with_memory_pattern(session.memory_pattern)?)
+}

@@ -1,0 +1,180 @@
+//! How sessions run: threads, devices, and ONNX Runtime's own options.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{
+    Run, assert_refused, ort_library, probabilities, read, rgby, run, skipped,
+    workplace_with_samples,
+};
+
+const SCORE: &str = "score --model model.onnx --images images --out out.csv --scores p.csv";
+
+/// Scores with ONNX Runtime, where it is.
+fn onnx_runtime(dir: &Path, more: &str) -> Option<Run> {
+    let Some(library) = ort_library() else {
+        skipped("no ONNX Runtime: neither ORT_DYLIB_PATH nor a Python package");
+        return None;
+    };
+    let output = rgby()
+        .args(format!("{SCORE} --engine onnxruntime {more}").split_whitespace())
+        .arg("--ort-lib")
+        .arg(library)
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    Some(Run {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    })
+}
+
+#[test]
+fn the_split_is_said_and_changes_nothing() {
+    let dir = workplace_with_samples();
+    let path = dir.path();
+    let mut seen: Option<String> = None;
+    let mut check = |run: Run, said: &str, split: [u64; 3]| {
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(run.stderr.contains(said), "no {said} in {run:?}");
+        let report: Value = serde_json::from_str(&run.stdout).unwrap();
+        for (key, wanted) in ["decode_threads", "sessions", "intra_threads"]
+            .iter()
+            .zip(split)
+        {
+            assert_eq!(report["split"][key], wanted, "{report}");
+        }
+        let scores = read(path, "p.csv");
+        assert_eq!(*seen.get_or_insert(scores.clone()), scores);
+    };
+    let tract = |more: &str| {
+        run(
+            path,
+            &format!("{SCORE} --engine tract --json --batch 1 {more}"),
+        )
+    };
+    check(
+        tract("--sessions 3 --decode-threads 2"),
+        "split: 2 decoding threads, 3 sessions of 1 thread",
+        [2, 3, 1],
+    );
+    check(
+        tract("--sessions 1 --intra-threads 1 --decode-threads 1"),
+        "split: 1 decoding thread, 1 session of 1 thread",
+        [1, 1, 1],
+    );
+    seen = None;
+    let mut check = |more: &str, split: [u64; 3]| {
+        let Some(run) = onnx_runtime(path, &format!("--json --batch 1 {more}")) else {
+            return;
+        };
+        assert_eq!(run.code, Some(0), "{run:?}");
+        let report: Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(report["split"]["sessions"], split[1], "{report}");
+        assert_eq!(report["split"]["intra_threads"], split[2], "{report}");
+        let scores = read(path, "p.csv");
+        assert_eq!(*seen.get_or_insert(scores.clone()), scores);
+    };
+    check("--sessions 2 --intra-threads 3", [0, 2, 3]);
+    check("--sessions 1 --intra-threads 1", [0, 1, 1]);
+    check("--sessions 5 --intra-threads 2", [0, 5, 2]);
+}
+
+#[test]
+fn the_engines_own_options_are_taken() {
+    let dir = workplace_with_samples();
+    let path = dir.path();
+    let Some(plain) = onnx_runtime(path, "") else {
+        return;
+    };
+    assert_eq!(plain.code, Some(0), "{plain:?}");
+    let expected = probabilities(path, "p.csv");
+    for (optimization, flag) in [
+        ("none", true),
+        ("basic", false),
+        ("extended", true),
+        ("all", false),
+    ] {
+        let text = format!(
+            "[session]\noptimization = \"{optimization}\"\nmemory_pattern = {flag}\n\
+             cpu_arena = {flag}\nspinning = {flag}\n"
+        );
+        fs::write(path.join("engine.toml"), text).unwrap();
+        let run = onnx_runtime(path, "--engine-config engine.toml --json").unwrap();
+        assert_eq!(run.code, Some(0), "{run:?}");
+        let report: Value = serde_json::from_str(&run.stdout).unwrap();
+        let session = &report["engine_config"]["session"];
+        assert_eq!(session["optimization"], optimization, "{report}");
+        assert_eq!(session["cpu_arena"], flag, "{report}");
+        for (id, row) in probabilities(path, "p.csv") {
+            let mut pairs = row.iter().zip(&expected[&id]);
+            assert!(pairs.all(|(a, b)| (a - b).abs() < 1e-6), "{optimization}");
+        }
+    }
+}
+
+#[test]
+fn options_and_devices_that_do_not_fit_are_refused() {
+    let dir = workplace_with_samples();
+    let path = dir.path();
+    for (name, text) in [
+        ("unknown.toml", "[session]\nthreads = 3\n"),
+        ("kind.toml", "[session]\nspinning = \"no\"\n"),
+        ("cuda.toml", "[cuda]\ntf32 = true\n"),
+        ("tensorrt.toml", "[tensorrt]\nengine_cache = \"nowhere\"\n"),
+        ("good.toml", "[session]\nspinning = true\n"),
+    ] {
+        fs::write(path.join(name), text).unwrap();
+    }
+    let add = |more: &str| format!("{SCORE} {more}");
+    let cases: Vec<(String, &[&str])> = vec![
+        (
+            add("--engine-config unknown.toml"),
+            &["unknown.toml", "unknown field `threads`", "`spinning`"],
+        ),
+        (
+            add("--engine-config kind.toml"),
+            &["kind.toml", "spinning = \"no\"", "boolean"],
+        ),
+        (
+            add("--engine-config cuda.toml"),
+            &["cuda.toml", "[cuda]", "--device cuda or tensorrt"],
+        ),
+        (
+            add("--engine-config tensorrt.toml"),
+            &["`tensorrt.engine_cache`", "no folder nowhere"],
+        ),
+        (
+            add("--engine-config none.toml"),
+            &["none.toml", "cannot be read"],
+        ),
+        (add("--engine-config images"), &["images", "is not a file"]),
+        (
+            add("--engine tract --engine-config good.toml"),
+            &["good.toml", "options of ONNX Runtime"],
+        ),
+        (
+            add("--engine tract --intra-threads 2"),
+            &["--intra-threads", "use --sessions"],
+        ),
+        (add("--sessions 0"), &["--sessions"]),
+        (add("--intra-threads 0"), &["--intra-threads"]),
+        (
+            add("--engine tract --device cuda:0,1"),
+            &["--device cuda:0 cannot be had"],
+        ),
+        (add("--device cuda:1,1"), &["names cuda:1 twice"]),
+        (add("--device cpu:0,1"), &["no device"]),
+        (add("--device cpu,cuda"), &["no device"]),
+    ];
+    let cases: Vec<(&str, &[&str])> = cases.iter().map(|(args, w)| (&**args, *w)).collect();
+    assert_refused(path, &cases);
+    // A CPU build of ONNX Runtime refuses each of several devices.
+    if let Some(run) = onnx_runtime(path, "--device tensorrt:0,1") {
+        assert_eq!(run.code, Some(2), "{run:?}");
+        assert!(run.stderr.contains("--device tensorrt:0"), "{run:?}");
+    }
+}
