@@ -179,6 +179,7 @@ impl DemoArgs {
             part_size: 4096,
             max_errors: None,
             model: self.out.join("model.onnx"),
+            spec: None,
             images: self.out.join("test").join("images"),
             ids: None,
             out: self.out.join("predictions.csv"),

@@ -1,5 +1,6 @@
 //! `rgby score`: predictions for a folder of images.
 
+mod description;
 mod outputs;
 mod vote;
 
@@ -9,9 +10,10 @@ use clap::Args;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use self::description::open_described;
 use self::outputs::Outputs;
 pub use self::vote::VoteArgs;
-use super::scorer::{Scorer, Threshold};
+use super::scorer::{Scorer, Threshold, open_model};
 use super::signals::Signals;
 use super::{EngineArgs, Outcome, Started, Ui};
 use crate::fsx::hex;
@@ -33,6 +35,11 @@ pub struct ScoreArgs {
     /// The model, as `rgby export` wrote it
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
+    /// What a model of another program's is, which carries no word of it: a TOML file with
+    /// `classes`, `channels` (stains), `size`, and if they differ from rgby's `resize`, `mean`,
+    /// `std`, `thresholds`
+    #[arg(long, value_name = "FILE.toml")]
+    pub spec: Option<PathBuf>,
     /// Folder that holds the image files
     #[arg(long, value_name = "DIR")]
     pub images: PathBuf,
@@ -156,7 +163,11 @@ impl ScoreArgs {
 
     /// The models, opened.
     fn ensemble(&self) -> anyhow::Result<Ensemble> {
-        let ensemble = self.vote.ensemble(&self.model)?;
+        let model = match &self.spec {
+            Some(spec) => open_described(&self.model, spec)?,
+            None => open_model("--model", &self.model)?,
+        };
+        let ensemble = self.vote.ensemble(model)?;
         Ok(match &self.embeddings {
             Some(_) => ensemble.with_embeddings()?,
             None => ensemble,
@@ -176,6 +187,9 @@ impl ScoreArgs {
         }
         if self.embeddings.is_some() {
             options += ", embeddings";
+        }
+        if self.spec.is_some() {
+            options += &format!(", {}", json!(ensemble.spec()));
         }
         if *started.config != EngineConfig::default() {
             options += &format!(", {}", json!(*started.config));

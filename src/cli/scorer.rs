@@ -15,7 +15,7 @@ use crate::score::{
     Engine, Ensemble, ModelFile, Parts, PipelineOptions, ScoreTable, SessionOptions, Split, score,
     score_to,
 };
-use crate::spec::ModelSpec;
+use crate::spec::{ModelSpec, Precision};
 
 /// From which probability on a class is predicted.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -74,6 +74,13 @@ impl Scorer {
             intra_threads,
             config: started.config.clone(),
         };
+        let halved = |model: &ModelFile| model.spec().precision == Precision::Fp16;
+        if started.runtimes[0].is_tract() && ensemble.models().iter().any(halved) {
+            ui.warn(
+                "tract computes float16 some fifty times slower than float32; install ONNX \
+                 Runtime, or export with --precision fp32",
+            );
+        }
         let mut engines = Vec::new();
         for runtime in &started.runtimes {
             for _ in 0..sessions {

@@ -45,12 +45,26 @@ impl ModelFile {
     ///
     /// [`EngineError::Model`], naming the file and the first thing that does not fit.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
+        Self::read(path, None)
+    }
+
+    /// As [`open`](Self::open), for a file of another program's, without a [`ModelSpec`]: it is
+    /// what `spec` says.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), or the file has a spec of its own.
+    pub fn open_as(path: &Path, spec: ModelSpec) -> Result<Self, EngineError> {
+        Self::read(path, Some(spec))
+    }
+
+    fn read(path: &Path, given: Option<ModelSpec>) -> Result<Self, EngineError> {
         let model_error = |reason| EngineError::Model {
             path: path.to_owned(),
             reason,
         };
         let bytes = read(path).map_err(model_error)?;
-        let spec = inspect(&bytes).map_err(model_error)?;
+        let spec = inspect(&bytes, given).map_err(model_error)?;
         Ok(Self {
             path: path.to_owned(),
             bytes: bytes.into(),
@@ -99,8 +113,8 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Checks a model's bytes and returns its spec, or what is wrong.
-fn inspect(bytes: &[u8]) -> Result<ModelSpec, String> {
+/// Checks a model's bytes and returns its spec, else the given one, or what is wrong.
+fn inspect(bytes: &[u8], given: Option<ModelSpec>) -> Result<ModelSpec, String> {
     let not_onnx = "is not an ONNX model; name the .onnx file that `rgby export` wrote";
     let model = ModelProto::parse_from_bytes(bytes).map_err(|e| format!("{not_onnx} ({e})"))?;
     let graph = model
@@ -108,30 +122,44 @@ fn inspect(bytes: &[u8]) -> Result<ModelSpec, String> {
         .as_ref()
         .filter(|g| !g.node.is_empty())
         .ok_or(not_onnx)?;
-    let text = model
-        .metadata_props
-        .iter()
-        .find(|entry| entry.key == METADATA_KEY)
-        .ok_or_else(|| {
-            format!(
+    let entries = &model.metadata_props;
+    let text = entries.iter().find(|entry| entry.key == METADATA_KEY);
+    let spec = match (text, given) {
+        (Some(text), None) => own_spec(&text.value, graph)?,
+        (None, Some(spec)) => {
+            let unfit = |e| format!("{e}; mend --spec, or the model");
+            spec.validate().map_err(unfit)?;
+            check_signature(graph, &spec).map_err(unfit)?;
+            spec
+        }
+        (Some(_), Some(_)) => {
+            return Err(format!(
+                "has `{METADATA_KEY}` metadata, which says what it is; leave out --spec"
+            ));
+        }
+        (None, None) => {
+            return Err(format!(
                 "has no `{METADATA_KEY}` metadata, so its classes and preprocessing are unknown; \
-             make a model for scoring with `rgby export`"
-            )
-        })?;
-    let invalid = |e: String| {
-        format!(
-            "its `{METADATA_KEY}` metadata is not valid: {e}; write it again with `rgby export`"
-        )
+                 make a model for scoring with `rgby export`, or say them with `rgby score --spec`"
+            ));
+        }
     };
-    let spec: ModelSpec = serde_json::from_str(&text.value).map_err(|e| invalid(e.to_string()))?;
-    spec.validate().map_err(invalid)?;
-    check_signature(graph, &spec).map_err(|e| format!("{e}; write it again with `rgby export`"))?;
     if let Some(name) = external_tensor(&model) {
         return Err(format!(
             "its tensor `{name}` lies in another file; rgby takes self-contained files only, \
              as `rgby export` writes them"
         ));
     }
+    Ok(spec)
+}
+
+/// The spec in a model's metadata, which must be what its graph is.
+fn own_spec(text: &str, graph: &GraphProto) -> Result<ModelSpec, String> {
+    const MEND: &str = "write it again with `rgby export`";
+    let invalid = |e: String| format!("its `{METADATA_KEY}` metadata is not valid: {e}; {MEND}");
+    let spec: ModelSpec = serde_json::from_str(text).map_err(|e| invalid(e.to_string()))?;
+    spec.validate().map_err(invalid)?;
+    check_signature(graph, &spec).map_err(|e| format!("{e}; {MEND}"))?;
     Ok(spec)
 }
 

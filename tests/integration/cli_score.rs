@@ -4,12 +4,15 @@ use std::fs;
 use std::path::Path;
 
 use image::{GrayImage, ImageBuffer, ImageFormat, Luma};
+use rgby::graph::Message as _;
 use rgby::imaging::CHANNELS;
+use rgby::labels::hpa_classes;
 use serde_json::Value;
 
 use crate::support::{
-    Run, all_but_27, assert_refused, ort_library, probabilities, probability, read, records, rgby,
-    run, skipped, workplace, workplace_with_samples, write_sample,
+    Run, SIDE, all_but_27, assert_refused, ort_library, probabilities, probability, read, records,
+    rgby, run, skipped, tiny_model, workplace, workplace_with_samples, write_sample,
+    write_tiny_model,
 };
 
 /// Runs `rgby score` on the workplace; tract is there on every machine.
@@ -170,6 +173,64 @@ fn bad_input_is_fatal_named_and_writes_nothing() {
         let args = format!("score {} {change}", kept.join(" "));
         assert_refused(dir.path(), &[(&args, wanted)]);
     }
+}
+
+#[test]
+fn a_model_that_says_nothing_is_what_spec_says() {
+    let dir = workplace_with_samples();
+    let path = dir.path();
+    assert_eq!(score(path, "--scores known.csv").code, Some(0));
+    let known = ["out.csv", "known.csv"].map(|file| read(path, file));
+    let mut model = tiny_model();
+    model.metadata_props.clear();
+    let bytes = model.write_to_bytes().unwrap();
+    fs::write(path.join("model.onnx"), bytes).unwrap();
+    let channels = format!("channels = {CHANNELS:?}");
+    let classes = format!("classes = {:?}", hpa_classes());
+    let thresholds: Vec<f32> = (0..28)
+        .map(|class| if class < 27 { 0.5 } else { 1.0 })
+        .collect();
+    let thresholds = format!("thresholds = {thresholds:?}");
+    let write = |name: &str, text: &str| fs::write(path.join(name), text).unwrap();
+    write(
+        "good.toml",
+        &format!("{classes}\n{channels}\nsize = {SIDE}\n{thresholds}\n"),
+    );
+    write("size.toml", &format!("{classes}\n{channels}\nsize = 999\n"));
+    write(
+        "few.toml",
+        &format!("classes = [\"a\"]\n{channels}\nsize = {SIDE}\n"),
+    );
+    write(
+        "typo.toml",
+        &format!("{classes}\nchanels = []\nsize = {SIDE}\n"),
+    );
+    let told = score(path, "--scores told.csv --spec good.toml");
+    assert_eq!(told.code, Some(0), "{told:?}");
+    assert!(known == ["out.csv", "told.csv"].map(|file| read(path, file)));
+    let start = "score --engine tract --model model.onnx --images images --out o.csv";
+    assert_refused(
+        path,
+        &[
+            (start, &["no `rgby` metadata", "--spec"]),
+            (
+                &format!("{start} --spec size.toml"),
+                &["model.onnx", "999", "--spec"],
+            ),
+            (
+                &format!("{start} --spec few.toml"),
+                &["model.onnx", "28", "--spec"],
+            ),
+            (
+                &format!("{start} --spec typo.toml"),
+                &["typo.toml", "chanels"],
+            ),
+            (&format!("{start} --spec none.toml"), &["none.toml"]),
+        ],
+    );
+    write_tiny_model(path);
+    let own = format!("{start} --spec good.toml");
+    assert_refused(path, &[(&own, &["leave out --spec"])]);
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! Several models, and several views of each image: flags and what they mean together.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::ensure;
 use clap::Args;
 
 use super::super::scorer::{Threshold, open_model};
-use crate::score::{Combine, Ensemble};
+use crate::score::{Combine, Ensemble, ModelFile};
 
 /// Who is asked for probabilities, and how often.
 #[derive(Debug, Clone, Args)]
@@ -49,17 +49,16 @@ impl VoteArgs {
         self.tta_combine.unwrap_or_default()
     }
 
-    /// Opens `model` and those beside it.
+    /// Opens the models beside `first`.
     ///
     /// # Errors
     ///
     /// A file is no model, the models do not fit together, or flags contradict each other.
-    pub fn ensemble(&self, model: &Path) -> anyhow::Result<Ensemble> {
+    pub fn ensemble(&self, first: ModelFile) -> anyhow::Result<Ensemble> {
         ensure!(
             self.tta > 1 || self.tta_combine.is_none(),
             "--tta-combine says how several views become one; add --tta 8 or leave it out"
         );
-        let first = open_model("--model", model)?;
         let others = self.ensemble.iter();
         let others = others.map(|path| open_model("--ensemble", path));
         let ensemble = Ensemble::new(first, others.collect::<anyhow::Result<_>>()?)?;
