@@ -8,6 +8,7 @@
 mod bench;
 mod choice;
 mod config;
+mod cuda;
 mod engine;
 mod ensemble;
 mod error;

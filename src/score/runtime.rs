@@ -10,6 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use ort::environment::Environment;
 use ort::ep::{self, ExecutionProvider};
 
+use super::cuda::Needs;
 use super::locate::{Library, Places};
 use super::{Device, EngineChoice, EngineError, RuntimeOptions};
 
@@ -136,11 +137,18 @@ impl Runtime {
 
     /// The error for a device that this engine cannot offer.
     pub(super) fn device_error(&self, reason: impl fmt::Display) -> EngineError {
+        let needs = self.needs().map(|needs| format!("\n{needs}"));
         EngineError::Device {
             device: self.device.to_string(),
             engine: self.backend.name(),
-            reason: reason.to_string(),
+            reason: format!("{reason}{}", needs.unwrap_or_default()),
         }
+    }
+
+    /// What a GPU needs beside ONNX Runtime.
+    fn needs(&self) -> Option<Needs> {
+        let library = self.backend.library.as_ref()?;
+        (self.device != Device::Cpu).then(|| Needs::look(self.device, &library.path))
     }
 
     fn check_device(&self) -> Result<(), EngineError> {
@@ -155,7 +163,8 @@ impl Runtime {
             Device::TensorRt(_) => ep::TensorRT::is_available(),
         };
         if available.map_err(|e| self.device_error(e))? {
-            return Ok(());
+            let loaded = self.needs().map_or(Ok(()), |needs| needs.load_wheels());
+            return loaded.map_err(|e| self.device_error(e));
         }
         Err(self.device_error(
             "that library was built without support for it. Install one that has it with \

@@ -275,3 +275,29 @@ fn engines_agree() {
     }
     assert_eq!(read(dir.path(), "t.csv"), read(dir.path(), "o.csv"));
 }
+
+#[test]
+fn a_gpu_that_is_not_there_is_an_error_that_says_what_was_looked_for() {
+    let Some(library) = ort_library() else {
+        skipped("no ONNX Runtime: neither ORT_DYLIB_PATH nor a Python package");
+        return;
+    };
+    let dir = workplace_with_samples();
+    let library = library.display();
+    let base = format!("score --model model.onnx --images images --out o.csv --ort-lib {library}");
+    for (device, parts) in [
+        ("cuda", vec!["libonnxruntime_providers_cuda.so"]),
+        (
+            "tensorrt:1",
+            vec!["libonnxruntime_providers_tensorrt.so", "libnvinfer.so"],
+        ),
+    ] {
+        let args = format!("{base} --device {device}");
+        if run(dir.path(), &args).code == Some(0) {
+            skipped(format_args!("--device {device} can be had here"));
+            continue;
+        }
+        let always = ["looked for", "libcudnn.so", "libcudart.so"];
+        assert_refused(dir.path(), &[(&args, &[parts, always.to_vec()].concat())]);
+    }
+}
