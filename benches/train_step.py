@@ -82,7 +82,8 @@ def compare(arguments, arch, size, batch):
     speeds = {}
     for name, results in rounds.items():
         speeds[name] = max(result["step_images_per_s"] for result in results)
-        memory = max(result["peak_rss_mb"] for result in results)
+        # PyTorch takes steps only; rgby goes on with a whole run, which has another peak.
+        memory = max(result.get("step_peak_rss_mb", result["peak_rss_mb"]) for result in results)
         print(f"  {name:8} {speeds[name]:6.2f} images/s, peak {memory:5.0f} MB")
     print(f"  ratio    {speeds['rgby'] / speeds['PyTorch']:6.2f}")
 

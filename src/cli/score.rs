@@ -18,7 +18,7 @@ use super::signals::Signals;
 use super::{EngineArgs, Outcome, Started, Ui};
 use crate::fsx::hex;
 use crate::imaging::{Sample, find_samples};
-use crate::score::{EngineConfig, Ensemble, Form, ModelFile, Parts, RunKey, output};
+use crate::score::{EngineConfig, Ensemble, Form, Parts, RunKey, output};
 
 /// Score a folder of images with an exported model
 ///
@@ -195,7 +195,11 @@ impl ScoreArgs {
             options += &format!(", {}", json!(*started.config));
         }
         RunKey {
-            models: ensemble.models().iter().map(ModelFile::sha256).collect(),
+            models: ensemble
+                .models()
+                .iter()
+                .map(|model| model.sha256().to_owned())
+                .collect(),
             engine: started.name.clone(),
             options,
             samples: hex(&ids.finalize()),

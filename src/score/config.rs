@@ -115,7 +115,7 @@ impl Default for SessionConfig {
     fn default() -> Self {
         Self {
             optimization: Optimization::All,
-            memory_pattern: true,
+            memory_pattern: false,
             cpu_arena: true,
             // Resting threads leave the processor to the image decoders.
             spinning: false,
@@ -297,7 +297,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.session.optimization, Optimization::Basic);
-        assert!(config.session.memory_pattern && !config.session.cpu_arena);
+        assert!(!config.session.memory_pattern && !config.session.cpu_arena);
         let cuda = config.cuda.unwrap();
         assert_eq!(cuda.conv_algorithm_search, ConvSearch::Heuristic);
         assert_eq!((cuda.tf32, cuda.memory_limit), (true, Some(2048)));

@@ -13,7 +13,7 @@ use super::Device;
 
 /// ONNX Runtime's part for CUDA, which lies beside its library.
 const PROVIDER: &str = "libonnxruntime_providers_cuda.so";
-/// Its part for TensorRT.
+/// The part for `TensorRT`.
 const TENSORRT_PROVIDER: &str = "libonnxruntime_providers_tensorrt.so";
 /// The beginnings of what the provider is linked with, what depends on nothing first.
 const LIBRARIES: [&str; 7] = [

@@ -72,7 +72,7 @@ impl OrtEngine {
         model: &ModelFile,
         options: impl Into<SessionOptions>,
     ) -> Result<Self, EngineError> {
-        let session = OrtSession::load(runtime, model.bytes(), model.path(), options)?;
+        let session = OrtSession::load(runtime, &model.bytes()?, model.path(), options)?;
         Ok(Self {
             session,
             spec: model.spec().clone(),

@@ -34,7 +34,7 @@ impl Ensemble {
                 reason,
             };
             check_classes(&models[0], &other).map_err(unfit)?;
-            let hash = other.sha256();
+            let hash = other.sha256().to_owned();
             if let Some(same) = models.iter().find(|model| model.sha256() == hash) {
                 let same = same.path().display();
                 return Err(unfit(format!(

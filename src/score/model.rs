@@ -27,11 +27,12 @@ const FLOAT: i32 = 1;
 /// `TensorProto.DataLocation.EXTERNAL`.
 const EXTERNAL: i32 = 1;
 
-/// An exported model: its bytes and what they say about themselves.
+/// An exported model that was checked. Its bytes are read again for each session, and not kept: an
+/// engine has its own copy of the weights.
 #[derive(Debug, Clone)]
 pub struct ModelFile {
     path: PathBuf,
-    bytes: Arc<[u8]>,
+    sha256: String,
     spec: Arc<ModelSpec>,
 }
 
@@ -67,7 +68,7 @@ impl ModelFile {
         let spec = inspect(&bytes, given).map_err(model_error)?;
         Ok(Self {
             path: path.to_owned(),
-            bytes: bytes.into(),
+            sha256: hex(&Sha256::digest(&bytes)),
             spec: Arc::new(spec),
         })
     }
@@ -86,12 +87,27 @@ impl ModelFile {
 
     /// SHA-256 of the file, in hexadecimal digits.
     #[must_use]
-    pub fn sha256(&self) -> String {
-        hex(&Sha256::digest(&self.bytes))
+    pub fn sha256(&self) -> &str {
+        &self.sha256
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// The bytes that were checked.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Model`] if the file cannot be read or is another one now.
+    pub(super) fn bytes(&self) -> Result<Vec<u8>, EngineError> {
+        let model_error = |reason| EngineError::Model {
+            path: self.path.clone(),
+            reason,
+        };
+        let bytes = read(&self.path).map_err(model_error)?;
+        if hex(&Sha256::digest(&bytes)) != self.sha256 {
+            return Err(model_error(
+                "was changed while it was opened; start again".into(),
+            ));
+        }
+        Ok(bytes)
     }
 }
 

@@ -125,5 +125,7 @@ fn session_builder(runtime: Runtime, options: &SessionOptions) -> ort::Result<Se
     Ok(builder
         .with_intra_threads(options.intra_threads.max(1))?
         .with_intra_op_spinning(session.spinning)?
-        .with_memory_pattern(session.memory_pattern)?)
+        .with_memory_pattern(session.memory_pattern)?
+        // Weights take what they need; the arena would take the next power of two.
+        .with_device_allocated_initializers()?)
 }

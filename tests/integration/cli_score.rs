@@ -203,7 +203,7 @@ fn a_model_that_says_nothing_is_what_spec_says() {
     );
     write(
         "typo.toml",
-        &format!("{classes}\nchanels = []\nsize = {SIDE}\n"),
+        &format!("{classes}\nstains = []\nsize = {SIDE}\n"),
     );
     let told = score(path, "--scores told.csv --spec good.toml");
     assert_eq!(told.code, Some(0), "{told:?}");
@@ -223,7 +223,7 @@ fn a_model_that_says_nothing_is_what_spec_says() {
             ),
             (
                 &format!("{start} --spec typo.toml"),
-                &["typo.toml", "chanels"],
+                &["typo.toml", "stains"],
             ),
             (&format!("{start} --spec none.toml"), &["none.toml"]),
         ],

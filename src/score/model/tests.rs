@@ -133,7 +133,10 @@ fn a_good_model_opens() {
     let model = ModelFile::open(&path).unwrap();
     assert_eq!(**model.spec(), spec());
     assert_eq!(model.path(), path);
-    assert_eq!(model.bytes(), fs::read(&path).unwrap());
+    assert_eq!(model.bytes().unwrap(), fs::read(&path).unwrap());
+    fs::write(&path, "another").unwrap();
+    let error = model.bytes().unwrap_err().to_string();
+    assert!(error.contains("was changed"), "{error}");
 }
 
 #[test]
