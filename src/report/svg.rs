@@ -62,7 +62,7 @@ impl Lines<'_> {
             .x_desc(self.x_label)
             .y_desc(self.y_label)
             .y_label_formatter(&|y| {
-                if (100.0..1e4).contains(&top) {
+                if (10.0..1e4).contains(&top) {
                     format!("{y:.0}")
                 } else if *y < 1e4 {
                     format!("{y:.3}")

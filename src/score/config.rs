@@ -307,7 +307,8 @@ mod tests {
     #[test]
     fn the_documented_example_holds_the_defaults() {
         let page = include_str!("../../docs/scoring.md");
-        let example = page.split("```toml\n").nth(1).unwrap();
+        let mut examples = page.split("```toml\n");
+        let example = examples.find(|text| text.starts_with("[session]")).unwrap();
         let example = example.split("```").next().unwrap();
         let config = read(example).unwrap();
         assert_eq!(config.session, SessionConfig::default());
