@@ -26,7 +26,7 @@ pub struct EngineArgs {
     /// ONNX Runtime's library, if it is not where it would be found
     #[arg(long, value_name = "PATH")]
     pub ort_lib: Option<PathBuf>,
-    /// ONNX Runtime's own options: a TOML file with the tables [session], [cuda] and [tensorrt]
+    /// ONNX Runtime's own options: a TOML file with the tables `session`, `cuda` and `tensorrt`
     #[arg(long, value_name = "FILE.toml")]
     pub engine_config: Option<PathBuf>,
     /// Threads that read and decode images [default: one a processor]

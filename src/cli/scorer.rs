@@ -12,8 +12,8 @@ use super::Ui;
 use super::engine_args::{EngineArgs, Started};
 use crate::imaging::{DecodeLimits, Sample};
 use crate::score::{
-    Engine, Ensemble, ModelFile, Parts, PipelineOptions, ScoreTable, SessionOptions, Split, score,
-    score_to,
+    Device, Engine, Ensemble, ModelFile, Parts, PipelineOptions, ScoreTable, SessionOptions, Split,
+    score, score_to,
 };
 use crate::spec::{ModelSpec, Precision};
 
@@ -103,6 +103,8 @@ impl Scorer {
             batch: args.batch.into(),
             decode_threads,
             limits: DecodeLimits::default(),
+            // TensorRT builds an engine for a new shape, and cuDNN looks for algorithms.
+            whole_batches: started.runtimes[0].device() != Device::Cpu,
         };
         Ok(Self {
             engines,

@@ -243,6 +243,7 @@ impl ScoreBench<'_> {
             batch,
             decode_threads: self.decode_threads,
             limits: DecodeLimits::default(),
+            whole_batches: false,
         };
         let mut failure = None;
         // Where it cannot be done, the peak is that of the whole process.

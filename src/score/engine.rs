@@ -51,6 +51,16 @@ pub struct Answer {
     pub embeddings: Vec<f32>,
 }
 
+impl Answer {
+    /// That to the first `count` images of a batch of `batch`.
+    pub(super) fn truncated(mut self, count: usize, batch: usize) -> Self {
+        for values in [&mut self.probabilities, &mut self.embeddings] {
+            values.truncate(values.len() / batch * count);
+        }
+        self
+    }
+}
+
 /// A scoring model in a session.
 #[derive(Debug)]
 pub struct OrtEngine {
@@ -263,6 +273,7 @@ mod tests {
             batch: 2,
             decode_threads: 2,
             limits: DecodeLimits::default(),
+            whole_batches: true,
         };
         let table = score(&mut engines, &samples, &options, &|_| ()).unwrap();
         assert_eq!(table.ids, ["a", "b", "c", "d", "e"]);

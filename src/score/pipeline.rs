@@ -26,6 +26,9 @@ pub struct PipelineOptions {
     pub decode_threads: usize,
     /// What a single image may cost.
     pub limits: DecodeLimits,
+    /// Whether engines see no other batch than a whole one: what is missing, because there are no
+    /// more samples or some failed, is filled with zeros. For engines that pay for each new shape.
+    pub whole_batches: bool,
 }
 
 /// A sample that could not be scored.
@@ -142,6 +145,7 @@ pub fn score_to(
         next: AtomicUsize::new(0),
         stop,
         lost: AtomicBool::new(false),
+        whole_batches: options.whole_batches,
     };
     job.run(engines, options.decode_threads.max(1), sink)
 }
@@ -177,6 +181,7 @@ struct Job<'a> {
     stop: &'a AtomicBool,
     /// Set once the result is lost: whatever is still queued is dropped.
     lost: AtomicBool,
+    whole_batches: bool,
 }
 
 /// Decoded samples on their way to an engine.
@@ -263,12 +268,17 @@ impl Job<'_> {
         output: &Sender<Result<BatchScores, ScoreError>>,
         give_back: &Sender<Vec<f32>>,
     ) -> Result<(), ScoreError> {
-        for batch in input {
+        for mut batch in input {
             if self.lost.load(Ordering::Relaxed) {
                 continue;
             }
             let answer = match batch.rows.len() {
                 0 => Answer::default(),
+                count if self.whole_batches => {
+                    batch.images.resize(self.batch * self.input_len, 0.0);
+                    let answer = engine.answer(&batch.images, self.batch)?;
+                    answer.truncated(count, self.batch)
+                }
                 count => engine.answer(&batch.images, count)?,
             };
             // Were there no room after all, the buffer would only be made again.

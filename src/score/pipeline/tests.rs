@@ -1,7 +1,7 @@
 //! The pipeline with engines and loaders that misbehave on purpose.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -125,7 +125,41 @@ fn job<'a>(samples: &'a [Sample], batch: usize, load: &'a Load, stop: &'a Atomic
         next: AtomicUsize::new(0),
         stop,
         lost: AtomicBool::new(false),
+        whole_batches: false,
     }
+}
+
+/// Notes the size of each batch.
+struct Sizes(Echo, Arc<Mutex<Vec<usize>>>);
+
+impl Engine for Sizes {
+    fn spec(&self) -> &ModelSpec {
+        self.0.spec()
+    }
+
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
+        self.1.lock().unwrap().push(batch);
+        self.0.answer(images, batch)
+    }
+}
+
+#[test]
+fn whole_batches_are_all_that_an_engine_sees() {
+    let (samples, never) = (samples(10), AtomicBool::new(false));
+    let sizes = Arc::default();
+    let mut engines: Vec<Box<dyn Engine>> =
+        vec![Box::new(Sizes(new_echo(0, None), Arc::clone(&sizes)))];
+    let mut job = job(&samples, 4, &every_third_fails, &never);
+    job.whole_batches = true;
+    let mut found = Vec::new();
+    job.run(&mut engines, 2, &mut |batch| {
+        found.extend(batch.probabilities);
+        Ok(())
+    })
+    .unwrap();
+    let wanted = |i: usize| (!i.is_multiple_of(3)).then(|| vec![i as f32 / 1000.0]);
+    assert_eq!(found, (0..10).map(wanted).collect::<Vec<_>>());
+    assert_eq!(*sizes.lock().unwrap(), [4, 4, 4]);
 }
 
 fn number(sample: &Sample, out: &mut [f32]) -> Result<(), Failure> {
@@ -268,6 +302,7 @@ fn scoring_without_engines_or_files_says_so() {
         batch: 4,
         decode_threads: 2,
         limits: DecodeLimits::default(),
+        whole_batches: false,
     };
     assert!(matches!(
         score(&mut [], &[], &options, &|_| ()),
