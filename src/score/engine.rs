@@ -76,13 +76,13 @@ impl OrtEngine {
     ///
     /// # Errors
     ///
-    /// As [`OrtSession::load`].
+    /// As [`OrtSession::load`], or the file is another one than was checked.
     pub fn load(
         runtime: Runtime,
         model: &ModelFile,
         options: impl Into<SessionOptions>,
     ) -> Result<Self, EngineError> {
-        let session = OrtSession::load(runtime, &model.bytes()?, model.path(), options)?;
+        let session = OrtSession::load_model(runtime, model, options.into())?;
         Ok(Self {
             session,
             spec: model.spec().clone(),

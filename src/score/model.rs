@@ -12,7 +12,7 @@ use onnx_ir::{GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfo
 use sha2::{Digest, Sha256};
 
 use super::EngineError;
-use crate::fsx::hex;
+use crate::fsx::{hex, sha256_file};
 use crate::spec::{EMBEDDINGS_NAME, METADATA_KEY, ModelSpec};
 
 /// Name of the model's input, `[N, C, H, W]` float32.
@@ -20,6 +20,7 @@ pub const INPUT_NAME: &str = "image";
 /// Name of the model's output, `[N, classes]` float32, 0–1.
 pub const OUTPUT_NAME: &str = "probabilities";
 
+const CHANGED: &str = "was changed while it was opened; start again";
 /// A protobuf file cannot be larger than this.
 const MAX_BYTES: u64 = 2 << 30;
 /// `TensorProto.DataType.FLOAT`.
@@ -103,11 +104,24 @@ impl ModelFile {
         };
         let bytes = read(&self.path).map_err(model_error)?;
         if hex(&Sha256::digest(&bytes)) != self.sha256 {
-            return Err(model_error(
-                "was changed while it was opened; start again".into(),
-            ));
+            return Err(model_error(CHANGED.into()));
         }
         Ok(bytes)
+    }
+
+    /// Whether the file is still the one that was checked.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Model`] if it cannot be read or is another one now.
+    pub(super) fn check_unchanged(&self) -> Result<(), EngineError> {
+        let reason = match sha256_file(&self.path) {
+            Ok(hash) if hash == self.sha256 => return Ok(()),
+            Ok(_) => CHANGED.into(),
+            Err(error) => error.to_string(),
+        };
+        let path = self.path.clone();
+        Err(EngineError::Model { path, reason })
     }
 }
 

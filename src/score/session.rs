@@ -7,7 +7,7 @@ use ort::session::builder::SessionBuilder;
 use ort::session::{Session, SessionOutputs};
 use ort::value::TensorRef;
 
-use super::{EngineConfig, EngineError, OUTPUT_NAME, Runtime};
+use super::{EngineConfig, EngineError, ModelFile, OUTPUT_NAME, Runtime};
 
 /// How a session runs.
 #[derive(Debug, Clone)]
@@ -36,6 +36,26 @@ pub type Tensor = (Vec<usize>, Vec<f32>);
 pub struct OrtSession(Session);
 
 impl OrtSession {
+    /// Loads a model from its file, of which no copy is held meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), or the file is another one than was checked.
+    pub(super) fn load_model(
+        runtime: Runtime,
+        model: &ModelFile,
+        options: SessionOptions,
+    ) -> Result<Self, EngineError> {
+        if runtime.is_tract() {
+            return Self::load(runtime, &model.bytes()?, model.path(), options);
+        }
+        let commit = |builder: &mut SessionBuilder| builder.commit_from_file(model.path());
+        let session = Self::commit(runtime, model.path(), &options, commit)?;
+        // What the engine has read is what was checked if it is so before and after.
+        model.check_unchanged()?;
+        Ok(session)
+    }
+
     /// Loads an ONNX file's `bytes`; `what` stands for it in errors. `options` may be a number of
     /// threads.
     ///
@@ -49,18 +69,26 @@ impl OrtSession {
         what: &Path,
         options: impl Into<SessionOptions>,
     ) -> Result<Self, EngineError> {
-        let options = options.into();
+        Self::commit(runtime, what, &options.into(), |builder| {
+            builder.commit_from_memory(bytes)
+        })
+    }
+
+    fn commit(
+        runtime: Runtime,
+        what: &Path,
+        options: &SessionOptions,
+        commit: impl FnOnce(&mut SessionBuilder) -> ort::Result<Session>,
+    ) -> Result<Self, EngineError> {
         let model_error = |e: ort::Error| EngineError::Model {
             path: what.to_owned(),
             reason: format!("{} cannot load it: {e}", runtime.describe()),
         };
-        let session = session_builder(runtime, &options)
+        let mut builder = session_builder(runtime, options)
             .map_err(model_error)?
             .with_execution_providers(options.config.providers(runtime.device()))
-            .map_err(|e| runtime.device_error(e))?
-            .commit_from_memory(bytes)
-            .map_err(model_error)?;
-        Ok(Self(session))
+            .map_err(|e| runtime.device_error(e))?;
+        Ok(Self(commit(&mut builder).map_err(model_error)?))
     }
 
     /// Shape and values of the output `probabilities`, or of the only output, for `images`

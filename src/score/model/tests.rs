@@ -134,9 +134,14 @@ fn a_good_model_opens() {
     assert_eq!(**model.spec(), spec());
     assert_eq!(model.path(), path);
     assert_eq!(model.bytes().unwrap(), fs::read(&path).unwrap());
+    model.check_unchanged().unwrap();
     fs::write(&path, "another").unwrap();
-    let error = model.bytes().unwrap_err().to_string();
-    assert!(error.contains("was changed"), "{error}");
+    for error in [
+        model.bytes().unwrap_err(),
+        model.check_unchanged().unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("was changed"), "{error}");
+    }
 }
 
 #[test]
