@@ -10,9 +10,8 @@ use clap::{ArgGroup, Args};
 use serde_json::json;
 
 use self::preprocess::PreprocessSpeed;
-use super::{Outcome, Ui};
+use super::{Outcome, RunnerArgs, Ui};
 use crate::model::Arch;
-use crate::score::EngineChoice;
 
 /// Measure how fast this machine scores, trains, or reads images
 ///
@@ -34,62 +33,52 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub model: Vec<PathBuf>,
     /// Measure training
-    #[arg(long)]
+    #[arg(long, conflicts_with = "RunnerArgs")]
     pub train: bool,
     /// Measure how fast image files become a network's input
-    #[arg(long, requires = "images")]
+    #[arg(long, requires = "images", conflicts_with = "RunnerArgs")]
     pub preprocess: bool,
     /// Folder of images to read [default with --model: 48 samples of 512×512 are drawn]
     #[arg(long, value_name = "DIR", conflicts_with = "train")]
     pub images: Option<PathBuf>,
     /// Where to run or train: cpu, cuda, cuda:1, tensorrt (--model), wgpu (--train), …
-    #[arg(long, default_value = "cpu")]
+    #[arg(long, conflicts_with = "preprocess", default_value = "cpu")]
     pub device: String,
     /// Batch sizes to measure with --model
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8,16,32", value_parser = at_least_one)]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', conflicts_with_all = ["train", "preprocess"], default_value = "1,2,4,8,16,32", value_parser = at_least_one)]
     pub batch_sizes: Vec<usize>,
     /// Seconds for each part in a round, with --model
-    #[arg(long, value_name = "S", default_value_t = 2.0, value_parser = seconds)]
+    #[arg(long, value_name = "S", conflicts_with_all = ["train", "preprocess"], default_value_t = 2.0, value_parser = seconds)]
     pub seconds: f64,
     /// Rounds with --model: in each, every part takes its turn
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", conflicts_with_all = ["train", "preprocess"], default_value_t = 3, value_parser = at_least_one)]
     pub rounds: usize,
     /// Draw images per second by batch size to this SVG file, of the first --model
-    #[arg(long, value_name = "FILE.svg", requires = "model")]
+    #[arg(long, value_name = "FILE.svg", conflicts_with_all = ["train", "preprocess"])]
     pub plot: Option<PathBuf>,
-    /// What runs --model: onnxruntime, the embedded tract, or auto: ONNX Runtime if it is found
-    #[arg(long, value_name = "ENGINE", default_value_t = EngineChoice::Auto)]
-    pub engine: EngineChoice,
-    /// ONNX Runtime's library, if it is not where it would be found
-    #[arg(long, value_name = "PATH")]
-    pub ort_lib: Option<PathBuf>,
-    /// ONNX Runtime's options for --model, as for `rgby score`
-    #[arg(long, value_name = "FILE.toml", requires = "model")]
-    pub engine_config: Option<PathBuf>,
-    /// Threads that read and decode images, with --model [default: one a processor]
-    #[arg(long, value_name = "N", requires = "model", value_parser = clap::value_parser!(u16).range(1..))]
-    pub decode_threads: Option<u16>,
-    /// Sessions of --model, on each device, as for `rgby score`
-    #[arg(long, value_name = "N", requires = "model", value_parser = clap::value_parser!(u16).range(1..))]
-    pub sessions: Option<u16>,
-    /// Threads of each session of --model, as for `rgby score`
-    #[arg(long, value_name = "N", requires = "model", value_parser = clap::value_parser!(u16).range(1..))]
-    pub intra_threads: Option<u16>,
+    /// How to run --model
+    #[command(flatten)]
+    pub runner: RunnerArgs,
     /// Network to train
-    #[arg(long, value_enum, default_value = "resnet50")]
+    #[arg(long, value_enum, conflicts_with_all = ["model", "preprocess"], default_value = "resnet50")]
     pub arch: Arch,
     /// Side of the input in pixels, with --train and --preprocess
-    #[arg(long, value_name = "PIXELS", default_value_t = 224)]
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        conflicts_with = "model",
+        default_value_t = 224
+    )]
     pub input_size: u32,
     /// Samples a step, with --train
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", conflicts_with_all = ["model", "preprocess"], default_value_t = 8)]
     pub batch_size: usize,
     /// Steps that are measured, of each kind; with --preprocess rounds, of which the best counts
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", conflicts_with = "model", default_value_t = 8, value_parser = at_least_one)]
     pub steps: usize,
     /// Set a value of the config that --train uses, for example `train.ema=0.999`;
     /// may be repeated
-    #[arg(long, value_name = "TABLE.KEY=VALUE", requires = "train")]
+    #[arg(long, value_name = "TABLE.KEY=VALUE", conflicts_with_all = ["model", "preprocess"])]
     pub set: Vec<String>,
     /// Print the result to stdout as one JSON document
     #[arg(long)]

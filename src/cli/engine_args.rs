@@ -1,4 +1,5 @@
-//! What runs a model, where, and with how many threads: flags that `score` and `eval` share.
+//! What runs a model, where, and with how many threads: flags that `score`, `eval` and
+//! `bench` share.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +21,24 @@ pub struct EngineArgs {
     /// cuda:0,1
     #[arg(long, value_name = "DEVICE", default_value_t = Devices::default())]
     pub device: Devices,
+    /// What runs it there, and with how many threads
+    #[command(flatten)]
+    pub runner: RunnerArgs,
+}
+
+impl Default for EngineArgs {
+    fn default() -> Self {
+        Self {
+            batch: 8,
+            device: Devices::default(),
+            runner: RunnerArgs::default(),
+        }
+    }
+}
+
+/// What runs a model, and with how many threads.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RunnerArgs {
     /// What runs the model: onnxruntime, the embedded tract, or auto: ONNX Runtime if it is found
     #[arg(long, value_name = "ENGINE", default_value_t = EngineChoice::Auto)]
     pub engine: EngineChoice,
@@ -39,21 +58,6 @@ pub struct EngineArgs {
     /// Threads inside each session [default: as many as fill the processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub intra_threads: Option<u16>,
-}
-
-impl Default for EngineArgs {
-    fn default() -> Self {
-        Self {
-            batch: 8,
-            device: Devices::default(),
-            engine: EngineChoice::default(),
-            ort_lib: None,
-            engine_config: None,
-            decode_threads: None,
-            sessions: None,
-            intra_threads: None,
-        }
-    }
 }
 
 /// The engine that runs, and how.
@@ -77,16 +81,17 @@ impl EngineArgs {
     /// The engine or a device cannot be had, or the options do not fit them.
     pub fn start(&self) -> anyhow::Result<Started> {
         let config = self.config()?;
+        let runner = &self.runner;
         let mut runtimes = Vec::new();
         for device in self.device.all() {
             runtimes.push(Runtime::start(&RuntimeOptions {
-                engine: self.engine,
+                engine: runner.engine,
                 device: *device,
-                ort_lib: self.ort_lib.clone(),
+                ort_lib: runner.ort_lib.clone(),
             })?);
         }
         let runtime = runtimes[0];
-        if let (true, Some(path)) = (runtime.is_tract(), &self.engine_config) {
+        if let (true, Some(path)) = (runtime.is_tract(), &self.runner.engine_config) {
             return Err(EngineError::Config {
                 path: path.clone(),
                 reason: format!(
@@ -99,9 +104,9 @@ impl EngineArgs {
         }
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let wish = SplitWish {
-            decode_threads: self.decode_threads.map(usize::from),
-            sessions: self.sessions.map(usize::from),
-            intra_threads: self.intra_threads.map(usize::from),
+            decode_threads: runner.decode_threads.map(usize::from),
+            sessions: runner.sessions.map(usize::from),
+            intra_threads: runner.intra_threads.map(usize::from),
         };
         let split = Split::new(runtime, threads, wish);
         Ok(Started {
@@ -113,7 +118,7 @@ impl EngineArgs {
     }
 
     fn config(&self) -> anyhow::Result<EngineConfig> {
-        let Some(path) = &self.engine_config else {
+        let Some(path) = &self.runner.engine_config else {
             return Ok(EngineConfig::default());
         };
         let config = EngineConfig::read(path)?;

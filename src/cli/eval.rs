@@ -41,7 +41,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR", requires = "model")]
     pub images: Option<PathBuf>,
     /// Judge the probabilities in this file instead of a model
-    #[arg(long, value_name = "CSV", conflicts_with_all = ["model", "images", "EngineArgs"])]
+    #[arg(long, value_name = "CSV", conflicts_with_all = ["model", "images", "batch", "device", "RunnerArgs"])]
     pub scores: Option<PathBuf>,
     /// The labels
     #[arg(long, value_name = "CSV")]

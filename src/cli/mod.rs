@@ -47,7 +47,7 @@ pub use convert::ConvertArgs;
 #[cfg(feature = "train")]
 pub use demo::DemoArgs;
 pub use devices::DevicesArgs;
-pub use engine_args::{EngineArgs, Started};
+pub use engine_args::{EngineArgs, RunnerArgs, Started};
 pub use eval::EvalArgs;
 #[cfg(feature = "train")]
 pub use export::ExportArgs;

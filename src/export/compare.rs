@@ -160,7 +160,7 @@ mod tests {
         assert!((change.largest - 0.6).abs() < 1e-6);
         assert!((change.mean - (0.08 + 0.05 + 0.6 + 0.05) / 4.0).abs() < 1e-6);
         assert!((change.flipped - 0.5).abs() < 1e-9);
-        // 0.9 → 0.3 is a loss; 0.45 → 0.55 was open before.
+        // 0.9 → 0.3 is a loss; 0.46 → 0.54 was open before.
         assert!((change.lost - 0.25).abs() < 1e-9);
     }
 

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::ExportError;
 use crate::data::LabelTable;
-use crate::imaging::{DecodeLimits, Preprocess, Sample};
+use crate::imaging::{DecodeLimits, Preparer, Preprocess, Sample};
 use crate::score::Failure;
 
 /// Images in memory at a time.
@@ -16,7 +16,7 @@ const MADE_UP: usize = 3 * BATCH;
 
 /// Images for calibration and comparison.
 pub struct Inputs {
-    preprocess: Preprocess,
+    preparer: Preparer,
     /// `None`: they are made up.
     samples: Option<Vec<Sample>>,
     /// Is told how many of them are done, in each pass over them.
@@ -36,7 +36,7 @@ impl Inputs {
     #[must_use]
     pub fn of_samples(samples: Vec<Sample>, preprocess: Preprocess) -> Self {
         Self {
-            preprocess,
+            preparer: Preparer::new(preprocess),
             samples: Some(samples),
             watch: None,
         }
@@ -46,7 +46,7 @@ impl Inputs {
     #[must_use]
     pub fn made_up(preprocess: Preprocess) -> Self {
         Self {
-            preprocess,
+            preparer: Preparer::new(preprocess),
             samples: None,
             watch: None,
         }
@@ -80,8 +80,9 @@ impl Inputs {
     /// Shape of a batch of so many images.
     #[must_use]
     pub fn shape(&self, batch: usize) -> [usize; 4] {
-        let side = self.preprocess.size as usize;
-        [batch, self.preprocess.channels.len(), side, side]
+        let preprocess = self.preparer.preprocess();
+        let side = preprocess.size as usize;
+        [batch, preprocess.channels.len(), side, side]
     }
 
     /// The classes of each image by a table of labels; `None` for images that it has not.
@@ -142,13 +143,13 @@ impl Inputs {
     }
 
     fn image(&self, row: usize) -> Result<Vec<f32>, Failure> {
-        let count = self.preprocess.input_len();
+        let count = self.preparer.preprocess().input_len();
         let Some(samples) = &self.samples else {
             return Ok(made_up(row * count, count));
         };
         let mut image = vec![0.0; count];
         let sample = &samples[row];
-        self.preprocess
+        self.preparer
             .load(sample, &DecodeLimits::default(), &mut image)
             .map_err(|error| Failure {
                 id: error.id,

@@ -71,7 +71,8 @@ impl Preparer {
         &self.preprocess
     }
 
-    /// As [`Preprocess::load`].
+    /// Reads a sample into `out`, `[C, size, size]`: [`read_sample`](super::read_sample), then
+    /// [`prepare`](Self::prepare) without any variation.
     ///
     /// # Errors
     ///
@@ -79,7 +80,7 @@ impl Preparer {
     ///
     /// # Panics
     ///
-    /// As [`Preprocess::load`].
+    /// As [`prepare`](Self::prepare).
     pub fn load(
         &self,
         sample: &Sample,
@@ -97,7 +98,7 @@ impl Preparer {
     ///
     /// # Panics
     ///
-    /// As [`Preprocess::load`].
+    /// As [`prepare`](Self::prepare).
     pub fn load_with(
         &self,
         sample: &Sample,
@@ -110,11 +111,17 @@ impl Preparer {
         })
     }
 
-    /// As [`Preprocess::prepare`].
+    /// Turns a sample's stains into the network's input `out`, `[C, size, size]`: crops, stretches
+    /// to `size`×`size`, varies, mixes stains into channels, and takes `(x / 255 − mean) / std`.
+    ///
+    /// `planes` are the preprocessing's [`stains`](Preprocess::stains) in their order, as
+    /// [`read_sample`](super::read_sample) yields them for a sample that
+    /// [`find_samples`](super::find_samples) found by those stains.
     ///
     /// # Panics
     ///
-    /// As [`Preprocess::prepare`].
+    /// If `out` does not hold [`input_len`](Preprocess::input_len) values, or if there is not one
+    /// plane for each stain.
     pub fn prepare(&self, planes: &Planes, variation: &Variation, out: &mut [f32]) {
         let Preprocess { size, resize, .. } = *self.preprocess;
         assert_eq!(planes.channels, self.stains.len(), "planes are one a stain");

@@ -99,7 +99,8 @@ mod tests {
         for one in &preprocesses {
             let samples = find_samples(dir.path(), &one.stains()).unwrap();
             let mut input = vec![0.0; one.input_len()];
-            one.load(&samples[0], &limits, &mut input).unwrap();
+            let alone = Preparer::new(one.clone());
+            alone.load(&samples[0], &limits, &mut input).unwrap();
             expected.extend(input);
         }
         let stains = Preparers::stains(&preprocesses);

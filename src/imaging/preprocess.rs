@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DecodeLimits, Mix, Planes, Preparer, Resize, Sample, SampleError, Variation, mix};
+use super::{Mix, Resize, mix};
 
 /// Largest input side that a network may ask for, in pixels.
 const MAX_SIZE: u32 = 4096;
@@ -109,44 +109,6 @@ impl Preprocess {
     #[must_use]
     pub fn input_len(&self) -> usize {
         self.channels.len() * (self.size as usize).pow(2)
-    }
-
-    /// Reads a sample into `out`, `[C, size, size]`: [`read_sample`], then
-    /// [`prepare`](Self::prepare) without any variation. For many samples make a [`Preparer`] once.
-    ///
-    /// # Errors
-    ///
-    /// As [`read_sample`].
-    ///
-    /// [`read_sample`]: super::read_sample
-    ///
-    /// # Panics
-    ///
-    /// As [`prepare`](Self::prepare).
-    pub fn load(
-        &self,
-        sample: &Sample,
-        limits: &DecodeLimits,
-        out: &mut [f32],
-    ) -> Result<(), SampleError> {
-        Preparer::new(self.clone()).load(sample, limits, out)
-    }
-
-    /// Turns a sample's stains into the network's input `out`, `[C, size, size]`: crops, stretches
-    /// to `size`×`size`, varies, mixes stains into channels, and takes `(x / 255 − mean) / std`.
-    ///
-    /// `planes` are this preprocessing's [`stains`](Self::stains) in their order, as
-    /// [`read_sample`] yields them for a sample that [`find_samples`] found by those stains.
-    ///
-    /// [`read_sample`]: super::read_sample
-    /// [`find_samples`]: super::find_samples
-    ///
-    /// # Panics
-    ///
-    /// If `out` does not hold [`input_len`](Self::input_len) values, if there is not one plane for
-    /// each stain, or if [`validate`](Self::validate) refuses the channels.
-    pub fn prepare(&self, planes: &Planes, variation: &Variation, out: &mut [f32]) {
-        Preparer::new(self.clone()).prepare(planes, variation, out);
     }
 }
 

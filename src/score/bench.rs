@@ -161,7 +161,8 @@ impl ScoreBench<'_> {
         }
         for _ in 0..self.rounds {
             progress();
-            prepare.time(|| self.prepare(&preparers))?;
+            let threads = self.decode_threads;
+            prepare.time(|| prepare_for(self.time, self.samples, &preparers, threads))?;
             for (at, batch) in self.batches.iter().enumerate() {
                 progress();
                 let session = &mut sessions[at];
@@ -209,27 +210,6 @@ impl ScoreBench<'_> {
         })
     }
 
-    /// Prepares images on all decoding threads for a while; returns how many.
-    fn prepare(&self, preparers: &Preparers) -> Result<usize, SampleError> {
-        let next = AtomicUsize::new(0);
-        let start = Instant::now();
-        let work = || -> Result<usize, SampleError> {
-            let mut input = vec![0.0; preparers.input_len()];
-            let mut count = 0;
-            while start.elapsed() < self.time {
-                let at = next.fetch_add(1, Ordering::Relaxed) % self.samples.len();
-                preparers.load(&self.samples[at], &DecodeLimits::default(), &mut input)?;
-                count += 1;
-            }
-            Ok(count)
-        };
-        thread::scope(|scope| {
-            let spawn = |_| scope.spawn(work);
-            let threads: Vec<_> = (0..self.decode_threads).map(spawn).collect();
-            threads.into_iter().map(joined).sum()
-        })
-    }
-
     /// Scores about `count` images by batches of `batch`.
     fn whole(
         &self,
@@ -268,6 +248,37 @@ impl ScoreBench<'_> {
             })
         })
     }
+}
+
+/// Reads and prepares `samples`, again and again, on so many threads for a while; returns how many
+/// that were.
+///
+/// # Errors
+///
+/// The first sample that cannot be read.
+pub fn prepare_for(
+    time: Duration,
+    samples: &[Sample],
+    preparers: &Preparers,
+    threads: usize,
+) -> Result<usize, SampleError> {
+    let next = AtomicUsize::new(0);
+    let start = Instant::now();
+    let work = || -> Result<usize, SampleError> {
+        let mut input = vec![0.0; preparers.input_len()];
+        let mut count = 0;
+        while start.elapsed() < time {
+            let at = next.fetch_add(1, Ordering::Relaxed) % samples.len();
+            preparers.load(&samples[at], &DecodeLimits::default(), &mut input)?;
+            count += 1;
+        }
+        Ok(count)
+    };
+    thread::scope(|scope| {
+        let spawn = |_| scope.spawn(work);
+        let threads: Vec<_> = (0..threads).map(spawn).collect();
+        threads.into_iter().map(joined).sum()
+    })
 }
 
 /// Runs all engines side by side for a while, and tells how long each run took.

@@ -24,6 +24,7 @@ mod views;
 
 pub use bench::{
     BatchSpeed, BenchError, EndToEndSpeed, PrepareSpeed, ScoreBench, ScoreSpeed, SessionSpeed,
+    prepare_for,
 };
 pub use choice::{Device, Devices, EngineChoice, RuntimeOptions};
 pub use config::{

@@ -1,9 +1,9 @@
 //! Results that outlive a killed run: written part by part, each with its hash in a manifest.
 //!
 //! `FILE.parts/` lies beside the result `FILE` as long as that is not finished. A part holds the
-//! results of consecutive samples, probabilities and then embeddings, and begins where the one before it ends; the manifest, replaced
-//! as one step, says which parts there are and of what run. What a killed run wrote beyond its
-//! manifest counts for nothing.
+//! results of consecutive samples, probabilities and then embeddings, and begins where the one
+//! before it ends; the manifest, replaced as one step, says which parts there are and of what run.
+//! What a killed run wrote beyond its manifest counts for nothing.
 
 use std::fs;
 use std::io;

@@ -56,6 +56,13 @@ fn what_cannot_be_measured_is_refused() {
         path,
         &[
             ("bench", &["--model", "--train"]),
+            // A flag that would do nothing.
+            ("bench --train --sessions 2", &["--train", "--sessions"]),
+            ("bench --train --rounds 2", &["--rounds"]),
+            ("bench --model model.onnx --arch resnet50", &["--arch"]),
+            ("bench --model model.onnx --steps 2", &["--steps"]),
+            ("bench --model model.onnx --set train.ema=0.9", &["--set"]),
+            ("bench --train --plot x.svg", &["--plot"]),
             (&format!("{bench} none.onnx"), &["none.onnx"]),
             (
                 &format!("{bench} model.onnx --images empty"),

@@ -1,12 +1,14 @@
 //! How fast image files become a network's input.
 
 use std::path::Path;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use rayon::prelude::*;
+use crate::imaging::{CHANNELS, Preparers, Preprocess, find_samples};
+use crate::score::prepare_for;
 
-use crate::imaging::{CHANNELS, DecodeLimits, Preparer, Preprocess, Sample, find_samples};
+/// How long a round takes on one thread, and on all.
+const ROUND: Duration = Duration::from_millis(200);
 
 /// Samples a second that are read, decoded, resized and normalised, the best of all rounds.
 #[derive(Debug)]
@@ -31,38 +33,24 @@ impl PreprocessSpeed {
         let preprocess = Preprocess::new(&CHANNELS, size);
         preprocess.validate().map_err(anyhow::Error::msg)?;
         let samples = find_samples(images, &preprocess.stains())?;
-        let preparer = Preparer::new(preprocess);
-        let load = |input: &mut Vec<f32>, sample: &Sample| -> anyhow::Result<()> {
-            input.resize(preparer.preprocess().input_len(), 0.0);
-            preparer.load(sample, &DecodeLimits::default(), input)?;
-            Ok(())
-        };
-        let alone = || {
-            let mut input = Vec::new();
-            samples
-                .iter()
-                .try_for_each(|sample| load(&mut input, sample))
-        };
-        let together = || {
-            let samples = samples.par_iter();
-            samples.try_for_each_init(Vec::new, load)
-        };
-        let speed = |work: &dyn Fn() -> anyhow::Result<()>| -> anyhow::Result<f64> {
+        let preparers = Preparers::new(&[preprocess]);
+        let speed = |threads| -> anyhow::Result<f64> {
             let start = Instant::now();
-            work()?;
-            Ok(samples.len() as f64 / start.elapsed().as_secs_f64())
+            let count = prepare_for(ROUND, &samples, &preparers, threads)?;
+            Ok(count as f64 / start.elapsed().as_secs_f64())
         };
-        together().context("nothing was measured")?;
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        speed(threads)?;
         let (mut per_core, mut all_cores) = (0.0f64, 0.0f64);
         for _ in 0..rounds {
-            per_core = per_core.max(speed(&alone)?);
-            all_cores = all_cores.max(speed(&together)?);
+            per_core = per_core.max(speed(1)?);
+            all_cores = all_cores.max(speed(threads)?);
         }
         Ok(Self {
             samples: samples.len(),
             per_core,
             all_cores,
-            threads: rayon::current_num_threads(),
+            threads,
         })
     }
 }

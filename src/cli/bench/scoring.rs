@@ -73,12 +73,7 @@ fn one(args: &BenchArgs, path: &Path, images: &Path, ui: &Ui) -> anyhow::Result<
     let model = open_model("--model", path)?;
     let engine = EngineArgs {
         device: args.device.parse().map_err(anyhow::Error::msg)?,
-        engine: args.engine,
-        ort_lib: args.ort_lib.clone(),
-        engine_config: args.engine_config.clone(),
-        decode_threads: args.decode_threads,
-        sessions: args.sessions,
-        intra_threads: args.intra_threads,
+        runner: args.runner.clone(),
         ..EngineArgs::default()
     };
     let samples: Vec<Sample> = find_samples(images, &model.spec().preprocess.stains())?;

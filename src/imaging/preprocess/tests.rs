@@ -1,7 +1,9 @@
 //! Tests of preprocessing: what files become, and what is refused.
 
 use super::*;
-use crate::imaging::{CHANNELS, Crop, find_samples};
+use crate::imaging::{
+    CHANNELS, Crop, DecodeLimits, Planes, Preparer, Resize, Variation, find_samples,
+};
 
 #[test]
 fn normalisation_is_that_of_the_reference_by_default() {
@@ -13,7 +15,7 @@ fn normalisation_is_that_of_the_reference_by_default() {
         data: vec![0, 255],
     };
     let mut out = [9.0; 2];
-    preprocess.prepare(&planes, &Variation::default(), &mut out);
+    Preparer::new(preprocess.clone()).prepare(&planes, &Variation::default(), &mut out);
     assert_eq!(out.to_vec(), [-1.0, 1.0]);
 }
 
@@ -29,7 +31,7 @@ fn each_channel_has_its_own_mean_and_std() {
         data: vec![51, 204],
     };
     let mut out = [9.0; 2];
-    preprocess.prepare(&planes, &Variation::default(), &mut out);
+    Preparer::new(preprocess.clone()).prepare(&planes, &Variation::default(), &mut out);
     assert!(
         (out[0] - 0.2).abs() < 1e-6 && (out[1] + 0.8).abs() < 1e-6,
         "{out:?}"
@@ -48,7 +50,7 @@ fn files_become_input() {
     let preprocess = Preprocess::new(&CHANNELS, 2);
     let samples = find_samples(dir.path(), &preprocess.stains()).unwrap();
     let mut out = vec![9.0; preprocess.input_len()];
-    preprocess
+    Preparer::new(preprocess)
         .load(&samples[0], &DecodeLimits::default(), &mut out)
         .unwrap();
     let means: Vec<_> = out.chunks(4).map(|c| c.iter().sum::<f32>() / 4.0).collect();
@@ -118,7 +120,7 @@ fn channels_are_mixed_from_stains_in_order_of_appearance() {
     let preprocess = Preprocess::new(&["red/2+yellow/2", "green", "0.2*yellow+green"], 1);
     assert_eq!(preprocess.stains(), ["red", "yellow", "green"]);
     let mut out = [9.0; 3];
-    preprocess.prepare(
+    Preparer::new(preprocess.clone()).prepare(
         &one_pixel(vec![10, 41, 200]),
         &Variation::default(),
         &mut out,
@@ -142,7 +144,7 @@ fn skimage_keeps_fractions_where_the_others_round() {
     let mut out = [9.0; 16];
     for (resize, wanted) in [(Resize::Skimage, 0.25), (Resize::Bilinear, 0.0)] {
         preprocess.resize = resize;
-        preprocess.prepare(&planes, &Variation::default(), &mut out);
+        Preparer::new(preprocess.clone()).prepare(&planes, &Variation::default(), &mut out);
         assert!((out[5] - wanted).abs() < 1e-6, "{resize:?}: {out:?}");
     }
 }
@@ -168,7 +170,7 @@ fn a_variation_crops_turns_and_brightens() {
         gains: vec![1.0, 2.0],
     };
     let mut out = [9.0; 8];
-    preprocess.prepare(&planes, &variation, &mut out);
+    Preparer::new(preprocess.clone()).prepare(&planes, &variation, &mut out);
     let wanted = [3.0, 2.0, 7.0, 6.0, 38.0, 36.0, 46.0, 44.0];
     for (found, wanted) in out.iter().zip(wanted) {
         assert!((found - wanted).abs() < 1e-4, "{out:?}");
