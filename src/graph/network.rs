@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::attributes::{float, int, ints, string};
 use super::tensor::{ints as stored_ints, numel, values};
-use super::view::View;
+use super::view::{View, readers};
 use super::{GraphError, GraphProto, NodeProto, TensorProto};
 
 /// What a graph computes, in an order in which every unit follows what it reads.
@@ -178,20 +178,9 @@ impl Unit<'_> {
     }
 }
 
-/// How many inputs read each value; the graph's outputs count as readers.
-fn readers(graph: &GraphProto) -> HashMap<&str, usize> {
-    let mut readers = HashMap::new();
-    let read = graph.node.iter().flat_map(|node| &node.input);
-    let shown = graph.output.iter().map(|output| &output.name);
-    for name in read.chain(shown) {
-        *readers.entry(name.as_str()).or_default() += 1;
-    }
-    readers
-}
-
 struct Builder<'a, 'v> {
     view: &'v View<'a>,
-    readers: HashMap<&'a str, usize>,
+    readers: HashMap<&'a str, Vec<usize>>,
     made_by: HashMap<&'a str, usize>,
     units: Vec<Unit<'a>>,
 }
@@ -255,7 +244,8 @@ impl<'a> Builder<'a, '_> {
         let index = *self.made_by.get(image)?;
         let unit = &self.units[index];
         let takes_steps = unit.filters.is_some() || !unit.steps.is_empty();
-        (takes_steps && self.readers.get(image) == Some(&1)).then_some(index)
+        let alone = self.readers.get(image).is_some_and(|all| all.len() == 1);
+        (takes_steps && alone).then_some(index)
     }
 
     /// A node that acts on each channel by itself: what it reads, and what it does.

@@ -13,7 +13,7 @@ mod plan;
 use std::collections::HashMap;
 
 use super::attributes::{int, set_int};
-use super::folding::drop_unread_initializers;
+use super::surgery::prune;
 use super::tensor::{FLOAT, INT8, INT32, UINT8, set_data, set_values, values};
 use super::{GraphError, GraphProto, NodeProto, TensorProto};
 pub use plan::{Plan, plan};
@@ -117,8 +117,7 @@ pub fn quantize(graph: &mut GraphProto, plan: &Plan, ranges: &[Range]) -> Result
     }
     graph.node = written;
     graph.initializer.append(&mut made.tensors);
-    drop_unread_initializers(graph);
-    graph.value_info.clear();
+    prune(graph);
     Ok(())
 }
 

@@ -171,3 +171,17 @@ fn identity_sources(graph: &GraphProto) -> Result<HashMap<&str, &str>, GraphErro
 fn cycle(name: &str) -> GraphError {
     GraphError::Invalid(format!("`{name}` depends on itself"))
 }
+
+/// The nodes that read each value; an output of the graph is read by a node that does not exist.
+pub(super) fn readers(graph: &GraphProto) -> HashMap<&str, Vec<usize>> {
+    let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (at, node) in graph.node.iter().enumerate() {
+        for name in node.input.iter().filter(|name| !name.is_empty()) {
+            readers.entry(name).or_default().push(at);
+        }
+    }
+    for output in &graph.output {
+        readers.entry(&output.name).or_default().push(usize::MAX);
+    }
+    readers
+}
