@@ -14,6 +14,7 @@
 //! - [`imaging`], [`data`]: from files to batches.
 //! - [`train`]: configs, the loop, optimizers, checkpoints.
 //! - [`export`]: a trained network as one ONNX file.
+//! - [`store`]: files in object stores and on web servers.
 //! - [`score`]: that file over a folder of images, on ONNX Runtime or tract.
 //! - [`metrics`], [`report`]: how good it is, in numbers and pictures.
 //! - [`synth`]: samples to try all this with; [`labels`], [`spec`], [`fsx`] and [`memory`]: what many
@@ -38,6 +39,7 @@ pub mod model;
 pub mod report;
 pub mod score;
 pub mod spec;
+pub mod store;
 pub mod synth;
 #[cfg(feature = "train")]
 pub mod train;

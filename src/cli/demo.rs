@@ -10,8 +10,8 @@ use clap::Args;
 use super::retrain::RetrainArgs;
 use super::train::{HeadChoice, RunArgs, TrainArgs};
 use super::{
-    ConvertArgs, EngineArgs, EvalArgs, ExportArgs, Judgement, Outcome, ScoreArgs, SynthArgs,
-    Threshold, Ui, VoteArgs,
+    ConvertArgs, EngineArgs, EvalArgs, ExportArgs, Judgement, Outcome, ScoreArgs, StoreArgs,
+    SynthArgs, Threshold, Ui, VoteArgs,
 };
 use crate::graph::Message;
 use crate::model::{Arch, random_export};
@@ -188,6 +188,7 @@ impl DemoArgs {
             threshold: Threshold::Tuned,
             vote: VoteArgs::default(),
             engine: EngineArgs::default(),
+            store: StoreArgs::default(),
             json: false,
         }
         .run(ui)

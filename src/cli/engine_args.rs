@@ -12,7 +12,7 @@ use crate::score::{
 };
 
 /// How to run a model.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct EngineArgs {
     /// Samples that the model is given at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]

@@ -26,8 +26,10 @@ mod retrain;
 mod score;
 mod scorer;
 mod signals;
+mod stage;
 #[cfg(feature = "train")]
 mod stem;
+mod store_args;
 mod synth;
 #[cfg(feature = "train")]
 mod train;
@@ -58,6 +60,8 @@ pub use judgement::Judgement;
 pub use retrain::RetrainArgs;
 pub use score::{ScoreArgs, VoteArgs};
 pub use scorer::{Scored, Scorer, Threshold, open_model};
+pub use stage::{Stage, StoreFiles};
+pub use store_args::StoreArgs;
 pub use synth::SynthArgs;
 #[cfg(feature = "train")]
 pub use train::TrainArgs;

@@ -5,7 +5,10 @@ mod outputs;
 mod vote;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -15,21 +18,25 @@ use self::outputs::Outputs;
 pub use self::vote::VoteArgs;
 use super::scorer::{Scorer, Threshold, open_model};
 use super::signals::Signals;
-use super::{EngineArgs, Outcome, Started, Ui};
+use super::stage::located;
+use super::{EngineArgs, Outcome, Stage, Started, StoreArgs, StoreFiles, Ui};
 use crate::fsx::hex;
-use crate::imaging::{Sample, find_samples};
-use crate::score::{EngineConfig, Ensemble, Form, Parts, RunKey, output};
+use crate::imaging::{FileSource, LocalFiles, Sample, find_samples};
+use crate::score::{EngineConfig, Ensemble, Form, Parts, RunKey, Source, output};
+use crate::store::Location;
 
 /// Score a folder of images with an exported model
 ///
 /// Writes the predicted classes of every sample to a CSV file, `Id,Predicted`, and its
 /// probabilities to another one if asked for. A sample that cannot be read is listed in
 /// FILE.errors.csv and gets an empty prediction; the rest is scored, and the exit code is 1.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = "Example:
   rgby score --model model.onnx --images test --ids sample_submission.csv --out submission.csv
   rgby score --model a.onnx --ensemble b.onnx c.onnx --tta 8 --images test --out submission.csv
+  rgby score --model s3://lab/model.onnx --images s3://lab/plates/p1/ --out s3://lab/results/p1.csv
 
+Files and folders may be URLs: s3://, gs://, az://, and to read from https:// (docs/scoring.md).
 Images are <Id>_<stain>.png|jpg|jpeg|tif|tiff, with the model's stains, 8 or 16 bit, of any size.")]
 pub struct ScoreArgs {
     /// The model, as `rgby export` wrote it
@@ -78,6 +85,9 @@ pub struct ScoreArgs {
     /// How to run the model
     #[command(flatten)]
     pub engine: EngineArgs,
+    /// How to speak to object stores
+    #[command(flatten)]
+    pub store: StoreArgs,
     /// Print what was done to stdout as one JSON document
     #[arg(long)]
     pub json: bool,
@@ -92,6 +102,7 @@ struct Report<'a> {
     failed: usize,
     seconds: f64,
     outputs: &'a Outputs<'a>,
+    stage: &'a Stage,
 }
 
 impl ScoreArgs {
@@ -102,6 +113,37 @@ impl ScoreArgs {
     /// A file that is read or written is not what it should be, or the engine cannot be had or
     /// fails; what was scored is kept beside --out.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
+        let mut stage = Stage::new(self.store.options());
+        let outcome = self.staged(&mut stage);
+        let outcome = outcome.and_then(|here| here.run_here(&stage, ui));
+        outcome.map_err(|error| stage.named(error))
+    }
+
+    /// The same with local files in the place of those in stores.
+    fn staged(&self, stage: &mut Stage) -> anyhow::Result<Self> {
+        let mut here = self.clone();
+        here.out = stage.output("--out", &self.out)?;
+        for (flag, path) in [
+            ("--scores", &mut here.scores),
+            ("--embeddings", &mut here.embeddings),
+        ] {
+            if let Some(path) = path {
+                *path = stage.output(flag, path)?;
+            }
+        }
+        here.model = stage.input("--model", &self.model)?;
+        for path in &mut here.vote.ensemble {
+            *path = stage.input("--ensemble", path)?;
+        }
+        for (flag, path) in [("--ids", &mut here.ids), ("--spec", &mut here.spec)] {
+            if let Some(path) = path {
+                *path = stage.input(flag, path)?;
+            }
+        }
+        Ok(here)
+    }
+
+    fn run_here(&self, stage: &Stage, ui: &Ui) -> anyhow::Result<Outcome> {
         let outputs = self.outputs();
         outputs.check()?;
         let ensemble = self.ensemble()?;
@@ -116,7 +158,8 @@ impl ScoreArgs {
             embeddings: ensemble.embeddings(),
             part_size: self.part_size.into(),
         };
-        let mut parts = Parts::open(&self.out, key, form, self.resume)?;
+        let copies = stage.parts(&self.out, self.resume)?;
+        let mut parts = Parts::open(&self.out, key, form, self.resume, copies)?;
         if parts.done() > 0 {
             ui.note(&format!(
                 "going on after {} of {} samples",
@@ -126,9 +169,14 @@ impl ScoreArgs {
         }
         let signals = Signals::listen()?;
         let most_failures = self.max_errors.unwrap_or(usize::MAX);
-        let limits = (most_failures, signals.stop());
+        let files = self.files(signals.stop())?;
+        let from = Source {
+            samples: &samples,
+            files: &*files,
+            stop: signals.stop(),
+        };
         let before = parts.done();
-        let seconds = scorer.score_parts(&samples, &mut parts, limits, ui);
+        let seconds = scorer.score_parts(from, &mut parts, most_failures, ui);
         let seconds = seconds.map_err(|error| self.kept(error, &parts, samples.len()))?;
         if parts.done() < samples.len() {
             ui.note(&format!(
@@ -139,6 +187,7 @@ impl ScoreArgs {
             return Ok(signals.outcome());
         }
         outputs.write(&parts, &ensemble, self.threshold)?;
+        stage.publish(&self.out, &outputs.errors)?;
         let failed = parts.failed();
         parts.remove()?;
         let report = Report {
@@ -148,6 +197,7 @@ impl ScoreArgs {
             failed,
             seconds,
             outputs: &outputs,
+            stage,
         };
         self.report(&report, ui)
     }
@@ -222,10 +272,27 @@ impl ScoreArgs {
     /// The samples to score, in the order of the output.
     fn samples(&self, ensemble: &Ensemble) -> anyhow::Result<Vec<Sample>> {
         let ids = self.ids.as_deref().map(output::read_ids).transpose()?;
-        let samples = find_samples(&self.images, &ensemble.stains())?;
+        let stains = ensemble.stains();
+        let samples = match located("--images", &self.images)? {
+            Location::Remote(url) => {
+                StoreFiles::find(&url, &self.store.options(), &stains).context("--images")?
+            }
+            Location::Local(folder) => find_samples(&folder, &stains)?,
+        };
         Ok(match ids {
             Some(ids) => output::select(samples, &ids),
             None => samples,
+        })
+    }
+
+    /// Where the samples' files come from, until `stop` is set.
+    fn files(&self, stop: &Arc<AtomicBool>) -> anyhow::Result<Box<dyn FileSource>> {
+        Ok(match located("--images", &self.images)? {
+            Location::Local(_) => Box::new(LocalFiles),
+            Location::Remote(url) => {
+                let options = self.store.options();
+                Box::new(StoreFiles::open(&url, &options, stop.clone())?)
+            }
         })
     }
 
@@ -238,12 +305,14 @@ impl ScoreArgs {
             failed,
             seconds,
             outputs,
+            stage,
         } = report;
-        outputs.note(ui);
+        let shown = |path: &PathBuf| stage.shown(path);
+        outputs.note(stage, ui);
         if self.json {
             ui.print_json(&json!({
-                "model": self.model,
-                "ensemble": self.vote.ensemble,
+                "model": shown(&self.model),
+                "ensemble": self.vote.ensemble.iter().map(shown).collect::<Vec<_>>(),
                 "tta": self.vote.tta,
                 "tta_combine": (self.vote.tta > 1).then(|| self.vote.combine().to_string()),
                 "engine": started.name,
@@ -254,16 +323,16 @@ impl ScoreArgs {
                 "failed": failed,
                 "seconds": seconds,
                 "samples_per_s": scored as f64 / seconds.max(1e-9),
-                "out": self.out,
-                "scores": self.scores,
-                "embeddings": self.embeddings,
-                "errors": (failed > 0).then_some(&outputs.errors),
+                "out": shown(&self.out),
+                "scores": self.scores.as_ref().map(shown),
+                "embeddings": self.embeddings.as_ref().map(shown),
+                "errors": (failed > 0).then(|| shown(&outputs.errors)),
             }))?;
         }
         if failed == 0 {
             return Ok(Outcome::Done);
         }
-        let errors = outputs.errors.display();
+        let errors = shown(&outputs.errors);
         ui.warn(&format!(
             "{failed} of {samples} samples failed; they are listed in {errors}"
         ));

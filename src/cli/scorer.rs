@@ -3,7 +3,6 @@
 use std::io;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::bail;
@@ -12,8 +11,8 @@ use super::Ui;
 use super::engine_args::{EngineArgs, Started};
 use crate::imaging::{DecodeLimits, Sample};
 use crate::score::{
-    Device, Engine, Ensemble, ModelFile, Parts, PipelineOptions, ScoreTable, SessionOptions, Split,
-    score, score_to,
+    Device, Engine, Ensemble, ModelFile, Parts, PipelineOptions, ScoreTable, SessionOptions,
+    Source, Split, score, score_to,
 };
 use crate::spec::{ModelSpec, Precision};
 
@@ -114,7 +113,7 @@ impl Scorer {
     }
 
     /// Scores the samples that `parts` lacks and writes them there; returns the seconds that took.
-    /// If `stop` is set meanwhile, what is under way is finished and the rest is left.
+    /// If `from.stop` is set meanwhile, what is under way is finished and the rest is left.
     ///
     /// # Errors
     ///
@@ -122,18 +121,22 @@ impl Scorer {
     /// before is kept in parts.
     pub fn score_parts(
         &mut self,
-        samples: &[Sample],
+        from: Source,
         parts: &mut Parts,
-        (most_failures, stop): (usize, &AtomicBool),
+        most_failures: usize,
         ui: &Ui,
     ) -> anyhow::Result<f64> {
-        let bar = ui.progress(samples.len() as u64, "scoring");
+        let bar = ui.progress(from.samples.len() as u64, "scoring");
         let start = Instant::now();
         let before = parts.done();
         bar.set_position(before as u64);
         bar.reset_eta();
-        let left = &samples[before..];
-        let ended = score_to(&mut self.engines, left, &self.options, stop, &mut |batch| {
+        let left = &from.samples[before..];
+        let from = Source {
+            samples: left,
+            ..from
+        };
+        let ended = score_to(&mut self.engines, from, &self.options, &mut |batch| {
             let (first, count) = (batch.first, batch.probabilities.len());
             parts.push(&left[first..first + count], batch)?;
             bar.set_position((before + first + count) as u64);

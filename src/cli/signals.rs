@@ -36,7 +36,7 @@ impl Signals {
 
     /// Set once a signal came.
     #[must_use]
-    pub fn stop(&self) -> &AtomicBool {
+    pub fn stop(&self) -> &Arc<AtomicBool> {
         &self.stop
     }
 

@@ -8,6 +8,7 @@
 
 mod decode;
 mod dihedral;
+mod files;
 mod mix;
 mod preparer;
 mod preparers;
@@ -19,6 +20,7 @@ mod variation;
 
 pub use decode::{DecodeError, DecodeLimits, decode_plane};
 pub use dihedral::{DIHEDRAL, dihedral, dihedral_inverse};
+pub use files::{FileSource, LocalFiles};
 pub use mix::{Mix, MixError, Term};
 pub use preparer::Preparer;
 pub use preparers::Preparers;
@@ -26,6 +28,7 @@ pub use preprocess::Preprocess;
 pub use resize::Resize;
 pub use sample::{
     FindError, IMAGE_EXTENSIONS, Sample, SampleError, SampleErrorKind, find_samples, read_sample,
+    samples_among,
 };
 pub use variation::{Crop, Variation};
 

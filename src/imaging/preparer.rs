@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use super::resize::Resized;
 use super::sample::read_sample_into;
-use super::{DecodeLimits, Mix, Planes, Preprocess, Sample, SampleError, Variation, dihedral};
+use super::{
+    DecodeLimits, FileSource, LocalFiles, Mix, Planes, Preprocess, Sample, SampleError, Variation,
+    dihedral,
+};
 
 /// Most bytes of a buffer that a thread keeps for its next sample: one huge image must not hold
 /// its memory for the rest of the run.
@@ -106,7 +109,7 @@ impl Preparer {
         vary: impl FnOnce(&Planes) -> Result<Variation, SampleError>,
         out: &mut [f32],
     ) -> Result<(), SampleError> {
-        with_planes(sample, limits, |planes| {
+        with_planes(&LocalFiles, sample, limits, |planes| {
             vary(planes).map(|variation| self.prepare(planes, &variation, out))
         })
     }
@@ -178,6 +181,7 @@ impl Preparer {
 
 /// Reads a sample into this thread's buffers and shows it to `then`.
 pub(super) fn with_planes(
+    files: &dyn FileSource,
     sample: &Sample,
     limits: &DecodeLimits,
     then: impl FnOnce(&Planes) -> Result<(), SampleError>,
@@ -186,8 +190,8 @@ pub(super) fn with_planes(
         mut bytes,
         mut planes,
     } = READ.take();
-    let done =
-        read_sample_into(sample, limits, &mut bytes, &mut planes).and_then(|()| then(&planes));
+    let done = read_sample_into(files, sample, limits, (&mut bytes, &mut planes))
+        .and_then(|()| then(&planes));
     if bytes.capacity().max(planes.data.capacity()) <= KEPT {
         READ.set(Read { bytes, planes });
     }

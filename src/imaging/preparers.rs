@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::preparer::with_planes;
-use super::{DecodeLimits, Preparer, Preprocess, Sample, SampleError, Variation, mix};
+use super::{
+    DecodeLimits, FileSource, LocalFiles, Preparer, Preprocess, Sample, SampleError, Variation, mix,
+};
 
 /// Several [`Preprocess`]ings that are ready for any number of samples: a sample's files are read
 /// and decoded once for all of them.
@@ -58,7 +60,26 @@ impl Preparers {
         limits: &DecodeLimits,
         out: &mut [f32],
     ) -> Result<(), SampleError> {
-        with_planes(sample, limits, |planes| {
+        self.load_from(&LocalFiles, sample, limits, out)
+    }
+
+    /// As [`load`](Self::load), of files that come from `files`.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    ///
+    /// # Panics
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_from(
+        &self,
+        files: &dyn FileSource,
+        sample: &Sample,
+        limits: &DecodeLimits,
+        out: &mut [f32],
+    ) -> Result<(), SampleError> {
+        with_planes(files, sample, limits, |planes| {
             let mut rest = out;
             for one in &self.each {
                 let (input, others) = rest.split_at_mut(one.preprocess().input_len());

@@ -1,15 +1,16 @@
 //! Samples in a folder: which files belong together, and reading them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use super::decode::append_plane;
-use super::{DecodeError, DecodeLimits, Planes};
+use super::{DecodeError, DecodeLimits, FileSource, LocalFiles, Planes};
 
 /// Extensions that an image file may have, in lower case; upper case is accepted too.
 pub const IMAGE_EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "tif", "tiff"];
@@ -104,6 +105,9 @@ pub enum SampleErrorKind {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
+    /// No file at all can be read any more; the sample is not at fault.
+    #[error("{0}")]
+    Unavailable(io::Error),
     /// The file is not an image that can be used.
     #[error("{0}")]
     Decode(#[from] DecodeError),
@@ -160,31 +164,46 @@ pub fn find_samples(dir: &Path, channels: &[String]) -> Result<Vec<Sample>, Find
     if dir.is_file() {
         return Err(FindError::NotAFolder(dir.into()));
     }
+    let entries = fs::read_dir(dir).map_err(io_error)?;
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+    samples_among(dir, &mut names.map(|name| name.map_err(io_error)), channels)
+}
+
+/// As [`find_samples`], in a folder `dir` that was listed elsewhere: `names` are those of its
+/// files.
+///
+/// # Errors
+///
+/// That of a name, and as [`find_samples`].
+pub fn samples_among(
+    dir: &Path,
+    names: &mut dyn Iterator<Item = Result<OsString, FindError>>,
+    channels: &[String],
+) -> Result<Vec<Sample>, FindError> {
     let channels: Arc<[String]> = channels.into();
     let mut samples = BTreeMap::<String, Sample>::new();
     let mut others = Vec::new();
-    for entry in fs::read_dir(dir).map_err(io_error)? {
-        let entry = entry.map_err(io_error)?;
-        let file = entry.file_name();
+    for file in names {
+        let file = file?;
         let name = file.to_string_lossy().into_owned();
         let Some((id, channel)) = parse_name(&name, &channels) else {
             others.push(name);
             continue;
         };
         if file.to_str().is_none() {
-            return Err(FindError::NotText(entry.path()));
+            return Err(FindError::NotText(dir.join(&file)));
         }
         let sample = samples.entry(id.to_owned()).or_insert_with(|| Sample {
             id: id.to_owned(),
             channels: channels.clone(),
             files: vec![None; channels.len()],
         });
-        if let Some(first) = sample.files[channel].replace(entry.path()) {
+        if let Some(first) = sample.files[channel].replace(dir.join(&file)) {
             return Err(FindError::Ambiguous {
                 id: id.to_owned(),
                 channel: channels[channel].clone(),
                 first,
-                second: entry.path(),
+                second: dir.join(&file),
             });
         }
     }
@@ -229,17 +248,17 @@ fn parse_name<'a>(name: &'a str, channels: &[String]) -> Option<(&'a str, usize)
 /// sample's first file.
 pub fn read_sample(sample: &Sample, limits: &DecodeLimits) -> Result<Planes, SampleError> {
     let mut planes = Planes::default();
-    read_sample_into(sample, limits, &mut Vec::new(), &mut planes)?;
+    read_sample_into(&LocalFiles, sample, limits, (&mut Vec::new(), &mut planes))?;
     Ok(planes)
 }
 
 /// As [`read_sample`], into `planes`; `bytes` holds one encoded file after the other. What both
 /// had is lost, their memory is used again.
 pub(super) fn read_sample_into(
+    files: &dyn FileSource,
     sample: &Sample,
     limits: &DecodeLimits,
-    bytes: &mut Vec<u8>,
-    planes: &mut Planes,
+    (bytes, planes): (&mut Vec<u8>, &mut Planes),
 ) -> Result<(), SampleError> {
     let fail = |file: String, kind| SampleError {
         id: sample.id.clone(),
@@ -257,8 +276,8 @@ pub(super) fn read_sample_into(
             };
             return Err(fail(wanted, kind));
         };
-        let size = read_limited(path, limits.max_file_bytes, bytes)
-            .map_err(SampleErrorKind::from)
+        let size = files
+            .read(path, limits.max_file_bytes, bytes)
             .and_then(|()| Ok(append_plane(bytes, limits, &mut planes.data)?))
             .map_err(|kind| fail(path.display().to_string(), kind))?;
         let other = *first.get_or_insert(path);
@@ -276,16 +295,6 @@ pub(super) fn read_sample_into(
         }
         planes.channels += 1;
     }
-    Ok(())
-}
-
-/// Reads at most one byte past the limit: enough for the decoder to refuse the file.
-fn read_limited(path: &Path, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
-    bytes.clear();
-    let file = File::open(path)?;
-    let expected = file.metadata()?.len().min(limit);
-    bytes.reserve(expected as usize + 1);
-    file.take(limit.saturating_add(1)).read_to_end(bytes)?;
     Ok(())
 }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use cpu_time::ProcessTime;
 use serde::Serialize;
 
-use super::{Engine, EngineError, PipelineOptions, ScoreError, score_to};
-use crate::imaging::{DecodeLimits, Preparers, Sample, SampleError};
+use super::{Engine, EngineError, PipelineOptions, ScoreError, Source, score_to};
+use crate::imaging::{DecodeLimits, LocalFiles, Preparers, Sample, SampleError};
 use crate::memory;
 
 /// Runs of a session at least, however long they take: a percentile of fewer means nothing.
@@ -228,17 +228,16 @@ impl ScoreBench<'_> {
         let mut failure = None;
         // Where it cannot be done, the peak is that of the whole process.
         let _ = memory::reset_peak();
+        let from = Source {
+            samples: &samples,
+            files: &LocalFiles,
+            stop: &AtomicBool::new(false),
+        };
         tally.time(|| {
-            score_to(
-                engines,
-                &samples,
-                &options,
-                &AtomicBool::new(false),
-                &mut |scores| {
-                    failure = failure.take().or(scores.failures.into_iter().next());
-                    Ok(())
-                },
-            )
+            score_to(engines, from, &options, &mut |scores| {
+                failure = failure.take().or(scores.failures.into_iter().next());
+                Ok(())
+            })
         })?;
         tally.peak = tally.peak.max(memory::peak());
         failure.map_or(Ok(()), |failure| {

@@ -34,9 +34,12 @@ pub use engine::{Answer, Engine, OrtEngine};
 pub use ensemble::Ensemble;
 pub use error::EngineError;
 pub use model::{INPUT_NAME, ModelFile, OUTPUT_NAME};
-pub use parts::{Form, Parts, PartsError, RunKey, embedding_names};
+pub use parts::{
+    Form, MANIFEST, PartCopies, Parts, PartsError, RunKey, embedding_names,
+    folder_of as parts_folder,
+};
 pub use pipeline::{
-    BatchScores, Failure, PipelineOptions, ScoreError, ScoreTable, Sink, score, score_to,
+    BatchScores, Failure, PipelineOptions, ScoreError, ScoreTable, Sink, Source, score, score_to,
 };
 pub use runtime::{Runtime, Workers};
 pub use session::{OrtSession, SessionOptions, Tensor};

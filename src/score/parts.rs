@@ -5,6 +5,7 @@
 //! before it ends; the manifest, replaced as one step, says which parts there are and of what run.
 //! What a killed run wrote beyond its manifest counts for nothing.
 
+use std::fmt::Debug;
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -18,7 +19,8 @@ use super::{BatchScores, Failure, ScoreTable};
 use crate::fsx;
 use crate::imaging::Sample;
 
-const MANIFEST: &str = "manifest.json";
+/// Name of the file that says which parts there are.
+pub const MANIFEST: &str = "manifest.json";
 /// A part is written once it is so old, or has all the samples that it may have.
 const MOST_TIME: Duration = Duration::from_secs(10);
 
@@ -110,6 +112,30 @@ pub struct Form<'a> {
     pub part_size: usize,
 }
 
+/// Copies of the parts elsewhere, by which another machine can go on.
+pub trait PartCopies: Debug {
+    /// Copies the part `file`, which is complete.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be copied.
+    fn part(&mut self, file: &Path, sha256: &str) -> io::Result<()>;
+
+    /// Copies the manifest, after the parts that it speaks of.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be copied, or another process has copied one since this one began.
+    fn manifest(&mut self, text: &[u8]) -> io::Result<()>;
+
+    /// Removes the copies.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be removed.
+    fn remove(&mut self) -> io::Result<()>;
+}
+
 /// Names of the columns of embeddings: f0, f1, …
 #[must_use]
 pub fn embedding_names(count: usize) -> Vec<String> {
@@ -130,6 +156,7 @@ pub struct Parts {
     /// Results that are in no part yet, a row of all columns each.
     pending: ScoreTable,
     since: Instant,
+    copies: Option<Box<dyn PartCopies>>,
 }
 
 /// Where the parts of `output` are.
@@ -141,12 +168,19 @@ pub fn folder_of(output: &Path) -> PathBuf {
 }
 
 impl Parts {
-    /// The parts of the run `key` that writes `output`; with `resume` those that are there.
+    /// The parts of the run `key` that writes `output`; with `resume` those that are there. Each is
+    /// copied to `copies` too.
     ///
     /// # Errors
     ///
     /// An unfinished run without `resume`, one of something else, or one that is damaged.
-    pub fn open(output: &Path, key: RunKey, form: Form, resume: bool) -> Result<Self, PartsError> {
+    pub fn open(
+        output: &Path,
+        key: RunKey,
+        form: Form,
+        resume: bool,
+        copies: Option<Box<dyn PartCopies>>,
+    ) -> Result<Self, PartsError> {
         let folder = folder_of(output);
         let mut manifest = Manifest {
             run: key,
@@ -168,7 +202,7 @@ impl Parts {
             _ => {}
         }
         fs::create_dir_all(&folder).map_err(PartsError::Write)?;
-        let parts = Self {
+        let mut parts = Self {
             folder,
             manifest,
             classes: form.classes.len(),
@@ -176,6 +210,7 @@ impl Parts {
             columns: [form.classes, &embedding_names(form.embeddings)].concat(),
             pending: empty(),
             since: Instant::now(),
+            copies,
         };
         parts.write_manifest().map_err(PartsError::Write)?;
         Ok(parts)
@@ -232,11 +267,15 @@ impl Parts {
         let samples = table.ids.len();
         output::write_scores(&path, &mut [Ok(table)].into_iter(), &self.columns)
             .map_err(io::Error::other)?;
+        let sha256 = fsx::sha256_file(&path)?;
+        if let Some(copies) = &mut self.copies {
+            copies.part(&path, &sha256)?;
+        }
         self.manifest.parts.push(Part {
             file,
             first,
             samples,
-            sha256: fsx::sha256_file(&path)?,
+            sha256,
             failures,
         });
         self.write_manifest()
@@ -291,13 +330,20 @@ impl Parts {
     /// # Errors
     ///
     /// The file system's.
-    pub fn remove(self) -> io::Result<()> {
+    pub fn remove(mut self) -> io::Result<()> {
+        if let Some(copies) = &mut self.copies {
+            copies.remove()?;
+        }
         fs::remove_dir_all(self.folder)
     }
 
-    fn write_manifest(&self) -> io::Result<()> {
+    fn write_manifest(&mut self) -> io::Result<()> {
         let text = serde_json::to_string_pretty(&self.manifest)?;
-        fsx::write_atomic(&self.folder.join(MANIFEST), text.as_bytes())
+        fsx::write_atomic(&self.folder.join(MANIFEST), text.as_bytes())?;
+        match &mut self.copies {
+            Some(copies) => copies.manifest(text.as_bytes()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -5,17 +5,20 @@
 //! not depend on which thread was faster. The buffers of images go round: there are never more
 //! than there are batches in memory.
 
-use std::any::Any;
+mod guard;
+
 use std::collections::BTreeMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use self::guard::guard;
 use super::{Answer, Engine, EngineError};
-use crate::imaging::{DecodeLimits, Preparers, Sample};
+use crate::imaging::{DecodeLimits, FileSource, LocalFiles, Preparers, Sample, SampleErrorKind};
 
 /// How [`score`] spends the machine.
 #[derive(Debug, Clone)]
@@ -65,6 +68,9 @@ pub enum ScoreError {
     /// The results could not be kept.
     #[error(transparent)]
     Output(#[from] io::Error),
+    /// The samples' files cannot be had any more, which is no fault of theirs.
+    #[error("{0}")]
+    Files(io::Error),
     /// A bug in a worker thread.
     #[error("a {worker} thread ended unexpectedly: {message}; this is a bug, please report it")]
     Panic {
@@ -94,8 +100,12 @@ pub fn score(
         probabilities: Vec::with_capacity(samples.len()),
         failures: Vec::new(),
     };
-    let never = AtomicBool::new(false);
-    score_to(engines, samples, options, &never, &mut |batch| {
+    let from = Source {
+        samples,
+        files: &LocalFiles,
+        stop: &AtomicBool::new(false),
+    };
+    score_to(engines, from, options, &mut |batch| {
         table.probabilities.extend(batch.probabilities);
         table.failures.extend(batch.failures);
         progress(table.probabilities.len());
@@ -104,46 +114,61 @@ pub fn score(
     Ok(table)
 }
 
-/// Scores `samples` with all `engines` side by side (copies of one) and hands the results to
-/// `sink`, on this thread, batch by batch in the samples' order. Returns how many it was handed:
-/// all, unless `stop` was set meanwhile; then the batches under way are finished.
+/// What is to be scored.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// The samples, in the order of their results.
+    pub samples: &'a [Sample],
+    /// Where their files come from.
+    pub files: &'a dyn FileSource,
+    /// Set from outside: no further batch is begun.
+    pub stop: &'a AtomicBool,
+}
+
+/// Scores the samples of `from` with all `engines` side by side (copies of one) and hands the
+/// results to `sink`, on this thread, batch by batch in the samples' order. Returns how many it was
+/// handed: all, unless `stop` was set meanwhile; then the batches under way are finished, those
+/// apart whose files are not to be had in good time.
 ///
 /// At most `decode_threads + 2 × engines` batches of images are in memory.
 ///
 /// # Errors
 ///
-/// The first error of an engine or of `sink`, or the first panic of a worker, after all threads
-/// have ended.
+/// The first error of an engine, of `files` as a whole or of `sink`, or the first panic of a worker,
+/// after all threads have ended.
 pub fn score_to(
     engines: &mut [Box<dyn Engine>],
-    samples: &[Sample],
+    from: Source,
     options: &PipelineOptions,
-    stop: &AtomicBool,
     sink: &mut Sink,
 ) -> Result<usize, ScoreError> {
     let inputs = engines.first().ok_or(ScoreError::NoEngine)?.inputs();
     let preparers = Preparers::new(&inputs);
     let load = |sample: &Sample, out: &mut [f32]| {
-        let failure = |file: String, error: String| Failure {
-            id: sample.id.clone(),
-            file,
-            error,
+        let failure = |file: String, error: String| {
+            Trouble::Sample(Failure {
+                id: sample.id.clone(),
+                file,
+                error,
+            })
         };
         if sample.files.iter().all(Option::is_none) {
             let error = "there is no image file with this id";
             return Err(failure(String::new(), error.into()));
         }
-        preparers
-            .load(sample, &options.limits, out)
-            .map_err(|e| failure(e.file, e.kind.to_string()))
+        let loaded = preparers.load_from(from.files, sample, &options.limits, out);
+        loaded.map_err(|error| match error.kind {
+            SampleErrorKind::Unavailable(error) => Trouble::Files(error),
+            kind => failure(error.file, kind.to_string()),
+        })
     };
     let job = Job {
-        samples,
+        from,
+        max_file_bytes: options.limits.max_file_bytes,
         batch: options.batch.max(1),
         input_len: preparers.input_len(),
         load: &load,
         next: AtomicUsize::new(0),
-        stop,
         lost: AtomicBool::new(false),
         whole_batches: options.whole_batches,
     };
@@ -167,18 +192,25 @@ pub struct BatchScores {
 pub type Sink<'a> = dyn FnMut(BatchScores) -> io::Result<()> + 'a;
 
 /// Reads one sample into a row of the engines' inputs.
-type Load<'a> = dyn Fn(&Sample, &mut [f32]) -> Result<(), Failure> + Sync + 'a;
+type Load<'a> = dyn Fn(&Sample, &mut [f32]) -> Result<(), Trouble> + Sync + 'a;
+
+/// Why a sample was not read.
+enum Trouble {
+    /// It cannot be.
+    Sample(Failure),
+    /// No sample can be any more.
+    Files(io::Error),
+}
 
 /// What all threads share.
 struct Job<'a> {
-    samples: &'a [Sample],
+    from: Source<'a>,
+    max_file_bytes: u64,
     batch: usize,
     input_len: usize,
     load: &'a Load<'a>,
     /// The first sample that no decoder has taken yet.
     next: AtomicUsize,
-    /// Set from outside: no further batch is begun.
-    stop: &'a AtomicBool,
     /// Set once the result is lost: whatever is still queued is dropped.
     lost: AtomicBool,
     whole_batches: bool,
@@ -209,10 +241,7 @@ impl Job<'_> {
             for _ in 0..decoders {
                 let (output, errors) = (to_engines.clone(), to_sink.clone());
                 let buffers = buffers.clone();
-                let work = move || {
-                    self.decode(&output, &buffers);
-                    Ok(())
-                };
+                let work = move || self.decode(&output, &buffers);
                 scope.spawn(move || guard("decoding", &errors, work));
             }
             for engine in engines {
@@ -230,10 +259,15 @@ impl Job<'_> {
     }
 
     /// Decodes batch after batch until there are none left.
-    fn decode(&self, output: &Sender<Decoded>, buffers: &Receiver<Vec<f32>>) {
-        while !self.stop.load(Ordering::Relaxed) && !self.lost.load(Ordering::Relaxed) {
+    fn decode(
+        &self,
+        output: &Sender<Decoded>,
+        buffers: &Receiver<Vec<f32>>,
+    ) -> Result<(), ScoreError> {
+        let Source { samples, stop, .. } = self.from;
+        while !stop.load(Ordering::Relaxed) && !self.lost.load(Ordering::Relaxed) {
             let first = self.next.fetch_add(self.batch, Ordering::Relaxed);
-            let end = self.samples.len().min(first.saturating_add(self.batch));
+            let end = samples.len().min(first.saturating_add(self.batch));
             if first >= end {
                 break;
             }
@@ -242,9 +276,12 @@ impl Job<'_> {
             let (mut rows, mut failures) = (Vec::new(), Vec::new());
             for index in first..end {
                 let at = rows.len() * self.input_len;
-                match (self.load)(&self.samples[index], &mut images[at..at + self.input_len]) {
+                match self.read(index..end, &mut images[at..at + self.input_len]) {
                     Ok(()) => rows.push(index),
-                    Err(failure) => failures.push(failure),
+                    Err(Trouble::Sample(failure)) => failures.push(failure),
+                    // What is not had in time before the process ends is left for another run.
+                    Err(Trouble::Files(_)) if stop.load(Ordering::Relaxed) => return Ok(()),
+                    Err(Trouble::Files(error)) => return Err(ScoreError::Files(error)),
                 }
             }
             images.truncate(rows.len() * self.input_len);
@@ -258,6 +295,21 @@ impl Job<'_> {
                 break; // no engine is left; its error is on its way
             }
         }
+        Ok(())
+    }
+
+    /// Reads the first of these samples, the rest of which come after it.
+    fn read(&self, samples: Range<usize>, out: &mut [f32]) -> Result<(), Trouble> {
+        let Source {
+            samples: all,
+            files,
+            ..
+        } = self.from;
+        let sample = &all[samples.start];
+        let next = self.next.load(Ordering::Relaxed).min(all.len());
+        let coming = all[samples].iter().chain(&all[next..]);
+        files.expect(&mut coming.flat_map(paths), self.max_file_bytes);
+        (self.load)(sample, out).inspect_err(|_| files.forget(&mut paths(sample)))
     }
 
     /// Runs one engine on batches from the queue until it ends.
@@ -329,6 +381,11 @@ impl Job<'_> {
     }
 }
 
+/// A sample's files.
+fn paths(sample: &Sample) -> impl Iterator<Item = &Path> {
+    sample.files.iter().flatten().map(PathBuf::as_path)
+}
+
 /// The rows of `values` in the places `rows` of `count`.
 fn spread(values: &[f32], rows: &[usize], count: usize) -> Vec<Option<Vec<f32>>> {
     let mut places = vec![None; count];
@@ -339,30 +396,6 @@ fn spread(values: &[f32], rows: &[usize], count: usize) -> Vec<Option<Vec<f32>>>
         }
     }
     places
-}
-
-/// Runs a worker and reports its error, or its panic as one.
-fn guard(
-    worker: &'static str,
-    errors: &Sender<Result<BatchScores, ScoreError>>,
-    work: impl FnOnce() -> Result<(), ScoreError>,
-) {
-    let error = match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => error,
-        Err(panic) => ScoreError::Panic {
-            worker,
-            message: panic_message(&*panic),
-        },
-    };
-    // Sending fails only if the collector is gone, and nobody waits for the error then.
-    let _ = errors.send(Err(error));
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("no message").to_owned()
 }
 
 #[cfg(test)]

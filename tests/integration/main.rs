@@ -38,8 +38,12 @@ mod pytorch;
 mod resume;
 #[cfg(feature = "train")]
 mod retraining;
+#[cfg(feature = "remote")]
+mod s3_server;
 mod score_hostile;
 mod score_resume;
+#[cfg(feature = "remote")]
+mod score_stores;
 mod score_threads;
 mod score_votes;
 mod support;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
-use super::super::Ui;
 use super::super::scorer::Threshold;
+use super::super::{Stage, Ui};
 use crate::score::{Ensemble, Parts, embedding_names, output};
 
 /// Where the results go.
@@ -62,14 +62,14 @@ impl Outputs<'_> {
     }
 
     /// Says where they are.
-    pub(super) fn note(&self, ui: &Ui) {
+    pub(super) fn note(&self, stage: &Stage, ui: &Ui) {
         for (what, path) in [
             ("predictions", Some(self.predictions)),
             ("probabilities", self.scores),
             ("embeddings", self.embeddings),
         ] {
             if let Some(path) = path {
-                ui.note(&format!("{what}: {}", path.display()));
+                ui.note(&format!("{what}: {}", stage.shown(path)));
             }
         }
     }

@@ -118,12 +118,16 @@ fn run(
 
 fn job<'a>(samples: &'a [Sample], batch: usize, load: &'a Load, stop: &'a AtomicBool) -> Job<'a> {
     Job {
-        samples,
+        from: Source {
+            samples,
+            files: &LocalFiles,
+            stop,
+        },
+        max_file_bytes: 0,
         batch,
         input_len: 4,
         load,
         next: AtomicUsize::new(0),
-        stop,
         lost: AtomicBool::new(false),
         whole_batches: false,
     }
@@ -162,12 +166,12 @@ fn whole_batches_are_all_that_an_engine_sees() {
     assert_eq!(*sizes.lock().unwrap(), [4, 4, 4]);
 }
 
-fn number(sample: &Sample, out: &mut [f32]) -> Result<(), Failure> {
+fn number(sample: &Sample, out: &mut [f32]) -> Result<(), Trouble> {
     out.fill(sample.id.parse::<f32>().map_err(|_| broken(sample))? / 1000.0);
     Ok(())
 }
 
-fn every_third_fails(sample: &Sample, out: &mut [f32]) -> Result<(), Failure> {
+fn every_third_fails(sample: &Sample, out: &mut [f32]) -> Result<(), Trouble> {
     out.fill(9.0); // what a failed sample leaves behind must not be scored
     if sample.id.parse::<usize>().unwrap() % 3 == 0 {
         return Err(broken(sample));
@@ -175,12 +179,12 @@ fn every_third_fails(sample: &Sample, out: &mut [f32]) -> Result<(), Failure> {
     number(sample, out)
 }
 
-fn broken(sample: &Sample) -> Failure {
-    Failure {
+fn broken(sample: &Sample) -> Trouble {
+    Trouble::Sample(Failure {
         id: sample.id.clone(),
         file: "f".into(),
         error: "broken".into(),
-    }
+    })
 }
 
 #[test]

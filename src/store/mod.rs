@@ -1,0 +1,26 @@
+//! Files elsewhere: object stores (S3, Google Cloud Storage, Azure) and web servers.
+//!
+//! A [`Location`] is what a command line names: a path of this machine, or a [`Url`]. [`Store`]
+//! lists, reads and writes what a URL names, and [`ReadAhead`] has the files of samples in memory
+//! before the decoders ask for them. All that is asynchronous stays in here: callers are threads,
+//! and wait.
+//!
+//! Nothing secret leaves this module: no error and no message holds a password, a key or a token.
+//!
+//! Without the feature `remote`, URLs are refused where they are parsed, and a [`Store`] cannot be.
+
+mod error;
+mod location;
+mod options;
+#[cfg(feature = "remote")]
+mod remote;
+#[cfg(not(feature = "remote"))]
+mod without;
+
+pub use error::{StoreError, StoreErrorKind};
+pub use location::{Location, LocationError, LocationErrorKind, Scheme, Url};
+pub use options::StoreOptions;
+#[cfg(feature = "remote")]
+pub use remote::{Names, ReadAhead, ReadFailure, Store, Version};
+#[cfg(not(feature = "remote"))]
+pub use without::{Names, ReadAhead, ReadFailure, Store, Version};

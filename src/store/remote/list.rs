@@ -1,0 +1,166 @@
+//! The names in a folder.
+
+use std::mem;
+use std::sync::Arc;
+
+use object_store::ObjectMeta;
+use object_store::list::PaginatedListOptions;
+
+use super::super::{StoreError, StoreErrorKind};
+use super::explain::{is_cut, status_of};
+use super::fetch::wait_before;
+use super::{Shared, runtime};
+
+/// The names of the objects in a folder, not of those in folders of it; a page is asked for when
+/// the one before it is used up.
+#[derive(Debug)]
+pub struct Names {
+    shared: Arc<Shared>,
+    page: std::vec::IntoIter<String>,
+    next: Next,
+}
+
+/// Which page comes next.
+#[derive(Debug)]
+enum Next {
+    First,
+    Page(String),
+    None,
+}
+
+impl Names {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            page: Vec::new().into_iter(),
+            next: Next::First,
+        }
+    }
+}
+
+impl Iterator for Names {
+    type Item = Result<String, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(name) = self.page.next() {
+                return Some(Ok(name));
+            }
+            let token = match mem::replace(&mut self.next, Next::None) {
+                Next::First => None,
+                Next::Page(token) => Some(token),
+                Next::None => return None,
+            };
+            match runtime::wait(self.shared.names(token)) {
+                Ok((names, token)) => {
+                    self.page = names.into_iter();
+                    // Some stores end with an empty token.
+                    let token = token.filter(|token| !token.is_empty());
+                    self.next = token.map_or(Next::None, Next::Page);
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// A page of names, and the token of the next.
+    async fn names(
+        &self,
+        token: Option<String>,
+    ) -> Result<(Vec<String>, Option<String>), StoreError> {
+        let (objects, next) = if self.client.pages().is_some() {
+            self.page(token, None).await?
+        } else {
+            (self.web_page().await?, None)
+        };
+        let names = objects.iter().filter_map(|object| self.name(object));
+        Ok((names.map(str::to_owned).collect(), next))
+    }
+
+    /// Whether the store answers at all: asks for one name, or a web server for anything.
+    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+        if self.client.pages().is_some() {
+            return self.page(None, Some(1)).await.map(drop);
+        }
+        match self.web_page().await {
+            Err(StoreError {
+                kind: StoreErrorKind::NoListing { .. },
+                ..
+            }) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// A page of objects and the token of the next.
+    async fn page(
+        &self,
+        page_token: Option<String>,
+        max_keys: Option<usize>,
+    ) -> Result<(Vec<ObjectMeta>, Option<String>), StoreError> {
+        let Some(pages) = self.client.pages() else {
+            return Ok((Vec::new(), None));
+        };
+        let key = self.url.key();
+        let prefix = (!key.is_empty()).then(|| format!("{key}/"));
+        let options = PaginatedListOptions {
+            delimiter: Some("/".into()),
+            max_keys,
+            page_token,
+            ..PaginatedListOptions::default()
+        };
+        let mut tried = 0;
+        loop {
+            let page = pages.list_paginated(prefix.as_deref(), options.clone());
+            match page.await {
+                Ok(page) => return Ok((page.result.objects, page.page_token)),
+                // The crate does not make up for an answer that was cut.
+                Err(error) if is_cut(&error) && tried < self.options.retries => {
+                    wait_before(tried).await;
+                    tried += 1;
+                }
+                Err(error) => return Err(self.explain.error(&self.url, &error)),
+            }
+        }
+    }
+
+    /// All objects: web servers list by WebDAV, if at all, and in one answer.
+    async fn web_page(&self) -> Result<Vec<ObjectMeta>, StoreError> {
+        let path = object_store::path::Path::parse(self.url.key()).ok();
+        let listed = self.client.store().list_with_delimiter(path.as_ref());
+        let error = match listed.await {
+            Ok(listed) => return Ok(listed.objects),
+            Err(error) => error,
+        };
+        let explained = self.explain.error(&self.url, &error);
+        // Most servers know no such request, and say so in one way or another.
+        let unknown = match status_of(&error) {
+            Some(401 | 403 | 408 | 429) => false,
+            Some(status) => status == 501 || (400..500).contains(&status),
+            None => matches!(explained.kind, StoreErrorKind::Answer { .. }),
+        };
+        if !unknown {
+            return Err(explained);
+        }
+        Err(StoreError {
+            url: explained.url,
+            kind: StoreErrorKind::NoListing {
+                said: explained.kind.to_string(),
+            },
+        })
+    }
+
+    /// The last part of an object's key, if it is in this folder.
+    fn name<'a>(&self, object: &'a ObjectMeta) -> Option<&'a str> {
+        let key = self.url.key();
+        let rest = object.location.as_ref().strip_prefix(key)?;
+        let name = if key.is_empty() {
+            rest
+        } else {
+            rest.strip_prefix('/')?
+        };
+        // Consoles make objects that stand for folders.
+        (!name.is_empty() && !name.contains('/')).then_some(name)
+    }
+}

@@ -1,0 +1,121 @@
+//! Stores in a program that was built without them: there are none, as no URL is accepted.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::{StoreError, StoreErrorKind, StoreOptions, Url};
+
+/// Access to one URL, which cannot be.
+#[derive(Debug, Clone)]
+pub enum Store {}
+
+/// The names in a folder, which cannot be.
+#[derive(Debug)]
+pub enum Names {}
+
+impl Iterator for Names {
+    type Item = Result<String, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match *self {}
+    }
+}
+
+/// A version of an object, which cannot be.
+#[derive(Debug, Clone)]
+pub enum Version {}
+
+/// Reads files ahead, which cannot be.
+#[derive(Debug)]
+pub enum ReadAhead {}
+
+/// Why a file cannot be read.
+#[derive(Debug)]
+pub enum ReadFailure {
+    /// It is the file's fault: others can be had.
+    File(StoreError),
+    /// The store is at fault: no other file could be had either.
+    Store(StoreError),
+    /// The process shall end.
+    Stopped,
+}
+
+impl Store {
+    /// # Errors
+    ///
+    /// Always.
+    pub fn open(url: &Url, _: &StoreOptions) -> Result<Self, StoreError> {
+        Err(StoreError {
+            url: url.to_string(),
+            kind: StoreErrorKind::Unreachable {
+                said: "this rgby was built without the feature `remote`".into(),
+            },
+        })
+    }
+
+    #[allow(missing_docs)]
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        match *self {}
+    }
+
+    #[allow(missing_docs)]
+    #[must_use]
+    pub fn folder(&self, _: &str) -> Self {
+        match *self {}
+    }
+
+    #[allow(missing_docs)]
+    #[must_use]
+    pub fn list(&self) -> Names {
+        match *self {}
+    }
+
+    #[allow(missing_docs, clippy::missing_errors_doc)]
+    pub fn get(&self, _: &str, _: u64) -> Result<(Vec<u8>, Version), StoreError> {
+        match *self {}
+    }
+
+    #[allow(missing_docs, clippy::missing_errors_doc)]
+    pub fn put(&self, _: &str, _: Vec<u8>) -> Result<Version, StoreError> {
+        match *self {}
+    }
+
+    #[allow(missing_docs, clippy::missing_errors_doc)]
+    pub fn create(&self, _: &str, _: Vec<u8>) -> Result<Version, StoreError> {
+        match *self {}
+    }
+
+    #[allow(missing_docs, clippy::missing_errors_doc)]
+    pub fn update(&self, _: &str, _: Vec<u8>, _: &Version) -> Result<Version, StoreError> {
+        match *self {}
+    }
+
+    #[allow(missing_docs, clippy::missing_errors_doc)]
+    pub fn delete(&self, _: &str) -> Result<(), StoreError> {
+        match *self {}
+    }
+}
+
+impl ReadAhead {
+    #[allow(missing_docs)]
+    #[must_use]
+    pub fn new(store: &Store, _: Arc<AtomicBool>) -> Self {
+        match *store {}
+    }
+
+    #[allow(missing_docs)]
+    pub fn expect<'a>(&self, _: impl Iterator<Item = &'a str>, _: u64) {
+        match *self {}
+    }
+
+    #[allow(missing_docs)]
+    pub fn forget<'a>(&self, _: impl Iterator<Item = &'a str>) {
+        match *self {}
+    }
+
+    #[allow(missing_docs, clippy::missing_errors_doc)]
+    pub fn read(&self, _: &str, _: u64, _: &mut Vec<u8>) -> Result<(), ReadFailure> {
+        match *self {}
+    }
+}

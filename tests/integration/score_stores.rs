@@ -1,0 +1,494 @@
+//! `rgby score` from and to object stores that fail in all the ways they can.
+
+use std::fs;
+use std::path::Path;
+
+use image::{GrayImage, Luma};
+use tempfile::TempDir;
+
+use crate::s3_server::{BUCKET, Faults, SECRET, Server};
+use crate::support::{Run, read, records, rgby, run, workplace, write_sample};
+
+/// Runs the program with the environment of a client of the server.
+fn run_on(server: &Server, dir: &Path, args: &str) -> Run {
+    let output = rgby()
+        .args(args.split_whitespace())
+        .args(["--store-retries", "4", "--store-timeout", "2"])
+        .current_dir(dir)
+        .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+        .env("AWS_SECRET_ACCESS_KEY", SECRET)
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ENDPOINT_URL", format!("http://{}", server.address))
+        .env("NO_PROXY", "127.0.0.1")
+        .output()
+        .unwrap();
+    let run = Run {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    };
+    let said = format!("{}{}", run.stdout, run.stderr);
+    assert!(!said.contains(SECRET), "a secret was shown: {run:?}");
+    let temporary = std::env::temp_dir().join("rgby-").display().to_string();
+    assert!(
+        !said.contains(&temporary),
+        "a local name was shown: {run:?}"
+    );
+    run
+}
+
+/// `count` samples and a model, here and in the store.
+fn plates(count: u8) -> (TempDir, Server) {
+    let dir = workplace();
+    let images = dir.path().join("images");
+    for number in 0..count {
+        let grays = [number * 3, 250 - number * 2, number, 100 + number];
+        write_sample(&images, &format!("field-{number:03}"), grays);
+    }
+    let server = Server::start();
+    server.upload(&images, "plates/p1/");
+    (dir, server)
+}
+
+const LOCAL: &str = "score --model model.onnx --images images --out local.csv --scores scores.csv";
+const REMOTE: &str = "score --model s3://plates/model.onnx --images s3://plates/p1/ \
+                      --out s3://plates/results/out.csv --scores s3://plates/results/scores.csv";
+
+#[test]
+fn results_are_those_from_disk_whatever_the_store_does() {
+    let (dir, server) = plates(40);
+    let path = dir.path();
+    let local = run(path, LOCAL);
+    assert_eq!(local.code, Some(0), "{local:?}");
+    let ids = "Id,Predicted\nfield-007,\nfield-031,\nfield-002,\n";
+    fs::write(path.join("ids.csv"), ids).unwrap();
+    let some = run(
+        path,
+        &format!("{LOCAL} --ids ids.csv").replace("local.csv", "some.csv"),
+    );
+    assert_eq!(some.code, Some(0), "{some:?}");
+    {
+        let mut state = server.lock();
+        let bytes = fs::read(path.join("model.onnx")).unwrap();
+        state.objects.insert("plates/model.onnx".into(), bytes);
+        state.objects.insert("plates/ids.csv".into(), ids.into());
+        // Neither a folder in the folder nor its own marker is an image.
+        state
+            .objects
+            .insert("plates/p1/more/x_red.png".into(), vec![1]);
+        state.objects.insert("plates/p1/".into(), Vec::new());
+        state.page = 13;
+        state.faults = Faults {
+            busy: 7,
+            cut: 5,
+            slow: 11,
+            latency: 1,
+        };
+    }
+    let remote = run_on(&server, path, &format!("{REMOTE} --json --read-ahead 1"));
+    assert_eq!(remote.code, Some(0), "{remote:?}");
+    for part in ["s3://plates/results/out.csv", "s3://plates/model.onnx"] {
+        assert!(remote.stdout.contains(part), "{remote:?}");
+    }
+    assert_eq!(
+        server.text("plates/results/out.csv"),
+        read(path, "local.csv")
+    );
+    assert_eq!(server.text("plates/results/scores.csv").lines().count(), 41);
+    let args = REMOTE.replace("results/out", "results/some") + " --ids s3://plates/ids.csv";
+    let remote = run_on(&server, path, &args);
+    assert_eq!(remote.code, Some(0), "{remote:?}");
+    assert_eq!(
+        server.text("plates/results/some.csv"),
+        read(path, "some.csv")
+    );
+    assert!(
+        server.answered(&format!("GET {BUCKET}"), 503) > 0,
+        "no fault met a listing"
+    );
+    let left = server
+        .lock()
+        .objects
+        .keys()
+        .filter(|k| k.contains(".parts"))
+        .count();
+    assert_eq!(left, 0, "parts were left behind");
+}
+
+#[test]
+fn folders_are_listed_in_pages_and_objects_read_once() {
+    let (dir, server) = plates(25);
+    server.lock().page = 30;
+    let remote = run_on(
+        &server,
+        dir.path(),
+        &REMOTE.replace("s3://plates/model", "model"),
+    );
+    assert_eq!(remote.code, Some(0), "{remote:?}");
+    assert_eq!(
+        server.answered("GET plates", 200),
+        4 + 1,
+        "pages of images, and of parts"
+    );
+    let state = server.lock();
+    let images: Vec<_> = state
+        .objects
+        .keys()
+        .filter(|k| k.contains("/p1/"))
+        .collect();
+    assert_eq!(images.len(), 100);
+    for key in images {
+        let asked = state
+            .requests
+            .iter()
+            .filter(|(r, _)| *r == format!("GET {key}"));
+        assert_eq!(asked.count(), 1, "{key}");
+    }
+}
+
+#[test]
+fn an_object_that_cannot_be_had_is_its_samples_failure() {
+    let (dir, server) = plates(12);
+    let noise =
+        |x: u32, y: u32| Luma([(x.wrapping_mul(2_654_435_761) ^ y.wrapping_mul(40_503 * x)) as u8]);
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let image = GrayImage::from_fn(3100, 3100, noise);
+    image
+        .write_to(&mut bytes, image::ImageFormat::Tiff)
+        .unwrap();
+    {
+        let mut state = server.lock();
+        for channel in ["red", "green", "blue", "yellow"] {
+            let key = format!("plates/p1/large_{channel}.tif");
+            state.objects.insert(key, bytes.get_ref().clone());
+            let key = format!("plates/p1/moving_{channel}.tif");
+            state.objects.insert(key, bytes.get_ref().clone());
+        }
+        state.changing.insert("plates/p1/moving_green.tif".into());
+        state.vanishing.insert("plates/p1/field-003_red.png".into());
+        for (key, status) in [("field-004_blue", 403), ("field-005_red", 500)] {
+            state.status.insert(format!("plates/p1/{key}.png"), status);
+        }
+        let text = b"not an image".to_vec();
+        state
+            .objects
+            .insert("plates/p1/field-006_red.png".into(), text);
+    }
+    let args = REMOTE.replace("s3://plates/model", "model");
+    let remote = run_on(&server, dir.path(), &args);
+    assert_eq!(remote.code, Some(1), "{remote:?}");
+    assert!(
+        remote.stderr.contains("s3://plates/results/out.errors.csv"),
+        "{remote:?}"
+    );
+    fs::write(
+        dir.path().join("e.csv"),
+        server.text("plates/results/out.errors.csv"),
+    )
+    .unwrap();
+    let errors = records(dir.path(), "e.csv");
+    let wanted = [
+        ("field-003", "field-003_red.png", "nothing there"),
+        ("field-004", "field-004_blue.png", "denied"),
+        ("field-005", "field-005_red.png", "500"),
+        ("field-006", "field-006_red.png", "not an image"),
+        ("moving", "moving_green.tif", "changed while it was read"),
+    ];
+    assert_eq!(errors.len(), wanted.len(), "{errors:?}");
+    for (error, (id, file, reason)) in errors.iter().zip(wanted) {
+        assert_eq!(error[0], id, "{error:?}");
+        assert_eq!(error[1], format!("s3://plates/p1/{file}"), "{error:?}");
+        assert!(error[2].contains(reason), "{error:?}");
+        assert!(!error[2].contains(SECRET), "{error:?}");
+    }
+    let out = server.text("plates/results/out.csv");
+    assert!(
+        out.contains("\nlarge,0 ") && out.lines().count() == 15,
+        "{out}"
+    );
+    // The list of an earlier run goes with the failures.
+    server.lock().status.clear();
+    let args = format!("{args} --ids ids.csv");
+    fs::write(dir.path().join("ids.csv"), "Id\nfield-001\nfield-004\n").unwrap();
+    assert_eq!(run_on(&server, dir.path(), &args).code, Some(0));
+    assert!(
+        !server
+            .lock()
+            .objects
+            .contains_key("plates/results/out.errors.csv")
+    );
+}
+
+#[test]
+fn a_store_that_fails_as_a_whole_is_no_samples_failure() {
+    let (dir, server) = plates(40);
+    let path = dir.path();
+    assert_eq!(run(path, LOCAL).code, Some(0));
+    let args = REMOTE.replace("s3://plates/model", "model") + " --part-size 8 --decode-threads 2";
+    // The store goes away in the middle: what was scored is kept, here only.
+    let half = args.replace("s3://plates/results", ".");
+    server.lock().dead_after = 80;
+    let output = run_on(&server, path, &half);
+    assert_eq!(output.code, Some(2), "{output:?}");
+    for part in ["cannot be reached", "s3://plates/p1", "503", "--resume"] {
+        assert!(output.stderr.contains(part), "{part}: {output:?}");
+    }
+    assert!(!path.join("out.csv").exists());
+    server.lock().dead_after = 0;
+    let resumed = run_on(&server, path, &format!("{half} --resume"));
+    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    assert_eq!(read(path, "out.csv"), read(path, "local.csv"));
+    // Whoever may list may still not read.
+    let keys: Vec<_> = server
+        .lock()
+        .objects
+        .keys()
+        .filter(|k| k.contains("/p1/"))
+        .cloned()
+        .collect();
+    server
+        .lock()
+        .status
+        .extend(keys.into_iter().map(|key| (key, 403)));
+    let denied = run_on(&server, path, &args);
+    assert_eq!(denied.code, Some(2), "{denied:?}");
+    assert!(denied.stderr.contains("access is denied"), "{denied:?}");
+}
+
+#[test]
+fn an_unfinished_run_goes_on_from_its_parts_in_the_store() {
+    let (dir, server) = plates(30);
+    let path = dir.path();
+    for number in [11, 20] {
+        for place in ["images", "p1"] {
+            let name = format!("field-{number:03}_red.png");
+            if place == "images" {
+                fs::write(path.join(place).join(name), "no image").unwrap();
+            } else {
+                let key = format!("plates/p1/{name}");
+                server.lock().objects.insert(key, b"no image".to_vec());
+            }
+        }
+    }
+    assert_eq!(run(path, LOCAL).code, Some(1));
+    let args = REMOTE.replace("s3://plates/model", "model") + " --part-size 8";
+    let ended = run_on(&server, path, &format!("{args} --max-errors 1"));
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended.stderr.contains("s3://plates/results/out.csv"),
+        "{ended:?}"
+    );
+    let manifest = "plates/results/out.csv.parts/manifest.json";
+    assert!(server.lock().objects.contains_key(manifest));
+    assert!(!server.lock().objects.contains_key("plates/results/out.csv"));
+    let refused = run_on(&server, path, &args);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("s3://plates/results/out.csv.parts: holds"),
+        "{refused:?}"
+    );
+    // Another folder, as on another machine.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::copy(path.join("model.onnx"), elsewhere.path().join("model.onnx")).unwrap();
+    let before = server.lock().requests.len();
+    let resumed = run_on(&server, elsewhere.path(), &format!("{args} --resume"));
+    assert_eq!(resumed.code, Some(1), "{resumed:?}");
+    assert!(resumed.stderr.contains("going on after"), "{resumed:?}");
+    let again = format!("GET {BUCKET}/p1/field-000_red.png");
+    assert!(
+        server.lock().requests[before..]
+            .iter()
+            .all(|(r, _)| *r != again)
+    );
+    assert_eq!(
+        server.text("plates/results/out.csv"),
+        read(path, "local.csv")
+    );
+    assert_eq!(
+        server.text("plates/results/scores.csv"),
+        read(path, "scores.csv")
+    );
+    assert!(
+        server
+            .lock()
+            .objects
+            .keys()
+            .all(|key| !key.contains(".parts"))
+    );
+}
+
+#[test]
+fn of_two_processes_on_the_same_samples_one_is_told() {
+    let (dir, server) = plates(30);
+    let manifest = "plates/results/out.csv.parts/manifest.json";
+    server.lock().stolen.insert(manifest.into());
+    let args = REMOTE.replace("s3://plates/model", "model") + " --part-size 8";
+    let ended = run_on(&server, dir.path(), &args);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("another process scores the same samples"),
+        "{ended:?}"
+    );
+    assert_eq!(
+        server.text(manifest),
+        "another's",
+        "it was not written over"
+    );
+    assert!(!server.lock().objects.contains_key("plates/results/out.csv"));
+}
+
+#[test]
+fn names_need_not_be_plain() {
+    let (dir, server) = plates(0);
+    let names = ["a b", "ü%41", "x+y&z=1", "#1?", "100%", "~t{}[]^"];
+    let images = dir.path().join("images");
+    for name in names {
+        write_sample(&images, name, [200, 10, 90, 60]);
+    }
+    assert_eq!(run(dir.path(), LOCAL).code, Some(0));
+    server.upload(&images, "plates/p%201 é+/");
+    let output = rgby()
+        .args(["score", "--model", "model.onnx", "--out", "out.csv"])
+        .args(["--images", "s3://plates/p%201 é+"])
+        .current_dir(dir.path())
+        .env("AWS_SKIP_SIGNATURE", "true")
+        .env("AWS_ENDPOINT_URL", format!("http://{}", server.address))
+        .env("NO_PROXY", "127.0.0.1")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(read(dir.path(), "out.csv"), read(dir.path(), "local.csv"));
+}
+
+#[test]
+fn stores_that_cannot_be_used_are_refused_with_what_to_do() {
+    let (dir, server) = plates(2);
+    {
+        let mut state = server.lock();
+        state.status.insert("denied".into(), 403);
+        state.status.insert("denied/model.onnx".into(), 403);
+    }
+    let images = |url: &str| format!("score --model model.onnx --images {url} --out out.csv");
+    let out = |url: &str| format!("score --model model.onnx --images images --out {url}");
+    let http = format!("http://user:{SECRET}@{}", server.address);
+    let cases: Vec<(String, Vec<&str>)> = vec![
+        (
+            images("s3://denied/p1/"),
+            vec!["--images", "s3://denied/p1", "denied", "AWS_ACCESS_KEY_ID"],
+        ),
+        (
+            images("s3://gone/p1/"),
+            vec!["s3://gone/p1", "NoSuchBucket"],
+        ),
+        (
+            images("s3://plates/none/"),
+            vec!["s3://plates/none/", "an empty folder"],
+        ),
+        (images("s3://"), vec!["--images", "names no bucket"]),
+        (images("ftp://x/y"), vec!["--images", "s3://", "./ftp://"]),
+        (images("s3://plates/a//b"), vec!["--images", "part ``"]),
+        (
+            images(&format!("{http}/plates/p1/")),
+            vec!["--images", "does not list"],
+        ),
+        (
+            images(&format!("s3://key:{SECRET}@plates/p1")),
+            vec!["s3://***@plates/p1", "environment"],
+        ),
+        (
+            out(&format!("{http}/plates/out.csv")),
+            vec!["--out", "nothing is written to web servers"],
+        ),
+        (out("s3://plates/results/"), vec!["--out", "is a folder"]),
+        (out("s3://plates"), vec!["--out", "names no file"]),
+        (
+            out("s3://denied/model.onnx"),
+            vec!["s3://denied/model.onnx", "denied", "AWS_"],
+        ),
+        (
+            images("images").replace("model.onnx", "s3://plates/none.onnx"),
+            vec!["--model", "s3://plates/none.onnx", "nothing there"],
+        ),
+        (
+            images("images").replace("model.onnx", "s3://denied/model.onnx"),
+            vec!["--model", "s3://denied/model.onnx", "access is denied"],
+        ),
+        (
+            images("images").replace("model.onnx", "s3://plates/p1/field-000_red.png"),
+            vec!["s3://plates/p1/field-000_red.png", "is not an ONNX model"],
+        ),
+        (
+            images("http://127.0.0.1:1/x?sig=hunter22"),
+            vec!["http://127.0.0.1:1/x", "cannot be reached", "refused"],
+        ),
+    ];
+    for (args, wanted) in cases {
+        let run = run_on(&server, dir.path(), &args);
+        assert_eq!(run.code, Some(2), "{args}: {run:?}");
+        for part in wanted {
+            assert!(run.stderr.contains(part), "{args}: no {part} in {run:?}");
+        }
+        assert!(!run.stderr.contains("hunter22"), "{run:?}");
+        assert!(!dir.path().join("out.csv").exists(), "{args}");
+    }
+    assert!(
+        !server
+            .lock()
+            .objects
+            .keys()
+            .any(|key| key.contains("out.csv"))
+    );
+}
+
+#[test]
+fn a_web_server_gives_models_and_lists() {
+    let (dir, server) = plates(3);
+    assert_eq!(run(dir.path(), LOCAL).code, Some(0));
+    let model = fs::read(dir.path().join("model.onnx")).unwrap();
+    {
+        let mut state = server.lock();
+        state.objects.insert("plates/elsewhere.png".into(), model);
+        state
+            .objects
+            .insert("plates/my ids.csv".into(), b"Id\nfield-001\n".to_vec());
+        state.status.insert("plates/moved.onnx".into(), 301);
+    }
+    let http = format!("http://user:{SECRET}@{}/plates", server.address);
+    let args = format!(
+        "score --model {http}/moved.onnx?token={SECRET} --ids {http}/my%20ids.csv --images file://{} \
+         --out file://{}/out.csv --json",
+        dir.path().join("images").display(),
+        dir.path().display(),
+    );
+    let done = run_on(&server, dir.path(), &args);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let wanted = read(dir.path(), "local.csv");
+    let wanted: Vec<_> = wanted
+        .lines()
+        .filter(|l| l.starts_with("Id") || l.contains("001"))
+        .collect();
+    assert_eq!(
+        read(dir.path(), "out.csv").lines().collect::<Vec<_>>(),
+        wanted
+    );
+    let model = format!("http://{}/plates/moved.onnx", server.address);
+    assert!(done.stdout.contains(&model), "{done:?}");
+}
+
+#[test]
+fn a_path_that_looks_like_a_url_is_a_path() {
+    let (dir, _server) = plates(2);
+    fs::create_dir(dir.path().join("s3:")).unwrap();
+    fs::rename(dir.path().join("images"), dir.path().join("s3:/images")).unwrap();
+    for path in ["./s3://images", "s3:/images"] {
+        let local = run(
+            dir.path(),
+            &format!("score --model model.onnx --images {path} --out {path}.csv"),
+        );
+        assert_eq!(local.code, Some(0), "{local:?}");
+    }
+}
