@@ -66,7 +66,7 @@ impl Stage {
     /// It cannot be had; a wrong URL.
     pub fn input(&mut self, flag: &str, path: &Path) -> anyhow::Result<PathBuf> {
         let Location::Remote(url) = located(flag, path)? else {
-            return Ok(local(flag, path)?);
+            return local(flag, path);
         };
         let (stand_in, file) = self.stand_in(flag, &url, Role::Input)?;
         let got = stand_in.store.get(url.file_name(), MOST_BYTES);
@@ -83,7 +83,7 @@ impl Stage {
     /// Nothing can be written there; a wrong URL.
     pub fn output(&mut self, flag: &str, path: &Path) -> anyhow::Result<PathBuf> {
         let Location::Remote(url) = located(flag, path)? else {
-            return Ok(local(flag, path)?);
+            return local(flag, path);
         };
         let fail = |kind| StoreError {
             url: url.to_string(),
@@ -231,9 +231,7 @@ impl Stage {
 
 impl StandIn {
     fn put(&self, file: &Path) -> anyhow::Result<()> {
-        let bytes = fs::read(file).with_context(|| file.display().to_string())?;
-        self.store.put(name_of(file)?, bytes)?;
-        Ok(())
+        Ok(self.store.put_file(name_of(file)?, file)?)
     }
 }
 
@@ -243,7 +241,7 @@ impl StandIn {
 ///
 /// It is a URL that is wrong.
 pub fn located(flag: &str, path: &Path) -> anyhow::Result<Location> {
-    Ok(Location::parse(path.as_os_str()).with_context(|| flag.to_owned())?)
+    Location::parse(path.as_os_str()).with_context(|| flag.to_owned())
 }
 
 /// The path of a file of this machine, `file://` or not.

@@ -27,6 +27,11 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// Its files, in the order of its channels.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().flatten().map(PathBuf::as_path)
+    }
+
     /// Whether each wanted channel has a file.
     #[must_use]
     pub fn is_complete(&self) -> bool {

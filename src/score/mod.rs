@@ -8,6 +8,7 @@
 mod bench;
 mod choice;
 mod config;
+mod copies;
 mod cuda;
 mod engine;
 mod ensemble;
@@ -30,13 +31,13 @@ pub use choice::{Device, Devices, EngineChoice, RuntimeOptions};
 pub use config::{
     ArenaExtend, ConvSearch, CudaConfig, EngineConfig, Optimization, SessionConfig, TensorRtConfig,
 };
+pub use copies::PartCopies;
 pub use engine::{Answer, Engine, OrtEngine};
 pub use ensemble::Ensemble;
 pub use error::EngineError;
 pub use model::{INPUT_NAME, ModelFile, OUTPUT_NAME};
 pub use parts::{
-    Form, MANIFEST, PartCopies, Parts, PartsError, RunKey, embedding_names,
-    folder_of as parts_folder,
+    Form, MANIFEST, Parts, PartsError, RunKey, embedding_names, folder_of as parts_folder,
 };
 pub use pipeline::{
     BatchScores, Failure, PipelineOptions, ScoreError, ScoreTable, Sink, Source, score, score_to,

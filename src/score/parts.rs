@@ -5,7 +5,6 @@
 //! before it ends; the manifest, replaced as one step, says which parts there are and of what run.
 //! What a killed run wrote beyond its manifest counts for nothing.
 
-use std::fmt::Debug;
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::output::{self, OutputError};
-use super::{BatchScores, Failure, ScoreTable};
+use super::{BatchScores, Failure, PartCopies, ScoreTable};
 use crate::fsx;
 use crate::imaging::Sample;
 
@@ -110,30 +109,6 @@ pub struct Form<'a> {
     pub embeddings: usize,
     /// Samples of a part at most.
     pub part_size: usize,
-}
-
-/// Copies of the parts elsewhere, by which another machine can go on.
-pub trait PartCopies: Debug {
-    /// Copies the part `file`, which is complete.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be copied.
-    fn part(&mut self, file: &Path, sha256: &str) -> io::Result<()>;
-
-    /// Copies the manifest, after the parts that it speaks of.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be copied, or another process has copied one since this one began.
-    fn manifest(&mut self, text: &[u8]) -> io::Result<()>;
-
-    /// Removes the copies.
-    ///
-    /// # Errors
-    ///
-    /// They cannot be removed.
-    fn remove(&mut self) -> io::Result<()>;
 }
 
 /// Names of the columns of embeddings: f0, f1, …

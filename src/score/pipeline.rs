@@ -10,7 +10,6 @@ mod guard;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
@@ -152,7 +151,7 @@ pub fn score_to(
                 error,
             })
         };
-        if sample.files.iter().all(Option::is_none) {
+        if sample.paths().next().is_none() {
             let error = "there is no image file with this id";
             return Err(failure(String::new(), error.into()));
         }
@@ -308,8 +307,8 @@ impl Job<'_> {
         let sample = &all[samples.start];
         let next = self.next.load(Ordering::Relaxed).min(all.len());
         let coming = all[samples].iter().chain(&all[next..]);
-        files.expect(&mut coming.flat_map(paths), self.max_file_bytes);
-        (self.load)(sample, out).inspect_err(|_| files.forget(&mut paths(sample)))
+        files.expect(&mut coming.flat_map(Sample::paths), self.max_file_bytes);
+        (self.load)(sample, out).inspect_err(|_| files.forget(&mut sample.paths()))
     }
 
     /// Runs one engine on batches from the queue until it ends.
@@ -379,11 +378,6 @@ impl Job<'_> {
             None => Ok(done),
         }
     }
-}
-
-/// A sample's files.
-fn paths(sample: &Sample) -> impl Iterator<Item = &Path> {
-    sample.files.iter().flatten().map(PathBuf::as_path)
 }
 
 /// The rows of `values` in the places `rows` of `count`.

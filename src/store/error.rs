@@ -78,6 +78,14 @@ pub enum StoreErrorKind {
     /// The URL names a bucket, and an object is needed.
     #[error("names no object; add its name")]
     NoObject,
+    /// The file that is to be written to the store cannot be read.
+    #[error("{file} is to be written there and cannot be read: {said}")]
+    Source {
+        /// The file.
+        file: String,
+        /// The file system's error.
+        said: String,
+    },
     /// A name that is none.
     #[error("is no name that an object can be asked for by: {said}")]
     Name {

@@ -77,7 +77,7 @@ impl Store {
     }
 
     #[allow(missing_docs, clippy::missing_errors_doc)]
-    pub fn put(&self, _: &str, _: Vec<u8>) -> Result<Version, StoreError> {
+    pub fn put_file(&self, _: &str, _: &std::path::Path) -> Result<(), StoreError> {
         match *self {}
     }
 

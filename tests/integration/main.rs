@@ -45,6 +45,8 @@ mod score_resume;
 #[cfg(feature = "remote")]
 mod score_stores;
 mod score_threads;
+#[cfg(feature = "remote")]
+mod score_urls;
 mod score_votes;
 mod support;
 #[cfg(feature = "train")]

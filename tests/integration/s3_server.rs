@@ -47,6 +47,8 @@ pub struct State {
     pub changing: BTreeSet<String>,
     /// Objects that go when the listing has been answered.
     pub vanishing: BTreeSet<String>,
+    /// What clients gave as `Authorization`.
+    pub authorizations: BTreeSet<String>,
     /// Requests after which none is answered any more but with 503; 0 is never.
     pub dead_after: usize,
     /// Objects that somebody else writes just before they are replaced.
@@ -141,6 +143,8 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
             } else {
                 answer(&mut state, &request)
             };
+            let authorization = request.headers.get("authorization").cloned();
+            state.authorizations.extend(authorization);
             let name = format!("{} {}", request.method, request.path);
             state.requests.push((name, answer.status));
             (answer, cut, slow, latency)

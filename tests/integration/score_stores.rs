@@ -10,7 +10,7 @@ use crate::s3_server::{BUCKET, Faults, SECRET, Server};
 use crate::support::{Run, read, records, rgby, run, workplace, write_sample};
 
 /// Runs the program with the environment of a client of the server.
-fn run_on(server: &Server, dir: &Path, args: &str) -> Run {
+pub fn run_on(server: &Server, dir: &Path, args: &str) -> Run {
     let output = rgby()
         .args(args.split_whitespace())
         .args(["--store-retries", "4", "--store-timeout", "2"])
@@ -38,7 +38,7 @@ fn run_on(server: &Server, dir: &Path, args: &str) -> Run {
 }
 
 /// `count` samples and a model, here and in the store.
-fn plates(count: u8) -> (TempDir, Server) {
+pub fn plates(count: u8) -> (TempDir, Server) {
     let dir = workplace();
     let images = dir.path().join("images");
     for number in 0..count {
@@ -50,7 +50,8 @@ fn plates(count: u8) -> (TempDir, Server) {
     (dir, server)
 }
 
-const LOCAL: &str = "score --model model.onnx --images images --out local.csv --scores scores.csv";
+pub const LOCAL: &str =
+    "score --model model.onnx --images images --out local.csv --scores scores.csv";
 const REMOTE: &str = "score --model s3://plates/model.onnx --images s3://plates/p1/ \
                       --out s3://plates/results/out.csv --scores s3://plates/results/scores.csv";
 
@@ -339,156 +340,4 @@ fn of_two_processes_on_the_same_samples_one_is_told() {
         "it was not written over"
     );
     assert!(!server.lock().objects.contains_key("plates/results/out.csv"));
-}
-
-#[test]
-fn names_need_not_be_plain() {
-    let (dir, server) = plates(0);
-    let names = ["a b", "ü%41", "x+y&z=1", "#1?", "100%", "~t{}[]^"];
-    let images = dir.path().join("images");
-    for name in names {
-        write_sample(&images, name, [200, 10, 90, 60]);
-    }
-    assert_eq!(run(dir.path(), LOCAL).code, Some(0));
-    server.upload(&images, "plates/p%201 é+/");
-    let output = rgby()
-        .args(["score", "--model", "model.onnx", "--out", "out.csv"])
-        .args(["--images", "s3://plates/p%201 é+"])
-        .current_dir(dir.path())
-        .env("AWS_SKIP_SIGNATURE", "true")
-        .env("AWS_ENDPOINT_URL", format!("http://{}", server.address))
-        .env("NO_PROXY", "127.0.0.1")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert_eq!(read(dir.path(), "out.csv"), read(dir.path(), "local.csv"));
-}
-
-#[test]
-fn stores_that_cannot_be_used_are_refused_with_what_to_do() {
-    let (dir, server) = plates(2);
-    {
-        let mut state = server.lock();
-        state.status.insert("denied".into(), 403);
-        state.status.insert("denied/model.onnx".into(), 403);
-    }
-    let images = |url: &str| format!("score --model model.onnx --images {url} --out out.csv");
-    let out = |url: &str| format!("score --model model.onnx --images images --out {url}");
-    let http = format!("http://user:{SECRET}@{}", server.address);
-    let cases: Vec<(String, Vec<&str>)> = vec![
-        (
-            images("s3://denied/p1/"),
-            vec!["--images", "s3://denied/p1", "denied", "AWS_ACCESS_KEY_ID"],
-        ),
-        (
-            images("s3://gone/p1/"),
-            vec!["s3://gone/p1", "NoSuchBucket"],
-        ),
-        (
-            images("s3://plates/none/"),
-            vec!["s3://plates/none/", "an empty folder"],
-        ),
-        (images("s3://"), vec!["--images", "names no bucket"]),
-        (images("ftp://x/y"), vec!["--images", "s3://", "./ftp://"]),
-        (images("s3://plates/a//b"), vec!["--images", "part ``"]),
-        (
-            images(&format!("{http}/plates/p1/")),
-            vec!["--images", "does not list"],
-        ),
-        (
-            images(&format!("s3://key:{SECRET}@plates/p1")),
-            vec!["s3://***@plates/p1", "environment"],
-        ),
-        (
-            out(&format!("{http}/plates/out.csv")),
-            vec!["--out", "nothing is written to web servers"],
-        ),
-        (out("s3://plates/results/"), vec!["--out", "is a folder"]),
-        (out("s3://plates"), vec!["--out", "names no file"]),
-        (
-            out("s3://denied/model.onnx"),
-            vec!["s3://denied/model.onnx", "denied", "AWS_"],
-        ),
-        (
-            images("images").replace("model.onnx", "s3://plates/none.onnx"),
-            vec!["--model", "s3://plates/none.onnx", "nothing there"],
-        ),
-        (
-            images("images").replace("model.onnx", "s3://denied/model.onnx"),
-            vec!["--model", "s3://denied/model.onnx", "access is denied"],
-        ),
-        (
-            images("images").replace("model.onnx", "s3://plates/p1/field-000_red.png"),
-            vec!["s3://plates/p1/field-000_red.png", "is not an ONNX model"],
-        ),
-        (
-            images("http://127.0.0.1:1/x?sig=hunter22"),
-            vec!["http://127.0.0.1:1/x", "cannot be reached", "refused"],
-        ),
-    ];
-    for (args, wanted) in cases {
-        let run = run_on(&server, dir.path(), &args);
-        assert_eq!(run.code, Some(2), "{args}: {run:?}");
-        for part in wanted {
-            assert!(run.stderr.contains(part), "{args}: no {part} in {run:?}");
-        }
-        assert!(!run.stderr.contains("hunter22"), "{run:?}");
-        assert!(!dir.path().join("out.csv").exists(), "{args}");
-    }
-    assert!(
-        !server
-            .lock()
-            .objects
-            .keys()
-            .any(|key| key.contains("out.csv"))
-    );
-}
-
-#[test]
-fn a_web_server_gives_models_and_lists() {
-    let (dir, server) = plates(3);
-    assert_eq!(run(dir.path(), LOCAL).code, Some(0));
-    let model = fs::read(dir.path().join("model.onnx")).unwrap();
-    {
-        let mut state = server.lock();
-        state.objects.insert("plates/elsewhere.png".into(), model);
-        state
-            .objects
-            .insert("plates/my ids.csv".into(), b"Id\nfield-001\n".to_vec());
-        state.status.insert("plates/moved.onnx".into(), 301);
-    }
-    let http = format!("http://user:{SECRET}@{}/plates", server.address);
-    let args = format!(
-        "score --model {http}/moved.onnx?token={SECRET} --ids {http}/my%20ids.csv --images file://{} \
-         --out file://{}/out.csv --json",
-        dir.path().join("images").display(),
-        dir.path().display(),
-    );
-    let done = run_on(&server, dir.path(), &args);
-    assert_eq!(done.code, Some(0), "{done:?}");
-    let wanted = read(dir.path(), "local.csv");
-    let wanted: Vec<_> = wanted
-        .lines()
-        .filter(|l| l.starts_with("Id") || l.contains("001"))
-        .collect();
-    assert_eq!(
-        read(dir.path(), "out.csv").lines().collect::<Vec<_>>(),
-        wanted
-    );
-    let model = format!("http://{}/plates/moved.onnx", server.address);
-    assert!(done.stdout.contains(&model), "{done:?}");
-}
-
-#[test]
-fn a_path_that_looks_like_a_url_is_a_path() {
-    let (dir, _server) = plates(2);
-    fs::create_dir(dir.path().join("s3:")).unwrap();
-    fs::rename(dir.path().join("images"), dir.path().join("s3:/images")).unwrap();
-    for path in ["./s3://images", "s3:/images"] {
-        let local = run(
-            dir.path(),
-            &format!("score --model model.onnx --images {path} --out {path}.csv"),
-        );
-        assert_eq!(local.code, Some(0), "{local:?}");
-    }
 }

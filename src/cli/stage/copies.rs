@@ -100,11 +100,9 @@ impl PartCopies for StoreCopies {
     fn part(&mut self, file: &Path, sha256: &str) -> io::Result<()> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let name = self.part_name(&name, sha256);
-        match self.store.create(&name, fs::read(file)?) {
-            // The same bytes, of a process that died or is at work beside this one.
-            Err(error) if error.kind == StoreErrorKind::Conflict => Ok(()),
-            other => other.map(drop).map_err(io::Error::other),
-        }
+        // What is there under this name, of a process that died or is at work beside this one, has
+        // the same bytes.
+        self.store.put_file(&name, file).map_err(io::Error::other)
     }
 
     fn manifest(&mut self, text: &[u8]) -> io::Result<()> {

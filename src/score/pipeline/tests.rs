@@ -358,3 +358,29 @@ fn what_cannot_be_kept_ends_everything() {
     assert!(error.unwrap_err().to_string().contains("the disk is full"));
     assert_eq!(taken, 1);
 }
+
+#[test]
+fn files_that_are_gone_as_a_whole_are_no_samples_failure() {
+    let samples = samples(20);
+    let stop = AtomicBool::new(false);
+    let gone = |sample: &Sample, out: &mut [f32]| match sample.id.parse() {
+        Ok(9..) => Err(Trouble::Files(io::Error::other("the store is gone"))),
+        _ => number(sample, out),
+    };
+    let mut done = 0;
+    let mut sink = |batch: BatchScores| {
+        assert!(batch.failures.is_empty());
+        done += batch.probabilities.len();
+        Ok(())
+    };
+    let ended = job(&samples, 4, &gone, &stop).run(&mut [echo(0, None)], 1, &mut sink);
+    assert!(matches!(ended, Err(ScoreError::Files(_))), "{ended:?}");
+    assert!(done <= 8, "{done}");
+    // A process that shall end leaves the rest to another.
+    let stopping = |sample: &Sample, out: &mut [f32]| {
+        stop.store(sample.id == "9", Ordering::Relaxed);
+        gone(sample, out)
+    };
+    let ended = job(&samples, 4, &stopping, &stop).run(&mut [echo(0, None)], 1, &mut |_| Ok(()));
+    assert_eq!(ended.unwrap(), 8);
+}

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::http::HttpBuilder;
+use object_store::http::{HttpBuilder, HttpStore};
 use object_store::list::PaginatedListStore;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, HeaderValue, ObjectStore, RetryConfig};
+use reqwest::header::AUTHORIZATION;
 
 use super::super::{Scheme, StoreError, StoreOptions, Url};
 use super::explain::Explain;
@@ -47,15 +50,10 @@ impl Client {
                 .build()
                 .map(Self::paged),
             Scheme::Az => azure(url, options).map(Self::paged),
-            Scheme::Http | Scheme::Https => HttpBuilder::new()
-                .with_url(origin(url))
-                .with_client_options(client_options(options).with_allow_http(true))
-                .with_retry(retries(options))
-                .build()
-                .map(|store| Self {
-                    store: Arc::new(store),
-                    pages: None,
-                }),
+            Scheme::Http | Scheme::Https => web(url, options).map(|store| Self {
+                store: Arc::new(store),
+                pages: None,
+            }),
         };
         client.map_err(|error| explain.settings(url, &error))
     }
@@ -110,17 +108,25 @@ fn azure(
         .build()
 }
 
-/// A web server's URL without a path; what is secret in it goes with each request.
-fn origin(url: &Url) -> String {
-    let user = url.user().map(|user| format!("{user}@"));
+fn web(url: &Url, options: &StoreOptions) -> object_store::Result<HttpStore> {
+    let mut client = client_options(options).with_allow_http(true);
+    if let Some(user) = url.user() {
+        let credentials = format!("Basic {}", BASE64_STANDARD.encode(user));
+        // Base64 has no character that a header cannot have.
+        if let Ok(mut value) = HeaderValue::from_str(&credentials) {
+            value.set_sensitive(true);
+            let headers = [(AUTHORIZATION, value)];
+            client = client.with_default_headers(headers.into_iter().collect());
+        }
+    }
+    // What is behind the `?` goes with each request.
     let query = url.query().map(|query| format!("?{query}"));
-    format!(
-        "{}://{}{}/{}",
-        url.scheme().name(),
-        user.unwrap_or_default(),
-        url.host(),
-        query.unwrap_or_default()
-    )
+    let (scheme, query) = (url.scheme().name(), query.unwrap_or_default());
+    HttpBuilder::new()
+        .with_url(format!("{scheme}://{}/{query}", url.host()))
+        .with_client_options(client)
+        .with_retry(retries(options))
+        .build()
 }
 
 fn client_options(options: &StoreOptions) -> ClientOptions {

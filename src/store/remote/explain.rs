@@ -166,3 +166,74 @@ fn shortened(text: &str) -> String {
         None => text.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+    use crate::store::Location;
+
+    fn explained(message: &str) -> StoreError {
+        let Ok(Location::Remote(url)) = Location::parse(OsStr::new("s3://bucket/key")) else {
+            panic!("s3://bucket/key");
+        };
+        let error = Error::Generic {
+            store: "S3",
+            source: message.to_owned().into(),
+        };
+        Explain::new(&url).error(&url, &error)
+    }
+
+    #[test]
+    fn answers_are_told_apart_by_their_status() {
+        let answer = |status: &str, body: &str| {
+            explained(&format!(
+                "Error performing GET http://host/x?sig=1 in 1s - Server returned non-2xx status \
+                 code: {status}: {body}"
+            ))
+        };
+        let body = "<?xml?><Error><Code>AccessDenied</Code><Message>No.</Message>\
+                    <StringToSign>secret</StringToSign></Error>";
+        let error = answer("403 Forbidden", body);
+        assert!(matches!(&error.kind, StoreErrorKind::Denied { said, .. }
+            if said == "403 Forbidden: AccessDenied: No."));
+        assert!(
+            error
+                .to_string()
+                .starts_with("s3://bucket/key: access is denied"),
+            "{error}"
+        );
+        let expired = "<Error><Code>ExpiredToken</Code></Error>";
+        let kind = |status, body| answer(status, body).kind;
+        assert!(matches!(
+            kind("400 Bad Request", expired),
+            StoreErrorKind::Denied { .. }
+        ));
+        assert!(matches!(
+            kind("400 Bad Request", ""),
+            StoreErrorKind::Answer { .. }
+        ));
+        assert!(matches!(
+            kind("404 Not Found", ""),
+            StoreErrorKind::Missing { .. }
+        ));
+        for status in ["429 Too Many Requests", "500 Oh", "503 Service Unavailable"] {
+            assert!(
+                matches!(kind(status, ""), StoreErrorKind::Unreachable { .. }),
+                "{status}"
+            );
+        }
+        let elsewhere = explained("Received redirect without LOCATION, this normally indicates");
+        assert!(elsewhere.to_string().contains("AWS_REGION"), "{elsewhere}");
+    }
+
+    #[test]
+    fn long_answers_are_cut() {
+        let error = explained(&"ü".repeat(1000)).to_string();
+        assert!(
+            error.chars().count() < 300 && error.ends_with('…'),
+            "{error}"
+        );
+    }
+}

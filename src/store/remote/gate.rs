@@ -91,3 +91,39 @@ impl Gate {
         self.held
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::runtime;
+    use super::*;
+
+    #[test]
+    fn who_is_wanted_waits_for_nobody_and_the_rest_for_memory() {
+        runtime::get().unwrap();
+        let memory = Memory::of(4 * PIECE);
+        let gate = |wanted: &Arc<Notify>| Gate::new(memory.clone(), wanted.clone());
+        let [first, second, third] = [(); 3].map(|()| Arc::<Notify>::default());
+        // More than there is takes all there is.
+        let mut held = gate(&first);
+        assert!(held.is_open(9 * PIECE));
+        let (mut waits, mut urgent) = (gate(&second), gate(&third));
+        assert!(!waits.is_open(1));
+        runtime::wait(async {
+            let time = Duration::from_millis(50);
+            assert!(tokio::time::timeout(time, waits.pass(1)).await.is_err());
+            // Said before anybody waits, it counts all the same.
+            third.notify_one();
+            urgent.pass(PIECE).await;
+        });
+        assert!(urgent.into_held().is_none());
+        drop(held.into_held());
+        let mut next = gate(&first);
+        assert!(
+            next.is_open(4 * PIECE) && next.is_open(PIECE),
+            "once it was passed it is open"
+        );
+        assert!(Gate::open().is_open(u64::MAX));
+    }
+}

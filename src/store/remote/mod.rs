@@ -8,7 +8,9 @@ mod gate;
 mod list;
 mod runtime;
 mod secrets;
+mod upload;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -114,20 +116,22 @@ impl Store {
         Ok((bytes, version))
     }
 
-    /// Writes an object whole, whatever was there.
+    /// Writes a file whole as an object, whatever was there. A large one goes in pieces, which are
+    /// there together once all of them are.
     ///
     /// # Errors
     ///
-    /// The store cannot be reached, or does not let us; nothing is written to web servers.
-    pub fn put(&self, name: &str, bytes: Vec<u8>) -> Result<Version, StoreError> {
-        self.put_mode(name, bytes, PutMode::Overwrite)
+    /// The store cannot be reached, or does not let us; nothing is written to web servers; the file
+    /// cannot be read.
+    pub fn put_file(&self, name: &str, file: &Path) -> Result<(), StoreError> {
+        self.wait(self.shared.put_file(name, file))
     }
 
     /// Writes an object whole if there is none.
     ///
     /// # Errors
     ///
-    /// As [`put`](Self::put), and [`StoreErrorKind::Conflict`] if there is one.
+    /// As [`put_file`](Self::put_file), and [`StoreErrorKind::Conflict`] if there is one.
     pub fn create(&self, name: &str, bytes: Vec<u8>) -> Result<Version, StoreError> {
         self.put_mode(name, bytes, PutMode::Create)
     }
@@ -136,7 +140,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`put`](Self::put), and [`StoreErrorKind::Conflict`] if it is not.
+    /// As [`put_file`](Self::put_file), and [`StoreErrorKind::Conflict`] if it is not.
     pub fn update(
         &self,
         name: &str,
@@ -150,7 +154,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`put`](Self::put).
+    /// As [`put_file`](Self::put_file).
     pub fn delete(&self, name: &str) -> Result<(), StoreError> {
         let shared = &self.shared;
         let url = shared.url.join(name);
