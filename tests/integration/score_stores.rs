@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use image::{GrayImage, Luma};
 use tempfile::TempDir;
@@ -9,9 +12,15 @@ use tempfile::TempDir;
 use crate::s3_server::{BUCKET, Faults, SECRET, Server};
 use crate::support::{Run, read, records, rgby, run, workplace, write_sample};
 
-/// Runs the program with the environment of a client of the server.
+/// Runs the program as a client of the server.
 pub fn run_on(server: &Server, dir: &Path, args: &str) -> Run {
-    let output = rgby()
+    checked(client(server, dir, args).output().unwrap())
+}
+
+/// The program with the environment of a client of the server.
+fn client(server: &Server, dir: &Path, args: &str) -> Command {
+    let mut command = rgby();
+    command
         .args(args.split_whitespace())
         .args(["--store-retries", "4", "--store-timeout", "2"])
         .current_dir(dir)
@@ -19,9 +28,12 @@ pub fn run_on(server: &Server, dir: &Path, args: &str) -> Run {
         .env("AWS_SECRET_ACCESS_KEY", SECRET)
         .env("AWS_REGION", "us-east-1")
         .env("AWS_ENDPOINT_URL", format!("http://{}", server.address))
-        .env("NO_PROXY", "127.0.0.1")
-        .output()
-        .unwrap();
+        .env("NO_PROXY", "127.0.0.1");
+    command
+}
+
+/// What a run said, which must hold nothing that is for nobody.
+fn checked(output: Output) -> Run {
     let run = Run {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -203,10 +215,7 @@ fn an_object_that_cannot_be_had_is_its_samples_failure() {
         assert!(!error[2].contains(SECRET), "{error:?}");
     }
     let out = server.text("plates/results/out.csv");
-    assert!(
-        out.contains("\nlarge,0 ") && out.lines().count() == 15,
-        "{out}"
-    );
+    assert_eq!(out.lines().count(), 15, "{out}");
     // The list of an earlier run goes with the failures.
     server.lock().status.clear();
     let args = format!("{args} --ids ids.csv");
@@ -340,4 +349,49 @@ fn of_two_processes_on_the_same_samples_one_is_told() {
         "it was not written over"
     );
     assert!(!server.lock().objects.contains_key("plates/results/out.csv"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stopped_run_goes_on_from_the_store() {
+    let (dir, server) = plates(60);
+    let path = dir.path();
+    assert_eq!(run(path, LOCAL).code, Some(0));
+    server.lock().faults.latency = 30;
+    let args = REMOTE.replace("s3://plates/model", "model") + " --store-requests 2 --part-size 8";
+    let mut command = client(&server, path, &args);
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while server
+        .lock()
+        .requests
+        .iter()
+        .filter(|(r, _)| r.contains("_red"))
+        .count()
+        < 20
+    {
+        assert!(start.elapsed() < Duration::from_secs(60), "nothing is read");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let kill = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    let stopped = checked(child.wait_with_output().unwrap());
+    assert_eq!(stopped.code, Some(143), "{stopped:?}");
+    assert!(
+        stopped.stderr.contains("go on with --resume"),
+        "{stopped:?}"
+    );
+    server.lock().faults.latency = 0;
+    let resumed = run_on(&server, path, &format!("{args} --resume"));
+    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    assert_eq!(
+        server.text("plates/results/out.csv"),
+        read(path, "local.csv")
+    );
 }
