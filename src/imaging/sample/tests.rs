@@ -190,6 +190,7 @@ fn a_file_over_the_limit_is_not_read_whole() {
     };
     assert_eq!(kind, DecodeError::FileTooLarge { limit: 20 });
     let mut bytes = Vec::new();
-    read_limited(samples[0].files[0].as_ref().unwrap(), 20, &mut bytes).unwrap();
+    let path = samples[0].files[0].as_ref().unwrap();
+    LocalFiles.read(path, 20, &mut bytes).unwrap();
     assert_eq!(bytes.len(), 21);
 }
