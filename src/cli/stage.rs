@@ -200,17 +200,14 @@ impl Stage {
         );
         let folder = url.parent();
         let same = |stand_in: &StandIn| stand_in.role == role && *stand_in.store.url() == folder;
-        let at = match self.stand_ins.iter().position(same) {
-            Some(at) => at,
-            None => {
-                let store = Store::open(&folder, &self.options).with_context(|| flag.to_owned())?;
-                let number = self.stand_ins.len().to_string();
-                let local = self.folder()?.join(number);
-                fs::create_dir(&local)?;
-                self.stand_ins.push(StandIn { local, store, role });
-                self.stand_ins.len() - 1
-            }
-        };
+        let known = self.stand_ins.iter().position(same);
+        let at = known.unwrap_or(self.stand_ins.len());
+        if known.is_none() {
+            let store = Store::open(&folder, &self.options).with_context(|| flag.to_owned())?;
+            let local = self.folder()?.join(at.to_string());
+            fs::create_dir(&local)?;
+            self.stand_ins.push(StandIn { local, store, role });
+        }
         let stand_in = &self.stand_ins[at];
         Ok((stand_in, stand_in.local.join(url.file_name())))
     }

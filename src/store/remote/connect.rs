@@ -22,7 +22,7 @@ use super::explain::Explain;
 /// Longest wait between two tries.
 const MOST_BACKOFF: Duration = Duration::from_secs(15);
 /// Credentials of a request may run out; the crate asks to stay below five minutes.
-const MOST_RETRYING: Duration = Duration::from_secs(180);
+const MOST_RETRYING: Duration = Duration::from_mins(3);
 
 /// A client of one bucket, container or web server.
 #[derive(Clone)]

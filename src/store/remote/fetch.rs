@@ -58,7 +58,7 @@ impl Shared {
     ) -> Result<Version, StoreError> {
         let url = self.url.join(name);
         let object = Object {
-            path: self.path(&url)?,
+            path: Self::path(&url)?,
             url,
             limit,
         };

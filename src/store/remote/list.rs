@@ -125,7 +125,7 @@ impl Shared {
         }
     }
 
-    /// All objects: web servers list by WebDAV, if at all, and in one answer.
+    /// All objects: web servers list by `WebDAV`, if at all, and in one answer.
     async fn web_page(&self) -> Result<Vec<ObjectMeta>, StoreError> {
         let path = object_store::path::Path::parse(self.url.key()).ok();
         let listed = self.client.store().list_with_delimiter(path.as_ref());

@@ -109,7 +109,7 @@ impl Store {
     /// It is not there, too large, or cannot be had.
     pub fn get(&self, name: &str, limit: u64) -> Result<(Vec<u8>, Version), StoreError> {
         let mut bytes = Vec::new();
-        let version = self.wait(
+        let version = runtime::wait(
             self.shared
                 .fetch(name, limit, &mut bytes, &mut Gate::open()),
         )?;
@@ -124,7 +124,7 @@ impl Store {
     /// The store cannot be reached, or does not let us; nothing is written to web servers; the file
     /// cannot be read.
     pub fn put_file(&self, name: &str, file: &Path) -> Result<(), StoreError> {
-        self.wait(self.shared.put_file(name, file))
+        runtime::wait(self.shared.put_file(name, file))
     }
 
     /// Writes an object whole if there is none.
@@ -158,8 +158,8 @@ impl Store {
     pub fn delete(&self, name: &str) -> Result<(), StoreError> {
         let shared = &self.shared;
         let url = shared.url.join(name);
-        let path = shared.writable(&url)?;
-        let deleted = self.wait(shared.client.store().delete(&path));
+        let path = Shared::writable(&url)?;
+        let deleted = runtime::wait(shared.client.store().delete(&path));
         match deleted.map_err(|error| shared.explain.error(&url, &error)) {
             Err(error) if !matches!(error.kind, StoreErrorKind::Missing { .. }) => Err(error),
             _ => Ok(()),
@@ -169,23 +169,18 @@ impl Store {
     fn put_mode(&self, name: &str, bytes: Vec<u8>, mode: PutMode) -> Result<Version, StoreError> {
         let shared = &self.shared;
         let url = shared.url.join(name);
-        let path = shared.writable(&url)?;
+        let path = Shared::writable(&url)?;
         let payload = PutPayload::from(Bytes::from(bytes));
         let put = shared.client.store().put_opts(&path, payload, mode.into());
-        let put = self.wait(put);
+        let put = runtime::wait(put);
         let result = put.map_err(|error| shared.explain.error(&url, &error))?;
         Ok(Version(result.into()))
-    }
-
-    fn wait<F: Future>(&self, future: F) -> F::Output {
-        // It was there when the store was opened.
-        runtime::wait(future)
     }
 }
 
 impl Shared {
     /// The path of an object.
-    fn path(&self, url: &Url) -> Result<object_store::path::Path, StoreError> {
+    fn path(url: &Url) -> Result<object_store::path::Path, StoreError> {
         let fail = |kind| StoreError {
             url: url.to_string(),
             kind,
@@ -200,13 +195,13 @@ impl Shared {
     }
 
     /// The path of an object that is to be written.
-    fn writable(&self, url: &Url) -> Result<object_store::path::Path, StoreError> {
+    fn writable(url: &Url) -> Result<object_store::path::Path, StoreError> {
         if url.scheme().is_web() {
             return Err(StoreError {
                 url: url.to_string(),
                 kind: StoreErrorKind::ReadOnly,
             });
         }
-        self.path(url)
+        Self::path(url)
     }
 }

@@ -18,7 +18,7 @@ const PIECES: usize = 4;
 impl Shared {
     pub(super) async fn put_file(&self, name: &str, file: &Path) -> Result<(), StoreError> {
         let url = self.url.join(name);
-        let path = self.writable(&url)?;
+        let path = Self::writable(&url)?;
         let failed = |error: &object_store::Error| self.explain.error(&url, error);
         let unreadable = |error: io::Error| StoreError {
             url: url.to_string(),
