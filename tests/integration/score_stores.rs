@@ -20,9 +20,12 @@ pub fn run_on(server: &Server, dir: &Path, args: &str) -> Run {
 /// The program with the environment of a client of the server.
 fn client(server: &Server, dir: &Path, args: &str) -> Command {
     let mut command = rgby();
+    command.args(args.split_whitespace());
+    if !args.contains("--store-retries") {
+        command.args(["--store-retries", "4"]);
+    }
     command
-        .args(args.split_whitespace())
-        .args(["--store-retries", "4", "--store-timeout", "2"])
+        .args(["--store-timeout", "2"])
         .current_dir(dir)
         .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
         .env("AWS_SECRET_ACCESS_KEY", SECRET)
@@ -98,7 +101,11 @@ fn results_are_those_from_disk_whatever_the_store_does() {
             latency: 1,
         };
     }
-    let remote = run_on(&server, path, &format!("{REMOTE} --json --read-ahead 1"));
+    let remote = run_on(
+        &server,
+        path,
+        &format!("{REMOTE} --json --read-ahead 1 --store-retries 12"),
+    );
     assert_eq!(remote.code, Some(0), "{remote:?}");
     for part in ["s3://plates/results/out.csv", "s3://plates/model.onnx"] {
         assert!(remote.stdout.contains(part), "{remote:?}");
@@ -108,7 +115,8 @@ fn results_are_those_from_disk_whatever_the_store_does() {
         read(path, "local.csv")
     );
     assert_eq!(server.text("plates/results/scores.csv").lines().count(), 41);
-    let args = REMOTE.replace("results/out", "results/some") + " --ids s3://plates/ids.csv";
+    let args = REMOTE.replace("results/out", "results/some")
+        + " --ids s3://plates/ids.csv --store-retries 12";
     let remote = run_on(&server, path, &args);
     assert_eq!(remote.code, Some(0), "{remote:?}");
     assert_eq!(
