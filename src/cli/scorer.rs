@@ -1,9 +1,12 @@
 //! Running a model over samples: what `score` and `eval` share.
 
 use std::io;
+use std::iter::repeat_n;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::bail;
@@ -81,12 +84,18 @@ impl Scorer {
                  Runtime, or export with --precision fp32",
             );
         }
-        let mut engines = Vec::new();
-        for runtime in &started.runtimes {
-            for _ in 0..sessions {
-                engines.push(ensemble.load(*runtime, &session)?);
-            }
-        }
+        // Loading takes about as long as scoring some tens of samples.
+        let engines = thread::scope(|scope| {
+            let runtimes = started.runtimes.iter();
+            let wanted = runtimes.flat_map(|runtime| repeat_n(runtime, sessions));
+            let loading: Vec<_> = wanted
+                .map(|runtime| scope.spawn(|| ensemble.load(*runtime, &session)))
+                .collect();
+            let loaded = loading.into_iter().map(|thread| thread.join());
+            loaded
+                .map(|engine| engine.unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect::<Result<Vec<_>, _>>()
+        })?;
         let notice = started.runtimes[0].notice();
         let reason = notice.map(|notice| format!("; {notice}"));
         ui.note(&format!(
@@ -161,10 +170,10 @@ impl Scorer {
         &mut self.engines
     }
 
-    /// Threads that read and decode images.
+    /// How the pipeline around them works.
     #[must_use]
-    pub fn decode_threads(&self) -> usize {
-        self.options.decode_threads
+    pub fn options(&self) -> &PipelineOptions {
+        &self.options
     }
 
     /// What runs the models, where and how.

@@ -80,13 +80,13 @@ fn one(args: &BenchArgs, path: &Path, images: &Path, ui: &Ui) -> anyhow::Result<
     let (name, precision) = (path.to_owned(), model.spec().precision);
     let ensemble = Ensemble::new(model, Vec::new())?;
     let mut scorer = Scorer::start(&ensemble, &engine, ui)?;
-    let decode_threads = scorer.decode_threads();
+    let options = scorer.options().clone();
     let parts = args.rounds * (1 + 2 * args.batch_sizes.len());
     let bar = ui.progress(parts as u64, "measuring");
     let bench = ScoreBench {
         samples: &samples,
         batches: &args.batch_sizes,
-        decode_threads,
+        options: &options,
         rounds: args.rounds,
         time: Duration::from_secs_f64(args.seconds),
     };
