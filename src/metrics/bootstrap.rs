@@ -1,0 +1,147 @@
+//! Resampling: what the score of other samples of the same kind would be.
+
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+use rayon::prelude::*;
+
+use super::{Decisions, f1_score, mean};
+
+/// How often samples are drawn, and from which random stream. A draw takes as many samples as
+/// there are, with replacement; it depends on the seed and its number alone, not on threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// Number of draws.
+    pub draws: usize,
+    /// Of the random stream.
+    pub seed: u64,
+}
+
+impl Default for Bootstrap {
+    fn default() -> Self {
+        Self {
+            draws: 1000,
+            seed: 0,
+        }
+    }
+}
+
+/// F1 by what it is taken over: all classes' mean, all decisions pooled, each class.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Scores {
+    pub macro_f1: f64,
+    pub micro_f1: f64,
+    pub classes: Vec<f64>,
+}
+
+impl Scores {
+    /// From hits, false alarms and misses of each class.
+    fn of(counts: &[[usize; 3]]) -> Self {
+        let classes: Vec<f64> = counts
+            .iter()
+            .map(|[a, b, c]| f1_score(*a, *b, *c))
+            .collect();
+        let total = |of: usize| counts.iter().map(|count| count[of]).sum();
+        Self {
+            macro_f1: mean(classes.iter().copied()),
+            micro_f1: f1_score(total(0), total(1), total(2)),
+            classes,
+        }
+    }
+
+    /// Of the samples as they are.
+    pub fn whole(decisions: &Decisions) -> Self {
+        Self::of(&counts(decisions))
+    }
+}
+
+fn counts(decisions: &Decisions) -> Vec<[usize; 3]> {
+    let classes = decisions.classes().iter();
+    classes
+        .map(|c| [c.hits.len(), c.false_alarms.len(), c.misses.len()])
+        .collect()
+}
+
+impl Bootstrap {
+    /// The scores of each of `sets` in each draw: `[draws][sets]`. All sets, which must be of the
+    /// same samples, see the same draws.
+    pub(super) fn scores(&self, sets: &[&Decisions]) -> Vec<Vec<Scores>> {
+        let samples = sets.first().map_or(0, |set| set.samples());
+        let draws = (0..self.draws).into_par_iter();
+        let drawn = draws.map_init(
+            || vec![0_u16; samples],
+            |times, draw| {
+                self.draw(draw as u64, times);
+                let scores = |set: &&Decisions| Scores::of(&weighted(set, times));
+                sets.iter().map(scores).collect()
+            },
+        );
+        drawn.collect()
+    }
+
+    /// How often each sample is in a draw.
+    fn draw(&self, number: u64, times: &mut [u16]) {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(number);
+        times.fill(0);
+        let samples = times.len() as u32;
+        for _ in 0..samples {
+            times[rng.random_range(0..samples) as usize] += 1;
+        }
+    }
+}
+
+/// Hits, false alarms and misses of each class where samples count several times.
+fn weighted(decisions: &Decisions, times: &[u16]) -> Vec<[usize; 3]> {
+    let sum = |list: &[u32]| {
+        let counts = list.iter().map(|&sample| u32::from(times[sample as usize]));
+        counts.sum::<u32>() as usize
+    };
+    let classes = decisions.classes().iter();
+    classes
+        .map(|c| [sum(&c.hits), sum(&c.false_alarms), sum(&c.misses)])
+        .collect()
+}
+
+/// How much each score would change without each sample.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Jackknife {
+    /// Of the macro-F1, one a sample.
+    pub macro_f1: Vec<f64>,
+    /// Of the micro-F1.
+    pub micro_f1: Vec<f64>,
+}
+
+impl Jackknife {
+    pub fn new(decisions: &Decisions) -> Self {
+        let counts = counts(decisions);
+        let all: [usize; 3] = [0, 1, 2].map(|of| counts.iter().map(|count| count[of]).sum());
+        let mut macro_f1 = vec![0.0; decisions.samples()];
+        let mut gone = vec![[0_usize; 3]; decisions.samples()];
+        for (class, outcomes) in decisions.classes().iter().enumerate() {
+            let lists = [&outcomes.hits, &outcomes.false_alarms, &outcomes.misses];
+            for (of, list) in lists.into_iter().enumerate() {
+                let change = class_change(counts[class], of) / counts.len() as f64;
+                for &sample in list {
+                    macro_f1[sample as usize] += change;
+                    gone[sample as usize][of] += 1;
+                }
+            }
+        }
+        let whole = f1_score(all[0], all[1], all[2]);
+        let without = |gone: &[usize; 3]| {
+            f1_score(all[0] - gone[0], all[1] - gone[1], all[2] - gone[2]) - whole
+        };
+        Self {
+            macro_f1,
+            micro_f1: gone.iter().map(without).collect(),
+        }
+    }
+}
+
+/// How a class's F1 changes if one hit (`of` 0), false alarm (1) or miss (2) goes; nothing if there
+/// is none to go.
+pub(super) fn class_change(count: [usize; 3], of: usize) -> f64 {
+    let mut less = count;
+    less[of] = less[of].saturating_sub(1);
+    f1_score(less[0], less[1], less[2]) - f1_score(count[0], count[1], count[2])
+}
