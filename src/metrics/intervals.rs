@@ -1,17 +1,13 @@
 //! Confidence intervals of 95 %: of macro- and micro-F1 and of differences by bootstrap over the
 //! samples, of a class's F1 by Wilson's interval. docs/evaluation.md says why these.
 
-use std::f64::consts::SQRT_2;
-
 use serde::{Serialize, Serializer};
 
-use super::bootstrap::{Jackknife, Scores, class_change};
-use super::{Bootstrap, Decisions, Outcomes, ratio};
+use super::bootstrap::Scores;
+use super::{Bootstrap, Decisions, Outcomes};
 
 /// The normal quantile of 0.975.
 const Z: f64 = 1.959_963_984_540_054;
-/// The ends of the interval, as quantiles of a normal distribution.
-const ENDS: [f64; 2] = [-Z, Z];
 
 /// Where a value may well lie, both ends included. In JSON `[low, high]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,19 +72,14 @@ pub fn intervals(sets: &[&Decisions], bootstrap: &Bootstrap) -> Option<Vec<Inter
     }
     let draws = bootstrap.scores(sets);
     let of = |(number, set): (usize, &&Decisions)| {
-        let (whole, jackknife) = (Scores::whole(set), Jackknife::new(set));
-        let drawn = |score: fn(&Scores) -> f64| draws.iter().map(move |draw| score(&draw[number]));
+        let whole = Scores::whole(set);
+        let interval = |score: fn(&Scores) -> f64| {
+            let drawn = draws.iter().map(|draw| score(&draw[number]));
+            bootstrap_interval(drawn, score(&whole), 0.0)
+        };
         Intervals {
-            macro_f1: bca(
-                drawn(|s| s.macro_f1).collect(),
-                whole.macro_f1,
-                acceleration(jackknife.macro_f1.iter().copied()),
-            ),
-            micro_f1: bca(
-                drawn(|s| s.micro_f1).collect(),
-                whole.micro_f1,
-                acceleration(jackknife.micro_f1.iter().copied()),
-            ),
+            macro_f1: interval(|scores| scores.macro_f1),
+            micro_f1: interval(|scores| scores.micro_f1),
             classes: set.classes().iter().map(class_interval).collect(),
         }
     };
@@ -104,47 +95,22 @@ pub fn differences(a: &Decisions, b: &Decisions, bootstrap: &Bootstrap) -> Optio
     }
     let draws = bootstrap.scores(&[a, b]);
     let whole = [Scores::whole(a), Scores::whole(b)];
-    let jackknife = [Jackknife::new(a), Jackknife::new(b)];
-    let difference = |score: &dyn Fn(&Scores) -> f64, acceleration: f64| {
+    let difference = |score: &dyn Fn(&Scores) -> f64| {
         let difference = score(&whole[1]) - score(&whole[0]);
         let drawn = draws.iter().map(|draw| score(&draw[1]) - score(&draw[0]));
         Difference {
             difference,
-            interval: bca(drawn.collect(), difference, acceleration),
+            interval: bootstrap_interval(drawn, difference, -1.0),
         }
     };
-    let gaps = |of: fn(&Jackknife) -> &Vec<f64>| {
-        let pairs = of(&jackknife[1]).iter().zip(of(&jackknife[0]));
-        acceleration(pairs.map(|(b, a)| b - a))
-    };
-    let class = |class: usize| {
-        let changes = class_changes([a, b].map(|set| &set.classes()[class]), a.samples());
-        difference(
-            &move |s| s.classes[class],
-            acceleration(changes.into_iter()),
-        )
-    };
+    let classes = 0..a.classes().len();
     Some(Differences {
-        macro_f1: difference(&|s| s.macro_f1, gaps(|j| &j.macro_f1)),
-        micro_f1: difference(&|s| s.micro_f1, gaps(|j| &j.micro_f1)),
-        classes: (0..a.classes().len()).map(class).collect(),
+        macro_f1: difference(&|scores| scores.macro_f1),
+        micro_f1: difference(&|scores| scores.micro_f1),
+        classes: classes
+            .map(|class| difference(&|scores| scores.classes[class]))
+            .collect(),
     })
-}
-
-/// How the difference of a class's F1 changes without each sample.
-fn class_changes(pair: [&Outcomes; 2], samples: usize) -> Vec<f64> {
-    let mut changes = vec![0.0; samples];
-    for (outcomes, sign) in pair.into_iter().zip([-1.0, 1.0]) {
-        let lists = [&outcomes.hits, &outcomes.false_alarms, &outcomes.misses];
-        let counts = lists.map(Vec::len);
-        for (of, list) in lists.into_iter().enumerate() {
-            let change = sign * class_change(counts, of);
-            for &sample in list {
-                changes[sample as usize] += change;
-            }
-        }
-    }
-    changes
 }
 
 /// Wilson's interval of a class's F1.
@@ -174,64 +140,26 @@ fn class_interval(outcomes: &Outcomes) -> Interval {
     }
 }
 
-/// Bias-corrected and accelerated interval from bootstrap draws: B. Efron, "Better Bootstrap
-/// Confidence Intervals", 1987.
-fn bca(mut draws: Vec<f64>, observed: f64, acceleration: f64) -> Interval {
-    draws.sort_unstable_by(f64::total_cmp);
-    let below = draws.partition_point(|draw| *draw < observed) as f64;
-    let at_most = draws.partition_point(|draw| *draw <= observed) as f64;
-    // Draws that equal the observed value count half. All or none below it would be an infinite
-    // bias; more draws would have shown some.
-    let count = draws.len() as f64;
-    let share = f64::midpoint(below, at_most) / count;
-    let bias = normal_quantile(share.clamp(0.5 / count, 1.0 - 0.5 / count));
-    let [low, high] = ENDS.map(|z| {
-        let shifted = bias + z;
-        quantile(
-            &draws,
-            normal_cdf(bias + shifted / (1.0 - acceleration * shifted)),
-        )
-    });
-    Interval { low, high }
-}
-
-/// How fast the spread changes with the value, from the changes without each sample; 0 where
-/// nothing changes.
-fn acceleration(changes: impl Iterator<Item = f64> + Clone) -> f64 {
-    let (sum, count) = changes
+/// The bias-corrected normal interval from bootstrap draws (A. C. Davison and D. V. Hinkley,
+/// "Bootstrap Methods and their Application", 1997, section 5.2): the observed value, less what the
+/// draws are off on average, and 1.96 of their standard deviations to both sides. It is made to hold
+/// the observed value, and cut off at `lowest` and at 1.
+fn bootstrap_interval(
+    draws: impl Iterator<Item = f64> + Clone,
+    observed: f64,
+    lowest: f64,
+) -> Interval {
+    let (sum, count) = draws
         .clone()
-        .fold((0.0, 0.0), |(sum, count), x| (sum + x, count + 1.0));
-    let mean = ratio(sum, count);
-    let (squares, cubes) = changes.fold((0.0, 0.0), |(squares, cubes), change| {
-        let off: f64 = mean - change;
-        (squares + off * off, cubes + off * off * off)
-    });
-    ratio(cubes, 6.0 * f64::powf(squares, 1.5))
-}
-
-/// Linear between the sorted values, as numpy's `quantile`.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let place = share.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
-    let (low, high) = (place.floor() as usize, place.ceil() as usize);
-    sorted[low] + (sorted[high] - sorted[low]) * (place - place.floor())
-}
-
-fn normal_cdf(x: f64) -> f64 {
-    libm::erfc(-x / SQRT_2) / 2.0
-}
-
-/// By halving: it is asked for a few times only.
-fn normal_quantile(share: f64) -> f64 {
-    let (mut low, mut high) = (-10.0, 10.0);
-    for _ in 0..64 {
-        let middle = f64::midpoint(low, high);
-        if normal_cdf(middle) < share {
-            low = middle;
-        } else {
-            high = middle;
-        }
+        .fold((0.0, 0.0), |(sum, count), draw| (sum + draw, count + 1.0));
+    let average = sum / count;
+    let squares: f64 = draws.map(|draw| (draw - average).powi(2)).sum();
+    let half = Z * (squares / (count - 1.0)).sqrt();
+    let corrected = 2.0 * observed - average;
+    Interval {
+        low: (corrected - half).min(observed).max(lowest),
+        high: (corrected + half).max(observed).min(1.0),
     }
-    f64::midpoint(low, high)
 }
 
 #[cfg(test)]

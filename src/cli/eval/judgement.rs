@@ -326,7 +326,7 @@ fn about(args: &EvalArgs, answers: &Answers) -> Vec<(String, String)> {
     about.push((
         "intervals".into(),
         format!(
-            "95 %; macro- and micro-F1: {} bootstrap draws, seed {}, BCa; classes: Wilson",
+            "95 %; macro- and micro-F1: {} bootstrap draws, seed {}; classes: Wilson",
             args.bootstrap, args.seed
         ),
     ));

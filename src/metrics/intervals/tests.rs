@@ -16,7 +16,7 @@ struct Golden {
     targets: Vec<f32>,
     a: Vec<f32>,
     b: Vec<f32>,
-    bca: Value,
+    bootstrap: Value,
 }
 
 #[derive(Deserialize)]
@@ -67,10 +67,10 @@ fn the_bootstrap_agrees_with_scipy() {
     // What is left is the randomness of both.
     let tolerance = 4e-3;
     let found = intervals(&[&a], &bootstrap).unwrap().remove(0);
-    assert_near(found.macro_f1, &golden.bca["macro"]["a"], tolerance);
-    assert_near(found.micro_f1, &golden.bca["micro"]["a"], tolerance);
+    assert_near(found.macro_f1, &golden.bootstrap["macro"]["a"], tolerance);
+    assert_near(found.micro_f1, &golden.bootstrap["micro"]["a"], tolerance);
     let found = differences(&a, &b, &bootstrap).unwrap();
-    let wanted = |average: &str| golden.bca[average]["difference"].clone();
+    let wanted = |average: &str| golden.bootstrap[average]["difference"].clone();
     assert_near(found.macro_f1.interval, &wanted("macro"), tolerance);
     assert_near(found.micro_f1.interval, &wanted("micro"), tolerance);
 }

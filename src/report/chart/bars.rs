@@ -8,7 +8,7 @@ use crate::metrics::Interval;
 const ROW: f64 = 18.0;
 const WIDTH: f64 = 400.0;
 /// Of a name that is shown, characters.
-const NAME: usize = 27;
+const NAME: usize = 25;
 
 /// A class's bar.
 pub struct Bar<'a> {

@@ -12,7 +12,7 @@ pub fn heat_map(label: &str, names: &[(usize, &str)], shares: &[Vec<f64>]) -> Ch
     let cell = (SIDE - EDGE) / names.len().max(1) as f64;
     let place = |at: usize| round(EDGE + cell * at as f64);
     // Numbers that would run together are left out.
-    let step = (10.0 / cell).ceil().max(1.0) as usize;
+    let step = (15.0 / cell).ceil().max(1.0) as usize;
     Chart {
         width: SIDE,
         height: SIDE,
