@@ -166,7 +166,7 @@ impl EvalArgs {
             (Some(scores), _) => self.read_scores(scores, ui)?,
             (None, model) => self.ask_model(model.as_deref(), ui)?,
         };
-        Judgement::new(self, answers, ratios)
+        Judgement::new(self, answers, ratios.as_ref())
     }
 
     /// Checks what was asked for before any work.

@@ -66,16 +66,16 @@ impl Bootstrap {
     /// same samples, see the same draws.
     pub(super) fn scores(&self, sets: &[&Decisions]) -> Vec<Vec<Scores>> {
         let samples = sets.first().map_or(0, |set| set.samples());
-        let draws = (0..self.draws).into_par_iter();
-        let drawn = draws.map_init(
+        let numbers = (0..self.draws).into_par_iter();
+        let scores = numbers.map_init(
             || vec![0_u16; samples],
             |times, draw| {
                 self.draw(draw as u64, times);
-                let scores = |set: &&Decisions| Scores::of(&weighted(set, times));
-                sets.iter().map(scores).collect()
+                let of = |set: &&Decisions| Scores::of(&weighted(set, times));
+                sets.iter().map(of).collect()
             },
         );
-        drawn.collect()
+        scores.collect()
     }
 
     /// How often each sample is in a draw.

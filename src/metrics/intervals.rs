@@ -74,8 +74,8 @@ pub fn intervals(sets: &[&Decisions], bootstrap: &Bootstrap) -> Option<Vec<Inter
     let of = |(number, set): (usize, &&Decisions)| {
         let whole = Scores::whole(set);
         let interval = |score: fn(&Scores) -> f64| {
-            let drawn = draws.iter().map(|draw| score(&draw[number]));
-            bootstrap_interval(drawn, score(&whole), 0.0)
+            let found = draws.iter().map(|draw| score(&draw[number]));
+            bootstrap_interval(found, score(&whole), 0.0)
         };
         Intervals {
             macro_f1: interval(|scores| scores.macro_f1),
@@ -97,10 +97,10 @@ pub fn differences(a: &Decisions, b: &Decisions, bootstrap: &Bootstrap) -> Optio
     let whole = [Scores::whole(a), Scores::whole(b)];
     let difference = |score: &dyn Fn(&Scores) -> f64| {
         let difference = score(&whole[1]) - score(&whole[0]);
-        let drawn = draws.iter().map(|draw| score(&draw[1]) - score(&draw[0]));
+        let found = draws.iter().map(|draw| score(&draw[1]) - score(&draw[0]));
         Difference {
             difference,
-            interval: bootstrap_interval(drawn, difference, -1.0),
+            interval: bootstrap_interval(found, difference, -1.0),
         }
     };
     let classes = 0..a.classes().len();

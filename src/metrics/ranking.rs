@@ -1,6 +1,8 @@
 //! What follows from the order of a class's probabilities: average precision, the areas under the
 //! curves, and the curves.
 
+use std::cmp::Ordering;
+
 use super::Labelled;
 
 /// One class's samples by probability, the highest first.
@@ -88,8 +90,9 @@ impl Ranking {
             seen += tie.len();
             hits += positives_in(tie);
             let recall = hits as f64 / positives as f64;
-            // A point that would be drawn over the last one says nothing.
-            if points.is_empty() || recall - last >= 1.0 / most as f64 || hits == positives {
+            // Without a hit there is no recall, and a point over the last one says nothing.
+            let step = recall - last;
+            if hits > 0 && (points.is_empty() || step >= 1.0 / most as f64 || hits == positives) {
                 points.push((recall, hits as f64 / seen as f64));
                 last = recall;
             }
@@ -104,7 +107,7 @@ impl Ranking {
 /// Runs of equal probability.
 pub(super) fn ties(ranked: &[Ranked]) -> impl Iterator<Item = &[Ranked]> {
     // 0 and −0 are one probability.
-    ranked.chunk_by(|a, b| a.probability >= b.probability && a.probability <= b.probability)
+    ranked.chunk_by(|a, b| a.probability.partial_cmp(&b.probability) == Some(Ordering::Equal))
 }
 
 pub(super) fn positives_in(ranked: &[Ranked]) -> usize {

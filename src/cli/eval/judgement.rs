@@ -65,7 +65,7 @@ impl Judgement {
     pub(super) fn new(
         args: &EvalArgs,
         answers: Answers,
-        ratios: Option<LabelTable>,
+        ratios: Option<&LabelTable>,
     ) -> anyhow::Result<Self> {
         let judged = Judged::of(&answers, |_| true)?;
         let data = judged.data()?;
@@ -76,15 +76,11 @@ impl Judgement {
         } else {
             data
         };
-        let fit = args.tune(&decided, &judged.sets, ratios.as_ref())?;
+        let fit = args.tune(&decided, &judged.sets, ratios)?;
         let mut points = vec![Undecided::at(
             answers.threshold_name.clone(),
             &answers.thresholds,
         )];
-        #[expect(
-            clippy::float_cmp,
-            reason = "only what is exactly 0.5 is already judged"
-        )]
         if answers.thresholds.iter().any(|t| *t != HALF) {
             points.push(Undecided::at("at 0.5".into(), &vec![HALF; judged.classes]));
         }

@@ -131,13 +131,13 @@ fn picture(sample: &Sample) -> anyhow::Result<Option<Vec<u8>>> {
 /// names, black if they are missing; else the stains as they come.
 fn in_order(planes: Planes, stains: &[String]) -> Planes {
     let place = |stain: &String| CHANNELS.iter().position(|name| name == stain);
-    let places: Option<Vec<usize>> = stains.iter().map(place).collect();
-    let Some(places) = places else {
+    let order: Option<Vec<usize>> = stains.iter().map(place).collect();
+    let Some(order) = order else {
         return planes;
     };
     let len = planes.plane_len();
     let mut data = vec![0; CHANNELS.len() * len];
-    for (from, to) in places.into_iter().enumerate() {
+    for (from, to) in order.into_iter().enumerate() {
         if let Some(plane) = planes.plane(from) {
             data[to * len..(to + 1) * len].copy_from_slice(plane);
         }

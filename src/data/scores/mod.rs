@@ -9,6 +9,7 @@ mod parquet;
 mod tests;
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -149,10 +150,10 @@ pub fn read_scores(
     ids: Option<(&Path, Vec<String>)>,
     classes: Option<&[String]>,
 ) -> Result<Scores, ScoresError> {
-    let extension = path.extension().map(|e| e.to_ascii_lowercase());
+    let extension = path.extension().map(OsStr::to_ascii_lowercase);
     let read = match extension.as_ref().and_then(|e| e.to_str()) {
         Some("npy") => match ids {
-            Some((file, ids)) => npy::read(path, file, ids, classes),
+            Some((file, ids)) => npy::read(path, file, &ids, classes),
             None => Err(ScoresFault::NeedsIds),
         },
         _ if ids.is_some() => Err(ScoresFault::HasIds),
@@ -169,7 +170,7 @@ pub fn read_scores(
 struct Rows {
     columns: Vec<String>,
     order: columns::Order,
-    rows: HashMap<String, Option<Vec<f32>>>,
+    by_id: HashMap<String, Option<Vec<f32>>>,
 }
 
 impl Rows {
@@ -178,7 +179,7 @@ impl Rows {
         Ok(Self {
             order: columns::order(&columns, classes)?,
             columns,
-            rows: HashMap::new(),
+            by_id: HashMap::new(),
         })
     }
 
@@ -200,7 +201,7 @@ impl Rows {
             }
         }
         let row = row.map(|row| self.order.columns.iter().map(|&at| row[at]).collect());
-        if self.rows.insert(id.to_owned(), row).is_some() {
+        if self.by_id.insert(id.to_owned(), row).is_some() {
             return Err(ScoresFault::DuplicateId {
                 place: place(),
                 id: id.to_owned(),
@@ -223,12 +224,12 @@ impl Rows {
     }
 
     fn finish(self) -> Result<Scores, ScoresFault> {
-        if self.rows.is_empty() {
+        if self.by_id.is_empty() {
             return Err(ScoresFault::Empty);
         }
         Ok(Scores {
             classes: self.order.classes,
-            rows: self.rows,
+            rows: self.by_id,
             note: self.order.note,
         })
     }

@@ -1,6 +1,6 @@
 //! numpy's `.npy`: a header with type and shape, then the numbers.
 //!
-//! The format is NEP 1, "A Simple File Format for NumPy Arrays". What the header says is held
+//! The format is NEP 1, "A Simple File Format for `NumPy` Arrays". What the header says is held
 //! against the file's length before anything is reserved for it.
 
 use std::fs::File;
@@ -58,7 +58,7 @@ pub enum NpyFault {
 pub(super) fn read(
     path: &Path,
     ids_file: &Path,
-    ids: Vec<String>,
+    ids: &[String],
     classes: Option<&[String]>,
 ) -> Result<Scores, ScoresFault> {
     let array = read_array(path)?;

@@ -21,10 +21,13 @@ pub fn precision_recall(data: &Labelled, class: usize) -> Chart {
     let ranking = Ranking::new(data, class);
     let curve = ranking.precision_recall(POINTS);
     let prevalence = ranking.positives() as f64 / data.samples().max(1) as f64;
-    // From the left edge at the height of the first point, as the average precision counts it.
-    let start = curve.first().map(|(_, precision)| (0.0, *precision));
-    let points = start.into_iter().chain(curve);
-    let points: Vec<_> = points.map(|(x, y)| (frame.x(x), frame.y(y))).collect();
+    // Steps, as the average precision counts them: a precision holds from the recall before.
+    let before = std::iter::once(0.0).chain(curve.iter().map(|(recall, _)| *recall));
+    let steps = before.zip(&curve);
+    let points: Vec<_> = steps
+        .flat_map(|(from, (to, precision))| [(from, *precision), (*to, *precision)])
+        .map(|(recall, precision)| (frame.x(recall), frame.y(precision)))
+        .collect();
     Chart {
         width: 190.0,
         height: 132.0,
