@@ -198,7 +198,7 @@ fn bad_input_is_fatal_named_and_writes_nothing() {
             ),
             (
                 "eval --scores ok.csv --labels two.csv --tune-thresholds ratio --ratios range.csv",
-                &["--ratios", "class 28", "0 to 1"],
+                &["--ratios", "class 3", "0 to 1"],
             ),
             (
                 "eval --compare ok.csv other.csv --labels two.csv",
@@ -362,4 +362,65 @@ fn hostile_names_stay_text() {
     }
     let page = read(dir.path(), "out/report.html");
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
+}
+
+#[cfg(feature = "train")]
+#[test]
+fn tuned_thresholds_go_into_an_exported_file() {
+    use crate::support::probabilities;
+
+    let dir = workplace_with_samples();
+    let labels = "Id,Target\nlight,0 1\nmixed,0\ndark,3\n";
+    fs::write(dir.path().join("labels.csv"), labels).unwrap();
+    let tune = "eval --engine tract --model model.onnx --images images --labels labels.csv \
+                --tune-thresholds --keep-argmax --out report --json";
+    let tuned = json(dir.path(), tune)["tuned"]["thresholds"].clone();
+    let export = "export --from model.onnx --out tuned.onnx --thresholds report/thresholds.json";
+    let exported = run(dir.path(), export);
+    assert_eq!(exported.code, Some(0), "{exported:?}");
+    assert!(exported.stderr.contains("--keep-argmax"), "{exported:?}");
+    let inspected = json(dir.path(), "inspect tuned.onnx --json");
+    assert_eq!(inspected["spec"]["thresholds"], tuned);
+    // All else is as it was.
+    let before = json(dir.path(), "inspect model.onnx --json");
+    assert_eq!(inspected["spec"]["classes"], before["spec"]["classes"]);
+    for model in ["model", "tuned"] {
+        let score = format!(
+            "score --engine tract --model {model}.onnx --images images --out {model}.csv \
+             --scores {model}.p.csv --keep-argmax"
+        );
+        assert_eq!(run(dir.path(), &score).code, Some(0));
+        // Everything dark: nothing reaches a threshold, but the first class is kept.
+        let dark = records(dir.path(), "model.csv").remove(0);
+        assert_eq!(dark, ["dark", "0"]);
+    }
+    let scores = |name| probabilities(dir.path(), name);
+    assert_eq!(scores("tuned.p.csv"), scores("model.p.csv"));
+
+    fs::write(
+        dir.path().join("other.json"),
+        r#"{"method":"f1","samples":1,"classes":["a"],"thresholds":[0.5]}"#,
+    )
+    .unwrap();
+    assert_refused(
+        dir.path(),
+        &[
+            ("export --from model.onnx --out n.onnx", &["--thresholds"]),
+            (
+                "export --from model.onnx --out n.onnx --thresholds other.json",
+                &[
+                    "other.json",
+                    "no threshold for the model's class `Nucleoplasm`",
+                ],
+            ),
+            (
+                "export --from model.onnx --out n.onnx --thresholds labels.csv",
+                &["labels.csv", "thresholds.json"],
+            ),
+            (
+                "export --from model.onnx --out n.onnx --precision fp16 --thresholds other.json",
+                &["only the thresholds can be replaced"],
+            ),
+        ],
+    );
 }
