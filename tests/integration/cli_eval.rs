@@ -424,3 +424,44 @@ fn tuned_thresholds_go_into_an_exported_file() {
         ],
     );
 }
+
+#[cfg(feature = "train")]
+#[test]
+fn a_run_is_judged_on_burn_as_its_export_is() {
+    use crate::training::{DATA, judge, must, workplace};
+
+    let dir = workplace(16, "0,7,21,25");
+    let path = dir.path();
+    let set = "--set train.epochs=1";
+    must(
+        path,
+        &format!("train --config baseline.toml {set} {DATA} --out first"),
+    );
+    must(path, "export --from first --out first.onnx --engine tract");
+    let exported = judge(path, "first.onnx", "data");
+    let burn = json(
+        path,
+        &format!("eval --json --threshold 0.3 --model first {DATA} --out out"),
+    );
+    assert!(
+        burn["engine"].as_str().unwrap().starts_with("Burn on cpu"),
+        "{burn}"
+    );
+    let loss = |document: &Value| document["loss"].as_f64().unwrap();
+    assert!((loss(&burn) - loss(&exported)).abs() < 1e-4, "{burn}");
+    assert_eq!(burn["samples"], 16);
+    assert!(read(path, "out/report.html").contains("training steps"));
+    assert_refused(
+        path,
+        &[
+            (
+                &format!("eval --model first {DATA} --device cuda"),
+                &["Burn runs on the CPU", "rgby export --from first"],
+            ),
+            (
+                &format!("eval --model data {DATA}"),
+                &["data is not a checkpoint"],
+            ),
+        ],
+    );
+}
