@@ -106,6 +106,7 @@ impl DemoArgs {
                 from,
                 out,
                 precision: Precision::Fp32,
+                thresholds: None,
                 calibrate: None,
                 labels: None,
                 with_embeddings: false,
@@ -116,7 +117,11 @@ impl DemoArgs {
             .run(ui)
         })?;
         log.step("score", "predictions.csv, scores.csv", || self.score(ui))?;
-        let judgement = log.step("eval", "report/", || self.eval().judge(ui))?;
+        let judgement = log.step("eval", "report/", || {
+            let judgement = self.eval().judge(ui)?;
+            judgement.write(&self.out.join("report"))?;
+            Ok(judgement)
+        })?;
         ui.print(&self.summary(&log, &judgement, start))?;
         Ok(Outcome::Done)
     }
@@ -186,6 +191,7 @@ impl DemoArgs {
             scores: Some(self.out.join("scores.csv")),
             embeddings: None,
             threshold: Threshold::Tuned,
+            keep_argmax: false,
             vote: VoteArgs::default(),
             engine: EngineArgs::default(),
             json: false,
@@ -195,15 +201,12 @@ impl DemoArgs {
 
     fn eval(&self) -> EvalArgs {
         EvalArgs {
-            model: None,
-            images: None,
+            images: Some(self.out.join("test").join("images")),
             scores: Some(self.out.join("scores.csv")),
             labels: self.out.join("test").join("labels.csv"),
             threshold: Some(Threshold::Fixed(0.3)),
-            tune_thresholds: false,
             out: Some(self.out.join("report")),
-            engine: EngineArgs::default(),
-            json: false,
+            ..EvalArgs::default()
         }
     }
 
@@ -217,7 +220,7 @@ impl DemoArgs {
         for row in &log.rows {
             text += &format!("{:<9} {:>8.1}  {}\n", row.step, row.seconds, row.made);
         }
-        let evaluation = &judgement.evaluation;
+        let evaluation = judgement.evaluation();
         text += &format!(
             "{:<9} {:>8.1}\n\nOn {} held-out synthetic samples: macro-F1 {:.3} over the {} classes \
              that occur; the best guess without looking at an image reaches {:.3}.\n",

@@ -7,8 +7,10 @@ use std::thread;
 
 use clap::Args;
 
+use crate::imaging::DecodeLimits;
 use crate::score::{
-    Devices, EngineChoice, EngineConfig, EngineError, Runtime, RuntimeOptions, Split, SplitWish,
+    Devices, EngineChoice, EngineConfig, EngineError, PipelineOptions, Runtime, RuntimeOptions,
+    Split, SplitWish,
 };
 
 /// How to run a model.
@@ -115,6 +117,18 @@ impl EngineArgs {
             config: Arc::new(config),
             runtimes,
         })
+    }
+
+    /// How samples go to an engine on the CPU whose threads nothing else is said of.
+    #[must_use]
+    pub fn pipeline(&self) -> PipelineOptions {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        PipelineOptions {
+            batch: self.batch.into(),
+            decode_threads: self.runner.decode_threads.map_or(threads, usize::from),
+            limits: DecodeLimits::default(),
+            whole_batches: false,
+        }
     }
 
     fn config(&self) -> anyhow::Result<EngineConfig> {

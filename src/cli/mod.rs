@@ -19,8 +19,6 @@ mod eval;
 mod export;
 #[cfg(feature = "train")]
 mod inspect;
-mod judgement;
-mod probabilities;
 #[cfg(feature = "train")]
 mod retrain;
 mod score;
@@ -48,12 +46,11 @@ pub use convert::ConvertArgs;
 pub use demo::DemoArgs;
 pub use devices::DevicesArgs;
 pub use engine_args::{EngineArgs, RunnerArgs, Started};
-pub use eval::EvalArgs;
+pub use eval::{EvalArgs, Judgement, TuneMethod};
 #[cfg(feature = "train")]
 pub use export::ExportArgs;
 #[cfg(feature = "train")]
 pub use inspect::InspectArgs;
-pub use judgement::Judgement;
 #[cfg(feature = "train")]
 pub use retrain::RetrainArgs;
 pub use score::{ScoreArgs, VoteArgs};

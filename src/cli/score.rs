@@ -61,6 +61,9 @@ pub struct ScoreArgs {
     /// model's own thresholds, of an ensemble the mean of its models'
     #[arg(long, value_name = "T|tuned", default_value = "tuned")]
     pub threshold: Threshold,
+    /// Predict a sample's most probable class even below its threshold
+    #[arg(long)]
+    pub keep_argmax: bool,
     /// Who is asked, and how often
     #[command(flatten)]
     pub vote: VoteArgs,
@@ -138,7 +141,7 @@ impl ScoreArgs {
             ));
             return Ok(signals.outcome());
         }
-        outputs.write(&parts, &ensemble, self.threshold)?;
+        outputs.write(&parts, &ensemble, (self.threshold, self.keep_argmax))?;
         let failed = parts.failed();
         parts.remove()?;
         let report = Report {

@@ -13,7 +13,7 @@ use anyhow::bail;
 
 use super::Ui;
 use super::engine_args::{EngineArgs, Started};
-use crate::imaging::{DecodeLimits, Sample};
+use crate::imaging::Sample;
 use crate::score::{
     Device, Engine, Ensemble, ModelFile, Parts, PipelineOptions, ScoreTable, SessionOptions, Split,
     score, score_to,
@@ -109,11 +109,10 @@ impl Scorer {
         };
         ui.note(&format!("split: {}{each}", started.split));
         let options = PipelineOptions {
-            batch: args.batch.into(),
             decode_threads,
-            limits: DecodeLimits::default(),
             // TensorRT builds an engine for a new shape, and cuDNN looks for algorithms.
             whole_batches: started.runtimes[0].device() != Device::Cpu,
+            ..args.pipeline()
         };
         Ok(Self {
             engines,
@@ -188,20 +187,35 @@ impl Scorer {
     ///
     /// The engine fails; a sample that cannot be read is no error but among the table's failures.
     pub fn score(&mut self, samples: &[Sample], ui: &Ui) -> anyhow::Result<Scored> {
-        let bar = ui.progress(samples.len() as u64, "scoring");
         let start = Instant::now();
-        let done = |count: usize| bar.set_position(count as u64);
-        let table = score(&mut self.engines, samples, &self.options, &done);
-        let seconds = start.elapsed().as_secs_f64();
-        bar.finish_and_clear();
-        let table = table?;
-        ui.note(&summary(table.ids.len(), table.failures.len(), seconds));
         Ok(Scored {
-            table,
+            table: score_with(&mut self.engines, samples, &self.options, ui)?,
             engine: self.started.name.clone(),
-            seconds,
+            seconds: start.elapsed().as_secs_f64(),
         })
     }
+}
+
+/// Scores samples with any engines, with a progress bar, and notes how fast that was.
+///
+/// # Errors
+///
+/// An engine fails; a sample that cannot be read is no error but among the table's failures.
+pub fn score_with(
+    engines: &mut [Box<dyn Engine>],
+    samples: &[Sample],
+    options: &PipelineOptions,
+    ui: &Ui,
+) -> anyhow::Result<ScoreTable> {
+    let bar = ui.progress(samples.len() as u64, "scoring");
+    let start = Instant::now();
+    let done = |count: usize| bar.set_position(count as u64);
+    let table = score(engines, samples, options, &done);
+    let seconds = start.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    let table = table?;
+    ui.note(&summary(table.ids.len(), table.failures.len(), seconds));
+    Ok(table)
 }
 
 /// Scored samples, by what and how fast.

@@ -11,6 +11,7 @@ mod loader;
 mod packed;
 mod random;
 mod sampler;
+mod scores;
 mod source;
 mod split;
 #[cfg(test)]
@@ -25,5 +26,8 @@ pub use labels_csv::{LabelError, LabelFault, LabelTable, read_labels};
 pub use loader::{Batch, Loader, Plan, Show, epoch_order};
 pub use packed::{PackedError, PackedFault};
 pub use sampler::{Sampler, balanced_len, balanced_order, repeat_factors};
+pub use scores::{NpyFault, Scores, ScoresError, ScoresFault, read_scores};
 pub use source::Source;
-pub use split::{Fold, ParseSplitError, Parts, Split, SplitError, SplitFault, write_split};
+pub use split::{
+    Fold, ParseSplitError, Parts, Split, SplitError, SplitFault, stratify, write_split,
+};

@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 
 use super::super::Ui;
 use super::super::scorer::Threshold;
+use crate::metrics::with_highest_kept;
 use crate::score::{Ensemble, Parts, embedding_names, output};
 
 /// Where the results go.
@@ -45,7 +46,7 @@ impl Outputs<'_> {
         &self,
         parts: &Parts,
         ensemble: &Ensemble,
-        threshold: Threshold,
+        (threshold, keep_argmax): (Threshold, bool),
     ) -> anyhow::Result<()> {
         let spec = ensemble.spec();
         if let Some(scores) = self.scores {
@@ -57,7 +58,19 @@ impl Outputs<'_> {
         }
         output::write_errors(&self.errors, &parts.failures())?;
         let thresholds = threshold.for_model(spec);
-        output::write_predictions(self.predictions, &mut parts.tables(), &thresholds)?;
+        let mut tables = parts.tables().map(|table| {
+            let mut table = table?;
+            for row in table
+                .probabilities
+                .iter_mut()
+                .flatten()
+                .filter(|_| keep_argmax)
+            {
+                *row = with_highest_kept(row, row.len());
+            }
+            Ok(table)
+        });
+        output::write_predictions(self.predictions, &mut tables, &thresholds)?;
         Ok(())
     }
 
