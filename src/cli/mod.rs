@@ -20,6 +20,7 @@ mod export;
 #[cfg(feature = "train")]
 mod inspect;
 mod judgement;
+mod merge;
 mod probabilities;
 #[cfg(feature = "train")]
 mod retrain;
@@ -54,9 +55,10 @@ pub use export::ExportArgs;
 #[cfg(feature = "train")]
 pub use inspect::InspectArgs;
 pub use judgement::Judgement;
+pub use merge::MergeArgs;
 #[cfg(feature = "train")]
 pub use retrain::RetrainArgs;
-pub use score::{ScoreArgs, VoteArgs};
+pub use score::{ScoreArgs, ShardArgs, ShardChoice, VoteArgs};
 pub use scorer::{Scored, Scorer, Threshold, open_model};
 pub use synth::SynthArgs;
 #[cfg(feature = "train")]
@@ -100,6 +102,7 @@ enum Command {
     #[cfg(feature = "train")]
     Export(ExportArgs),
     Score(ScoreArgs),
+    Merge(MergeArgs),
     #[cfg(feature = "train")]
     Inspect(InspectArgs),
     #[cfg(feature = "train")]
@@ -168,6 +171,7 @@ impl Command {
             #[cfg(feature = "train")]
             Self::Export(args) => args.run(ui),
             Self::Score(args) => args.run(ui),
+            Self::Merge(args) => args.run(ui),
             #[cfg(feature = "train")]
             Self::Inspect(args) => args.run(ui),
             #[cfg(feature = "train")]

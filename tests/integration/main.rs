@@ -28,6 +28,7 @@ mod heads;
 mod kill;
 #[cfg(feature = "wgpu")]
 mod layer_kinds;
+mod merge_hostile;
 #[cfg(feature = "train")]
 mod precision;
 #[cfg(feature = "train")]
@@ -42,6 +43,7 @@ mod score_hostile;
 mod score_resume;
 mod score_threads;
 mod score_votes;
+mod shards;
 mod support;
 #[cfg(feature = "train")]
 mod training;

@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 use super::super::Ui;
 use super::super::scorer::Threshold;
-use crate::score::{Ensemble, Parts, embedding_names, output};
+use crate::fsx;
+use crate::score::{
+    Ensemble, Failure, Parts, ResultKind, ResultManifest, RunKey, embedding_names, output,
+};
 
 /// Where the results go.
 pub(super) struct Outputs<'a> {
@@ -40,7 +43,65 @@ impl Outputs<'_> {
         Ok(())
     }
 
-    /// Writes the files; the predictions last, so that where they are the rest is too.
+    /// The results, the predictions last.
+    fn files(&self) -> impl Iterator<Item = (ResultKind, &Path)> {
+        let files = [
+            (ResultKind::Scores, self.scores),
+            (ResultKind::Embeddings, self.embeddings),
+            (ResultKind::Predictions, Some(self.predictions)),
+        ];
+        files
+            .into_iter()
+            .filter_map(|(kind, path)| Some((kind, path?)))
+    }
+
+    /// The samples that failed, if a run of `key` has written all files and they are as it did.
+    ///
+    /// # Errors
+    ///
+    /// They are of another run, which would be lost.
+    pub(super) fn finished(
+        &self,
+        key: &RunKey,
+        thresholds: &[f32],
+    ) -> anyhow::Result<Option<Vec<Failure>>> {
+        let mut failures = Vec::new();
+        for (kind, path) in self.files() {
+            if !path.exists() {
+                return Ok(None);
+            }
+            let Some(manifest) = ResultManifest::read(path)? else {
+                return Ok(None);
+            };
+            let threshold = kind == ResultKind::Predictions && manifest.thresholds != thresholds;
+            let other = (manifest.kind != kind).then_some("another kind of result");
+            let difference = other
+                .or_else(|| manifest.run.difference(key))
+                .or_else(|| threshold.then_some("another --threshold"));
+            if let Some(difference) = difference {
+                let of = manifest.run.shard.map(|shard| format!("shard {shard} of "));
+                bail!(
+                    "{} is a finished result, of {}a run with {difference}; give this run a file \
+                     of its own, or leave out --resume to write over it",
+                    path.display(),
+                    of.unwrap_or_default()
+                );
+            }
+            if fsx::sha256_file(path)? != manifest.sha256 {
+                return Ok(None);
+            }
+            failures = manifest.failures;
+        }
+        Ok(Some(failures))
+    }
+
+    /// Writes the list of failed samples.
+    pub(super) fn write_errors(&self, failures: &[Failure]) -> anyhow::Result<()> {
+        Ok(output::write_errors(&self.errors, failures)?)
+    }
+
+    /// Writes the files, each with its manifest; the predictions last, so that where they are the
+    /// rest is too.
     pub(super) fn write(
         &self,
         parts: &Parts,
@@ -48,16 +109,28 @@ impl Outputs<'_> {
         threshold: Threshold,
     ) -> anyhow::Result<()> {
         let spec = ensemble.spec();
-        if let Some(scores) = self.scores {
-            output::write_scores(scores, &mut parts.tables(), &spec.classes)?;
+        let failures = parts.failures();
+        self.write_errors(&failures)?;
+        for (kind, path) in self.files() {
+            let mut thresholds = Vec::new();
+            match kind {
+                ResultKind::Scores => {
+                    output::write_scores(path, &mut parts.tables(), &spec.classes)?;
+                }
+                ResultKind::Embeddings => {
+                    let names = embedding_names(ensemble.embeddings());
+                    output::write_scores(path, &mut parts.embeddings(), &names)?;
+                }
+                ResultKind::Predictions => {
+                    thresholds = threshold.for_model(spec);
+                    output::write_predictions(path, &mut parts.tables(), &thresholds)?;
+                }
+            }
+            let mut manifest = ResultManifest::of(path, kind, parts.key().clone())?;
+            manifest.thresholds = thresholds;
+            manifest.failures.clone_from(&failures);
+            manifest.write(path)?;
         }
-        if let Some(embeddings) = self.embeddings {
-            let names = embedding_names(ensemble.embeddings());
-            output::write_scores(embeddings, &mut parts.embeddings(), &names)?;
-        }
-        output::write_errors(&self.errors, &parts.failures())?;
-        let thresholds = threshold.for_model(spec);
-        output::write_predictions(self.predictions, &mut parts.tables(), &thresholds)?;
         Ok(())
     }
 
@@ -76,7 +149,7 @@ impl Outputs<'_> {
 }
 
 /// Checks that a file can be written at `path` without writing it.
-fn check_output(what: &str, path: &Path) -> anyhow::Result<()> {
+pub(in crate::cli) fn check_output(what: &str, path: &Path) -> anyhow::Result<()> {
     let file = path.display();
     ensure!(
         !path.is_dir(),
