@@ -1,26 +1,22 @@
-//! Shards that are scored by several processes, killed, begun again elsewhere, and merged.
-//!
-//! `RGBY_KILLS=40 cargo test --test integration shards` kills as often as that; by default it is
-//! a few times.
+//! Shards that are scored by several processes and merged.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::Duration;
 
+use onnx_ir::{Message as _, ModelProto, NodeProto, TensorProto};
+use rgby::graph::tensor::set_values;
 use serde_json::Value;
 
 use crate::support::{
-    Run, read, records, rgby, run, tiny_model_with_embeddings, workplace, write_sample,
+    Run, assert_refused, ort_library, read, records, rgby, run, skipped, tiny_model,
+    tiny_model_with_embeddings, workplace, write_sample,
 };
-use rgby::graph::Message as _;
 
-const SCORE: &str = "score --model model.onnx --images images --engine tract";
+pub const SCORE: &str = "score --model model.onnx --images images --engine tract";
 
 /// The tiny model with embeddings, and `count` samples of which two are broken.
-fn plate(count: u8) -> tempfile::TempDir {
+pub fn plate(count: u8) -> tempfile::TempDir {
     let dir = workplace();
     let model = tiny_model_with_embeddings().write_to_bytes().unwrap();
     fs::write(dir.path().join("model.onnx"), model).unwrap();
@@ -35,7 +31,7 @@ fn plate(count: u8) -> tempfile::TempDir {
 }
 
 /// The three results and the list of failed samples, written as `name`, with their manifests.
-fn results(dir: &Path, name: &str, extension: &str) -> Vec<Vec<u8>> {
+pub fn results(dir: &Path, name: &str, extension: &str) -> Vec<Vec<u8>> {
     let names = ["o", "p", "e"].map(|kind| format!("{name}.{kind}.{extension}"));
     let manifests = names.clone().map(|name| format!("{name}.manifest.json"));
     let errors = format!("{name}.o.errors.csv");
@@ -46,7 +42,7 @@ fn results(dir: &Path, name: &str, extension: &str) -> Vec<Vec<u8>> {
 }
 
 /// Scores into the three results `name`.
-fn score_all(dir: &Path, name: &str, extension: &str, more: &str) -> Run {
+pub fn score_all(dir: &Path, name: &str, extension: &str, more: &str) -> Run {
     let out = |kind| format!("{name}.{kind}.{extension}");
     let (o, p, e) = (out("o"), out("p"), out("e"));
     run(
@@ -56,7 +52,7 @@ fn score_all(dir: &Path, name: &str, extension: &str, more: &str) -> Run {
 }
 
 /// Merges the three results of all shards to `name`.
-fn merge_all(dir: &Path, parts: &[String], name: &str, extension: &str, more: &str) {
+pub fn merge_all(dir: &Path, parts: &[String], name: &str, extension: &str, more: &str) {
     for kind in ["o", "p", "e"] {
         let file = |name: &String| format!("{name}.{kind}.{extension}");
         let parts: Vec<String> = parts.iter().map(file).collect();
@@ -132,6 +128,85 @@ fn shards_merge_to_the_bytes_of_one_run() {
     assert!(results(path, "listed", "csv") == results(path, "again", "csv"));
 }
 
+/// As the tiny model, with two convolutions and a dense layer of arbitrary weights.
+fn conv_model() -> ModelProto {
+    let mut model = tiny_model();
+    let graph = model.graph.as_mut().unwrap();
+    let layers = [
+        ("Conv", "image", "w1"),
+        ("Relu", "1", ""),
+        ("Conv", "2", "w2"),
+        ("Relu", "3", ""),
+        ("GlobalAveragePool", "4", ""),
+        ("Flatten", "5", ""),
+        ("Gemm", "6", "w3"),
+        ("Sigmoid", "7", ""),
+    ];
+    graph.node.clear();
+    for (number, (op, input, weights)) in layers.into_iter().enumerate() {
+        let inputs = [input, weights].into_iter().filter(|name| !name.is_empty());
+        let mut node = NodeProto::new();
+        node.op_type = op.into();
+        node.input = inputs.map(str::to_owned).collect();
+        node.output.push((number + 1).to_string());
+        graph.node.push(node);
+    }
+    graph.node[7].output[0] = "probabilities".into();
+    let mut state = 1_u32;
+    for (name, dims) in [
+        ("w1", vec![24, 4, 3, 3]),
+        ("w2", vec![40, 24, 3, 3]),
+        ("w3", vec![40, 28]),
+    ] {
+        let count = dims.iter().product::<i64>();
+        let random = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (f64::from(state) / f64::from(u32::MAX) - 0.5) as f32 / 2.0
+        };
+        let values: Vec<f32> = (0..count).map(random).collect();
+        let mut tensor = TensorProto::new();
+        tensor.name = name.into();
+        tensor.dims = dims;
+        set_values(&mut tensor, &values);
+        graph.initializer.push(tensor);
+    }
+    model
+}
+
+#[test]
+fn a_probability_does_not_depend_on_the_batch_that_it_was_computed_in() {
+    let dir = workplace();
+    let path = dir.path();
+    let model = conv_model().write_to_bytes().unwrap();
+    fs::write(path.join("model.onnx"), model).unwrap();
+    assert_eq!(
+        run(path, "synth --out set --count 17 --size 32").code,
+        Some(0)
+    );
+    let mut engines = vec!["tract"];
+    match ort_library() {
+        Some(_) => engines.push("onnxruntime"),
+        None => skipped("no ONNX Runtime: neither ORT_DYLIB_PATH nor a Python package"),
+    }
+    for engine in engines {
+        let mut seen = BTreeSet::new();
+        for batch in [1, 2, 3, 5, 8, 16] {
+            let args = format!(
+                "score --model model.onnx --images set/images --engine {engine} --batch {batch} \
+                 --out o.csv --scores p.csv"
+            );
+            let library = ort_library().filter(|_| engine == "onnxruntime");
+            let library = library.map(|path| format!("--ort-lib {}", path.display()));
+            let scored = run(path, &format!("{args} {}", library.unwrap_or_default()));
+            assert_eq!(scored.code, Some(0), "{scored:?}");
+            seen.insert(read(path, "p.csv"));
+        }
+        assert_eq!(seen.len(), 1, "{engine}");
+        let rows: BTreeSet<Vec<String>> = records(path, "p.csv").into_iter().collect();
+        assert_eq!(rows.len(), 17);
+    }
+}
+
 #[test]
 fn the_scheduler_names_the_shard_only_where_it_was_asked_to() {
     let dir = plate(12);
@@ -200,7 +275,7 @@ fn what_is_finished_is_not_scored_again() {
         let refused = score_all(path, "a", "csv", &format!("--resume {more}"));
         assert_eq!(refused.code, Some(2), "{refused:?}");
         assert!(
-            refused.stderr.contains("a finished result, of shard 0/2"),
+            refused.stderr.contains("a finished result (shard 0/2), of"),
             "{refused:?}"
         );
         assert!(refused.stderr.contains(wanted), "{wanted}: {refused:?}");
@@ -216,6 +291,22 @@ fn what_is_finished_is_not_scored_again() {
     assert!(before != results_if_any(path));
 }
 
+#[test]
+fn an_unfinished_shard_is_not_gone_on_with_as_another() {
+    let dir = plate(12);
+    let path = dir.path();
+    let score = format!("{SCORE} --out a.csv --batch 1 --part-size 1");
+    let stopped = run(path, &format!("{score} --shard 1/1 --max-errors 0"));
+    assert_eq!(stopped.code, Some(2), "{stopped:?}");
+    assert!(path.join("a.csv.parts/manifest.json").exists());
+    let other = format!("{score} --shard 1/2 --resume");
+    let none = format!("{score} --resume");
+    let difference = &["a.csv.parts", "another --shard"];
+    assert_refused(path, &[(&other, difference), (&none, difference)]);
+    let ended = run(path, &format!("{score} --shard 0/1 --resume"));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+}
+
 /// All files beside the images, by name.
 fn results_if_any(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let files = fs::read_dir(dir)
@@ -225,193 +316,4 @@ fn results_if_any(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files.sort();
     let read = |path: PathBuf| (path.clone(), fs::read(&path).unwrap());
     files.into_iter().map(read).collect()
-}
-
-const SHARDS: usize = 8;
-const PART: usize = 4;
-/// Samples of a batch.
-const BATCH: usize = 2;
-
-/// A worker of the kill test: its shard, and the folder that it writes to now.
-struct Worker {
-    shard: usize,
-    folder: usize,
-}
-
-impl Worker {
-    fn name(&self) -> String {
-        format!("w{}-{}", self.shard, self.folder)
-    }
-
-    fn args(&self) -> String {
-        let (name, shard) = (self.name(), self.shard);
-        format!(
-            "{SCORE} --batch {BATCH} --part-size {PART} --sessions 1 --decode-threads 1 --resume \
-             --shard {shard}/{SHARDS} --out {name}/x.o.csv --scores {name}/x.p.csv \
-             --embeddings {name}/x.e.csv --json"
-        )
-    }
-
-    /// Samples of its parts.
-    fn done(&self, dir: &Path) -> usize {
-        let manifest = dir.join(self.name()).join("x.o.csv.parts/manifest.json");
-        let Ok(text) = fs::read(manifest) else {
-            return 0;
-        };
-        let manifest: Value = serde_json::from_slice(&text).unwrap();
-        let parts = manifest["parts"].as_array().unwrap();
-        let sizes: Vec<u64> = parts
-            .iter()
-            .map(|p| p["samples"].as_u64().unwrap())
-            .collect();
-        assert!(sizes.iter().all(|size| *size as usize <= PART), "{sizes:?}");
-        sizes.iter().sum::<u64>() as usize
-    }
-
-    /// Goes to another folder, with what is in this one, or with nothing.
-    fn move_on(&mut self, dir: &Path, copied: bool) {
-        let from = dir.join(self.name());
-        self.folder += 1;
-        let to = dir.join(self.name());
-        if copied {
-            let copied = Command::new("cp").arg("-r").args([from, to]).status();
-            assert!(copied.unwrap().success());
-        } else {
-            fs::create_dir(to).unwrap();
-        }
-    }
-
-    fn start(&self, dir: &Path) -> Child {
-        let mut command = rgby();
-        command
-            .args(self.args().split_whitespace())
-            .current_dir(dir);
-        command
-            .stderr(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap()
-    }
-}
-
-fn signal(child: &Child, name: &str) {
-    let pid = child.id().to_string();
-    let status = Command::new("kill").args([name, &pid]).status();
-    assert!(status.unwrap().success());
-}
-
-/// Bytes that a process, which is stopped, has read so far.
-fn bytes_read(child: &Child) -> u64 {
-    let io = fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();
-    io.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-/// How many samples a worker that began at `done` had opened when it had read so many bytes.
-fn opened(dir: &Path, shard: &[String], done: usize, bytes: u64) -> usize {
-    let size = |id: &String| {
-        let file = |channel| dir.join(format!("images/{id}_{channel}.png"));
-        let sizes =
-            ["red", "green", "blue", "yellow"].map(|c| fs::metadata(file(c)).unwrap().len());
-        sizes.iter().sum::<u64>()
-    };
-    let mut left = bytes;
-    let whole = shard[done..].iter().take_while(|id| {
-        let fits = left >= size(id);
-        left = left.saturating_sub(size(id));
-        fits
-    });
-    whole.count()
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn killed_and_begun_again_anywhere_it_ends_the_same() {
-    let dir = plate(2);
-    let path = dir.path();
-    fs::remove_dir_all(path.join("images")).unwrap();
-    assert_eq!(
-        run(path, "synth --out set --count 240 --size 384").code,
-        Some(0)
-    );
-    fs::rename(path.join("set/images"), path.join("images")).unwrap();
-    let images: BTreeSet<_> = fs::read_dir(path.join("images"))
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .collect();
-    for broken in images.iter().step_by(480) {
-        fs::write(broken, "no image").unwrap();
-    }
-    let whole = score_all(path, "whole", "csv", &format!("--batch {BATCH}"));
-    assert_eq!(whole.code, Some(1), "{whole:?}");
-    let ids: Vec<String> = records(path, "whole.o.csv")
-        .into_iter()
-        .map(|row| row[0].clone())
-        .collect();
-    let shards: Vec<Vec<String>> = (0..SHARDS as u32)
-        .map(|index| {
-            let shard = rgby::score::Shard::new(index, SHARDS as u32).unwrap();
-            ids.iter().filter(|id| shard.holds(id)).cloned().collect()
-        })
-        .collect();
-    let mut workers: Vec<Worker> = (0..SHARDS)
-        .map(|shard| Worker { shard, folder: 0 })
-        .collect();
-    for worker in &workers {
-        fs::create_dir(path.join(worker.name())).unwrap();
-    }
-    let kills: usize = std::env::var("RGBY_KILLS").map_or(8, |count| count.parse().unwrap());
-    let (mut killed, mut tried, mut kept, mut most_lost) = (0, 0, 0, 0);
-    while killed < kills {
-        let worker = &mut workers[tried % SHARDS];
-        // Every other process is begun in another folder: half of those with what was done.
-        if tried >= SHARDS && (tried / SHARDS + tried) % 2 == 0 {
-            worker.move_on(path, (tried / SHARDS) % 2 == 1);
-        }
-        tried += 1;
-        assert!(
-            tried < 20 * kills,
-            "{killed} of {tried} processes could be killed"
-        );
-        let before = worker.done(path);
-        let mut child = worker.start(path);
-        sleep(Duration::from_millis(60 + tried as u64 * 61 % 240));
-        if child.try_wait().unwrap().is_some() {
-            worker.move_on(path, false);
-            continue;
-        }
-        signal(&child, "-STOP");
-        let bytes = bytes_read(&child);
-        signal(&child, "-KILL");
-        assert_eq!(child.wait().unwrap().code(), None);
-        killed += 1;
-        let done = worker.done(path);
-        // Where the files were being put together, there are no parts any more.
-        if done >= before {
-            kept += done - before;
-            let opened = opened(path, &shards[worker.shard], before, bytes);
-            most_lost = most_lost.max(opened.saturating_sub(done - before));
-        }
-    }
-    let in_flight = BATCH * 3;
-    eprintln!(
-        "{killed} of {tried} processes killed; {kept} samples were kept by parts, at most \
-         {most_lost} were opened and lost"
-    );
-    assert!(kept > 0 && most_lost > 0);
-    assert!(most_lost <= PART + in_flight, "{most_lost}");
-    for worker in &workers {
-        let done = worker.done(path);
-        let ended = run(path, &worker.args());
-        assert!(matches!(ended.code, Some(0 | 1)), "{ended:?}");
-        let report: Value = serde_json::from_str(&ended.stdout).unwrap();
-        let resumed_at = report["resumed_at"].as_u64().unwrap() as usize;
-        let finished = ended.stderr.contains("scored already");
-        assert!(resumed_at == done || finished, "{done}: {report}");
-    }
-    let parts: Vec<String> = workers
-        .iter()
-        .map(|worker| format!("{}/x", worker.name()))
-        .collect();
-    merge_all(path, &parts, "merged", "csv", "");
-    assert!(results(path, "whole", "csv") == results(path, "merged", "csv"));
 }

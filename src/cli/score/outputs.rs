@@ -79,12 +79,12 @@ impl Outputs<'_> {
                 .or_else(|| manifest.run.difference(key))
                 .or_else(|| threshold.then_some("another --threshold"));
             if let Some(difference) = difference {
-                let of = manifest.run.shard.map(|shard| format!("shard {shard} of "));
+                let shard = manifest.run.shard.map(|shard| format!(" (shard {shard})"));
                 bail!(
-                    "{} is a finished result, of {}a run with {difference}; give this run a file \
+                    "{} is a finished result{}, of a run with {difference}; give this run a file \
                      of its own, or leave out --resume to write over it",
                     path.display(),
-                    of.unwrap_or_default()
+                    shard.unwrap_or_default()
                 );
             }
             if fsx::sha256_file(path)? != manifest.sha256 {

@@ -1,0 +1,204 @@
+//! Shards that are killed, begun again where they were or elsewhere, and merged.
+//!
+//! `RGBY_KILLS=40 cargo test --test integration shard_kills -- --nocapture` kills as often as that
+//! and says what it cost; by default it is a few times.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::shards::{SCORE, merge_all, plate, results, score_all};
+use crate::support::{records, rgby, run};
+
+const SHARDS: usize = 8;
+const PART: usize = 4;
+/// Samples of a batch.
+const BATCH: usize = 2;
+
+/// A worker of the kill test: its shard, and the folder that it writes to now.
+struct Worker {
+    shard: usize,
+    folder: usize,
+}
+
+impl Worker {
+    fn name(&self) -> String {
+        format!("w{}-{}", self.shard, self.folder)
+    }
+
+    fn args(&self) -> String {
+        let (name, shard) = (self.name(), self.shard);
+        format!(
+            "{SCORE} --batch {BATCH} --part-size {PART} --sessions 1 --decode-threads 1 --resume \
+             --shard {shard}/{SHARDS} --out {name}/x.o.csv --scores {name}/x.p.csv \
+             --embeddings {name}/x.e.csv --json"
+        )
+    }
+
+    /// Samples of its parts.
+    fn done(&self, dir: &Path) -> usize {
+        let manifest = dir.join(self.name()).join("x.o.csv.parts/manifest.json");
+        let Ok(text) = fs::read(manifest) else {
+            return 0;
+        };
+        let manifest: Value = serde_json::from_slice(&text).unwrap();
+        let parts = manifest["parts"].as_array().unwrap();
+        let sizes: Vec<u64> = parts
+            .iter()
+            .map(|p| p["samples"].as_u64().unwrap())
+            .collect();
+        assert!(sizes.iter().all(|size| *size as usize <= PART), "{sizes:?}");
+        sizes.iter().sum::<u64>() as usize
+    }
+
+    /// Goes to another folder, with what is in this one, or with nothing.
+    fn move_on(&mut self, dir: &Path, copied: bool) {
+        let from = dir.join(self.name());
+        self.folder += 1;
+        let to = dir.join(self.name());
+        if copied {
+            let copied = Command::new("cp").arg("-r").args([from, to]).status();
+            assert!(copied.unwrap().success());
+        } else {
+            fs::create_dir(to).unwrap();
+        }
+    }
+
+    fn start(&self, dir: &Path) -> Child {
+        let mut command = rgby();
+        command
+            .args(self.args().split_whitespace())
+            .current_dir(dir);
+        command
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    let status = Command::new("kill").args([name, &pid]).status();
+    assert!(status.unwrap().success());
+}
+
+/// Bytes that a process, which is stopped, has read so far.
+fn bytes_read(child: &Child) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();
+    io.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// How many samples a worker that began at `done` had opened when it had read so many bytes.
+fn opened(dir: &Path, shard: &[String], done: usize, bytes: u64) -> usize {
+    let size = |id: &String| {
+        let file = |channel| dir.join(format!("images/{id}_{channel}.png"));
+        let sizes =
+            ["red", "green", "blue", "yellow"].map(|c| fs::metadata(file(c)).unwrap().len());
+        sizes.iter().sum::<u64>()
+    };
+    let mut left = bytes;
+    let whole = shard[done..].iter().take_while(|id| {
+        let fits = left >= size(id);
+        left = left.saturating_sub(size(id));
+        fits
+    });
+    whole.count()
+}
+
+#[test]
+fn killed_and_begun_again_anywhere_it_ends_the_same() {
+    let dir = plate(2);
+    let path = dir.path();
+    fs::remove_dir_all(path.join("images")).unwrap();
+    assert_eq!(
+        run(path, "synth --out set --count 240 --size 384").code,
+        Some(0)
+    );
+    fs::rename(path.join("set/images"), path.join("images")).unwrap();
+    let images: BTreeSet<_> = fs::read_dir(path.join("images"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    for broken in images.iter().step_by(480) {
+        fs::write(broken, "no image").unwrap();
+    }
+    let whole = score_all(path, "whole", "csv", &format!("--batch {BATCH}"));
+    assert_eq!(whole.code, Some(1), "{whole:?}");
+    let ids: Vec<String> = records(path, "whole.o.csv")
+        .into_iter()
+        .map(|row| row[0].clone())
+        .collect();
+    let shards: Vec<Vec<String>> = (0..SHARDS as u32)
+        .map(|index| {
+            let shard = rgby::score::Shard::new(index, SHARDS as u32).unwrap();
+            ids.iter().filter(|id| shard.holds(id)).cloned().collect()
+        })
+        .collect();
+    let mut workers: Vec<Worker> = (0..SHARDS)
+        .map(|shard| Worker { shard, folder: 0 })
+        .collect();
+    for worker in &workers {
+        fs::create_dir(path.join(worker.name())).unwrap();
+    }
+    let kills: usize = std::env::var("RGBY_KILLS").map_or(8, |count| count.parse().unwrap());
+    let (mut killed, mut tried, mut kept, mut most_lost) = (0, 0, 0, 0);
+    while killed < kills {
+        let worker = &mut workers[tried % SHARDS];
+        // Every other process is begun in another folder: half of those with what was done.
+        if tried >= SHARDS && (tried / SHARDS + tried) % 2 == 0 {
+            worker.move_on(path, (tried / SHARDS) % 2 == 1);
+        }
+        tried += 1;
+        assert!(
+            tried < 20 * kills,
+            "{killed} of {tried} processes could be killed"
+        );
+        let before = worker.done(path);
+        let mut child = worker.start(path);
+        sleep(Duration::from_millis(60 + tried as u64 * 61 % 240));
+        if child.try_wait().unwrap().is_some() {
+            worker.move_on(path, false);
+            continue;
+        }
+        signal(&child, "-STOP");
+        let bytes = bytes_read(&child);
+        signal(&child, "-KILL");
+        assert_eq!(child.wait().unwrap().code(), None);
+        killed += 1;
+        let done = worker.done(path);
+        // Where the files were being put together, there are no parts any more.
+        if done >= before {
+            kept += done - before;
+            let opened = opened(path, &shards[worker.shard], before, bytes);
+            most_lost = most_lost.max(opened.saturating_sub(done - before));
+        }
+    }
+    let in_flight = BATCH * 3;
+    eprintln!(
+        "{killed} of {tried} processes killed; {kept} samples were kept by parts, at most \
+         {most_lost} were opened and lost"
+    );
+    assert!(kept > 0 && most_lost > 0);
+    assert!(most_lost <= PART + in_flight, "{most_lost}");
+    for worker in &workers {
+        let done = worker.done(path);
+        let ended = run(path, &worker.args());
+        assert!(matches!(ended.code, Some(0 | 1)), "{ended:?}");
+        let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let resumed_at = report["resumed_at"].as_u64().unwrap() as usize;
+        let finished = ended.stderr.contains("scored already");
+        assert!(resumed_at == done || finished, "{done}: {report}");
+    }
+    let parts: Vec<String> = workers
+        .iter()
+        .map(|worker| format!("{}/x", worker.name()))
+        .collect();
+    merge_all(path, &parts, "merged", "csv", "");
+    assert!(results(path, "whole", "csv") == results(path, "merged", "csv"));
+}
