@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use rgby::score::Shard;
 use serde_json::Value;
 
 use crate::shards::{SCORE, merge_all, plate, results, score_all};
@@ -111,86 +112,102 @@ fn opened(dir: &Path, shard: &[String], done: usize, bytes: u64) -> usize {
     whole.count()
 }
 
-#[test]
-fn killed_and_begun_again_anywhere_it_ends_the_same() {
+/// What killing cost.
+#[derive(Debug, Default)]
+struct Toll {
+    killed: usize,
+    /// Processes that were begun, of which some came to their end.
+    begun: usize,
+    /// Samples that a killed process had written to parts.
+    kept: usize,
+    /// The most samples that one had opened and not written.
+    most_lost: usize,
+}
+
+/// Kills so many workers at various moments; half of them are to go on in another folder, every
+/// other of these without what was done.
+fn kill(dir: &Path, workers: &mut [Worker], shards: &[Vec<String>], kills: usize) -> Toll {
+    let mut toll = Toll::default();
+    while toll.killed < kills {
+        let worker = &mut workers[toll.begun % SHARDS];
+        toll.begun += 1;
+        assert!(toll.begun < 20 * kills, "{toll:?}");
+        let before = worker.done(dir);
+        let mut child = worker.start(dir);
+        sleep(Duration::from_millis(60 + toll.begun as u64 * 61 % 240));
+        signal(&child, "-STOP");
+        sleep(Duration::from_millis(5));
+        if child.try_wait().unwrap().is_some() {
+            // It has come to its end; there is nothing to be killed in this folder any more.
+            worker.move_on(dir, false);
+            continue;
+        }
+        let bytes = bytes_read(&child);
+        signal(&child, "-KILL");
+        assert_eq!(child.wait().unwrap().code(), None);
+        toll.killed += 1;
+        let done = worker.done(dir);
+        // Where the files were being put together, there may be no parts any more.
+        if done >= before {
+            toll.kept += done - before;
+            let opened = opened(dir, &shards[worker.shard], before, bytes);
+            let lost = opened.saturating_sub(done - before);
+            toll.most_lost = toll.most_lost.max(lost);
+        }
+        if toll.killed % 2 == 0 {
+            worker.move_on(dir, toll.killed % 4 == 0);
+        }
+    }
+    toll
+}
+
+/// 240 samples, two of them broken, and the ids of each shard.
+fn slow_plate() -> (tempfile::TempDir, Vec<Vec<String>>) {
     let dir = plate(2);
     let path = dir.path();
     fs::remove_dir_all(path.join("images")).unwrap();
-    assert_eq!(
-        run(path, "synth --out set --count 240 --size 384").code,
-        Some(0)
-    );
+    let synth = run(path, "synth --out set --count 240 --size 384");
+    assert_eq!(synth.code, Some(0), "{synth:?}");
     fs::rename(path.join("set/images"), path.join("images")).unwrap();
-    let images: BTreeSet<_> = fs::read_dir(path.join("images"))
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .collect();
-    for broken in images.iter().step_by(480) {
+    let files = fs::read_dir(path.join("images")).unwrap();
+    let files: BTreeSet<_> = files.map(|entry| entry.unwrap().path()).collect();
+    for broken in files.iter().step_by(480) {
         fs::write(broken, "no image").unwrap();
     }
     let whole = score_all(path, "whole", "csv", &format!("--batch {BATCH}"));
     assert_eq!(whole.code, Some(1), "{whole:?}");
-    let ids: Vec<String> = records(path, "whole.o.csv")
-        .into_iter()
-        .map(|row| row[0].clone())
-        .collect();
-    let shards: Vec<Vec<String>> = (0..SHARDS as u32)
-        .map(|index| {
-            let shard = rgby::score::Shard::new(index, SHARDS as u32).unwrap();
-            ids.iter().filter(|id| shard.holds(id)).cloned().collect()
-        })
-        .collect();
+    let rows = records(path, "whole.o.csv");
+    let ids = |index| {
+        let shard = Shard::new(index, SHARDS as u32).unwrap();
+        let ids = rows.iter().map(|row| row[0].clone());
+        ids.filter(|id| shard.holds(id)).collect()
+    };
+    let shards = (0..SHARDS as u32).map(ids).collect();
+    (dir, shards)
+}
+
+#[test]
+fn killed_and_begun_again_anywhere_it_ends_the_same() {
+    let (dir, shards) = slow_plate();
+    let path = dir.path();
     let mut workers: Vec<Worker> = (0..SHARDS)
         .map(|shard| Worker { shard, folder: 0 })
         .collect();
     for worker in &workers {
         fs::create_dir(path.join(worker.name())).unwrap();
     }
-    let kills: usize = std::env::var("RGBY_KILLS").map_or(8, |count| count.parse().unwrap());
-    let (mut killed, mut tried, mut kept, mut most_lost) = (0, 0, 0, 0);
-    while killed < kills {
-        let worker = &mut workers[tried % SHARDS];
-        // Every other process is begun in another folder: half of those with what was done.
-        if tried >= SHARDS && (tried / SHARDS + tried) % 2 == 0 {
-            worker.move_on(path, (tried / SHARDS) % 2 == 1);
-        }
-        tried += 1;
-        assert!(
-            tried < 20 * kills,
-            "{killed} of {tried} processes could be killed"
-        );
-        let before = worker.done(path);
-        let mut child = worker.start(path);
-        sleep(Duration::from_millis(60 + tried as u64 * 61 % 240));
-        if child.try_wait().unwrap().is_some() {
-            worker.move_on(path, false);
-            continue;
-        }
-        signal(&child, "-STOP");
-        let bytes = bytes_read(&child);
-        signal(&child, "-KILL");
-        assert_eq!(child.wait().unwrap().code(), None);
-        killed += 1;
-        let done = worker.done(path);
-        // Where the files were being put together, there are no parts any more.
-        if done >= before {
-            kept += done - before;
-            let opened = opened(path, &shards[worker.shard], before, bytes);
-            most_lost = most_lost.max(opened.saturating_sub(done - before));
-        }
-    }
-    let in_flight = BATCH * 3;
-    eprintln!(
-        "{killed} of {tried} processes killed; {kept} samples were kept by parts, at most \
-         {most_lost} were opened and lost"
-    );
-    assert!(kept > 0 && most_lost > 0);
-    assert!(most_lost <= PART + in_flight, "{most_lost}");
+    let kills = std::env::var("RGBY_KILLS").map_or(8, |count| count.parse().unwrap());
+    let toll = kill(path, &mut workers, &shards, kills);
+    eprintln!("{toll:?}");
+    assert!(toll.kept > 0 && toll.most_lost > 0, "{toll:?}");
+    // A part, and the batches that were decoded, or being decoded, but not scored yet.
+    assert!(toll.most_lost <= PART + 3 * BATCH, "{toll:?}");
     for worker in &workers {
         let done = worker.done(path);
         let ended = run(path, &worker.args());
         assert!(matches!(ended.code, Some(0 | 1)), "{ended:?}");
         let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+        // What is in parts is not done again.
         let resumed_at = report["resumed_at"].as_u64().unwrap() as usize;
         let finished = ended.stderr.contains("scored already");
         assert!(resumed_at == done || finished, "{done}: {report}");
