@@ -1,7 +1,7 @@
 //! What a finished result says of itself, in `FILE.manifest.json` beside `FILE`.
 //!
 //! It names no paths, so that file and manifest can be moved together. Parts of a whole are joined
-//! by what their manifests say ([`merge`](super::merge)), and a run that is asked to go on sees by
+//! by what their manifests say ([`merge`](super::merge())), and a run that is asked to go on sees by
 //! it that there is nothing left to do.
 
 use std::fs::File;

@@ -3,7 +3,7 @@
 //! [`Runtime`] finds and starts ONNX Runtime or the embedded tract engine, once per process;
 //! [`ModelFile`] reads and checks a model before any engine sees it; [`OrtEngine`] runs it behind
 //! the small [`Engine`] trait, an [`Ensemble`] several of them; [`score`] decodes and infers side
-//! by side; [`output`] writes the result, a [`ResultManifest`] says of what it is, and [`merge`]
+//! by side; [`output`] writes the result, a [`ResultManifest`] says of what it is, and [`merge()`]
 //! joins those of several [`Shard`]s; [`ScoreBench`] measures all that.
 
 mod bench;

@@ -20,8 +20,8 @@ const SLURM: &str = "SLURM_ARRAY_TASK_ID";
 #[derive(Debug, Clone, Default, Args)]
 pub struct ShardArgs {
     /// Score only one of n shards, each sample being in the one that a hash of its id says: 0/n to
-    /// n-1/n, or 1/n to n/n. `auto` takes i from JOB_COMPLETION_INDEX (Kubernetes) or
-    /// SLURM_ARRAY_TASK_ID, and n from --shards or SLURM_ARRAY_TASK_COUNT
+    /// n-1/n, or 1/n to n/n. `auto` takes i from `JOB_COMPLETION_INDEX` (Kubernetes)
+    /// or `SLURM_ARRAY_TASK_ID`, and n from --shards or `SLURM_ARRAY_TASK_COUNT`
     #[arg(long, value_name = "i/n|auto")]
     pub shard: Option<ShardChoice>,
     /// Number of shards, of which this is the one that the scheduler says: `--shard auto`

@@ -25,7 +25,8 @@ pub(super) fn find(parts: &[Part], ids: Option<&[String]>) -> Result<Vec<Place>,
             row: row as u32,
         }));
     }
-    places.sort_unstable_by_key(|place| place.id(parts));
+    // Of the same id, the part that was named first comes first.
+    places.sort_by_key(|place| place.id(parts));
     for pair in places.windows(2) {
         if pair[0].id(parts) == pair[1].id(parts) {
             let path = |place: Place| parts[place.part as usize].path.clone();
