@@ -200,8 +200,9 @@ fn killed_and_begun_again_anywhere_it_ends_the_same() {
     let toll = kill(path, &mut workers, &shards, kills);
     eprintln!("{toll:?}");
     assert!(toll.kept > 0 && toll.most_lost > 0, "{toll:?}");
-    // A part, and the batches that were decoded, or being decoded, but not scored yet.
-    assert!(toll.most_lost <= PART + 3 * BATCH, "{toll:?}");
+    // A part, and the batches on their way to it: with one decoder and one session, one each in
+    // their hands and in the queue behind them, and one that is being collected.
+    assert!(toll.most_lost <= PART + 5 * BATCH, "{toll:?}");
     for worker in &workers {
         let done = worker.done(path);
         let ended = run(path, &worker.args());
