@@ -147,8 +147,9 @@ fn kill(dir: &Path, workers: &mut [Worker], shards: &[Vec<String>], kills: usize
         assert_eq!(child.wait().unwrap().code(), None);
         toll.killed += 1;
         let done = worker.done(dir);
-        // Where the files were being put together, there may be no parts any more.
-        if done >= before {
+        // Where the results are complete, there are no parts any more, and nothing is lost.
+        let complete = dir.join(worker.name()).join("x.o.csv.manifest.json");
+        if !complete.exists() {
             toll.kept += done - before;
             let opened = opened(dir, &shards[worker.shard], before, bytes);
             let lost = opened.saturating_sub(done - before);
