@@ -10,8 +10,8 @@ use clap::Args;
 use super::retrain::RetrainArgs;
 use super::train::{HeadChoice, RunArgs, TrainArgs};
 use super::{
-    ConvertArgs, EngineArgs, EvalArgs, ExportArgs, Judgement, Outcome, ScoreArgs, SynthArgs,
-    Threshold, Ui, VoteArgs,
+    ConvertArgs, EngineArgs, EvalArgs, ExportArgs, Judgement, Outcome, ScoreArgs, ShardArgs,
+    SynthArgs, Threshold, Ui, VoteArgs,
 };
 use crate::graph::Message;
 use crate::model::{Arch, random_export};
@@ -180,9 +180,11 @@ impl DemoArgs {
 
     fn score(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         ScoreArgs {
+            shard: ShardArgs::default(),
             resume: false,
             part_size: 4096,
             max_errors: None,
+            failed_ok: false,
             model: self.out.join("model.onnx"),
             spec: None,
             images: self.out.join("test").join("images"),

@@ -69,6 +69,8 @@ pub struct Started {
     pub runtimes: Vec<Runtime>,
     /// What runs and where: `ONNX Runtime 1.32.0 (/path) on cuda:0,1`.
     pub name: String,
+    /// What of that results depend on, wherever it is installed.
+    pub identity: String,
     /// ONNX Runtime's own options.
     pub config: Arc<EngineConfig>,
     /// How the processor's threads are shared out.
@@ -113,6 +115,12 @@ impl EngineArgs {
         let split = Split::new(runtime, threads, wish);
         Ok(Started {
             name: format!("{} on {}", runtime.engine(), self.device),
+            identity: format!(
+                "rgby {}, {} on {}",
+                env!("CARGO_PKG_VERSION"),
+                runtime.version(),
+                runtime.device().kind()
+            ),
             split: split.map_err(|e| anyhow::anyhow!("--intra-threads: {e}"))?,
             config: Arc::new(config),
             runtimes,

@@ -19,6 +19,7 @@ mod eval;
 mod export;
 #[cfg(feature = "train")]
 mod inspect;
+mod merge;
 #[cfg(feature = "train")]
 mod retrain;
 mod score;
@@ -51,9 +52,10 @@ pub use eval::{EvalArgs, Judgement, TuneMethod};
 pub use export::ExportArgs;
 #[cfg(feature = "train")]
 pub use inspect::InspectArgs;
+pub use merge::MergeArgs;
 #[cfg(feature = "train")]
 pub use retrain::RetrainArgs;
-pub use score::{ScoreArgs, VoteArgs};
+pub use score::{ScoreArgs, ShardArgs, ShardChoice, VoteArgs};
 pub use scorer::{Scored, Scorer, Threshold, open_model};
 pub use synth::SynthArgs;
 #[cfg(feature = "train")]
@@ -97,6 +99,7 @@ enum Command {
     #[cfg(feature = "train")]
     Export(ExportArgs),
     Score(ScoreArgs),
+    Merge(MergeArgs),
     #[cfg(feature = "train")]
     Inspect(InspectArgs),
     #[cfg(feature = "train")]
@@ -165,6 +168,7 @@ impl Command {
             #[cfg(feature = "train")]
             Self::Export(args) => args.run(ui),
             Self::Score(args) => args.run(ui),
+            Self::Merge(args) => args.run(ui),
             #[cfg(feature = "train")]
             Self::Inspect(args) => args.run(ui),
             #[cfg(feature = "train")]

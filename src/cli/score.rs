@@ -2,23 +2,27 @@
 
 mod description;
 mod outputs;
+mod shard;
 mod vote;
 
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use self::description::open_described;
 use self::outputs::Outputs;
+pub(super) use self::outputs::check_output;
+use self::shard::Share;
+pub use self::shard::{ShardArgs, ShardChoice};
 pub use self::vote::VoteArgs;
 use super::scorer::{Scorer, Threshold, open_model};
 use super::signals::Signals;
 use super::{EngineArgs, Outcome, Started, Ui};
-use crate::fsx::hex;
 use crate::imaging::{Sample, find_samples};
-use crate::score::{EngineConfig, Ensemble, Form, Parts, RunKey, output};
+use crate::score::{
+    Decision, EngineConfig, Ensemble, Form, Parts, RunKey, hash_of_ids, is_unfinished, output,
+};
 
 /// Score a folder of images with an exported model
 ///
@@ -67,8 +71,11 @@ pub struct ScoreArgs {
     /// Who is asked, and how often
     #[command(flatten)]
     pub vote: VoteArgs,
+    /// Which share of the samples is scored
+    #[command(flatten)]
+    pub shard: ShardArgs,
     /// Go on with a run that was stopped or killed: results are kept in FILE.parts until they are
-    /// complete
+    /// complete. Of one that was finished nothing is done again
     #[arg(long)]
     pub resume: bool,
     /// Samples that are kept at a time; a killed run loses no more work than that, nor more than
@@ -78,6 +85,10 @@ pub struct ScoreArgs {
     /// Stop once more samples than this cannot be read [default: never]
     #[arg(long, value_name = "N")]
     pub max_errors: Option<usize>,
+    /// End with exit code 0, not 1, though samples failed; they are listed all the same. For
+    /// schedulers, which would do the work again
+    #[arg(long)]
+    pub failed_ok: bool,
     /// How to run the model
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -89,6 +100,7 @@ pub struct ScoreArgs {
 /// What a finished run has to say.
 struct Report<'a> {
     started: &'a Started,
+    share: &'a Share,
     samples: usize,
     /// Those of them that this process scored.
     scored: usize,
@@ -107,13 +119,33 @@ impl ScoreArgs {
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         let outputs = self.outputs();
         outputs.check()?;
+        let share = self.shard.resolve()?;
         let ensemble = self.ensemble()?;
-        let samples = self.samples(&ensemble)?;
+        let listed = self.samples(&ensemble)?;
         let mut scorer = Scorer::start(&ensemble, &self.engine, ui)?;
         if let Some(note) = self.vote.note(self.threshold) {
             ui.note(&note);
         }
-        let key = self.key(&ensemble, scorer.started(), &samples);
+        let whole = self.key(&ensemble, scorer.started(), &listed);
+        let samples = share.of(listed, ui);
+        let key = RunKey {
+            shard: share.shard,
+            count: samples.len(),
+            ..whole
+        };
+        if let Some(failed) = self.finished(&outputs, &key, &ensemble)? {
+            ui.note("these samples are scored already");
+            let report = Report {
+                started: scorer.started(),
+                share: &share,
+                samples: samples.len(),
+                scored: 0,
+                failed,
+                seconds: 0.0,
+                outputs: &outputs,
+            };
+            return self.report(&report, ui);
+        }
         let form = Form {
             classes: &ensemble.spec().classes,
             embeddings: ensemble.embeddings(),
@@ -141,11 +173,12 @@ impl ScoreArgs {
             ));
             return Ok(signals.outcome());
         }
-        outputs.write(&parts, &ensemble, (self.threshold, self.keep_argmax))?;
+        outputs.write(&parts, &ensemble, &self.decision(&ensemble))?;
         let failed = parts.failed();
         parts.remove()?;
         let report = Report {
             started: scorer.started(),
+            share: &share,
             samples: samples.len(),
             scored: samples.len() - before,
             failed,
@@ -177,13 +210,33 @@ impl ScoreArgs {
         })
     }
 
-    /// What the results depend on.
-    fn key(&self, ensemble: &Ensemble, started: &Started, samples: &[Sample]) -> RunKey {
-        let mut ids = Sha256::new();
-        for sample in samples {
-            ids.update((sample.id.len() as u64).to_le_bytes());
-            ids.update(&sample.id);
+    /// What makes a prediction of a probability.
+    fn decision(&self, ensemble: &Ensemble) -> Decision {
+        Decision {
+            thresholds: self.threshold.for_model(ensemble.spec()),
+            keep_argmax: self.keep_argmax,
         }
+    }
+
+    /// How many samples failed, if an earlier run has done all there is to do.
+    fn finished(
+        &self,
+        outputs: &Outputs,
+        key: &RunKey,
+        ensemble: &Ensemble,
+    ) -> anyhow::Result<Option<usize>> {
+        if !self.resume || is_unfinished(&self.out) {
+            return Ok(None);
+        }
+        let Some(failures) = outputs.finished(key, &self.decision(ensemble))? else {
+            return Ok(None);
+        };
+        outputs.write_errors(&failures)?;
+        Ok(Some(failures.len()))
+    }
+
+    /// What the results of all samples depend on.
+    fn key(&self, ensemble: &Ensemble, started: &Started, samples: &[Sample]) -> RunKey {
         let mut options = format!("batch {}", self.engine.batch);
         if self.vote.tta > 1 {
             options += &format!(", tta {} {}", self.vote.tta, self.vote.combine());
@@ -203,9 +256,11 @@ impl ScoreArgs {
                 .iter()
                 .map(|model| model.sha256().to_owned())
                 .collect(),
-            engine: started.name.clone(),
+            engine: started.identity.clone(),
             options,
-            samples: hex(&ids.finalize()),
+            samples: hash_of_ids(samples.iter().map(|sample| sample.id.as_str())),
+            listed: samples.len(),
+            shard: None,
             count: samples.len(),
         }
     }
@@ -236,6 +291,7 @@ impl ScoreArgs {
     fn report(&self, report: &Report, ui: &Ui) -> anyhow::Result<Outcome> {
         let &Report {
             started,
+            share,
             samples,
             scored,
             failed,
@@ -252,6 +308,7 @@ impl ScoreArgs {
                 "engine": started.name,
                 "engine_config": *started.config,
                 "split": started.split,
+                "shard": share.shard,
                 "samples": samples,
                 "resumed_at": samples - scored,
                 "failed": failed,
@@ -270,6 +327,10 @@ impl ScoreArgs {
         ui.warn(&format!(
             "{failed} of {samples} samples failed; they are listed in {errors}"
         ));
-        Ok(Outcome::SomeFailed)
+        Ok(if self.failed_ok {
+            Outcome::Done
+        } else {
+            Outcome::SomeFailed
+        })
     }
 }

@@ -3,7 +3,8 @@
 //! [`Runtime`] finds and starts ONNX Runtime or the embedded tract engine, once per process;
 //! [`ModelFile`] reads and checks a model before any engine sees it; [`OrtEngine`] runs it behind
 //! the small [`Engine`] trait, an [`Ensemble`] several of them; [`score`] decodes and infers side
-//! by side; [`output`] writes the result; [`ScoreBench`] measures all that.
+//! by side; [`output`] writes the result, a [`ResultManifest`] says of what it is, and [`merge()`]
+//! joins those of several [`Shard`]s; [`ScoreBench`] measures all that.
 
 mod bench;
 mod choice;
@@ -13,12 +14,16 @@ mod engine;
 mod ensemble;
 mod error;
 mod locate;
+mod manifest;
+mod merge;
 mod model;
 pub mod output;
 mod parts;
 mod pipeline;
+mod run_key;
 mod runtime;
 mod session;
+mod shard;
 mod split;
 mod views;
 
@@ -33,12 +38,16 @@ pub use config::{
 pub use engine::{Answer, Engine, OrtEngine};
 pub use ensemble::Ensemble;
 pub use error::EngineError;
+pub use manifest::{Decision, ManifestError, ResultKind, ResultManifest, manifest_path};
+pub use merge::{MergeError, Merged, merge};
 pub use model::{INPUT_NAME, ModelFile, OUTPUT_NAME};
-pub use parts::{Form, Parts, PartsError, RunKey, embedding_names};
+pub use parts::{Form, Parts, PartsError, embedding_names, is_unfinished};
 pub use pipeline::{
     BatchScores, Failure, PipelineOptions, ScoreError, ScoreTable, Sink, score, score_to,
 };
+pub use run_key::{RunKey, hash_of_ids};
 pub use runtime::{Runtime, Workers};
 pub use session::{OrtSession, SessionOptions, Tensor};
+pub use shard::Shard;
 pub use split::{Split, SplitWish};
 pub use views::Combine;

@@ -92,6 +92,16 @@ impl Runtime {
         self.backend.name()
     }
 
+    /// The engine and its version, wherever it is installed.
+    #[must_use]
+    pub fn version(&self) -> String {
+        let library = self.backend.library.as_ref();
+        library.map_or_else(
+            || TRACT_NAME.to_owned(),
+            |library| format!("ONNX Runtime {}", library.version),
+        )
+    }
+
     /// What `--device` may name with this engine, without an index: what the library was built
     /// for, whatever GPUs there are.
     #[must_use]

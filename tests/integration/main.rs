@@ -12,6 +12,8 @@ mod cli_score;
 mod configs;
 #[cfg(feature = "train")]
 mod convert;
+#[cfg(unix)]
+mod deploy;
 #[cfg(feature = "wgpu")]
 mod devices;
 #[cfg(feature = "train")]
@@ -28,6 +30,7 @@ mod heads;
 mod kill;
 #[cfg(feature = "wgpu")]
 mod layer_kinds;
+mod merge_hostile;
 #[cfg(feature = "train")]
 mod precision;
 #[cfg(feature = "train")]
@@ -42,6 +45,9 @@ mod score_hostile;
 mod score_resume;
 mod score_threads;
 mod score_votes;
+#[cfg(target_os = "linux")]
+mod shard_kills;
+mod shards;
 mod support;
 #[cfg(feature = "train")]
 mod training;
