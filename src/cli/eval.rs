@@ -8,9 +8,8 @@ use clap::Args;
 use super::judgement::Judgement;
 use super::probabilities::Probabilities;
 use super::scorer::{Scorer, Threshold, open_model};
-use super::{EngineArgs, Outcome, Ui};
+use super::{EngineArgs, LayoutArgs, Outcome, Ui};
 use crate::data::{LabelTable, read_labels};
-use crate::imaging::find_samples;
 use crate::metrics::{Labelled, evaluate, tune_thresholds};
 use crate::score::{Ensemble, Failure, ScoreTable, output};
 
@@ -37,9 +36,12 @@ pub struct EvalArgs {
         required_unless_present = "scores"
     )]
     pub model: Option<PathBuf>,
-    /// Folder that holds the image files
-    #[arg(long, value_name = "DIR", requires = "model")]
+    /// Folder that holds the image files, or a manifest that names them
+    #[arg(long, value_name = "DIR|FILE.csv|FILE.parquet", requires = "model")]
     pub images: Option<PathBuf>,
+    /// How the images are stored
+    #[command(flatten)]
+    pub layout: LayoutArgs,
     /// Judge the probabilities in this file instead of a model
     #[arg(long, value_name = "CSV", conflicts_with_all = ["model", "images", "batch", "device", "RunnerArgs"])]
     pub scores: Option<PathBuf>,
@@ -171,7 +173,7 @@ impl EvalArgs {
         let images = self.images.as_deref().context(missing)?;
         let spec = alone.spec();
         let labels = read_labels(&self.labels, spec.classes.len())?;
-        let samples = find_samples(images, &spec.preprocess.stains())?;
+        let samples = self.layout.of(images)?.find(&spec.preprocess.stains())?;
         let samples = output::select(samples, &labels.ids);
         let scored = Scorer::start(&alone, &self.engine, ui)?.score(&samples, ui)?;
         Ok(Answers {

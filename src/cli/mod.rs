@@ -20,6 +20,7 @@ mod export;
 #[cfg(feature = "train")]
 mod inspect;
 mod judgement;
+mod layout_args;
 mod probabilities;
 #[cfg(feature = "train")]
 mod retrain;
@@ -54,6 +55,7 @@ pub use export::ExportArgs;
 #[cfg(feature = "train")]
 pub use inspect::InspectArgs;
 pub use judgement::Judgement;
+pub use layout_args::LayoutArgs;
 #[cfg(feature = "train")]
 pub use retrain::RetrainArgs;
 pub use score::{ScoreArgs, VoteArgs};
