@@ -19,7 +19,7 @@ pub struct LayoutArgs {
     /// What a stain is called there: the name or number (from 0) of a multi-channel TIFF's channel,
     /// what the pattern's `channel` is, or a manifest's column; may be repeated [default: the
     /// stain's own name]
-    #[arg(long = "channel", value_name = "STAIN=CHANNEL", value_parser = pair, requires = "images")]
+    #[arg(id = "channel", long = "channel", value_name = "STAIN=CHANNEL", value_parser = pair, requires = "images")]
     pub channels: Vec<(String, String)>,
 }
 

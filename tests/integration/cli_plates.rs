@@ -221,7 +221,6 @@ fn what_fits_no_sample_is_refused_at_once() {
                 &out("images --channel red=0"),
                 &["no TIFF files", "--pattern"],
             ),
-            (&out("images --pattern ("), &["unclosed group"]),
             (&out("images --pattern .*"), &["no named group"]),
             (
                 &out("images --pattern (?<id>x)"),
@@ -259,7 +258,9 @@ fn a_run_goes_on_only_with_the_same_channels() {
     for other in ["", "--channel red=1"] {
         let refused = run(other);
         assert_eq!(refused.code, Some(2), "{refused:?}");
-        assert!(!refused.stderr.contains("going on after"), "{refused:?}");
+        let began = ["going on after", "kept beside"];
+        let began = began.iter().any(|text| refused.stderr.contains(text));
+        assert!(!began, "{refused:?}");
     }
     let again = run("--channel red=0");
     assert!(again.stderr.contains("going on after"), "{again:?}");
