@@ -245,7 +245,10 @@ pub(in crate::imaging::decode) const PLANAR_TILES: &str = "a tiled page with its
 fn has_planar_tiles<R: Read + Seek>(decoder: &mut Decoder<R>) -> bool {
     const PLANES: u16 = 2;
     let layout = decoder.find_tag_unsigned(Tag::PlanarConfiguration);
-    decoder.get_chunk_type() == ChunkType::Tile && matches!(layout, Ok(Some(PLANES)))
+    let samples = decoder.find_tag_unsigned::<u16>(Tag::SamplesPerPixel);
+    decoder.get_chunk_type() == ChunkType::Tile
+        && matches!(layout, Ok(Some(PLANES)))
+        && matches!(samples, Ok(Some(2..)))
 }
 
 /// Whether the first page of a file is of that kind; `false` for what is no such file.
