@@ -10,8 +10,8 @@ use clap::Args;
 use super::retrain::RetrainArgs;
 use super::train::{HeadChoice, RunArgs, TrainArgs};
 use super::{
-    ConvertArgs, EngineArgs, EvalArgs, ExportArgs, Judgement, Outcome, ScoreArgs, ShardArgs,
-    SynthArgs, Threshold, Ui, VoteArgs,
+    ConvertArgs, EngineArgs, EvalArgs, ExportArgs, Judgement, LayoutArgs, Outcome, ScoreArgs,
+    ShardArgs, SynthArgs, Threshold, Ui, VoteArgs,
 };
 use crate::graph::Message;
 use crate::model::{Arch, random_export};
@@ -169,6 +169,7 @@ impl DemoArgs {
             config: self.out.join("config.toml"),
             set: set.iter().map(ToString::to_string).collect(),
             images: self.out.join("train").join("images"),
+            layout: LayoutArgs::default(),
             labels: self.out.join("train").join("labels.csv"),
             out: self.out.join(out),
             device: TrainDevice::Cpu,
@@ -188,6 +189,7 @@ impl DemoArgs {
             model: self.out.join("model.onnx"),
             spec: None,
             images: self.out.join("test").join("images"),
+            layout: LayoutArgs::default(),
             ids: None,
             out: self.out.join("predictions.csv"),
             scores: Some(self.out.join("scores.csv")),
@@ -204,6 +206,7 @@ impl DemoArgs {
     fn eval(&self) -> EvalArgs {
         EvalArgs {
             images: Some(self.out.join("test").join("images")),
+            layout: LayoutArgs::default(),
             scores: Some(self.out.join("scores.csv")),
             labels: self.out.join("test").join("labels.csv"),
             threshold: Some(Threshold::Fixed(0.3)),

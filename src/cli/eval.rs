@@ -13,7 +13,7 @@ use anyhow::ensure;
 use clap::Args;
 
 use super::scorer::Threshold;
-use super::{EngineArgs, Outcome, Ui};
+use super::{EngineArgs, LayoutArgs, Outcome, Ui};
 use crate::metrics::Bootstrap;
 pub use judgement::Judgement;
 pub use tune::TuneMethod;
@@ -45,9 +45,13 @@ pub struct EvalArgs {
         required_unless_present_any = ["scores", "compare"]
     )]
     pub model: Option<PathBuf>,
-    /// Folder that holds the image files; with --scores only for the report
-    #[arg(long, value_name = "DIR")]
+    /// Folder that holds the image files, or a manifest that names them; with --scores only for
+    /// the report
+    #[arg(long, value_name = "DIR|FILE.csv|FILE.parquet")]
     pub images: Option<PathBuf>,
+    /// How the images are stored
+    #[command(flatten)]
+    pub layout: LayoutArgs,
     /// Judge the probabilities in this file instead of a model
     #[arg(long, value_name = "CSV|PARQUET|NPY", conflicts_with_all = ["model", "batch", "device", "RunnerArgs"])]
     pub scores: Option<PathBuf>,
@@ -105,6 +109,7 @@ const DRAWS: u32 = 1000;
 impl Default for EvalArgs {
     fn default() -> Self {
         Self {
+            layout: LayoutArgs::default(),
             model: None,
             images: None,
             scores: None,

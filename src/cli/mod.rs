@@ -19,6 +19,7 @@ mod eval;
 mod export;
 #[cfg(feature = "train")]
 mod inspect;
+mod layout_args;
 mod merge;
 #[cfg(feature = "train")]
 mod retrain;
@@ -52,6 +53,7 @@ pub use eval::{EvalArgs, Judgement, TuneMethod};
 pub use export::ExportArgs;
 #[cfg(feature = "train")]
 pub use inspect::InspectArgs;
+pub use layout_args::LayoutArgs;
 pub use merge::MergeArgs;
 #[cfg(feature = "train")]
 pub use retrain::RetrainArgs;

@@ -18,8 +18,9 @@ pub use self::shard::{ShardArgs, ShardChoice};
 pub use self::vote::VoteArgs;
 use super::scorer::{Scorer, Threshold, open_model};
 use super::signals::Signals;
-use super::{EngineArgs, Outcome, Started, Ui};
-use crate::imaging::{Sample, find_samples};
+use super::{EngineArgs, LayoutArgs, Outcome, Started, Ui};
+use crate::data::Images;
+use crate::imaging::Sample;
 use crate::score::{
     Decision, EngineConfig, Ensemble, Form, Parts, RunKey, hash_of_ids, is_unfinished, output,
 };
@@ -34,7 +35,10 @@ use crate::score::{
   rgby score --model model.onnx --images test --ids sample_submission.csv --out submission.csv
   rgby score --model a.onnx --ensemble b.onnx c.onnx --tta 8 --images test --out submission.csv
 
-Images are <Id>_<stain>.png|jpg|jpeg|tif|tiff, with the model's stains, 8 or 16 bit, of any size.")]
+Images are <Id>_<stain>.png|jpg|jpeg|tif|tiff, with the model's stains, 8 or 16 bit, of any size, or
+<Id>.ome.tif|tif|tiff with all stains; --pattern reads other names, --channel says what stains are
+called. A manifest has a column `Id` and one a stain with its file. More in docs/plates.md.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct ScoreArgs {
     /// The model, as `rgby export` wrote it
     #[arg(long, value_name = "FILE")]
@@ -44,9 +48,12 @@ pub struct ScoreArgs {
     /// `std`, `thresholds`
     #[arg(long, value_name = "FILE.toml")]
     pub spec: Option<PathBuf>,
-    /// Folder that holds the image files
-    #[arg(long, value_name = "DIR")]
+    /// Folder that holds the image files, or a manifest that names them
+    #[arg(long, value_name = "DIR|FILE.csv|FILE.parquet")]
     pub images: PathBuf,
+    /// How the images are stored
+    #[command(flatten)]
+    pub layout: LayoutArgs,
     /// Score these samples only, in this order: the ids in the first column of a CSV file with a
     /// header [default: all, by id]
     #[arg(long, value_name = "CSV")]
@@ -121,12 +128,14 @@ impl ScoreArgs {
         outputs.check()?;
         let share = self.shard.resolve()?;
         let ensemble = self.ensemble()?;
-        let listed = self.samples(&ensemble)?;
+        let images = self.layout.of(&self.images)?;
+        let listed = self.samples(&images, &ensemble)?;
         let mut scorer = Scorer::start(&ensemble, &self.engine, ui)?;
         if let Some(note) = self.vote.note(self.threshold) {
             ui.note(&note);
         }
-        let whole = self.key(&ensemble, scorer.started(), &listed);
+        let mut whole = self.key(&ensemble, scorer.started(), &listed);
+        whole.options += &images.layout.to_string();
         let samples = share.of(listed, ui);
         let key = RunKey {
             shard: share.shard,
@@ -278,9 +287,9 @@ impl ScoreArgs {
     }
 
     /// The samples to score, in the order of the output.
-    fn samples(&self, ensemble: &Ensemble) -> anyhow::Result<Vec<Sample>> {
+    fn samples(&self, images: &Images, ensemble: &Ensemble) -> anyhow::Result<Vec<Sample>> {
         let ids = self.ids.as_deref().map(output::read_ids).transpose()?;
-        let samples = find_samples(&self.images, &ensemble.stains())?;
+        let samples = images.find(&ensemble.stains())?;
         Ok(match ids {
             Some(ids) => output::select(samples, &ids),
             None => samples,

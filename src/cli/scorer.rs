@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use anyhow::bail;
@@ -91,7 +91,7 @@ impl Scorer {
             let loading: Vec<_> = wanted
                 .map(|runtime| scope.spawn(|| ensemble.load(*runtime, &session)))
                 .collect();
-            let loaded = loading.into_iter().map(|thread| thread.join());
+            let loaded = loading.into_iter().map(ScopedJoinHandle::join);
             loaded
                 .map(|engine| engine.unwrap_or_else(|panic| resume_unwind(panic)))
                 .collect::<Result<Vec<_>, _>>()

@@ -6,6 +6,7 @@ mod cache;
 mod class_names;
 mod dataset;
 mod features;
+mod images;
 mod labels_csv;
 mod loader;
 mod packed;
@@ -22,6 +23,9 @@ pub use cache::{CacheError, CacheForm, PixelCache};
 pub use class_names::{ClassNamesError, read_class_names};
 pub use dataset::{DataError, Dataset};
 pub use features::{FeatureForm, Features};
+pub use images::{
+    Images, ImagesError, Layout, ManifestError, ManifestFault, Pattern, PatternError, PatternFault,
+};
 pub use labels_csv::{LabelError, LabelFault, LabelTable, read_labels};
 pub use loader::{Batch, Loader, Plan, Show, epoch_order};
 pub use packed::{PackedError, PackedFault};

@@ -223,7 +223,7 @@ mod tests {
         let best = (0..=1000).map(|t| score(t as f32 / 1000.0));
         let best = best.fold(0.0, f64::max);
         assert!((score(found[0]) - best).abs() < 1e-12, "{found:?} {best}");
-        assert_eq!(found[0], found[1]);
+        assert_eq!(found, [found[0]; 2]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod cli_basics;
 mod cli_bench;
 mod cli_devices;
 mod cli_eval;
+mod cli_plates;
 mod cli_score;
 #[cfg(feature = "train")]
 mod configs;

@@ -8,7 +8,7 @@ use super::super::Ui;
 use super::super::scorer::{Scorer, Threshold, open_model};
 use super::EvalArgs;
 use crate::data::{LabelTable, read_class_names, read_labels, read_scores};
-use crate::imaging::{CHANNELS, Sample, find_samples};
+use crate::imaging::{CHANNELS, Sample};
 use crate::labels::hpa_classes;
 use crate::metrics::Labelled;
 use crate::score::{Ensemble, Failure, ScoreTable, output};
@@ -177,7 +177,7 @@ impl EvalArgs {
         images: &Path,
     ) -> anyhow::Result<(LabelTable, Vec<Sample>)> {
         let labels = self.read_labels(spec.classes.len())?;
-        let samples = find_samples(images, &spec.preprocess.stains())?;
+        let samples = self.layout.of(images)?.find(&spec.preprocess.stains())?;
         let samples = output::select(samples, &labels.ids);
         Ok((labels, samples))
     }
@@ -276,7 +276,7 @@ impl EvalArgs {
         let Some(images) = &self.images else {
             return Ok(Vec::new());
         };
-        let samples = find_samples(images, &CHANNELS.map(String::from))?;
+        let samples = self.layout.of(images)?.find(&CHANNELS.map(String::from))?;
         Ok(output::select(samples, &labels.ids))
     }
 }

@@ -1,4 +1,4 @@
-//! Intervals against SciPy, and whether they hold what they should.
+//! Intervals against `SciPy`, and whether they hold what they should.
 
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};

@@ -15,7 +15,7 @@ fn page_of(samples: usize, classes: usize) -> String {
         .map(|i| match i % classes {
             0 => 0.0,
             1 => 1.0,
-            _ => (i / classes % 3 == 0).into(),
+            _ => (i / classes).is_multiple_of(3).into(),
         })
         .collect();
     let data = Labelled::new(&probabilities, &targets, classes).unwrap();

@@ -179,6 +179,7 @@ pub fn select(samples: Vec<Sample>, ids: &[String]) -> Vec<Sample> {
         id: id.clone(),
         channels: [].into(),
         files: Vec::new(),
+        picks: [].into(),
     };
     ids.iter()
         .map(|id| by_id.remove(id).unwrap_or_else(|| missing(id)))
