@@ -154,7 +154,7 @@ fn a_bad_file_is_listed_and_the_rest_is_scored() {
     let dir = dir.path();
     let page = || GrayImage::new(13, 9);
     let file = |id: &str| dir.join(format!("ome/{id}.ome.tif"));
-    // Says too_many channels, has four pages; has no channel yellow; ends in the middle.
+    // Says five channels, has four pages; has no channel yellow; ends in the middle.
     let too_many = ome((13, 9), &["red", "green", "blue", "yellow", "more"]);
     fs::write(
         file("liar"),
