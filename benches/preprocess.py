@@ -3,8 +3,8 @@
 
 A sample is four gray 8-bit PNG files of 512x512 that become 224x224. rgby also normalises them to
 float32; of the other two only reading and resizing is timed (OpenCV: imread + resize, bilinear;
-Pillow: open + resize, bilinear, which averages as rgby does). Two kinds of files: as rgby draws
-them, and the same pixels as Pillow writes them.
+Pillow: open + resize, bilinear, which averages as rgby does). Besides the files as rgby draws them
+there are the same pixels as Pillow writes them, in the formats of --kinds.
 
 The three take turns, round by round; each one's best round counts.
 
@@ -19,9 +19,34 @@ import tempfile
 import time
 
 import cv2
+import numpy as np
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def in_16_bits(image):
+    """The same picture with values up to 65535."""
+    return Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+
+
+def tinted(image):
+    """The picture in green, as public JPEGs of the Human Protein Atlas are."""
+    black = Image.new("L", image.size)
+    return Image.merge("RGB", (black, image, black))
+
+
+# What Pillow is asked to write: extension, what becomes of the picture before, options.
+KINDS = {
+    "png": ("png", None, {}),
+    "png16": ("png", in_16_bits, {}),
+    "jpeg": ("jpg", None, {"quality": 92}),
+    "jpeg-tinted": ("jpg", tinted, {"quality": 92}),
+    "tiff": ("tif", None, {}),
+    "tiff16": ("tif", in_16_bits, {}),
+    "tiff-lzw": ("tif", None, {"compression": "tiff_lzw"}),
+    "tiff-deflate": ("tif", None, {"compression": "tiff_adobe_deflate"}),
+}
 
 
 def arguments():
@@ -32,6 +57,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--size", type=int, default=512, help="side of the images")
     parser.add_argument("--input-size", type=int, default=224)
+    parser.add_argument("--kinds", nargs="*", default=["png"], choices=KINDS)
     return parser.parse_args()
 
 
@@ -64,18 +90,30 @@ def rgby_speed(images, args):
     return json.loads(shown)["preprocess_images_per_s_per_core"]
 
 
+def written(images, kind):
+    """A folder of the images in another format."""
+    extension, change, options = KINDS[kind]
+    folder = images.parent / kind
+    folder.mkdir()
+    for path in images.iterdir():
+        with Image.open(path) as image:
+            changed = change(image) if change else image
+            changed.save(folder / f"{path.stem}.{extension}", **options)
+    return folder
+
+
 def main():
     """Prints a table for each kind of files."""
     args = arguments()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        drawn, copied = pathlib.Path(folder) / "drawn", pathlib.Path(folder) / "copied"
+        drawn = pathlib.Path(folder) / "drawn"
         words = ["--count", str(args.samples), "--size", str(args.size)]
         subprocess.run([args.rgby, "-q", "synth", "--out", drawn, *words], check=True)
-        copied.mkdir()
-        for path in (drawn / "images").iterdir():
-            Image.open(path).save(copied / path.name)
-        for name, images in (("as rgby writes them", drawn / "images"), ("by Pillow", copied)):
+        folders = [("png as rgby writes it", drawn / "images")]
+        for kind in args.kinds:
+            folders.append((f"{kind} by Pillow", written(drawn / "images", kind)))
+        for name, images in folders:
             best = {"rgby": 0.0, "OpenCV": 0.0, "Pillow": 0.0}
             for _ in range(args.rounds):
                 for who, speed in (

@@ -4,6 +4,7 @@
     pip install pillow numpy && python image_seeds.py corpus/image
 """
 
+import base64
 import json
 import pathlib
 import sys
@@ -11,15 +12,23 @@ import sys
 import numpy
 from PIL import Image
 
-GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "tests/golden/png_kinds.json"
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "tests/golden"
+
+
+def cases(name):
+    """The cases of a golden, and a file name for each."""
+    for case in json.loads((GOLDEN / name).read_text(encoding="utf-8"))["cases"]:
+        yield case["name"].replace(" ", "-"), case["file"]
 
 
 def main():
     """Writes the seeds into the folder that is named."""
     out = pathlib.Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
-    for case in json.loads(GOLDEN.read_text(encoding="utf-8"))["cases"]:
-        (out / f"{case['name'].replace(' ', '-')}.png").write_bytes(bytes.fromhex(case["file"]))
+    for name, file in cases("png_kinds.json"):
+        (out / f"{name}.png").write_bytes(bytes.fromhex(file))
+    for name, file in cases("channel_tiffs.json"):
+        (out / f"{name}.tif").write_bytes(base64.b64decode(file))
     noise = numpy.random.default_rng(0).integers(0, 256, (21, 18, 3), dtype=numpy.uint8)
     colour, gray = Image.fromarray(noise), Image.fromarray(noise[..., 0])
     deep = Image.fromarray(noise[..., 0].astype(numpy.uint16) * 257)

@@ -3,11 +3,15 @@
 //! A [`ModelSpec`] is written into every checkpoint and, as one JSON metadata entry, into every
 //! exported ONNX file, so that `score` and `eval` need nothing beside that file.
 
+mod thresholds;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::imaging::Preprocess;
+
+pub use thresholds::{ThresholdFault, ThresholdFile, ThresholdFileError};
 
 /// Key of the ONNX `metadata_props` entry that holds the [`ModelSpec`] as JSON.
 pub const METADATA_KEY: &str = "rgby";

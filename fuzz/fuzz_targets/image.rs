@@ -1,4 +1,5 @@
-//! Any bytes through the image decoder, and what comes out of it through preprocessing.
+//! Any bytes through the image decoder, alone and as a file of several channels, and what comes out
+//! of it through preprocessing.
 //!
 //! Nothing may panic, hang or take more memory than the limits allow for.
 
@@ -10,7 +11,9 @@
 mod imaging;
 
 use image::DynamicImage;
-use imaging::{Crop, DecodeLimits, Planes, Preparer, Preprocess, Resize, Variation, decode_plane};
+use imaging::{
+    Crop, DecodeLimits, Planes, Preparer, Preprocess, Resize, Variation, decode_channels, decode_plane,
+};
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: DecodeLimits = DecodeLimits {
@@ -21,6 +24,7 @@ const LIMITS: DecodeLimits = DecodeLimits {
 
 fuzz_target!(|bytes: &[u8]| {
     check(bytes);
+    check_channels(bytes);
     // Hardly any change of a PNG leaves its CRCs right.
     if let Some(mended) = with_right_crcs(bytes) {
         check(&mended);
@@ -64,6 +68,19 @@ fn check(bytes: &[u8]) {
             preparer.prepare(&planes, variation, &mut out);
             assert!(out.iter().all(|x| (-1.001..=1.001).contains(x)));
         }
+    }
+}
+
+/// Channels by number and by a name that seeds have.
+fn check_channels(bytes: &[u8]) {
+    for wanted in [&["0"][..], &["3", "1", "0"], &["dapi"]] {
+        let Ok(planes) = decode_channels(bytes, wanted, &LIMITS) else {
+            continue;
+        };
+        assert!(planes.width.min(planes.height) > 0);
+        assert!(planes.width.max(planes.height) <= LIMITS.max_side);
+        assert_eq!(planes.channels, wanted.len());
+        assert_eq!(planes.data.len(), planes.plane_len() * planes.channels);
     }
 }
 

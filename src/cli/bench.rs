@@ -10,7 +10,7 @@ use clap::{ArgGroup, Args};
 use serde_json::json;
 
 use self::preprocess::PreprocessSpeed;
-use super::{Outcome, RunnerArgs, Ui};
+use super::{LayoutArgs, Outcome, RunnerArgs, Ui};
 use crate::model::Arch;
 
 /// Measure how fast this machine scores, trains, or reads images
@@ -38,9 +38,17 @@ pub struct BenchArgs {
     /// Measure how fast image files become a network's input
     #[arg(long, requires = "images", conflicts_with = "RunnerArgs")]
     pub preprocess: bool,
-    /// Folder of images to read [default with --model: 48 samples of 512×512 are drawn]
-    #[arg(long, value_name = "DIR", conflicts_with = "train")]
+    /// Folder of images to read, or a manifest that names them [default with --model: 48 samples of
+    /// 512×512 are drawn]
+    #[arg(
+        long,
+        value_name = "DIR|FILE.csv|FILE.parquet",
+        conflicts_with = "train"
+    )]
     pub images: Option<PathBuf>,
+    /// How the images are stored
+    #[command(flatten)]
+    pub layout: LayoutArgs,
     /// Where to run or train: cpu, cuda, cuda:1, tensorrt (--model), wgpu (--train), …
     #[arg(long, conflicts_with = "preprocess", default_value = "cpu")]
     pub device: String,
@@ -119,7 +127,8 @@ impl BenchArgs {
 
     fn print_preprocess(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         let images = self.images.as_deref().unwrap_or(".".as_ref());
-        let speed = PreprocessSpeed::measure(images, self.input_size, self.steps)?;
+        let images = self.layout.of(images)?;
+        let speed = PreprocessSpeed::measure(&images, self.input_size, self.steps)?;
         if self.json {
             ui.print_json(&json!({
                 "input_size": self.input_size,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Outcome, Ui};
+use super::{LayoutArgs, Outcome, Ui};
 use crate::data::{CacheForm, Dataset, PixelCache};
 use crate::imaging::{CHANNELS, Preprocess, Resize, SampleError};
 use crate::score::{Failure, output};
@@ -22,9 +22,12 @@ use crate::score::{Failure, output};
                   runs/first"
 )]
 pub struct CacheArgs {
-    /// Folder that holds the image files
-    #[arg(long, value_name = "DIR")]
+    /// Folder that holds the image files, or a manifest that names them
+    #[arg(long, value_name = "DIR|FILE.csv|FILE.parquet")]
     pub images: PathBuf,
+    /// How the images are stored
+    #[command(flatten)]
+    pub layout: LayoutArgs,
     /// CSV `Id,Target`: the samples, in their order; the classes do not matter here
     #[arg(long, value_name = "CSV")]
     pub labels: PathBuf,
@@ -58,7 +61,12 @@ impl CacheArgs {
         };
         // Any class that a target can hold.
         let classes = usize::from(u16::MAX) + 1;
-        let dataset = Dataset::open(&self.images, &self.labels, &form.stains, classes)?;
+        let dataset = Dataset::open(
+            &self.layout.of(&self.images)?,
+            &self.labels,
+            &form.stains,
+            classes,
+        )?;
         let failed = write_cache(&self.out, &dataset, &form, ui)?;
         Ok(if failed == 0 {
             Outcome::Done

@@ -10,8 +10,8 @@ use clap::Args;
 use super::retrain::RetrainArgs;
 use super::train::{HeadChoice, RunArgs, TrainArgs};
 use super::{
-    ConvertArgs, EngineArgs, EvalArgs, ExportArgs, Judgement, Outcome, ScoreArgs, StoreArgs,
-    SynthArgs, Threshold, Ui, VoteArgs,
+    ConvertArgs, EngineArgs, EvalArgs, ExportArgs, Judgement, LayoutArgs, Outcome, ScoreArgs,
+    ShardArgs, StoreArgs, SynthArgs, Threshold, Ui, VoteArgs,
 };
 use crate::graph::Message;
 use crate::model::{Arch, random_export};
@@ -106,6 +106,7 @@ impl DemoArgs {
                 from,
                 out,
                 precision: Precision::Fp32,
+                thresholds: None,
                 calibrate: None,
                 labels: None,
                 with_embeddings: false,
@@ -116,7 +117,11 @@ impl DemoArgs {
             .run(ui)
         })?;
         log.step("score", "predictions.csv, scores.csv", || self.score(ui))?;
-        let judgement = log.step("eval", "report/", || self.eval().judge(ui))?;
+        let judgement = log.step("eval", "report/", || {
+            let judgement = self.eval().judge(ui)?;
+            judgement.write(&self.out.join("report"))?;
+            Ok(judgement)
+        })?;
         ui.print(&self.summary(&log, &judgement, start))?;
         Ok(Outcome::Done)
     }
@@ -164,6 +169,7 @@ impl DemoArgs {
             config: self.out.join("config.toml"),
             set: set.iter().map(ToString::to_string).collect(),
             images: self.out.join("train").join("images"),
+            layout: LayoutArgs::default(),
             labels: self.out.join("train").join("labels.csv"),
             out: self.out.join(out),
             device: TrainDevice::Cpu,
@@ -175,17 +181,21 @@ impl DemoArgs {
 
     fn score(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         ScoreArgs {
+            shard: ShardArgs::default(),
             resume: false,
             part_size: 4096,
             max_errors: None,
+            failed_ok: false,
             model: self.out.join("model.onnx"),
             spec: None,
             images: self.out.join("test").join("images"),
+            layout: LayoutArgs::default(),
             ids: None,
             out: self.out.join("predictions.csv"),
             scores: Some(self.out.join("scores.csv")),
             embeddings: None,
             threshold: Threshold::Tuned,
+            keep_argmax: false,
             vote: VoteArgs::default(),
             engine: EngineArgs::default(),
             store: StoreArgs::default(),
@@ -196,15 +206,13 @@ impl DemoArgs {
 
     fn eval(&self) -> EvalArgs {
         EvalArgs {
-            model: None,
-            images: None,
+            images: Some(self.out.join("test").join("images")),
+            layout: LayoutArgs::default(),
             scores: Some(self.out.join("scores.csv")),
             labels: self.out.join("test").join("labels.csv"),
             threshold: Some(Threshold::Fixed(0.3)),
-            tune_thresholds: false,
             out: Some(self.out.join("report")),
-            engine: EngineArgs::default(),
-            json: false,
+            ..EvalArgs::default()
         }
     }
 
@@ -218,7 +226,7 @@ impl DemoArgs {
         for row in &log.rows {
             text += &format!("{:<9} {:>8.1}  {}\n", row.step, row.seconds, row.made);
         }
-        let evaluation = &judgement.evaluation;
+        let evaluation = judgement.evaluation();
         text += &format!(
             "{:<9} {:>8.1}\n\nOn {} held-out synthetic samples: macro-F1 {:.3} over the {} classes \
              that occur; the best guess without looking at an image reaches {:.3}.\n",

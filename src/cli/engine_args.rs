@@ -7,8 +7,10 @@ use std::thread;
 
 use clap::Args;
 
+use crate::imaging::DecodeLimits;
 use crate::score::{
-    Devices, EngineChoice, EngineConfig, EngineError, Runtime, RuntimeOptions, Split, SplitWish,
+    Devices, EngineChoice, EngineConfig, EngineError, PipelineOptions, Runtime, RuntimeOptions,
+    Split, SplitWish,
 };
 
 /// How to run a model.
@@ -67,6 +69,8 @@ pub struct Started {
     pub runtimes: Vec<Runtime>,
     /// What runs and where: `ONNX Runtime 1.32.0 (/path) on cuda:0,1`.
     pub name: String,
+    /// What of that results depend on, wherever it is installed.
+    pub identity: String,
     /// ONNX Runtime's own options.
     pub config: Arc<EngineConfig>,
     /// How the processor's threads are shared out.
@@ -111,10 +115,28 @@ impl EngineArgs {
         let split = Split::new(runtime, threads, wish);
         Ok(Started {
             name: format!("{} on {}", runtime.engine(), self.device),
+            identity: format!(
+                "rgby {}, {} on {}",
+                env!("CARGO_PKG_VERSION"),
+                runtime.version(),
+                runtime.device().kind()
+            ),
             split: split.map_err(|e| anyhow::anyhow!("--intra-threads: {e}"))?,
             config: Arc::new(config),
             runtimes,
         })
+    }
+
+    /// How samples go to an engine on the CPU whose threads nothing else is said of.
+    #[must_use]
+    pub fn pipeline(&self) -> PipelineOptions {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        PipelineOptions {
+            batch: self.batch.into(),
+            decode_threads: self.runner.decode_threads.map_or(threads, usize::from),
+            limits: DecodeLimits::default(),
+            whole_batches: false,
+        }
     }
 
     fn config(&self) -> anyhow::Result<EngineConfig> {

@@ -1,48 +1,69 @@
 //! `rgby eval`: how good a model's probabilities are, by labels.
 
-use std::path::{Path, PathBuf};
+mod answers;
+mod compare;
+mod judgement;
+mod page;
+mod text;
+mod tune;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use std::path::PathBuf;
+
+use anyhow::ensure;
 use clap::Args;
 
-use super::judgement::Judgement;
-use super::probabilities::Probabilities;
-use super::scorer::{Scorer, Threshold, open_model};
-use super::{EngineArgs, Outcome, Ui};
-use crate::data::{LabelTable, read_labels};
-use crate::imaging::find_samples;
-use crate::metrics::{Labelled, evaluate, tune_thresholds};
-use crate::score::{Ensemble, Failure, ScoreTable, output};
+use super::scorer::Threshold;
+use super::{EngineArgs, LayoutArgs, Outcome, Ui};
+use crate::metrics::Bootstrap;
+pub use judgement::Judgement;
+pub use tune::TuneMethod;
 
-/// The threshold of every class where no model says its own.
-const DEFAULT_THRESHOLD: f32 = 0.5;
-
-/// Judge a model, or any probabilities, by labels: F1, precision, recall, average precision
+/// Judge a model, or any probabilities, by labels: F1 with its intervals, precision, recall,
+/// average precision, AUROC, calibration
 ///
 /// Labels are a CSV file with a header, `Id,Target`, classes separated by spaces. Every labelled
 /// sample is judged; one that cannot be read is listed, the rest is judged, and the exit code is 1.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   rgby eval --model model.onnx --images valid --labels valid.csv --tune-thresholds --out report
+  rgby eval --model runs/first --images valid --labels valid.csv
   rgby eval --scores probabilities.csv --labels valid.csv --json
+  rgby eval --scores scores.npy --ids valid.csv --labels valid.csv --out report --images valid
+  rgby eval --scores p.csv --labels valid.csv --tune-thresholds ratio --ratios train.csv
+  rgby eval --compare old.csv new.csv --labels valid.csv
 
-A scores file is a CSV file with `Id` and one column of probabilities a class, as
-`rgby score --scores` writes it.")]
+A scores file is CSV or Parquet with `Id` and one column of probabilities a class, as
+`rgby score --scores` writes it, or a numpy array of [samples, classes].
+docs/evaluation.md says what each number means.")]
 pub struct EvalArgs {
-    /// The model, as `rgby export` wrote it
+    /// The model: a file that `rgby export` wrote, or a run or checkpoint, which Burn then runs on
+    /// the CPU
     #[arg(
         long,
-        value_name = "FILE",
+        value_name = "FILE|RUN|CKPT",
         requires = "images",
-        required_unless_present = "scores"
+        required_unless_present_any = ["scores", "compare"]
     )]
     pub model: Option<PathBuf>,
-    /// Folder that holds the image files
-    #[arg(long, value_name = "DIR", requires = "model")]
+    /// Folder that holds the image files, or a manifest that names them; with --scores only for
+    /// the report
+    #[arg(long, value_name = "DIR|FILE.csv|FILE.parquet")]
     pub images: Option<PathBuf>,
+    /// How the images are stored
+    #[command(flatten)]
+    pub layout: LayoutArgs,
     /// Judge the probabilities in this file instead of a model
-    #[arg(long, value_name = "CSV", conflicts_with_all = ["model", "images", "batch", "device", "RunnerArgs"])]
+    #[arg(long, value_name = "CSV|PARQUET|NPY", conflicts_with_all = ["model", "batch", "device", "RunnerArgs"])]
     pub scores: Option<PathBuf>,
+    /// Compare two scores files or models on the same samples: how much better is the second?
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["model", "scores", "tune_thresholds"])]
+    pub compare: Vec<PathBuf>,
+    /// The ids of a numpy array's rows: the first column of this file
+    #[arg(long, value_name = "CSV")]
+    pub ids: Option<PathBuf>,
+    /// The names of the classes in a scores file: a CSV file with a column `Name`
+    #[arg(long, value_name = "CSV", conflicts_with = "model")]
+    pub classes: Option<PathBuf>,
     /// The labels
     #[arg(long, value_name = "CSV")]
     pub labels: PathBuf,
@@ -50,10 +71,28 @@ pub struct EvalArgs {
     /// model's own thresholds [default: tuned for a model, 0.5 for a scores file]
     #[arg(long, value_name = "T|tuned")]
     pub threshold: Option<Threshold>,
-    /// Judge also at the thresholds that would have been best on these labels, which is optimistic
+    /// Tune thresholds on these labels and judge them cross-fitted: each sample by thresholds that
+    /// it had no part in. `f1` (if nothing is said): the best F1 of each class; `global`: one
+    /// threshold for all, for the best macro-F1; `ratio`: each class as often as in --ratios
+    #[arg(long, value_name = "METHOD", num_args = 0..=1, default_missing_value = "f1")]
+    pub tune_thresholds: Option<TuneMethod>,
+    /// The training set's labels: how often each class should be predicted
+    #[arg(long, value_name = "CSV", requires = "tune_thresholds")]
+    pub ratios: Option<PathBuf>,
+    /// Predict a sample's most probable class even below its threshold
     #[arg(long)]
-    pub tune_thresholds: bool,
-    /// Folder for `metrics.json`, `class_f1.svg` and, if samples failed, `errors.csv`
+    pub keep_argmax: bool,
+    /// Parts of the samples for cross-fitting
+    #[arg(long, value_name = "K", default_value_t = FOLDS, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    pub folds: u16,
+    /// Bootstrap draws for the confidence intervals; 0 for none
+    #[arg(long, value_name = "N", default_value_t = DRAWS, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub bootstrap: u32,
+    /// Decides draws and folds
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Folder for `report.html`, `plots/`, `metrics.json`, with --tune-thresholds
+    /// `thresholds.json` (for `rgby export --thresholds`) and, if samples failed, `errors.csv`
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// How to run the model
@@ -64,17 +103,32 @@ pub struct EvalArgs {
     pub json: bool,
 }
 
-/// Labels, and a row of probabilities or a failure for each.
-struct Answers {
-    /// Names of the classes.
-    classes: Vec<String>,
-    /// The threshold of each class.
-    thresholds: Vec<f32>,
-    /// What ran the model, if one did.
-    engine: Option<String>,
-    labels: LabelTable,
-    /// In the order of the labels.
-    table: ScoreTable,
+const FOLDS: u16 = 5;
+const DRAWS: u32 = 1000;
+
+impl Default for EvalArgs {
+    fn default() -> Self {
+        Self {
+            layout: LayoutArgs::default(),
+            model: None,
+            images: None,
+            scores: None,
+            compare: Vec::new(),
+            ids: None,
+            classes: None,
+            labels: PathBuf::new(),
+            threshold: None,
+            tune_thresholds: None,
+            ratios: None,
+            keep_argmax: false,
+            folds: FOLDS,
+            bootstrap: DRAWS,
+            seed: 0,
+            out: None,
+            engine: EngineArgs::default(),
+            json: false,
+        }
+    }
 }
 
 impl EvalArgs {
@@ -84,17 +138,14 @@ impl EvalArgs {
     ///
     /// As [`judge`](Self::judge), or the result cannot be written.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
-        if let Some(out) = self.out.as_deref() {
-            let name = out.display();
-            ensure!(
-                !out.exists() || out.is_dir(),
-                "--out {name} is a file; name a folder for the results"
-            );
+        self.check()?;
+        if let [a, b] = &self.compare[..] {
+            return self.run_comparison(a, b, ui);
         }
         let judgement = self.judge(ui)?;
         if let Some(out) = &self.out {
             judgement.write(out)?;
-            ui.note(&format!("written to {}", out.display()));
+            ui.note(&format!("written to {}", out.join("report.html").display()));
         }
         if self.json {
             ui.print_json(&judgement.to_json())?;
@@ -115,114 +166,40 @@ impl EvalArgs {
     /// A file is not what it should be, the engine cannot be had or fails, or not one sample could
     /// be judged.
     pub fn judge(&self, ui: &Ui) -> anyhow::Result<Judgement> {
-        let answers = match &self.scores {
-            Some(scores) => self.read_scores(scores)?,
-            None => self.ask_model(ui)?,
+        let ratios = self.read_ratios()?;
+        let answers = match (&self.scores, &self.model) {
+            (Some(scores), _) => self.read_scores(scores, ui)?,
+            (None, model) => self.ask_model(model.as_deref(), ui)?,
         };
-        let classes = answers.classes.len();
-        let (mut probabilities, mut targets) = (Vec::new(), Vec::new());
-        for (row, target) in answers
-            .table
-            .probabilities
-            .iter()
-            .zip(&answers.labels.targets)
-        {
-            let Some(row) = row else { continue };
-            probabilities.extend_from_slice(row);
-            let start = targets.len();
-            targets.resize(start + classes, 0.0);
-            for class in target {
-                targets[start + usize::from(*class)] = 1.0;
-            }
-        }
-        if let (true, Some(first)) = (probabilities.is_empty(), answers.table.failures.first()) {
-            bail!(
-                "not one of the {} labelled samples could be judged; the first is `{}`: {} {}",
-                answers.labels.ids.len(),
-                first.id,
-                first.file,
-                first.error
+        Judgement::new(self, answers, ratios.as_ref())
+    }
+
+    /// Checks what was asked for before any work.
+    fn check(&self) -> anyhow::Result<()> {
+        if let Some(out) = self.out.as_deref() {
+            let name = out.display();
+            ensure!(
+                !out.exists() || out.is_dir(),
+                "--out {name} is a file; name a folder for the results"
             );
         }
-        let data = Labelled::new(&probabilities, &targets, classes).map_err(|e| anyhow!(e))?;
-        let tuned = self
-            .tune_thresholds
-            .then(|| evaluate(&data, &tune_thresholds(&data)));
-        Ok(Judgement {
-            evaluation: evaluate(&data, &answers.thresholds),
-            tuned,
-            subject: self
-                .model
-                .clone()
-                .or_else(|| self.scores.clone())
-                .unwrap_or_default(),
-            labels: self.labels.clone(),
-            engine: answers.engine,
-            classes: answers.classes,
-            failures: answers.table.failures,
-        })
-    }
-
-    /// The probabilities that the model gives the labelled samples.
-    fn ask_model(&self, ui: &Ui) -> anyhow::Result<Answers> {
-        let missing = "name a model with --model and its images with --images";
-        let model = open_model("--model", self.model.as_deref().context(missing)?)?;
-        let alone = Ensemble::new(model, Vec::new())?;
-        let images = self.images.as_deref().context(missing)?;
-        let spec = alone.spec();
-        let labels = read_labels(&self.labels, spec.classes.len())?;
-        let samples = find_samples(images, &spec.preprocess.stains())?;
-        let samples = output::select(samples, &labels.ids);
-        let scored = Scorer::start(&alone, &self.engine, ui)?.score(&samples, ui)?;
-        Ok(Answers {
-            classes: spec.classes.clone(),
-            thresholds: self.threshold.unwrap_or_default().for_model(spec),
-            engine: Some(scored.engine),
-            labels,
-            table: scored.table,
-        })
-    }
-
-    /// The probabilities that a scores file holds for the labelled samples.
-    fn read_scores(&self, scores: &Path) -> anyhow::Result<Answers> {
-        let threshold = match self.threshold {
-            None => DEFAULT_THRESHOLD,
-            Some(Threshold::Fixed(threshold)) => threshold,
-            Some(Threshold::Tuned) => bail!(
-                "--threshold tuned stands for a model's own thresholds, which --scores does not \
-                 have; give a number"
-            ),
-        };
-        let mut read = Probabilities::read(scores)?;
-        let labels = read_labels(&self.labels, read.classes.len())?;
-        let mut failures = Vec::new();
-        let mut row_of = |id: &String| {
-            let row = read.rows.remove(id);
-            if !matches!(row, Some(Some(_))) {
-                let error = if row.is_none() {
-                    "has no line for it"
-                } else {
-                    "its line is empty"
-                };
-                failures.push(Failure {
-                    id: id.clone(),
-                    file: scores.display().to_string(),
-                    error: error.into(),
-                });
+        let by_ratio = self.tune_thresholds == Some(TuneMethod::Ratio);
+        ensure!(
+            by_ratio == self.ratios.is_some(),
+            if by_ratio {
+                "--tune-thresholds ratio needs to know how often each class is to be predicted: \
+                 name the training set's labels with --ratios CSV"
+            } else {
+                "--ratios is for --tune-thresholds ratio; leave it out"
             }
-            row.flatten()
-        };
-        let probabilities = labels.ids.iter().map(&mut row_of).collect();
-        Ok(Answers {
-            thresholds: vec![threshold; read.classes.len()],
-            classes: read.classes,
-            engine: None,
-            table: ScoreTable {
-                ids: labels.ids.clone(),
-                probabilities,
-                failures,
-            },
-            labels,
-        })
+        );
+        Ok(())
+    }
+
+    fn draws(&self) -> Bootstrap {
+        Bootstrap {
+            draws: self.bootstrap as usize,
+            seed: self.seed,
+        }
     }
 }

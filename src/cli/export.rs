@@ -9,11 +9,13 @@ use serde_json::{Value, json};
 
 use super::{Outcome, Ui};
 use crate::data::read_labels;
-use crate::export::{Comparison, Description, Inputs, Made, Order, TOLERANCE, export};
+use crate::export::{
+    Comparison, Description, Inputs, Made, Order, TOLERANCE, export, replace_spec,
+};
 use crate::imaging::find_samples;
 use crate::model::{Classifier, Keep};
-use crate::score::{EngineChoice, Runtime, RuntimeOptions};
-use crate::spec::{ModelSpec, Precision};
+use crate::score::{EngineChoice, ModelFile, Runtime, RuntimeOptions};
+use crate::spec::{ModelSpec, Precision, ThresholdFile};
 use crate::train::{Checkpoint, resolve};
 
 /// Write a checkpoint as one self-contained ONNX file
@@ -28,14 +30,21 @@ use crate::train::{Checkpoint, resolve};
 #[command(after_help = "Example:
   rgby export --from runs/first --out model.onnx
   rgby export --from runs/first --out small.onnx --precision int8 \\
-    --calibrate valid/images --labels valid.csv")]
+    --calibrate valid/images --labels valid.csv
+  rgby export --from runs/first --out model.onnx --thresholds report/thresholds.json
+  rgby export --from model.onnx --out tuned.onnx --thresholds report/thresholds.json")]
 pub struct ExportArgs {
-    /// Checkpoint, or run (its best one)
-    #[arg(long, value_name = "CKPT|RUN")]
+    /// Checkpoint, or run (its best one); with --thresholds also an exported file, which stays as
+    /// it is but for them
+    #[arg(long, value_name = "CKPT|RUN|FILE")]
     pub from: PathBuf,
     /// The ONNX file
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    /// Put these thresholds into the file: `thresholds.json`, as `rgby eval --tune-thresholds --out`
+    /// writes it
+    #[arg(long, value_name = "JSON")]
+    pub thresholds: Option<PathBuf>,
     /// In what the file stores its weights and computes
     #[arg(long, value_enum, default_value_t)]
     pub precision: Precision,
@@ -69,9 +78,13 @@ impl ExportArgs {
     /// the file cannot be written.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         self.check()?;
+        if self.from.is_file() {
+            return self.rewrite(ui);
+        }
         let dir = resolve(&self.from)?;
         let checkpoint = Checkpoint::open(&dir)?;
         let mut spec = checkpoint.spec.clone();
+        self.set_thresholds(&mut spec, ui)?;
         spec.embeddings = self
             .with_embeddings
             .then(|| checkpoint.model.pooled_width());
@@ -143,6 +156,56 @@ impl ExportArgs {
              the range of each layer's numbers"
         );
         Ok(())
+    }
+
+    /// Puts the thresholds of `--thresholds` into `spec`.
+    fn set_thresholds(&self, spec: &mut ModelSpec, ui: &Ui) -> anyhow::Result<()> {
+        let Some(path) = &self.thresholds else {
+            return Ok(());
+        };
+        let file = ThresholdFile::read(path)?;
+        spec.thresholds = file.for_classes(&spec.classes, path)?;
+        ui.note(&format!(
+            "thresholds  {}, tuned on {} samples (--tune-thresholds {})",
+            path.display(),
+            file.samples,
+            file.method
+        ));
+        if file.keep_argmax {
+            ui.note(
+                "            tuned for decisions that always keep the most probable class: score with \
+                 --keep-argmax",
+            );
+        }
+        Ok(())
+    }
+
+    /// An exported file with other thresholds.
+    fn rewrite(&self, ui: &Ui) -> anyhow::Result<Outcome> {
+        let from = self.from.display();
+        ensure!(
+            self.thresholds.is_some(),
+            "--from {from} is a file; name a checkpoint or run, or new thresholds for an exported \
+             file with --thresholds"
+        );
+        ensure!(
+            self.precision.is_full() && !self.with_embeddings,
+            "--from {from} is an exported file, of which only the thresholds can be replaced; for \
+             --precision or --with-embeddings name the checkpoint or run that it was made from"
+        );
+        let mut spec = ModelFile::open(&self.from)?.spec().as_ref().clone();
+        self.set_thresholds(&mut spec, ui)?;
+        replace_spec(&self.from, &spec, &self.out)?;
+        if self.json {
+            let thresholds = json!(spec.thresholds);
+            ui.print_json(&json!({"from": self.from, "out": self.out, "thresholds": thresholds}))?;
+        } else {
+            ui.note(&format!(
+                "{from} → {}: other thresholds, all else the same",
+                self.out.display()
+            ));
+        }
+        Ok(Outcome::Done)
     }
 
     fn inputs(&self, spec: &ModelSpec, ui: &Ui) -> anyhow::Result<Inputs> {

@@ -19,8 +19,8 @@ mod eval;
 mod export;
 #[cfg(feature = "train")]
 mod inspect;
-mod judgement;
-mod probabilities;
+mod layout_args;
+mod merge;
 #[cfg(feature = "train")]
 mod retrain;
 mod score;
@@ -50,15 +50,16 @@ pub use convert::ConvertArgs;
 pub use demo::DemoArgs;
 pub use devices::DevicesArgs;
 pub use engine_args::{EngineArgs, RunnerArgs, Started};
-pub use eval::EvalArgs;
+pub use eval::{EvalArgs, Judgement, TuneMethod};
 #[cfg(feature = "train")]
 pub use export::ExportArgs;
 #[cfg(feature = "train")]
 pub use inspect::InspectArgs;
-pub use judgement::Judgement;
+pub use layout_args::LayoutArgs;
+pub use merge::MergeArgs;
 #[cfg(feature = "train")]
 pub use retrain::RetrainArgs;
-pub use score::{ScoreArgs, VoteArgs};
+pub use score::{ScoreArgs, ShardArgs, ShardChoice, VoteArgs};
 pub use scorer::{Scored, Scorer, Threshold, open_model};
 pub use stage::{Stage, StoreFiles};
 pub use store_args::StoreArgs;
@@ -104,6 +105,7 @@ enum Command {
     #[cfg(feature = "train")]
     Export(ExportArgs),
     Score(ScoreArgs),
+    Merge(MergeArgs),
     #[cfg(feature = "train")]
     Inspect(InspectArgs),
     #[cfg(feature = "train")]
@@ -172,6 +174,7 @@ impl Command {
             #[cfg(feature = "train")]
             Self::Export(args) => args.run(ui),
             Self::Score(args) => args.run(ui),
+            Self::Merge(args) => args.run(ui),
             #[cfg(feature = "train")]
             Self::Inspect(args) => args.run(ui),
             #[cfg(feature = "train")]

@@ -2,27 +2,33 @@
 
 mod description;
 mod outputs;
+mod shard;
 mod vote;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use self::description::open_described;
 use self::outputs::Outputs;
+pub(super) use self::outputs::check_output;
+use self::shard::Share;
+pub use self::shard::{ShardArgs, ShardChoice};
 pub use self::vote::VoteArgs;
 use super::scorer::{Scorer, Threshold, open_model};
 use super::signals::Signals;
 use super::stage::located;
-use super::{EngineArgs, Outcome, Stage, Started, StoreArgs, StoreFiles, Ui};
-use crate::fsx::hex;
-use crate::imaging::{FileSource, LocalFiles, Sample, find_samples};
-use crate::score::{EngineConfig, Ensemble, Form, Parts, RunKey, Source, output};
+use super::{EngineArgs, LayoutArgs, Outcome, Stage, Started, StoreArgs, StoreFiles, Ui};
+use crate::data::Images;
+use crate::imaging::{FileSource, LocalFiles, Sample};
+use crate::score::{
+    Decision, EngineConfig, Ensemble, Form, Parts, RunKey, Source, hash_of_ids, is_unfinished,
+    output,
+};
 use crate::store::Location;
 
 /// Score a folder of images with an exported model
@@ -37,7 +43,10 @@ use crate::store::Location;
   rgby score --model s3://lab/model.onnx --images s3://lab/plates/p1/ --out s3://lab/results/p1.csv
 
 Files and folders may be URLs: s3://, gs://, az://, and to read from https:// (docs/scoring.md).
-Images are <Id>_<stain>.png|jpg|jpeg|tif|tiff, with the model's stains, 8 or 16 bit, of any size.")]
+Images are <Id>_<stain>.png|jpg|jpeg|tif|tiff, with the model's stains, 8 or 16 bit, of any size, or
+<Id>.ome.tif|tif|tiff with all stains; --pattern reads other names, --channel says what stains are
+called. A manifest has a column `Id` and one a stain with its file. More in docs/plates.md.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct ScoreArgs {
     /// The model, as `rgby export` wrote it
     #[arg(long, value_name = "FILE")]
@@ -47,9 +56,12 @@ pub struct ScoreArgs {
     /// `std`, `thresholds`
     #[arg(long, value_name = "FILE.toml")]
     pub spec: Option<PathBuf>,
-    /// Folder that holds the image files
-    #[arg(long, value_name = "DIR")]
+    /// Folder that holds the image files, or a manifest that names them
+    #[arg(long, value_name = "DIR|FILE.csv|FILE.parquet")]
     pub images: PathBuf,
+    /// How the images are stored
+    #[command(flatten)]
+    pub layout: LayoutArgs,
     /// Score these samples only, in this order: the ids in the first column of a CSV file with a
     /// header [default: all, by id]
     #[arg(long, value_name = "CSV")]
@@ -68,11 +80,17 @@ pub struct ScoreArgs {
     /// model's own thresholds, of an ensemble the mean of its models'
     #[arg(long, value_name = "T|tuned", default_value = "tuned")]
     pub threshold: Threshold,
+    /// Predict a sample's most probable class even below its threshold
+    #[arg(long)]
+    pub keep_argmax: bool,
     /// Who is asked, and how often
     #[command(flatten)]
     pub vote: VoteArgs,
+    /// Which share of the samples is scored
+    #[command(flatten)]
+    pub shard: ShardArgs,
     /// Go on with a run that was stopped or killed: results are kept in FILE.parts until they are
-    /// complete
+    /// complete. Of one that was finished nothing is done again
     #[arg(long)]
     pub resume: bool,
     /// Samples that are kept at a time; a killed run loses no more work than that, nor more than
@@ -82,6 +100,10 @@ pub struct ScoreArgs {
     /// Stop once more samples than this cannot be read [default: never]
     #[arg(long, value_name = "N")]
     pub max_errors: Option<usize>,
+    /// End with exit code 0, not 1, though samples failed; they are listed all the same. For
+    /// schedulers, which would do the work again
+    #[arg(long)]
+    pub failed_ok: bool,
     /// How to run the model
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -96,6 +118,7 @@ pub struct ScoreArgs {
 /// What a finished run has to say.
 struct Report<'a> {
     started: &'a Started,
+    share: &'a Share,
     samples: usize,
     /// Those of them that this process scored.
     scored: usize,
@@ -146,19 +169,45 @@ impl ScoreArgs {
     fn run_here(&self, stage: &Stage, ui: &Ui) -> anyhow::Result<Outcome> {
         let outputs = self.outputs();
         outputs.check()?;
+        let share = self.shard.resolve()?;
         let ensemble = self.ensemble()?;
-        let samples = self.samples(&ensemble)?;
+        let images = self.layout.of(&self.images)?;
+        let listed = self.samples(&images, &ensemble)?;
         let mut scorer = Scorer::start(&ensemble, &self.engine, ui)?;
         if let Some(note) = self.vote.note(self.threshold) {
             ui.note(&note);
         }
-        let key = self.key(&ensemble, scorer.started(), &samples);
+        let mut whole = self.key(&ensemble, scorer.started(), &listed);
+        whole.options += &images.layout.to_string();
+        let samples = share.of(listed, ui);
+        let key = RunKey {
+            shard: share.shard,
+            count: samples.len(),
+            ..whole
+        };
+        let copies = stage.parts(&self.out, self.resume)?;
+        if self.resume && !is_unfinished(&self.out) {
+            outputs.fetch(stage)?;
+        }
+        if let Some(failed) = self.finished(&outputs, &key, &ensemble)? {
+            ui.note("these samples are scored already");
+            let report = Report {
+                started: scorer.started(),
+                share: &share,
+                samples: samples.len(),
+                scored: 0,
+                failed,
+                seconds: 0.0,
+                outputs: &outputs,
+                stage,
+            };
+            return self.report(&report, ui);
+        }
         let form = Form {
             classes: &ensemble.spec().classes,
             embeddings: ensemble.embeddings(),
             part_size: self.part_size.into(),
         };
-        let copies = stage.parts(&self.out, self.resume)?;
         let mut parts = Parts::open(&self.out, key, form, self.resume, copies)?;
         if parts.done() > 0 {
             ui.note(&format!(
@@ -186,12 +235,13 @@ impl ScoreArgs {
             ));
             return Ok(signals.outcome());
         }
-        outputs.write(&parts, &ensemble, self.threshold)?;
+        outputs.write(&parts, &ensemble, &self.decision(&ensemble))?;
         stage.publish(&self.out, &outputs.errors)?;
         let failed = parts.failed();
         parts.remove()?;
         let report = Report {
             started: scorer.started(),
+            share: &share,
             samples: samples.len(),
             scored: samples.len() - before,
             failed,
@@ -224,13 +274,33 @@ impl ScoreArgs {
         })
     }
 
-    /// What the results depend on.
-    fn key(&self, ensemble: &Ensemble, started: &Started, samples: &[Sample]) -> RunKey {
-        let mut ids = Sha256::new();
-        for sample in samples {
-            ids.update((sample.id.len() as u64).to_le_bytes());
-            ids.update(&sample.id);
+    /// What makes a prediction of a probability.
+    fn decision(&self, ensemble: &Ensemble) -> Decision {
+        Decision {
+            thresholds: self.threshold.for_model(ensemble.spec()),
+            keep_argmax: self.keep_argmax,
         }
+    }
+
+    /// How many samples failed, if an earlier run has done all there is to do.
+    fn finished(
+        &self,
+        outputs: &Outputs,
+        key: &RunKey,
+        ensemble: &Ensemble,
+    ) -> anyhow::Result<Option<usize>> {
+        if !self.resume || is_unfinished(&self.out) {
+            return Ok(None);
+        }
+        let Some(failures) = outputs.finished(key, &self.decision(ensemble))? else {
+            return Ok(None);
+        };
+        outputs.write_errors(&failures)?;
+        Ok(Some(failures.len()))
+    }
+
+    /// What the results of all samples depend on.
+    fn key(&self, ensemble: &Ensemble, started: &Started, samples: &[Sample]) -> RunKey {
         let mut options = format!("batch {}", self.engine.batch);
         if self.vote.tta > 1 {
             options += &format!(", tta {} {}", self.vote.tta, self.vote.combine());
@@ -250,9 +320,11 @@ impl ScoreArgs {
                 .iter()
                 .map(|model| model.sha256().to_owned())
                 .collect(),
-            engine: started.name.clone(),
+            engine: started.identity.clone(),
             options,
-            samples: hex(&ids.finalize()),
+            samples: hash_of_ids(samples.iter().map(|sample| sample.id.as_str())),
+            listed: samples.len(),
+            shard: None,
             count: samples.len(),
         }
     }
@@ -270,14 +342,24 @@ impl ScoreArgs {
     }
 
     /// The samples to score, in the order of the output.
-    fn samples(&self, ensemble: &Ensemble) -> anyhow::Result<Vec<Sample>> {
+    fn samples(&self, images: &Images, ensemble: &Ensemble) -> anyhow::Result<Vec<Sample>> {
         let ids = self.ids.as_deref().map(output::read_ids).transpose()?;
         let stains = ensemble.stains();
         let samples = match located("--images", &self.images)? {
             Location::Remote(url) => {
+                ensure!(
+                    images.is_plain(),
+                    "--images {url}: in a store, samples are <Id>_<stain> files or <Id>.ome.tif with \
+                     all stains in one folder; leave out --pattern and --channel, or copy the files \
+                     to this machine"
+                );
                 StoreFiles::find(&url, &self.store.options(), &stains).context("--images")?
             }
-            Location::Local(folder) => find_samples(&folder, &stains)?,
+            Location::Local(path) => Images {
+                path,
+                layout: images.layout.clone(),
+            }
+            .find(&stains)?,
         };
         Ok(match ids {
             Some(ids) => output::select(samples, &ids),
@@ -300,6 +382,7 @@ impl ScoreArgs {
     fn report(&self, report: &Report, ui: &Ui) -> anyhow::Result<Outcome> {
         let &Report {
             started,
+            share,
             samples,
             scored,
             failed,
@@ -318,6 +401,7 @@ impl ScoreArgs {
                 "engine": started.name,
                 "engine_config": *started.config,
                 "split": started.split,
+                "shard": share.shard,
                 "samples": samples,
                 "resumed_at": samples - scored,
                 "failed": failed,
@@ -336,6 +420,10 @@ impl ScoreArgs {
         ui.warn(&format!(
             "{failed} of {samples} samples failed; they are listed in {errors}"
         ));
-        Ok(Outcome::SomeFailed)
+        Ok(if self.failed_ok {
+            Outcome::Done
+        } else {
+            Outcome::SomeFailed
+        })
     }
 }

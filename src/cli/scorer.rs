@@ -1,15 +1,18 @@
 //! Running a model over samples: what `score` and `eval` share.
 
 use std::io;
+use std::iter::repeat_n;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::str::FromStr;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use anyhow::bail;
 
 use super::Ui;
 use super::engine_args::{EngineArgs, Started};
-use crate::imaging::{DecodeLimits, Sample};
+use crate::imaging::Sample;
 use crate::score::{
     Device, Engine, Ensemble, ModelFile, Parts, PipelineOptions, ScoreTable, SessionOptions,
     Source, Split, score, score_to,
@@ -80,12 +83,18 @@ impl Scorer {
                  Runtime, or export with --precision fp32",
             );
         }
-        let mut engines = Vec::new();
-        for runtime in &started.runtimes {
-            for _ in 0..sessions {
-                engines.push(ensemble.load(*runtime, &session)?);
-            }
-        }
+        // Loading takes about as long as scoring some tens of samples.
+        let engines = thread::scope(|scope| {
+            let runtimes = started.runtimes.iter();
+            let wanted = runtimes.flat_map(|runtime| repeat_n(runtime, sessions));
+            let loading: Vec<_> = wanted
+                .map(|runtime| scope.spawn(|| ensemble.load(*runtime, &session)))
+                .collect();
+            let loaded = loading.into_iter().map(ScopedJoinHandle::join);
+            loaded
+                .map(|engine| engine.unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect::<Result<Vec<_>, _>>()
+        })?;
         let notice = started.runtimes[0].notice();
         let reason = notice.map(|notice| format!("; {notice}"));
         ui.note(&format!(
@@ -99,11 +108,10 @@ impl Scorer {
         };
         ui.note(&format!("split: {}{each}", started.split));
         let options = PipelineOptions {
-            batch: args.batch.into(),
             decode_threads,
-            limits: DecodeLimits::default(),
             // TensorRT builds an engine for a new shape, and cuDNN looks for algorithms.
             whole_batches: started.runtimes[0].device() != Device::Cpu,
+            ..args.pipeline()
         };
         Ok(Self {
             engines,
@@ -164,10 +172,10 @@ impl Scorer {
         &mut self.engines
     }
 
-    /// Threads that read and decode images.
+    /// How the pipeline around them works.
     #[must_use]
-    pub fn decode_threads(&self) -> usize {
-        self.options.decode_threads
+    pub fn options(&self) -> &PipelineOptions {
+        &self.options
     }
 
     /// What runs the models, where and how.
@@ -182,20 +190,35 @@ impl Scorer {
     ///
     /// The engine fails; a sample that cannot be read is no error but among the table's failures.
     pub fn score(&mut self, samples: &[Sample], ui: &Ui) -> anyhow::Result<Scored> {
-        let bar = ui.progress(samples.len() as u64, "scoring");
         let start = Instant::now();
-        let done = |count: usize| bar.set_position(count as u64);
-        let table = score(&mut self.engines, samples, &self.options, &done);
-        let seconds = start.elapsed().as_secs_f64();
-        bar.finish_and_clear();
-        let table = table?;
-        ui.note(&summary(table.ids.len(), table.failures.len(), seconds));
         Ok(Scored {
-            table,
+            table: score_with(&mut self.engines, samples, &self.options, ui)?,
             engine: self.started.name.clone(),
-            seconds,
+            seconds: start.elapsed().as_secs_f64(),
         })
     }
+}
+
+/// Scores samples with any engines, with a progress bar, and notes how fast that was.
+///
+/// # Errors
+///
+/// An engine fails; a sample that cannot be read is no error but among the table's failures.
+pub fn score_with(
+    engines: &mut [Box<dyn Engine>],
+    samples: &[Sample],
+    options: &PipelineOptions,
+    ui: &Ui,
+) -> anyhow::Result<ScoreTable> {
+    let bar = ui.progress(samples.len() as u64, "scoring");
+    let start = Instant::now();
+    let done = |count: usize| bar.set_position(count as u64);
+    let table = score(engines, samples, options, &done);
+    let seconds = start.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    let table = table?;
+    ui.note(&summary(table.ids.len(), table.failures.len(), seconds));
+    Ok(table)
 }
 
 /// Scored samples, by what and how fast.

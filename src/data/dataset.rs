@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::{LabelError, read_labels};
+use super::{Images, ImagesError, LabelError, read_labels};
 use crate::fsx::hex;
-use crate::imaging::{FindError, Sample, find_samples};
+use crate::imaging::{Pick, Sample};
 
 /// A labelled data set: the samples that a labels file names, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +27,12 @@ pub enum DataError {
     /// The labels file is wrong.
     #[error(transparent)]
     Labels(#[from] LabelError),
-    /// The image folder is wrong.
+    /// The images are wrong, or none.
     #[error(transparent)]
-    Images(#[from] FindError),
+    Images(#[from] ImagesError),
     /// Some labelled samples lack some or all of their files.
     #[error(
-        "{count} of {total} samples in {} lack images in {}: {examples}; complete the folder or \
+        "{count} of {total} samples in {} lack images in {}: {examples}; add the images or \
          take their lines out of the labels file",
         labels.display(), images.display()
     )]
@@ -43,7 +43,7 @@ pub enum DataError {
         total: usize,
         /// The labels file.
         labels: PathBuf,
-        /// The image folder.
+        /// The image folder or manifest.
         images: PathBuf,
         /// The first five, with the channels that they lack.
         examples: String,
@@ -51,21 +51,21 @@ pub enum DataError {
 }
 
 impl Dataset {
-    /// Joins a labels file and a folder of images. Images without a label are left out. No image
-    /// is opened.
+    /// Joins a labels file and images. Images without a label are left out.
     ///
     /// # Errors
     ///
     /// [`DataError`] if either is wrong, or if a labelled sample lacks a file of a wanted stain:
     /// one error for all such samples.
     pub fn open(
-        images: &Path,
+        images: &Images,
         labels: &Path,
         stains: &[String],
         num_classes: usize,
     ) -> Result<Self, DataError> {
         let table = read_labels(labels, num_classes)?;
-        let mut found: HashMap<_, _> = find_samples(images, stains)?
+        let mut found: HashMap<_, _> = images
+            .find(stains)?
             .into_iter()
             .map(|s| (s.id.clone(), s))
             .collect();
@@ -86,7 +86,7 @@ impl Dataset {
                 count,
                 total,
                 labels: labels.into(),
-                images: images.into(),
+                images: images.path.clone(),
                 examples: missing.join(", ") + if count > 5 { ", …" } else { "" },
             });
         }
@@ -110,7 +110,8 @@ impl Dataset {
     }
 
     /// SHA-256 over the ids and classes in order, as 64 hexadecimal digits: equal for two data
-    /// sets exactly if a sample's number means the same in both. It does not cover the pixels.
+    /// sets exactly if a sample's number means the same in both. It does not cover the pixels, but
+    /// which channels of files they are.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let mut hasher = Sha256::new();
@@ -122,6 +123,13 @@ impl Dataset {
             hasher.update((classes.len() as u64).to_le_bytes());
             for class in classes {
                 hasher.update(class.to_le_bytes());
+            }
+            for pick in sample.picks.iter() {
+                let Pick::Channel(channel) = pick else {
+                    continue;
+                };
+                hasher.update((channel.len() as u64).to_le_bytes());
+                hasher.update(channel.as_bytes());
             }
         }
         hex(&hasher.finalize())
@@ -196,7 +204,7 @@ mod tests {
     fn open(dir: &Path, labels: &str) -> Result<Dataset, DataError> {
         let csv = dir.join("labels.csv");
         fs::write(&csv, labels).unwrap();
-        Dataset::open(dir, &csv, &channels(), 4)
+        Dataset::open(&Images::plain(dir), &csv, &channels(), 4)
     }
 
     #[test]

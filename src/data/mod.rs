@@ -6,11 +6,13 @@ mod cache;
 mod class_names;
 mod dataset;
 mod features;
+mod images;
 mod labels_csv;
 mod loader;
 mod packed;
 mod random;
 mod sampler;
+mod scores;
 mod source;
 mod split;
 #[cfg(test)]
@@ -21,9 +23,15 @@ pub use cache::{CacheError, CacheForm, PixelCache};
 pub use class_names::{ClassNamesError, read_class_names};
 pub use dataset::{DataError, Dataset};
 pub use features::{FeatureForm, Features};
+pub use images::{
+    Images, ImagesError, Layout, ManifestError, ManifestFault, Pattern, PatternError, PatternFault,
+};
 pub use labels_csv::{LabelError, LabelFault, LabelTable, read_labels};
 pub use loader::{Batch, Loader, Plan, Show, epoch_order};
 pub use packed::{PackedError, PackedFault};
 pub use sampler::{Sampler, balanced_len, balanced_order, repeat_factors};
+pub use scores::{NpyFault, Scores, ScoresError, ScoresFault, read_scores};
 pub use source::Source;
-pub use split::{Fold, ParseSplitError, Parts, Split, SplitError, SplitFault, write_split};
+pub use split::{
+    Fold, ParseSplitError, Parts, Split, SplitError, SplitFault, stratify, write_split,
+};

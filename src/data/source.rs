@@ -7,7 +7,8 @@ use std::time::UNIX_EPOCH;
 
 use super::{CacheError, CacheForm, Dataset, Features, PackedError, PixelCache};
 use crate::imaging::{
-    DecodeLimits, Planes, Preparer, Preprocess, Sample, SampleError, SampleErrorKind, Variation,
+    DecodeLimits, Pick, Planes, Preparer, Preprocess, Sample, SampleError, SampleErrorKind,
+    Variation,
 };
 
 /// A data set and how its samples become input; all loaders of a run share one.
@@ -82,7 +83,7 @@ impl Source {
     }
 
     /// What tells sample `index` from any other: a hash of its pixels if there is a cache, else
-    /// path, length and time of each of its files.
+    /// path, length and time of each of its files, and the channels that they are of.
     ///
     /// # Errors
     ///
@@ -92,7 +93,16 @@ impl Source {
             return Ok(pixels.hash(at[index]).to_vec());
         }
         let mut identity = Vec::new();
-        for file in self.dataset.samples[index].files.iter().flatten() {
+        let sample = &self.dataset.samples[index];
+        for pick in sample.picks.iter() {
+            let name = match pick {
+                Pick::Alone => "",
+                Pick::Channel(name) => name,
+            };
+            identity.extend_from_slice(name.as_bytes());
+            identity.push(0);
+        }
+        for file in sample.files.iter().flatten() {
             let metadata = file.metadata()?;
             let modified = metadata.modified()?.duration_since(UNIX_EPOCH);
             let modified = modified.map_or(0, |time| time.as_nanos());

@@ -12,6 +12,7 @@ pub(super) fn labelled(targets: Vec<Vec<u16>>, num_classes: usize) -> Dataset {
         id: format!("s{number}"),
         channels: channels.clone(),
         files: Vec::new(),
+        picks: Arc::default(),
     };
     Dataset {
         samples: (0..targets.len()).map(sample).collect(),

@@ -3,6 +3,7 @@
 //! [`to_onnx`] writes the network down; [`export`] has the serving engine agree with Burn, makes the
 //! precision that was asked for, compares it with float32, and writes the file.
 
+mod burn_engine;
 mod compare;
 mod features;
 mod inputs;
@@ -16,11 +17,12 @@ use burn_onnx::export::{AxisSpec, ExportOutput, InputSpec, OnnxExporter};
 
 use crate::data::LabelTable;
 use crate::fsx;
-use crate::graph::{GraphError, Message, ModelProto, surgery::share_strides};
+use crate::graph::{self, GraphError, Message, ModelProto, surgery::share_strides};
 use crate::model::{CONFIG_KEY, Classifier, ModelConfig};
 use crate::score::{Engine, EngineError, ModelFile, OrtEngine, Runtime};
 use crate::spec::{METADATA_KEY, ModelSpec, Precision};
 
+pub use burn_engine::BurnEngine;
 pub use compare::{Comparison, compare};
 pub use features::OrtExtractor;
 pub use inputs::{BATCH, Batch, Inputs};
@@ -272,6 +274,21 @@ impl Order<'_> {
         describe(&mut model, &description)?;
         Ok(model)
     }
+}
+
+/// Writes the exported model `from` to `to` with another spec; its graph and weights stay.
+///
+/// # Errors
+///
+/// [`ExportError`] if it cannot be read or written, or does not fit the spec.
+pub fn replace_spec(from: &Path, spec: &ModelSpec, to: &Path) -> Result<(), ExportError> {
+    let mut model = graph::read(from)?;
+    let text = serde_json::to_string(spec).map_err(|e| ExportError::Capture(e.to_string()))?;
+    let entries = model.metadata_props.iter_mut();
+    for entry in entries.filter(|entry| entry.key == METADATA_KEY) {
+        entry.value.clone_from(&text);
+    }
+    Staged::new(&model, to)?.keep(to)
 }
 
 /// Refuses a change that is more than rounding.

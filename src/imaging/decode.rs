@@ -1,7 +1,11 @@
 //! Bounded decoding of one image file's bytes into one gray plane.
 
+mod channels;
 mod gray_png;
 mod png;
+
+pub(super) use channels::append_channels;
+pub use channels::{ChannelError, check_channels, decode_channels};
 
 use std::io::Cursor;
 
@@ -97,6 +101,9 @@ pub enum DecodeError {
     /// The image starts well but is cut short or broken.
     #[error("the image is truncated or damaged ({0}); fetch the file again")]
     Damaged(String),
+    /// A file of several channels does not yield those that are wanted.
+    #[error(transparent)]
+    Channels(#[from] ChannelError),
 }
 
 /// Decodes a PNG, JPEG or TIFF (its first page) into one gray plane of 8 bits.
@@ -163,6 +170,9 @@ fn append(
             // What else is wrong with it comes first.
             append_other(bytes, format, limits, out)?;
             Err(DecodeError::Damaged("its end marker is missing".into()))
+        }
+        ImageFormat::Tiff if channels::begins_with_planar_tiles(bytes) => {
+            Err(DecodeError::Unsupported(channels::PLANAR_TILES.into()))
         }
         ImageFormat::Jpeg | ImageFormat::Tiff => append_other(bytes, format, limits, out),
         other => {
@@ -255,10 +265,10 @@ fn to_gray(image: &DynamicImage) -> Result<Vec<u8>, DecodeError> {
         DynamicImage::ImageLumaA8(i) => brightest(i.as_raw(), 2),
         DynamicImage::ImageRgb8(i) => brightest(i.as_raw(), 3),
         DynamicImage::ImageRgba8(i) => brightest(i.as_raw(), 4),
-        DynamicImage::ImageLuma16(i) => to_8_bit(i.as_raw()),
-        DynamicImage::ImageLumaA16(i) => to_8_bit(&brightest(i.as_raw(), 2)),
-        DynamicImage::ImageRgb16(i) => to_8_bit(&brightest(i.as_raw(), 3)),
-        DynamicImage::ImageRgba16(i) => to_8_bit(&brightest(i.as_raw(), 4)),
+        DynamicImage::ImageLuma16(i) => all_to_8_bit(i.as_raw()),
+        DynamicImage::ImageLumaA16(i) => all_to_8_bit(&brightest(i.as_raw(), 2)),
+        DynamicImage::ImageRgb16(i) => all_to_8_bit(&brightest(i.as_raw(), 3)),
+        DynamicImage::ImageRgba16(i) => all_to_8_bit(&brightest(i.as_raw(), 4)),
         other => {
             let what = format!("{:?} pixels", other.color());
             return Err(DecodeError::Unsupported(what));
@@ -276,12 +286,13 @@ fn brightest<T: Copy + Into<u64>>(pixels: &[T], depth: usize) -> Vec<T> {
     channel(best).collect()
 }
 
+fn all_to_8_bit(values: &[u16]) -> Vec<u8> {
+    values.iter().copied().map(to_8_bit).collect()
+}
+
 /// `round(v / 257)`: 65,535 becomes 255.
-fn to_8_bit(values: &[u16]) -> Vec<u8> {
-    values
-        .iter()
-        .map(|&v| ((u32::from(v) + 128) / 257) as u8)
-        .collect()
+fn to_8_bit(value: u16) -> u8 {
+    ((u32::from(value) + 128) / 257) as u8
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! From image files to the network's input: bounded decoding, channels, resizing, normalisation.
 //!
-//! A sample is one field of view, stored as one gray image file a stain:
-//! [`find_samples`] lists the samples of a folder, [`read_sample`] decodes one into [`Planes`],
+//! A sample is one field of view, stored as one gray image file a stain or as one TIFF file with
+//! all of them: [`find_samples`] lists the samples of a folder, [`read_sample`] decodes one into [`Planes`],
 //! and [`Preprocess`] turns those into the `[C, H, W]` floats that a network takes; a
 //! [`Preparer`] does it for many samples in the same memory. A channel of the network is a stain
 //! or a sum of several, a [`Mix`].
@@ -17,8 +17,11 @@ mod resize;
 mod sample;
 mod skimage;
 mod variation;
+mod whole;
 
-pub use decode::{DecodeError, DecodeLimits, decode_plane};
+pub use decode::{
+    ChannelError, DecodeError, DecodeLimits, check_channels, decode_channels, decode_plane,
+};
 pub use dihedral::{DIHEDRAL, dihedral, dihedral_inverse};
 pub use files::{FileSource, LocalFiles};
 pub use mix::{Mix, MixError, Term};
@@ -27,10 +30,11 @@ pub use preparers::Preparers;
 pub use preprocess::Preprocess;
 pub use resize::Resize;
 pub use sample::{
-    FindError, IMAGE_EXTENSIONS, Sample, SampleError, SampleErrorKind, find_samples, read_sample,
-    samples_among,
+    FindError, IMAGE_EXTENSIONS, Pick, Sample, SampleError, SampleErrorKind, find_samples,
+    read_sample, samples_among,
 };
 pub use variation::{Crop, Variation};
+pub use whole::{is_tiff_name, with_all_channels};
 
 /// The four stains of a Human Protein Atlas sample: microtubules, target protein, nucleus,
 /// endoplasmic reticulum. They are the channels where nothing else is said.

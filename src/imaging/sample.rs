@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::decode::append_plane;
-use super::{DecodeError, DecodeLimits, FileSource, LocalFiles, Planes};
+use super::decode::{append_channels, append_plane};
+use super::{DecodeError, DecodeLimits, FileSource, LocalFiles, Planes, with_all_channels};
 
 /// Extensions that an image file may have, in lower case; upper case is accepted too.
 pub const IMAGE_EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "tif", "tiff"];
@@ -24,6 +24,19 @@ pub struct Sample {
     pub channels: Arc<[String]>,
     /// The file of each channel; `None` where there is none.
     pub files: Vec<Option<PathBuf>>,
+    /// What of its file each channel is; none where every file is named `<Id>_<channel>` and holds
+    /// that channel alone.
+    pub picks: Arc<[Pick]>,
+}
+
+/// What of its file a channel is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pick {
+    /// All of it: the file holds no other channel.
+    Alone,
+    /// A channel of a TIFF file that holds several: its name in the file's OME-XML, or its number
+    /// from 0.
+    Channel(String),
 }
 
 impl Sample {
@@ -36,6 +49,25 @@ impl Sample {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.files.iter().all(Option::is_some)
+    }
+
+    /// The channels of a common file that begin with channel `from`: by name or number, and none
+    /// where that is alone in its file.
+    pub(super) fn together(&self, from: usize) -> Vec<&str> {
+        let rest = self.files.iter().zip(self.picks.iter()).skip(from);
+        let same = rest.map_while(|(file, pick)| match pick {
+            Pick::Channel(wanted) if *file == self.files[from] => Some(wanted.as_str()),
+            _ => None,
+        });
+        same.collect()
+    }
+
+    /// The name of the file that channel `index` should have, where names follow from ids.
+    fn expected(&self, index: usize) -> String {
+        if self.picks.is_empty() {
+            return format!("{}_{}.png", self.id, self.channels[index]);
+        }
+        String::new()
     }
 }
 
@@ -51,14 +83,18 @@ pub enum FindError {
         source: io::Error,
     },
     /// The path is not a folder.
-    #[error("{} is not a folder; give the folder that holds the image files", .0.display())]
+    #[error(
+        "{} is not a folder; give the folder that holds the image files, or a manifest (.csv or \
+         .parquet)", .0.display()
+    )]
     NotAFolder(PathBuf),
     /// The id in a name could not be written anywhere.
     #[error("the name of {} is not UTF-8, so that its id cannot be written; rename it", .0.display())]
     NotText(PathBuf),
     /// No file has a fitting name.
     #[error(
-        "no image files in {}: looked for <Id>_<{channels}>.<{}>, found {seen}",
+        "no image files in {}: looked for <Id>_<{channels}>.<{}> and for <Id>.tif with several \
+         channels, found {seen}; --pattern reads other names",
         path.display(), IMAGE_EXTENSIONS.join("|")
     )]
     Empty {
@@ -68,6 +104,18 @@ pub enum FindError {
         channels: String,
         /// What the folder holds instead.
         seen: String,
+    },
+    /// Channels were chosen of TIFF files, and there are none.
+    #[error(
+        "no TIFF files in {}, of which --channel chooses channels, among {count} entries; files of \
+         one channel each need a --pattern",
+        path.display()
+    )]
+    NoTiff {
+        /// The folder.
+        path: PathBuf,
+        /// Entries that it holds.
+        count: usize,
     },
     /// Two files claim to be one channel of one sample.
     #[error(
@@ -88,11 +136,11 @@ pub enum FindError {
 
 /// Why one sample cannot be used.
 #[derive(Debug, Error)]
-#[error("sample `{id}`: {file}: {kind}")]
+#[error("sample `{id}`: {}{kind}", if file.is_empty() { String::new() } else { format!("{file}: ") })]
 pub struct SampleError {
     /// The sample.
     pub id: String,
-    /// The file that is at fault, or the name that was looked for.
+    /// The file that is at fault, or the name that was looked for; empty where there is neither.
     pub file: String,
     /// What is wrong with it.
     pub kind: SampleErrorKind,
@@ -148,7 +196,9 @@ pub enum SampleErrorKind {
 
 /// Lists the samples in `dir`: every id with at least one file `<Id>_<channel>.<extension>` of a
 /// wanted channel, sorted by id. Ids and channels may contain underscores: of channels that both
-/// end a name, it belongs to the longer one. Other files are ignored.
+/// end a name, it belongs to the longer one. Other files are ignored. A folder without any such
+/// file may hold TIFF files with all of a sample's channels, `<Id>.tif`, `<Id>.tiff` or
+/// `<Id>.ome.tif`, whose OME-XML calls the channels by these names.
 ///
 /// `channels` are the names of stains, as [`Preprocess::stains`] gives them.
 ///
@@ -202,6 +252,7 @@ pub fn samples_among(
             id: id.to_owned(),
             channels: channels.clone(),
             files: vec![None; channels.len()],
+            picks: Arc::default(),
         });
         if let Some(first) = sample.files[channel].replace(dir.join(&file)) {
             return Err(FindError::Ambiguous {
@@ -213,6 +264,11 @@ pub fn samples_among(
         }
     }
     if samples.is_empty() {
+        let wanted: Vec<&str> = channels.iter().map(String::as_str).collect();
+        let whole = with_all_channels(dir, &others, &channels, &wanted)?;
+        if !whole.is_empty() {
+            return Ok(whole);
+        }
         others.sort();
         return Err(FindError::Empty {
             path: dir.into(),
@@ -273,17 +329,22 @@ pub(super) fn read_sample_into(
     planes.data.clear();
     (planes.width, planes.height, planes.channels) = (0, 0, 0);
     let mut first = None;
-    for (channel, file) in sample.channels.iter().zip(&sample.files) {
-        let Some(path) = file else {
-            let wanted = format!("{}_{channel}.png", sample.id);
+    while planes.channels < sample.files.len() {
+        let channel = planes.channels;
+        let Some(path) = &sample.files[channel] else {
             let kind = SampleErrorKind::MissingChannel {
-                channel: channel.clone(),
+                channel: sample.channels[channel].clone(),
             };
-            return Err(fail(wanted, kind));
+            return Err(fail(sample.expected(channel), kind));
+        };
+        let together = sample.together(channel);
+        let decode = |bytes: &[u8], out: &mut Vec<u8>| match together[..] {
+            [] => append_plane(bytes, limits, out),
+            _ => append_channels(bytes, &together, limits, out),
         };
         let size = files
             .read(path, limits.max_file_bytes, bytes)
-            .and_then(|()| Ok(append_plane(bytes, limits, &mut planes.data)?))
+            .and_then(|()| Ok(decode(bytes, &mut planes.data)?))
             .map_err(|kind| fail(path.display().to_string(), kind))?;
         let other = *first.get_or_insert(path);
         if planes.channels == 0 {
@@ -298,7 +359,7 @@ pub(super) fn read_sample_into(
             };
             return Err(fail(path.display().to_string(), kind));
         }
-        planes.channels += 1;
+        planes.channels += together.len().max(1);
     }
     Ok(())
 }

@@ -1,80 +1,115 @@
-//! What follows from the order of a class's probabilities: average precision and the threshold
-//! with the best F1.
+//! What follows from the order of a class's probabilities: average precision, the areas under the
+//! curves, and the curves.
 
-use super::{Labelled, f1_score};
+use std::cmp::Ordering;
 
-/// Σ (Rₙ − Rₙ₋₁) Pₙ over the distinct probabilities from high to low, as scikit-learn's
-/// `average_precision_score`; `None` for a class without positives.
-pub(super) fn average_precision(data: &Labelled, class: usize) -> Option<f64> {
-    let ranked = ranked(data, class);
-    let positives = positives_in(&ranked);
-    let (mut seen, mut hits, mut area) = (0, 0, 0.0);
-    for tie in ties(&ranked) {
-        let new_hits = positives_in(tie);
-        seen += tie.len();
-        hits += new_hits;
-        area += new_hits as f64 * hits as f64 / seen as f64;
+use super::Labelled;
+
+/// One class's samples by probability, the highest first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranking {
+    pub(super) samples: Vec<Ranked>,
+}
+
+/// A sample in its place.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Ranked {
+    pub probability: f32,
+    pub truth: bool,
+    pub sample: u32,
+}
+
+impl Ranking {
+    /// Ranks the samples of `data` by their probability of `class`.
+    #[must_use]
+    pub fn new(data: &Labelled, class: usize) -> Self {
+        let column = data.column(class).enumerate();
+        let mut samples: Vec<_> = column
+            .map(|(sample, (probability, truth))| Ranked {
+                probability,
+                truth,
+                sample: sample as u32,
+            })
+            .collect();
+        samples.sort_unstable_by(|a, b| {
+            let order = b.probability.total_cmp(&a.probability);
+            order.then(a.sample.cmp(&b.sample))
+        });
+        Self { samples }
     }
-    (positives > 0).then(|| area / positives as f64)
-}
 
-/// The threshold of each class that gives the highest F1 on `data`, 0–1.
-///
-/// It lies half-way between the lowest probability that it lets pass and the next lower one (or
-/// 0). Of equally good thresholds the highest is taken; a class without positives keeps 0.5.
-#[must_use]
-pub fn tune_thresholds(data: &Labelled) -> Vec<f32> {
-    (0..data.classes)
-        .map(|class| best_threshold(&ranked(data, class)))
-        .collect()
-}
+    /// Number of samples that have the class.
+    #[must_use]
+    pub fn positives(&self) -> usize {
+        positives_in(&self.samples)
+    }
 
-fn best_threshold(ranked: &[(f32, bool)]) -> f32 {
-    let positives = positives_in(ranked);
-    let (mut seen, mut hits) = (0, 0);
-    let (mut best, mut threshold) = (0.0, 0.5);
-    for tie in ties(ranked) {
-        seen += tie.len();
-        hits += positives_in(tie);
-        let f1 = f1_score(hits, seen - hits, positives - hits);
-        if f1 > best {
-            let (lowest, next) = (tie[0].0, ranked.get(seen).map_or(0.0, |(p, _)| *p));
-            let middle = f32::midpoint(lowest, next);
-            // Between neighbouring floats there is no middle.
-            (best, threshold) = (f1, if middle > next { middle } else { lowest });
+    /// Σ (Rₙ − Rₙ₋₁) Pₙ over the distinct probabilities from high to low, as scikit-learn's
+    /// `average_precision_score`; `None` for a class without positives.
+    #[must_use]
+    pub fn average_precision(&self) -> Option<f64> {
+        let positives = self.positives();
+        let (mut seen, mut hits, mut area) = (0, 0, 0.0);
+        for tie in ties(&self.samples) {
+            let new_hits = positives_in(tie);
+            seen += tie.len();
+            hits += new_hits;
+            area += new_hits as f64 * hits as f64 / seen as f64;
         }
+        (positives > 0).then(|| area / positives as f64)
     }
-    threshold
-}
 
-/// One class's probabilities with their truth, the highest first.
-fn ranked(data: &Labelled, class: usize) -> Vec<(f32, bool)> {
-    let mut ranked: Vec<_> = data.column(class).collect();
-    ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-    ranked
+    /// Area under the ROC curve, ties counted half, as scikit-learn's `roc_auc_score`; `None` for
+    /// a class that no sample or every sample has.
+    #[must_use]
+    pub fn auroc(&self) -> Option<f64> {
+        let positives = self.positives();
+        let negatives = self.samples.len() - positives;
+        let (mut above, mut pairs) = (0, 0.0);
+        for tie in ties(&self.samples) {
+            let hits = positives_in(tie);
+            let others = tie.len() - hits;
+            pairs += others as f64 * (above as f64 + hits as f64 / 2.0);
+            above += hits;
+        }
+        (positives > 0 && negatives > 0).then(|| pairs / positives as f64 / negatives as f64)
+    }
+
+    /// The precision-recall curve from high probabilities to low: recall and precision at each
+    /// distinct probability, thinned to about `most` points where there are more; empty for a
+    /// class without positives.
+    #[must_use]
+    pub fn precision_recall(&self, most: usize) -> Vec<(f64, f64)> {
+        let positives = self.positives();
+        if positives == 0 {
+            return Vec::new();
+        }
+        let (mut seen, mut hits, mut last) = (0, 0, 0.0_f64);
+        let mut points: Vec<(f64, f64)> = Vec::new();
+        for tie in ties(&self.samples) {
+            seen += tie.len();
+            hits += positives_in(tie);
+            let recall = hits as f64 / positives as f64;
+            // Without a hit there is no recall, and a point over the last one says nothing.
+            let step = recall - last;
+            if hits > 0 && (points.is_empty() || step >= 1.0 / most as f64 || hits == positives) {
+                points.push((recall, hits as f64 / seen as f64));
+                last = recall;
+            }
+            if hits == positives {
+                break;
+            }
+        }
+        points
+    }
 }
 
 /// Runs of equal probability.
-fn ties(ranked: &[(f32, bool)]) -> impl Iterator<Item = &[(f32, bool)]> {
-    ranked.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq())
+pub(super) fn ties(ranked: &[Ranked]) -> impl Iterator<Item = &[Ranked]> {
+    // 0 and −0 are one probability.
+    ranked.chunk_by(|a, b| a.probability.partial_cmp(&b.probability) == Some(Ordering::Equal))
 }
 
-fn positives_in(ranked: &[(f32, bool)]) -> usize {
-    ranked.iter().filter(|(_, truth)| *truth).count()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::evaluate;
-    use super::*;
-
-    #[test]
-    fn tuning_separates_neighbouring_floats() {
-        let low = 0.3_f32;
-        let high = low.next_up();
-        let probabilities = [low, high];
-        let data = Labelled::new(&probabilities, &[0.0, 1.0], 1).unwrap();
-        assert_eq!(tune_thresholds(&data), [high]);
-        assert!((evaluate(&data, &[high]).macro_f1 - 1.0).abs() < 1e-12);
-    }
+pub(super) fn positives_in(ranked: &[Ranked]) -> usize {
+    ranked.iter().filter(|ranked| ranked.truth).count()
 }

@@ -1,5 +1,7 @@
-//! Pictures of a training run and of an evaluation, as SVG files.
+//! Pictures of a training run as SVG files, and the page of an evaluation.
 
+mod chart;
+mod page;
 mod svg;
 
 use std::io;
@@ -11,7 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::fsx;
 use crate::score::BatchSpeed;
-use svg::{Bars, Line, Lines};
+use svg::{Line, Lines};
+
+pub use page::{Card, EvaluationPage, OperatingPoint, Picked, pick};
 
 /// What one epoch of training came to: a row of `metrics.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -157,27 +161,6 @@ pub fn scoring_speed(path: &Path, batches: &[BatchSpeed]) -> Result<(), ReportEr
     write(path, |path| speed.draw(path))
 }
 
-/// Writes one horizontal bar a class to the SVG file `path`, the first class on top; values 0–1.
-///
-/// # Errors
-///
-/// The picture cannot be drawn or written.
-pub fn class_bars(
-    path: &Path,
-    title: &str,
-    classes: &[String],
-    values: &[f64],
-) -> Result<(), ReportError> {
-    write(path, |path| {
-        Bars {
-            title,
-            classes,
-            values,
-        }
-        .draw(path)
-    })
-}
-
 /// Draws a picture and writes it as one atomic step.
 fn write<E: std::fmt::Display>(
     path: &Path,
@@ -263,20 +246,6 @@ mod tests {
             let validated = rows.iter().any(|row| row.valid_loss.is_some());
             assert_eq!(loss.contains("validation"), validated);
         }
-    }
-
-    #[test]
-    fn bars_name_their_classes_whatever_they_are_called() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("bars.svg");
-        let classes = ["Nucleus", "Rods & <rings>", "Golgi"].map(String::from);
-        class_bars(&path, "F1", &classes, &[0.9, f64::NAN, 0.25]).unwrap();
-        let text = fs::read_to_string(&path).unwrap();
-        let at = |name: &str| text.find(name).unwrap();
-        assert!(at("Golgi") > 0 && at("Nucleus") > 0 && at("Rods &amp; &lt;rings&gt;") > 0);
-        assert!(!text.contains("NaN"));
-        class_bars(&path, "F1", &classes[..1], &[0.5]).unwrap();
-        class_bars(&path, "F1", &[], &[]).unwrap();
     }
 
     #[test]

@@ -1,8 +1,7 @@
-//! Drawing: line charts over epochs and bar charts over classes, as SVG text.
+//! Drawing: line charts over epochs, as SVG text.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::RelativeSize;
 
 /// What `plotters` reports for an SVG in memory.
 type Result = std::result::Result<(), DrawingAreaErrorKind<std::io::Error>>;
@@ -95,62 +94,5 @@ impl Lines<'_> {
             .border_style(BLACK.mix(0.3))
             .label_font((FONT, 13))
             .draw()
-    }
-}
-
-/// One horizontal bar a class, from the top down.
-pub(super) struct Bars<'a> {
-    pub title: &'a str,
-    pub classes: &'a [String],
-    /// 0–1.
-    pub values: &'a [f64],
-}
-
-impl Bars<'_> {
-    /// Draws the chart as an SVG document.
-    pub fn draw(&self, out: &mut String) -> Result {
-        let height = 90 + 22 * self.classes.len() as u32;
-        let area = SVGBackend::with_string(out, (720, height)).into_drawing_area();
-        area.fill(&WHITE)?;
-        self.draw_on(&area)?;
-        area.present()
-    }
-
-    fn draw_on(&self, area: &Area) -> Result {
-        let count = i32::try_from(self.classes.len()).unwrap_or(i32::MAX);
-        let name = |row: &SegmentValue<i32>| match row {
-            SegmentValue::CenterOf(row) => self.classes.get((count - 1 - row) as usize).cloned(),
-            _ => None,
-        };
-        let mut chart = ChartBuilder::on(area)
-            .caption(self.title, (FONT, 20))
-            .margin(12)
-            .margin_right(30)
-            .x_label_area_size(30)
-            .y_label_area_size(RelativeSize::Width(0.32))
-            .build_cartesian_2d(0.0..1.0, (0..(count - 1).max(0)).into_segmented())?;
-        chart
-            .configure_mesh()
-            .disable_y_mesh()
-            .y_labels(self.classes.len().max(1))
-            .y_label_formatter(&|row| name(row).unwrap_or_default())
-            .label_style((FONT, 13))
-            .light_line_style(TRANSPARENT)
-            .draw()?;
-        let bars = self
-            .values
-            .iter()
-            .zip((0..count).rev())
-            .map(|(value, row)| {
-                let corners = [
-                    (0.0, SegmentValue::Exact(row)),
-                    (value.clamp(0.0, 1.0), SegmentValue::Exact(row + 1)),
-                ];
-                let mut bar = Rectangle::new(corners, COLORS[0].filled());
-                bar.set_margin(3, 3, 0, 0);
-                bar
-            });
-        chart.draw_series(bars)?;
-        Ok(())
     }
 }

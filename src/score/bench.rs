@@ -101,8 +101,8 @@ pub struct ScoreBench<'a> {
     pub samples: &'a [Sample],
     /// Batch sizes, each at least 1.
     pub batches: &'a [usize],
-    /// Threads that read and decode.
-    pub decode_threads: usize,
+    /// How the pipeline works, but for the batch.
+    pub options: &'a PipelineOptions,
     /// Each part is measured as often as this, in turns with the others, so that a machine that
     /// changes its pace does not tell them apart.
     pub rounds: usize,
@@ -161,7 +161,7 @@ impl ScoreBench<'_> {
         }
         for _ in 0..self.rounds {
             progress();
-            let threads = self.decode_threads;
+            let threads = self.options.decode_threads;
             prepare.time(|| prepare_for(self.time, self.samples, &preparers, threads))?;
             for (at, batch) in self.batches.iter().enumerate() {
                 progress();
@@ -221,9 +221,7 @@ impl ScoreBench<'_> {
         let samples: Vec<Sample> = self.samples.iter().cycle().take(count).cloned().collect();
         let options = PipelineOptions {
             batch,
-            decode_threads: self.decode_threads,
-            limits: DecodeLimits::default(),
-            whole_batches: false,
+            ..self.options.clone()
         };
         let mut failure = None;
         // Where it cannot be done, the peak is that of the whole process.

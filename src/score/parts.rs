@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::output::{self, OutputError};
-use super::{BatchScores, Failure, PartCopies, ScoreTable};
+use super::{BatchScores, Failure, PartCopies, RunKey, ScoreTable};
 use crate::fsx;
 use crate::imaging::Sample;
 
@@ -22,22 +22,6 @@ use crate::imaging::Sample;
 pub const MANIFEST: &str = "manifest.json";
 /// A part is written once it is so old, or has all the samples that it may have.
 const MOST_TIME: Duration = Duration::from_secs(10);
-
-/// Everything that the results depend on: parts of another run are not gone on with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RunKey {
-    /// SHA-256 of each model file.
-    pub models: Vec<String>,
-    /// What ran them, and where.
-    pub engine: String,
-    /// Everything else that changes a probability: views, batch.
-    pub options: String,
-    /// SHA-256 of the samples' ids in their order.
-    pub samples: String,
-    /// Number of samples.
-    pub count: usize,
-}
 
 /// What the manifest says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -134,6 +118,12 @@ pub struct Parts {
     copies: Option<Box<dyn PartCopies>>,
 }
 
+/// Whether there are parts of an unfinished run that writes `output`.
+#[must_use]
+pub fn is_unfinished(output: &Path) -> bool {
+    folder_of(output).join(MANIFEST).exists()
+}
+
 /// Where the parts of `output` are.
 #[must_use]
 pub fn folder_of(output: &Path) -> PathBuf {
@@ -189,6 +179,12 @@ impl Parts {
         };
         parts.write_manifest().map_err(PartsError::Write)?;
         Ok(parts)
+    }
+
+    /// What the results depend on.
+    #[must_use]
+    pub fn key(&self) -> &RunKey {
+        &self.manifest.run
     }
 
     /// Number of samples in parts: the first sample that is still to be scored.
@@ -350,15 +346,7 @@ fn read_manifest(folder: &Path) -> Result<Option<Manifest>, PartsError> {
 }
 
 fn check_same(folder: &Path, found: &RunKey, wanted: &RunKey) -> Result<(), PartsError> {
-    let difference = if found.models != wanted.models {
-        "another model or ensemble"
-    } else if found.samples != wanted.samples {
-        "other samples (images were added or removed, or --ids differs)"
-    } else if found.engine != wanted.engine {
-        "another engine or device"
-    } else if found.options != wanted.options {
-        "another --batch, --tta, --tta-combine, --embeddings or --engine-config"
-    } else {
+    let Some(difference) = found.difference(wanted) else {
         return Ok(());
     };
     Err(PartsError::Other {

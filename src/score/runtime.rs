@@ -92,6 +92,16 @@ impl Runtime {
         self.backend.name()
     }
 
+    /// The engine and its version, wherever it is installed.
+    #[must_use]
+    pub fn version(&self) -> String {
+        let library = self.backend.library.as_ref();
+        library.map_or_else(
+            || TRACT_NAME.to_owned(),
+            |library| format!("ONNX Runtime {}", library.version),
+        )
+    }
+
     /// What `--device` may name with this engine, without an index: what the library was built
     /// for, whatever GPUs there are.
     #[must_use]
@@ -111,8 +121,9 @@ impl Runtime {
         self.backend.library.is_none()
     }
 
-    /// How to spread `threads` processor threads: ONNX Runtime shares one session's work among
-    /// them, tract runs each session on one.
+    /// How to spread `threads` processor threads. tract runs each session on one. ONNX Runtime
+    /// shares a session's work among several, which wait for each other; so where decoders hold up
+    /// one of two sessions, the other goes on.
     #[must_use]
     pub fn workers(&self, threads: usize) -> Workers {
         // Each session holds its own copy of the weights.
@@ -124,9 +135,14 @@ impl Runtime {
                 intra_threads: 1,
             }
         } else {
+            let engines = if self.device == Device::Cpu {
+                threads.min(2)
+            } else {
+                1
+            };
             Workers {
-                engines: 1,
-                intra_threads: threads,
+                engines,
+                intra_threads: threads.div_ceil(engines),
             }
         }
     }

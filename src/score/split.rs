@@ -107,7 +107,7 @@ mod tests {
         };
         // tract's sessions have one thread each.
         let tract = runtime.is_tract();
-        let advised = if tract { [8, 8, 1] } else { [8, 1, 8] };
+        let advised = if tract { [8, 8, 1] } else { [8, 2, 4] };
         assert_eq!(split([0, 0, 0]), Ok(advised));
         assert_eq!(split([3, 0, 0]), Ok([3, advised[1], advised[2]]));
         assert_eq!(split([0, 2, 0]), Ok([8, 2, if tract { 1 } else { 4 }]));

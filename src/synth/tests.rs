@@ -3,7 +3,7 @@
 use std::cell::Cell as Counter;
 
 use super::*;
-use crate::data::Dataset;
+use crate::data::{Dataset, Images};
 use crate::imaging::{DecodeLimits, read_sample};
 
 fn config(count: usize, size: u32, classes: &[u16]) -> SynthConfig {
@@ -144,7 +144,7 @@ fn a_written_data_set_opens_and_holds_the_samples() {
     assert_eq!(heard.get(), 5);
     let channels = CHANNELS.map(String::from);
     let (images, labels) = (out.join("images"), out.join("labels.csv"));
-    let data = Dataset::open(&images, &labels, &channels, 28).unwrap();
+    let data = Dataset::open(&Images::plain(&images), &labels, &channels, 28).unwrap();
     assert_eq!(data.len(), 5);
     for (index, file) in data.samples.iter().enumerate() {
         let drawn = sample(&config, index).unwrap();

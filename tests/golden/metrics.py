@@ -11,9 +11,28 @@ import warnings
 import numpy as np
 import sklearn
 import torch
-from sklearn.metrics import average_precision_score, confusion_matrix, f1_score, precision_recall_fscore_support
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    hamming_loss,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
 SEED = 20181010
+BINS = 15
+RARE_SHARE = 0.005
+
+
+def calibration_error(p, y):
+    """Guo et al. 2017, from scikit-learn's bins."""
+    p = p.astype(np.float64)
+    true, predicted = calibration_curve(y, p, n_bins=BINS)
+    counts = np.bincount(np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], p), minlength=BINS)
+    counts = counts[counts > 0]
+    return float((counts * np.abs(true - predicted)).sum() / counts.sum())
 
 
 def evaluate(p, y, thresholds):
@@ -36,8 +55,12 @@ def evaluate(p, y, thresholds):
             "recall": recall[c],
             "f1": f1[c],
             "average_precision": average_precision_score(y[:, c], p[:, c].astype(np.float64)) if has_positives else None,
+            "auroc": roc_auc_score(y[:, c], p[:, c].astype(np.float64)) if 0 < y[:, c].sum() < n else None,
+            "calibration_error": calibration_error(p[:, c], y[:, c]),
         })
     present = y.any(axis=0)
+    rare = [c for c in range(k) if 0 < y[:, c].sum() < RARE_SHARE * n]
+    aurocs = [c["auroc"] for c in classes if c["auroc"] is not None]
     average_precisions = [c["average_precision"] for c in classes if c["average_precision"] is not None]
     prevalence = y.mean(axis=0)
     loss = torch.nn.functional.binary_cross_entropy(
@@ -52,6 +75,11 @@ def evaluate(p, y, thresholds):
         "f1_max": f1.max(),
         "micro_f1": f1_score(y, predicted, average="micro", zero_division=0),
         "macro_f1_present": f1[present].mean() if present.any() else 0.0,
+        "hamming_loss": hamming_loss(y, predicted),
+        "mean_auroc": float(np.mean(aurocs)) if aurocs else None,
+        "calibration_error": calibration_error(p.ravel(), y.ravel()),
+        "mean_calibration_error": float(np.mean([c["calibration_error"] for c in classes])),
+        "rare": {"classes": len(rare), "found": sum(classes[c]["true_positives"] > 0 for c in rare)},
         "mean_average_precision": float(np.mean(average_precisions)) if average_precisions else None,
         "chance": {
             # 2pq / (p + q) with q = 1 and with q = p
@@ -114,6 +142,17 @@ def cases():
     p2[:, 5] = ~y2[:, 5]  # wrong, saturated
     yield case("degenerate classes", p2, y2, [0.5] * k)
     yield case("nothing there", p[:5], np.zeros((5, k)), [0.5] * k)
+    # All predicted, none predicted, and calibration bins hit on their edges.
+    yield case("all predicted", p, y, [0.0] * k)
+    yield case("none predicted", p, y, [1.0] * k)
+    yield case("edges of bins", np.round(p * 15) / 15, y, [0.5] * k)
+    # Two rare classes, of which one is found.
+    n3 = 450
+    y3 = rng.random((n3, 3)) < [0.3, 0, 0]
+    p3 = np.round(rng.random((n3, 3)), 3) * 0.4
+    y3[7, 1] = y3[[9, 11], 2] = True
+    p3[7, 1] = 0.8
+    yield case("rare classes", p3, y3, [0.3, 0.5, 0.5])
     yield case("one sample", [[0.7, 0.2]], [[1, 0]], [0.5, 0.5])
 
 

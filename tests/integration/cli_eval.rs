@@ -37,12 +37,25 @@ fn a_model_is_judged_by_labels() {
     );
     assert_eq!(class["false_positives"], 1);
     // Red's probabilities tie, so that no threshold tells `light` from `mixed`.
-    assert_eq!(json["tuned"]["macro_f1"], json["macro_f1"]);
+    let tuned = &json["tuned"];
+    assert_eq!(tuned["on_its_own_labels"]["macro_f1"], json["macro_f1"]);
+    assert_eq!(
+        (&tuned["method"], &tuned["folds"]),
+        (&"f1".into(), &3.into())
+    );
+    assert_eq!(tuned["thresholds"].as_array().unwrap().len(), 28);
+    for (key, interval) in [
+        ("macro_f1", "macro_f1_interval"),
+        ("micro_f1", "micro_f1_interval"),
+    ] {
+        let ends = json[interval].as_array().unwrap();
+        assert!(ends[0].as_f64() <= ends[1].as_f64(), "{key}: {ends:?}");
+    }
 
     let text = run(dir.path(), &format!("{eval} --out report"));
     assert_eq!(text.code, Some(0), "{text:?}");
     for part in [
-        "macro-F1        0.8929",
+        "at the model's thresholds    0.8929",
         "chance",
         "Nuclear speckles",
         "27  Rods & rings",
@@ -51,7 +64,10 @@ fn a_model_is_judged_by_labels() {
     }
     let written: Value = serde_json::from_str(&read(dir.path(), "report/metrics.json")).unwrap();
     assert_eq!(written["macro_f1"], json["macro_f1"]);
-    assert!(read(dir.path(), "report/class_f1.svg").contains("<svg"));
+    assert!(read(dir.path(), "report/plots/class_f1.svg").contains("<svg"));
+    let page = read(dir.path(), "report/report.html");
+    // Pictures of all three samples, most wrong and most uncertain.
+    assert_eq!(page.matches("src=\"data:image/png;base64,").count(), 6);
 
     let score = "score --engine tract --model model.onnx --images images --out out.csv";
     let run_score = run(dir.path(), &format!("{score} --scores p.csv"));
@@ -117,6 +133,11 @@ fn bad_input_is_fatal_named_and_writes_nothing() {
         ("ghosts.csv", "Id,Target\nghost,0\n"),
         ("good.csv", "Id,Target\ndark,0\n"),
         ("p.csv", "Id,a,b\ndark,0.5,1.5\n"),
+        ("ok.csv", "Id,a,b\ndark,0.5,0.5\nlight,0.9,0.1\n"),
+        ("other.csv", "Id,b,a\ndark,0.5,0.5\nlight,0.9,0.1\n"),
+        ("empty.csv", "Id,Target\ndark,\nlight,\n"),
+        ("two.csv", "Id,Target\ndark,0\nlight,1\n"),
+        ("bad.npy", "Id,a\ndark,0.5\n"),
     ] {
         fs::write(dir.path().join(name), text).unwrap();
     }
@@ -158,6 +179,293 @@ fn bad_input_is_fatal_named_and_writes_nothing() {
             (
                 "eval --scores p.csv --labels good.csv --threshold tuned",
                 &["give a number"],
+            ),
+            (
+                "eval --scores ok.csv --labels empty.csv",
+                &["empty.csv", "not one of its 2 samples has a class"],
+            ),
+            (
+                "eval --scores ok.csv --labels good.csv --tune-thresholds",
+                &["--tune-thresholds needs more than one sample"],
+            ),
+            (
+                "eval --scores ok.csv --labels good.csv --tune-thresholds ratio",
+                &["--ratios CSV"],
+            ),
+            (
+                "eval --scores ok.csv --labels good.csv --tune-thresholds --ratios good.csv",
+                &["leave it out"],
+            ),
+            (
+                "eval --scores ok.csv --labels two.csv --tune-thresholds ratio --ratios range.csv",
+                &["--ratios", "class 3", "0 to 1"],
+            ),
+            (
+                "eval --compare ok.csv other.csv --labels two.csv",
+                &["ok.csv and other.csv", "other classes"],
+            ),
+            (
+                "eval --compare ok.csv ok.csv --labels good.csv",
+                &["--compare needs two samples"],
+            ),
+            (
+                "eval --scores ok.csv --ids good.csv --labels good.csv",
+                &["ok.csv", "leave out --ids"],
+            ),
+            (
+                "eval --scores bad.npy --labels good.csv --ids good.csv",
+                &["bad.npy", "not a .npy file"],
+            ),
+            (
+                "eval --scores bad.npy --labels good.csv",
+                &["bad.npy", "--ids"],
+            ),
+            (
+                "eval --scores ok.csv --labels good.csv --classes range.csv",
+                &["ok.csv", "no column for class 0"],
+            ),
+        ],
+    );
+}
+
+/// Scores of 40 samples and three classes: the third class's lie too low by a half.
+fn scores_and_labels(dir: &std::path::Path) {
+    let (mut scores, mut labels) = ("Id,x,y,z\n".to_owned(), "Id,Target\n".to_owned());
+    let mut better = scores.clone();
+    for i in 0..40 {
+        let has = [i % 2 == 0, i % 5 == 0, i % 4 == 1];
+        let noise = f64::from(i * 7 % 11) / 30.0;
+        let p = has.map(|has| if has { 0.9 - noise } else { 0.4 - noise });
+        scores += &format!("s{i},{},{},{}\n", p[0], p[1], p[2] / 2.0);
+        better += &format!("s{i},{},{},{}\n", p[0], p[1], p[2]);
+        let classes = (0..3)
+            .filter(|class| has[*class])
+            .map(|class| class.to_string());
+        labels += &format!("s{i},{}\n", classes.collect::<Vec<_>>().join(" "));
+    }
+    fs::write(dir.join("scores.csv"), scores).unwrap();
+    fs::write(dir.join("better.csv"), better).unwrap();
+    fs::write(dir.join("labels.csv"), labels).unwrap();
+}
+
+fn json(dir: &std::path::Path, args: &str) -> Value {
+    let run = run(dir, args);
+    assert_eq!(run.code, Some(0), "{args}: {run:?}");
+    serde_json::from_str(&run.stdout).unwrap()
+}
+
+#[test]
+fn thresholds_are_tuned_judged_and_written() {
+    let dir = tempfile::tempdir().unwrap();
+    scores_and_labels(dir.path());
+    let eval = "eval --scores scores.csv --labels labels.csv --json --bootstrap 50";
+    for (flags, method) in [
+        ("--tune-thresholds", "f1"),
+        ("--tune-thresholds f1", "f1"),
+        ("--tune-thresholds global", "global"),
+        ("--tune-thresholds ratio --ratios labels.csv", "ratio"),
+    ] {
+        let document = json(dir.path(), &format!("{eval} {flags} --out out"));
+        let tuned = &document["tuned"];
+        assert_eq!(tuned["method"], method);
+        let score = |value: &Value| value["macro_f1"].as_f64().unwrap();
+        assert!(score(tuned) > score(&document), "{flags}: {tuned}");
+        let optimism = score(&tuned["on_its_own_labels"]) - score(tuned);
+        assert!((tuned["optimism"].as_f64().unwrap() - optimism).abs() < 1e-12);
+        let file: Value = serde_json::from_str(&read(dir.path(), "out/thresholds.json")).unwrap();
+        // The file has float32 in its shortest form, the document as float64.
+        let floats = |value: &Value| -> Vec<f32> {
+            let values = value.as_array().unwrap().iter();
+            values.map(|v| v.as_f64().unwrap() as f32).collect()
+        };
+        assert_eq!(floats(&file["thresholds"]), floats(&tuned["thresholds"]));
+        assert_eq!(file["classes"][2], "z");
+        if method == "global" {
+            assert_eq!(file["thresholds"][0], file["thresholds"][2]);
+        }
+    }
+    // Everybody gets a class, whatever the threshold.
+    let strict = format!("{eval} --threshold 1");
+    let kept = json(dir.path(), &format!("{strict} --keep-argmax"));
+    assert_eq!(json(dir.path(), &strict)["macro_f1"], 0.0);
+    let predicted = |class: &Value| {
+        class["true_positives"].as_u64().unwrap() + class["false_positives"].as_u64().unwrap()
+    };
+    let classes = kept["classes"].as_array().unwrap();
+    assert_eq!(classes.iter().map(predicted).sum::<u64>(), 40);
+}
+
+#[test]
+fn equal_runs_have_equal_intervals_and_other_seeds_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    scores_and_labels(dir.path());
+    let eval = "eval --scores scores.csv --labels labels.csv --json --bootstrap 200";
+    let first = json(dir.path(), eval);
+    assert_eq!(first, json(dir.path(), eval));
+    let other = json(dir.path(), &format!("{eval} --seed 1"));
+    assert_ne!(first["micro_f1_interval"], other["micro_f1_interval"]);
+    assert_eq!(first["classes"], other["classes"]);
+    let none = json(dir.path(), &eval.replace("200", "0"));
+    assert_eq!(none["macro_f1_interval"], Value::Null);
+}
+
+#[test]
+fn two_models_are_compared_by_sample() {
+    let dir = tempfile::tempdir().unwrap();
+    scores_and_labels(dir.path());
+    let compare = "eval --compare scores.csv better.csv --labels labels.csv";
+    let document = json(dir.path(), &format!("{compare} --json"));
+    let difference = &document["differences"]["macro_f1"];
+    assert!(
+        difference["interval"][0].as_f64() > Some(0.0),
+        "{difference}"
+    );
+    let classes = &document["differences"]["classes"];
+    assert_eq!(classes[0]["difference"], 0.0);
+    assert!(classes[2]["interval"][0].as_f64() > Some(0.0), "{classes}");
+    let text = run(dir.path(), &format!("{compare} --out out"));
+    assert_eq!(text.code, Some(0), "{text:?}");
+    assert!(
+        text.stdout.contains("macro-F1") && text.stdout.contains("  *"),
+        "{text:?}"
+    );
+    let written: Value = serde_json::from_str(&read(dir.path(), "out/comparison.json")).unwrap();
+    assert_eq!(written["differences"], document["differences"]);
+}
+
+#[test]
+fn hostile_names_stay_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let evil = "<script>alert(1)</script>\"'&";
+    let mut scores = csv::Writer::from_path(dir.path().join("s.csv")).unwrap();
+    scores.write_record(["Id", evil, "</style></svg>"]).unwrap();
+    scores.write_record([evil, "0.9", "0.2"]).unwrap();
+    scores
+        .write_record(["<img src=x onerror=y>", "0.1", "0.6"])
+        .unwrap();
+    scores.flush().unwrap();
+    let mut labels = csv::Writer::from_path(dir.path().join("l.csv")).unwrap();
+    labels.write_record(["Id", "Target"]).unwrap();
+    labels.write_record([evil, "1"]).unwrap();
+    labels.write_record(["<img src=x onerror=y>", "0"]).unwrap();
+    labels.flush().unwrap();
+    let run = run(dir.path(), "eval --scores s.csv --labels l.csv --out out");
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let plots = fs::read_dir(dir.path().join("out/plots")).unwrap();
+    let mut files: Vec<_> = plots.map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 5);
+    files.push(dir.path().join("out/report.html"));
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        for bad in ["<script", "<img src=x", "</style></svg>"] {
+            assert!(!text.contains(bad), "{bad} in {}", path.display());
+        }
+        // Nothing that a browser would fetch.
+        for address in ["src=\"http", "href=", "url(", "@import"] {
+            assert!(!text.contains(address), "{address} in {}", path.display());
+        }
+    }
+    let page = read(dir.path(), "out/report.html");
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
+}
+
+#[cfg(feature = "train")]
+#[test]
+fn tuned_thresholds_go_into_an_exported_file() {
+    use crate::support::probabilities;
+
+    let dir = workplace_with_samples();
+    let labels = "Id,Target\nlight,0 1\nmixed,0\ndark,3\n";
+    fs::write(dir.path().join("labels.csv"), labels).unwrap();
+    let tune = "eval --engine tract --model model.onnx --images images --labels labels.csv \
+                --tune-thresholds --keep-argmax --out report --json";
+    let tuned = json(dir.path(), tune)["tuned"]["thresholds"].clone();
+    let export = "export --from model.onnx --out tuned.onnx --thresholds report/thresholds.json";
+    let exported = run(dir.path(), export);
+    assert_eq!(exported.code, Some(0), "{exported:?}");
+    assert!(exported.stderr.contains("--keep-argmax"), "{exported:?}");
+    let inspected = json(dir.path(), "inspect tuned.onnx --json");
+    assert_eq!(inspected["spec"]["thresholds"], tuned);
+    // All else is as it was.
+    let before = json(dir.path(), "inspect model.onnx --json");
+    assert_eq!(inspected["spec"]["classes"], before["spec"]["classes"]);
+    for model in ["model", "tuned"] {
+        let score = format!(
+            "score --engine tract --model {model}.onnx --images images --out {model}.csv \
+             --scores {model}.p.csv --keep-argmax"
+        );
+        assert_eq!(run(dir.path(), &score).code, Some(0));
+        // Everything dark: nothing reaches a threshold, but the first class is kept.
+        let dark = records(dir.path(), "model.csv").remove(0);
+        assert_eq!(dark, ["dark", "0"]);
+    }
+    let scores = |name| probabilities(dir.path(), name);
+    assert_eq!(scores("tuned.p.csv"), scores("model.p.csv"));
+
+    fs::write(
+        dir.path().join("other.json"),
+        r#"{"method":"f1","samples":1,"classes":["a"],"thresholds":[0.5]}"#,
+    )
+    .unwrap();
+    assert_refused(
+        dir.path(),
+        &[
+            ("export --from model.onnx --out n.onnx", &["--thresholds"]),
+            (
+                "export --from model.onnx --out n.onnx --thresholds other.json",
+                &[
+                    "other.json",
+                    "no threshold for the model's class `Nucleoplasm`",
+                ],
+            ),
+            (
+                "export --from model.onnx --out n.onnx --thresholds labels.csv",
+                &["labels.csv", "thresholds.json"],
+            ),
+            (
+                "export --from model.onnx --out n.onnx --precision fp16 --thresholds other.json",
+                &["only the thresholds can be replaced"],
+            ),
+        ],
+    );
+}
+
+#[cfg(feature = "train")]
+#[test]
+fn a_run_is_judged_on_burn_as_its_export_is() {
+    use crate::training::{DATA, judge, must, workplace};
+
+    let dir = workplace(16, "0,7,21,25");
+    let path = dir.path();
+    let set = "--set train.epochs=1";
+    must(
+        path,
+        &format!("train --config baseline.toml {set} {DATA} --out first"),
+    );
+    must(path, "export --from first --out first.onnx --engine tract");
+    let exported = judge(path, "first.onnx", "data");
+    let burn = json(
+        path,
+        &format!("eval --json --threshold 0.3 --model first {DATA} --out out"),
+    );
+    assert!(
+        burn["engine"].as_str().unwrap().starts_with("Burn on cpu"),
+        "{burn}"
+    );
+    let loss = |document: &Value| document["loss"].as_f64().unwrap();
+    assert!((loss(&burn) - loss(&exported)).abs() < 1e-4, "{burn}");
+    assert_eq!(burn["samples"], 16);
+    assert!(read(path, "out/report.html").contains("training steps"));
+    assert_refused(
+        path,
+        &[
+            (
+                &format!("eval --model first {DATA} --device cuda"),
+                &["Burn runs on the CPU", "rgby export --from first"],
+            ),
+            (
+                &format!("eval --model data {DATA}"),
+                &["data is not a checkpoint"],
             ),
         ],
     );

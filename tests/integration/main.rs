@@ -7,11 +7,14 @@ mod cli_basics;
 mod cli_bench;
 mod cli_devices;
 mod cli_eval;
+mod cli_plates;
 mod cli_score;
 #[cfg(feature = "train")]
 mod configs;
 #[cfg(feature = "train")]
 mod convert;
+#[cfg(unix)]
+mod deploy;
 #[cfg(feature = "wgpu")]
 mod devices;
 #[cfg(feature = "train")]
@@ -28,6 +31,7 @@ mod heads;
 mod kill;
 #[cfg(feature = "wgpu")]
 mod layer_kinds;
+mod merge_hostile;
 #[cfg(feature = "train")]
 mod precision;
 #[cfg(feature = "train")]
@@ -48,6 +52,9 @@ mod score_threads;
 #[cfg(feature = "remote")]
 mod score_urls;
 mod score_votes;
+#[cfg(target_os = "linux")]
+mod shard_kills;
+mod shards;
 mod support;
 #[cfg(feature = "train")]
 mod training;

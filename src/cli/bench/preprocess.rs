@@ -1,10 +1,10 @@
 //! How fast image files become a network's input.
 
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::imaging::{CHANNELS, Preparers, Preprocess, find_samples};
+use crate::data::Images;
+use crate::imaging::{CHANNELS, Preparers, Preprocess};
 use crate::score::prepare_for;
 
 /// How long a round takes on one thread, and on all.
@@ -29,10 +29,10 @@ impl PreprocessSpeed {
     /// # Errors
     ///
     /// There are no samples, one cannot be read, or the size is not one.
-    pub fn measure(images: &Path, size: u32, rounds: usize) -> anyhow::Result<Self> {
+    pub fn measure(images: &Images, size: u32, rounds: usize) -> anyhow::Result<Self> {
         let preprocess = Preprocess::new(&CHANNELS, size);
         preprocess.validate().map_err(anyhow::Error::msg)?;
-        let samples = find_samples(images, &preprocess.stains())?;
+        let samples = images.find(&preprocess.stains())?;
         let preparers = Preparers::new(&[preprocess]);
         let speed = |threads| -> anyhow::Result<f64> {
             let start = Instant::now();

@@ -11,7 +11,8 @@ use super::BenchArgs;
 use crate::cli::engine_args::EngineArgs;
 use crate::cli::scorer::{Scorer, open_model};
 use crate::cli::{Outcome, Ui};
-use crate::imaging::{Sample, find_samples};
+use crate::data::Images;
+use crate::imaging::Sample;
 use crate::report::scoring_speed;
 use crate::score::{Ensemble, ScoreBench, ScoreSpeed};
 use crate::spec::Precision;
@@ -36,11 +37,11 @@ pub(super) fn measure(args: &BenchArgs, ui: &Ui) -> anyhow::Result<Outcome> {
     };
     let drawn_images = drawn.as_ref().map(|dir| dir.path().join("images"));
     let images = args.images.as_ref().or(drawn_images.as_ref());
-    let images = images.context("no images")?;
+    let images = args.layout.of(images.context("no images")?)?;
     let measured: anyhow::Result<Vec<_>> = args
         .model
         .iter()
-        .map(|model| one(args, model, images, ui))
+        .map(|model| one(args, model, &images, ui))
         .collect();
     let measured = measured?;
     if let Some(plot) = &args.plot {
@@ -69,24 +70,24 @@ fn draw(ui: &Ui) -> anyhow::Result<TempDir> {
     Ok(dir)
 }
 
-fn one(args: &BenchArgs, path: &Path, images: &Path, ui: &Ui) -> anyhow::Result<Measured> {
+fn one(args: &BenchArgs, path: &Path, images: &Images, ui: &Ui) -> anyhow::Result<Measured> {
     let model = open_model("--model", path)?;
     let engine = EngineArgs {
         device: args.device.parse().map_err(anyhow::Error::msg)?,
         runner: args.runner.clone(),
         ..EngineArgs::default()
     };
-    let samples: Vec<Sample> = find_samples(images, &model.spec().preprocess.stains())?;
+    let samples: Vec<Sample> = images.find(&model.spec().preprocess.stains())?;
     let (name, precision) = (path.to_owned(), model.spec().precision);
     let ensemble = Ensemble::new(model, Vec::new())?;
     let mut scorer = Scorer::start(&ensemble, &engine, ui)?;
-    let decode_threads = scorer.decode_threads();
+    let options = scorer.options().clone();
     let parts = args.rounds * (1 + 2 * args.batch_sizes.len());
     let bar = ui.progress(parts as u64, "measuring");
     let bench = ScoreBench {
         samples: &samples,
         batches: &args.batch_sizes,
-        decode_threads,
+        options: &options,
         rounds: args.rounds,
         time: Duration::from_secs_f64(args.seconds),
     };

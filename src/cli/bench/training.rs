@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::BenchArgs;
 use crate::cli::{Outcome, Ui};
-use crate::data::{Dataset, PixelCache};
+use crate::data::{Dataset, Images, PixelCache};
 use crate::memory;
 use crate::synth::{SynthConfig, generate};
 use crate::train::{Config, TrainBench, TrainDevice, TrainSpeed};
@@ -32,7 +32,12 @@ pub(super) fn measure(args: &BenchArgs, ui: &Ui) -> anyhow::Result<Outcome> {
     generate(&data, &synth, &|_| {})?;
     let (images, labels) = (data.join("images"), data.join("labels.csv"));
     let stains = config.preprocess().stains();
-    let dataset = Dataset::open(&images, &labels, &stains, config.model.classes.len())?;
+    let dataset = Dataset::open(
+        &Images::plain(&images),
+        &labels,
+        &stains,
+        config.model.classes.len(),
+    )?;
     let cache = dir.path().join("pixels.cache");
     PixelCache::write(&cache, &dataset, &config.cache_form(), &|_| {})?;
     ui.note(&format!("measuring {} steps …", args.steps));

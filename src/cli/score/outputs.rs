@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
-use super::super::scorer::Threshold;
 use super::super::{Stage, Ui};
-use crate::score::{Ensemble, Parts, embedding_names, output};
+use crate::fsx;
+use crate::metrics::with_highest_kept;
+use crate::score::{
+    Decision, Ensemble, Failure, Parts, ResultKind, ResultManifest, RunKey, ScoreTable,
+    embedding_names, manifest_path, output,
+};
 
 /// Where the results go.
 pub(super) struct Outputs<'a> {
@@ -40,24 +44,107 @@ impl Outputs<'_> {
         Ok(())
     }
 
-    /// Writes the files; the predictions last, so that where they are the rest is too.
+    /// The results, the predictions last.
+    fn files(&self) -> impl Iterator<Item = (ResultKind, &Path)> {
+        let files = [
+            (ResultKind::Scores, self.scores),
+            (ResultKind::Embeddings, self.embeddings),
+            (ResultKind::Predictions, Some(self.predictions)),
+        ];
+        files
+            .into_iter()
+            .filter_map(|(kind, path)| Some((kind, path?)))
+    }
+
+    /// Fetches the results that are in a store, to see whether there is anything left to do.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be reached, or does not let us.
+    pub(super) fn fetch(&self, stage: &Stage) -> anyhow::Result<()> {
+        for (_, path) in self.files() {
+            stage.fetch_result(path)?;
+            stage.fetch_result(&manifest_path(path))?;
+        }
+        Ok(())
+    }
+
+    /// The samples that failed, if a run of `key` has written all files and they are as it did.
+    ///
+    /// # Errors
+    ///
+    /// They are of another run, which would be lost.
+    pub(super) fn finished(
+        &self,
+        key: &RunKey,
+        decision: &Decision,
+    ) -> anyhow::Result<Option<Vec<Failure>>> {
+        let mut failures = Vec::new();
+        for (kind, path) in self.files() {
+            if !path.exists() {
+                return Ok(None);
+            }
+            let Some(manifest) = ResultManifest::read(path)? else {
+                return Ok(None);
+            };
+            let decided = kind == ResultKind::Predictions;
+            let threshold = decided && manifest.decision.as_ref() != Some(decision);
+            let other = (manifest.kind != kind).then_some("another kind of result");
+            let difference = other
+                .or_else(|| manifest.run.difference(key))
+                .or_else(|| threshold.then_some("another --threshold or --keep-argmax"));
+            if let Some(difference) = difference {
+                let shard = manifest.run.shard.map(|shard| format!(" (shard {shard})"));
+                bail!(
+                    "{} is a finished result{}, of a run with {difference}; give this run a file \
+                     of its own, or leave out --resume to write over it",
+                    path.display(),
+                    shard.unwrap_or_default()
+                );
+            }
+            if fsx::sha256_file(path)? != manifest.sha256 {
+                return Ok(None);
+            }
+            failures = manifest.failures;
+        }
+        Ok(Some(failures))
+    }
+
+    /// Writes the list of failed samples.
+    pub(super) fn write_errors(&self, failures: &[Failure]) -> anyhow::Result<()> {
+        Ok(output::write_errors(&self.errors, failures)?)
+    }
+
+    /// Writes the files, each with its manifest; the predictions last, so that where they are the
+    /// rest is too.
     pub(super) fn write(
         &self,
         parts: &Parts,
         ensemble: &Ensemble,
-        threshold: Threshold,
+        decision: &Decision,
     ) -> anyhow::Result<()> {
         let spec = ensemble.spec();
-        if let Some(scores) = self.scores {
-            output::write_scores(scores, &mut parts.tables(), &spec.classes)?;
+        let failures = parts.failures();
+        self.write_errors(&failures)?;
+        for (kind, path) in self.files() {
+            match kind {
+                ResultKind::Scores => {
+                    output::write_scores(path, &mut parts.tables(), &spec.classes)?;
+                }
+                ResultKind::Embeddings => {
+                    let names = embedding_names(ensemble.embeddings());
+                    output::write_scores(path, &mut parts.embeddings(), &names)?;
+                }
+                ResultKind::Predictions => {
+                    let mut tables = parts.tables().map(|table| Ok(decidable(table?, decision)));
+                    output::write_predictions(path, &mut tables, &decision.thresholds)?;
+                }
+            }
+            let mut manifest = ResultManifest::of(path, kind, parts.key().clone())?;
+            manifest.decision = (kind == ResultKind::Predictions).then(|| decision.clone());
+            manifest.failures.clone_from(&failures);
+            manifest.write(path)?;
         }
-        if let Some(embeddings) = self.embeddings {
-            let names = embedding_names(ensemble.embeddings());
-            output::write_scores(embeddings, &mut parts.embeddings(), &names)?;
-        }
-        output::write_errors(&self.errors, &parts.failures())?;
-        let thresholds = threshold.for_model(spec);
-        output::write_predictions(self.predictions, &mut parts.tables(), &thresholds)?;
         Ok(())
     }
 
@@ -75,8 +162,18 @@ impl Outputs<'_> {
     }
 }
 
+/// The probabilities as thresholds take them: with the highest one certain, if it is kept.
+fn decidable(mut table: ScoreTable, decision: &Decision) -> ScoreTable {
+    if decision.keep_argmax {
+        for row in table.probabilities.iter_mut().flatten() {
+            *row = with_highest_kept(row, row.len());
+        }
+    }
+    table
+}
+
 /// Checks that a file can be written at `path` without writing it.
-fn check_output(what: &str, path: &Path) -> anyhow::Result<()> {
+pub(in crate::cli) fn check_output(what: &str, path: &Path) -> anyhow::Result<()> {
     let file = path.display();
     ensure!(
         !path.is_dir(),

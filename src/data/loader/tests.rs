@@ -6,7 +6,7 @@ use std::path::Path;
 use image::{GrayImage, Luma};
 
 use super::*;
-use crate::data::{AugmentConfig, Dataset};
+use crate::data::{AugmentConfig, Dataset, Images};
 use crate::imaging::{CHANNELS, Preprocess, SampleErrorKind};
 
 const COUNT: usize = 13;
@@ -27,7 +27,7 @@ fn data(dir: &Path) -> Arc<Source> {
     fs::write(dir.join("labels.csv"), labels).unwrap();
     let preprocess = Preprocess::new(&CHANNELS, 6);
     let labels = dir.join("labels.csv");
-    let dataset = Dataset::open(dir, &labels, &preprocess.stains(), 5).unwrap();
+    let dataset = Dataset::open(&Images::plain(dir), &labels, &preprocess.stains(), 5).unwrap();
     Arc::new(Source::new(Arc::new(dataset), Arc::new(preprocess)))
 }
 

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 pub use file::{SplitError, SplitFault, write_split};
 pub use fold::Fold;
+pub use stratified::stratify;
 
 use super::{Dataset, epoch_order};
 

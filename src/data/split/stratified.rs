@@ -17,12 +17,8 @@ use crate::data::random::{Purpose, generator};
 ///
 /// Classes come before sizes: folds of a small set without bare samples may differ in size by some
 /// percent. The folds depend on the arguments alone.
-pub(super) fn stratify(
-    targets: &[Vec<u16>],
-    num_classes: usize,
-    folds: usize,
-    seed: u64,
-) -> Vec<usize> {
+#[must_use]
+pub fn stratify(targets: &[Vec<u16>], num_classes: usize, folds: usize, seed: u64) -> Vec<usize> {
     let mut rng = generator(seed, Purpose::Stratify, [0; 2]);
     let mut order: Vec<_> = (0..targets.len()).collect();
     order.shuffle(&mut rng);

@@ -42,7 +42,8 @@ pub(super) fn append(
     if depth == BitDepth::Sixteen {
         let pairs = pixels.as_chunks::<2>().0.iter();
         let values: Vec<u16> = pairs.map(|pair| u16::from_be_bytes(*pair)).collect();
-        out.extend(to_8_bit(&brightest(&values, colour.samples())));
+        let brightest = brightest(&values, colour.samples());
+        out.extend(brightest.into_iter().map(to_8_bit));
     } else {
         out.extend(brightest(&pixels, colour.samples()));
     }

@@ -4,8 +4,8 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use super::super::ScoreTable;
-use super::{OutputError, Tables, predicted_classes};
+use super::super::{Failure, ScoreTable};
+use super::{ERRORS_HEADER, OutputError, Tables, predicted_classes};
 use crate::fsx;
 
 pub(super) fn write_predictions(
@@ -103,4 +103,29 @@ pub fn read_scores(path: &Path, columns: Range<usize>) -> Result<ScoreTable, Out
         });
     }
     Ok(table)
+}
+
+/// Reads what [`write_errors`](super::write_errors) wrote.
+///
+/// # Errors
+///
+/// The file cannot be read, or holds something else.
+pub fn read_errors(path: &Path) -> Result<Vec<Failure>, OutputError> {
+    let mut reader = csv::Reader::from_path(path).map_err(io::Error::from)?;
+    let header = reader.headers().map_err(io::Error::from)?;
+    if *header != ERRORS_HEADER[..] {
+        let text = "is no list of failed samples; its header must be `Id,File,Error`";
+        return Err(io::Error::other(text).into());
+    }
+    let failure = |record: csv::StringRecord| {
+        let field = |at| record.get(at).unwrap_or_default().to_owned();
+        Failure {
+            id: field(0),
+            file: field(1),
+            error: field(2),
+        }
+    };
+    let records = reader.records();
+    let failures = records.map(|record| Ok(failure(record.map_err(io::Error::from)?)));
+    failures.collect()
 }

@@ -80,12 +80,16 @@ pub fn write_scores(
 }
 
 /// Whether a file's name asks for Parquet; any other is CSV.
-fn is_parquet(path: &Path) -> bool {
+pub(super) fn is_parquet(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
 }
 
-pub use csv_file::read_scores;
+pub use csv_file::{read_errors, read_scores};
+pub(super) use parquet::write_batches;
+
+/// Columns of the list of failed samples.
+pub(super) const ERRORS_HEADER: [&str; 3] = ["Id", "File", "Error"];
 
 /// Where the failures of a run that writes `output` are listed: `FILE.errors.csv` beside
 /// `FILE.csv`.
@@ -120,7 +124,7 @@ pub fn write_errors(path: &Path, failures: &[Failure]) -> Result<(), OutputError
     }
     csv_file::write(
         path,
-        ["Id", "File", "Error"],
+        ERRORS_HEADER,
         &mut failures.iter().map(|f| Ok([&f.id, &f.file, &f.error])),
     )
 }
@@ -175,6 +179,7 @@ pub fn select(samples: Vec<Sample>, ids: &[String]) -> Vec<Sample> {
         id: id.clone(),
         channels: [].into(),
         files: Vec::new(),
+        picks: [].into(),
     };
     ids.iter()
         .map(|id| by_id.remove(id).unwrap_or_else(|| missing(id)))

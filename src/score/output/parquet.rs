@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow_array::builder::{Float32Builder, Int32Builder, ListBuilder};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
-use arrow_schema::{DataType, Field, Schema};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
@@ -73,6 +73,21 @@ fn write(
     columns: &dyn Fn(&ScoreTable) -> Vec<ArrayRef>,
 ) -> Result<(), OutputError> {
     let schema = Arc::new(Schema::new(fields));
+    let mut batches = tables.map(|table| {
+        let table = table?;
+        let ids: ArrayRef = Arc::new(StringArray::from_iter_values(&table.ids));
+        let columns = [ids].into_iter().chain(columns(&table)).collect();
+        RecordBatch::try_new(schema.clone(), columns).map_err(io::Error::other)
+    });
+    Ok(write_batches(path, &schema, &mut batches)?)
+}
+
+/// Writes batches as one atomic step.
+pub(in crate::score) fn write_batches(
+    path: &Path,
+    schema: &SchemaRef,
+    batches: &mut dyn Iterator<Item = io::Result<RecordBatch>>,
+) -> io::Result<()> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
         .set_max_row_group_row_count(Some(GROUP))
@@ -80,14 +95,9 @@ fn write(
     fsx::write_atomic_with(path, |file| {
         let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties));
         let mut writer = writer.map_err(io::Error::other)?;
-        for table in tables {
-            let table = table?;
-            let ids: ArrayRef = Arc::new(StringArray::from_iter_values(&table.ids));
-            let columns = [ids].into_iter().chain(columns(&table)).collect();
-            let batch = RecordBatch::try_new(schema.clone(), columns).map_err(io::Error::other)?;
-            writer.write(&batch).map_err(io::Error::other)?;
+        for batch in batches {
+            writer.write(&batch?).map_err(io::Error::other)?;
         }
         writer.close().map(drop).map_err(io::Error::other)
-    })?;
-    Ok(())
+    })
 }

@@ -215,6 +215,7 @@ fn ids_without_images_become_samples_without_files() {
         id: id.into(),
         channels: ["red".to_owned()].into(),
         files: vec![Some(format!("{id}_red.png").into())],
+        picks: [].into(),
     };
     let ids = ["c", "x", "a"].map(String::from);
     let selected = select(vec![sample("a"), sample("b"), sample("c")], &ids);

@@ -87,6 +87,7 @@ fn samples(count: usize) -> Vec<Sample> {
             id: i.to_string(),
             channels: channels.clone(),
             files: vec![None],
+            picks: Arc::default(),
         })
         .collect()
 }

@@ -1,0 +1,39 @@
+//! The rows of a CSV manifest.
+
+use std::path::Path;
+
+use super::{At, ManifestFault, Rows, check_file};
+
+pub(super) fn read<'a>(path: &Path, mut rows: Rows<'a>) -> Result<Rows<'a>, ManifestFault> {
+    check_file(path)?;
+    let mut reader = csv::Reader::from_path(path).map_err(explain)?;
+    let header = reader.headers().map_err(explain)?;
+    if header.is_empty() {
+        return Err(ManifestFault::Empty);
+    }
+    // Spreadsheets put a byte order mark before the first name.
+    let names = header
+        .iter()
+        .map(|name| name.trim_start_matches('\u{feff}'));
+    let places = rows.places(&names.collect::<Vec<_>>())?;
+    let mut record = csv::StringRecord::new();
+    while reader.read_record(&mut record).map_err(explain)? {
+        let line = record.position().map_or(0, csv::Position::line);
+        let at = At {
+            unit: "line",
+            number: line,
+        };
+        let cell = |place: &usize| record.get(*place).unwrap_or_default();
+        rows.push(at, &places.iter().map(cell).collect::<Vec<_>>())?;
+    }
+    Ok(rows)
+}
+
+fn explain(error: csv::Error) -> ManifestFault {
+    match error.kind() {
+        csv::ErrorKind::Utf8 { pos, .. } => ManifestFault::NotUtf8 {
+            line: pos.as_ref().map_or(1, csv::Position::line),
+        },
+        _ => error.into(),
+    }
+}

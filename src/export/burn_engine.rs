@@ -1,0 +1,68 @@
+//! A checkpoint behind the trait of the scoring engines, run by Burn on the CPU.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::model::{Classifier, Keep};
+use crate::score::{Answer, Engine, EngineError};
+use crate::spec::ModelSpec;
+use crate::train::{Checkpoint, CheckpointError};
+
+/// A checkpoint that answers as it was trained, without an export.
+pub struct BurnEngine {
+    classifier: Classifier,
+    spec: ModelSpec,
+    path: PathBuf,
+}
+
+impl BurnEngine {
+    /// Loads the weights that would be exported from the checkpoint in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`] if it is missing or damaged.
+    pub fn load(dir: &Path) -> Result<Self, CheckpointError> {
+        let checkpoint = Checkpoint::open(dir)?;
+        let fresh = Classifier::new(&checkpoint.model, 0, &Device::flex());
+        Ok(Self {
+            classifier: Checkpoint::load(dir, fresh, Keep::All)?,
+            spec: checkpoint.spec,
+            path: dir.to_owned(),
+        })
+    }
+}
+
+impl Engine for BurnEngine {
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
+        let fail = |reason: String| EngineError::Run {
+            path: self.path.clone(),
+            reason,
+        };
+        let preprocess = &self.spec.preprocess;
+        let side = preprocess.size as usize;
+        let shape = [batch, preprocess.channels.len(), side, side];
+        let wanted: usize = shape.iter().product();
+        if images.len() != wanted {
+            let len = images.len();
+            return Err(fail(format!("{len} numbers are not a batch of {shape:?}")));
+        }
+        let input =
+            Tensor::<4>::from_data(TensorData::new(images.to_vec(), shape), &Device::flex());
+        let answer = self.classifier.probabilities(input).into_data();
+        let probabilities: Vec<f32> = answer.iter::<f32>().collect();
+        if let Some(bad) = probabilities.iter().find(|p| !(0.0..=1.0).contains(*p)) {
+            return Err(fail(format!(
+                "{bad} is not a probability: the training diverged; use an earlier checkpoint"
+            )));
+        }
+        Ok(Answer {
+            probabilities,
+            embeddings: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,142 @@
+//! The parts of the page that are text and numbers.
+
+use maud::{Markup, html};
+
+use super::EvaluationPage;
+use crate::metrics::{Interval, RARE_SHARE};
+
+pub(super) fn head(page: &EvaluationPage) -> Markup {
+    let shown = page.shown();
+    let e = &shown.evaluation;
+    let present = e.classes.iter().filter(|class| class.support() > 0).count();
+    let intervals = shown.intervals.as_ref();
+    let or_dash = |value: Option<f64>| value.map_or_else(|| "–".into(), number);
+    html! {
+        header {
+            h1 { "Evaluation of " (page.subject) }
+            p.muted {
+                (e.samples) " samples, " (e.classes.len()) " classes, " (present)
+                " of them in the labels; " (shown.name)
+            }
+        }
+        div.tiles {
+            (tile("macro-F1", &number(e.macro_f1), &range_or(intervals.map(|i| i.macro_f1), ""), true))
+            (tile("chance", &number(e.chance.best()), "macro-F1 without looking", false))
+            (tile("micro-F1", &number(e.micro_f1), &range_or(intervals.map(|i| i.micro_f1), ""), false))
+            (tile("mean AP", &or_dash(e.mean_average_precision), "no threshold needed", false))
+            (tile("mean AUROC", &or_dash(e.mean_auroc), "no threshold needed", false))
+            (tile("ECE", &number(e.calibration_error), "calibration error, 0 is best", false))
+        }
+    }
+}
+
+fn tile(name: &str, value: &str, below: &str, lead: bool) -> Markup {
+    html! {
+        div class=(if lead { "tile lead" } else { "tile" }) {
+            span { (name) } b { (value) } span { (below) }
+        }
+    }
+}
+
+pub(super) fn points(page: &EvaluationPage) -> Markup {
+    html! {
+        section {
+            h2 { "Where decisions are made" }
+            p.muted.small {
+                "A class is predicted where its probability is at least its threshold. Intervals "
+                "are 95 % confidence intervals over samples."
+            }
+            div.scroll { table.names {
+                thead { tr {
+                    th { "thresholds" } th { "macro-F1" } th { "interval" } th { "micro-F1" }
+                    th { "interval" } th { "Hamming loss" } th { "rare found" }
+                } }
+                tbody {
+                    @for point in page.points {
+                        @let e = &point.evaluation;
+                        @let intervals = point.intervals.as_ref();
+                        tr {
+                            th { (point.name) }
+                            td { b { (number(e.macro_f1)) } }
+                            td.interval { (range_or(intervals.map(|i| i.macro_f1), "–")) }
+                            td { (number(e.micro_f1)) }
+                            td.interval { (range_or(intervals.map(|i| i.micro_f1), "–")) }
+                            td { (number(e.hamming_loss)) }
+                            td { (e.rare.found) " of " (e.rare.classes) }
+                        }
+                    }
+                }
+            } }
+            p.muted.small {
+                "Rare: a class that less than " (RARE_SHARE * 100.0) " % of the samples have; it is "
+                "found if it is predicted rightly at least once."
+            }
+        }
+    }
+}
+
+pub(super) fn remarks(page: &EvaluationPage) -> Markup {
+    html! {
+        @if !page.remarks.is_empty() {
+            section {
+                h2 { "Before you trust these numbers" }
+                ul.remarks { @for remark in &page.remarks { li { (remark) } } }
+            }
+        }
+    }
+}
+
+pub(super) fn classes(page: &EvaluationPage) -> Markup {
+    let shown = page.shown();
+    html! {
+        section {
+            h2 { "Every class in numbers" }
+            div.scroll { table.names {
+                thead { tr {
+                    th { "class" } th { "support" } th { "threshold" } th { "precision" }
+                    th { "recall" } th { "F1" } th { "interval" } th { "AP" } th { "AUROC" }
+                    th { "ECE" }
+                } }
+                tbody {
+                    @for (number_of, (name, c)) in
+                        page.classes.iter().zip(&shown.evaluation.classes).enumerate() {
+                        @let intervals = shown.intervals.as_ref();
+                        @let interval = intervals.map(|i| i.classes[number_of]);
+                        tr {
+                            th title=(name) { span.muted { (number_of) } " " (name) }
+                            td { (c.support()) }
+                            td { (format!("{:.3}", c.threshold)) }
+                            td { (number(c.precision)) }
+                            td { (number(c.recall)) }
+                            td { b { (number(c.f1)) } }
+                            td.interval { (range_or(interval, "–")) }
+                            td { (c.average_precision.map_or_else(|| "–".into(), number)) }
+                            td { (c.auroc.map_or_else(|| "–".into(), number)) }
+                            td { (number(c.calibration_error)) }
+                        }
+                    }
+                }
+            } }
+        }
+    }
+}
+
+pub(super) fn about(page: &EvaluationPage) -> Markup {
+    html! {
+        section {
+            h2 { "How this was made" }
+            dl { @for (name, value) in &page.about { dt { (name) } dd { (value) } } }
+        }
+    }
+}
+
+fn number(value: f64) -> String {
+    format!("{value:.3}")
+}
+
+fn range_or(interval: Option<Interval>, otherwise: &str) -> String {
+    interval.map_or_else(
+        || otherwise.to_owned(),
+        |i| format!("{:.3} – {:.3}", i.low, i.high),
+    )
+}

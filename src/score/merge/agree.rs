@@ -1,0 +1,112 @@
+//! Whether parts belong together and are all there, by what their manifests say.
+
+use std::collections::HashMap;
+
+use super::super::{ResultManifest, Shard};
+use super::error::{MergeError, SHOWN};
+use super::part::Part;
+
+/// Checks that the parts have the same columns and, by their manifests, are all of one run, and all
+/// of its shards. Returns whether there are manifests. With `ids_known`, a listing that changed
+/// meanwhile is no error, since completeness is proved by ids.
+pub(super) fn check(parts: &[Part], ids_known: bool) -> Result<bool, MergeError> {
+    let first = &parts[0];
+    for part in parts {
+        if part.columns != first.columns {
+            return Err(differ(first, part, "their columns are not the same"));
+        }
+    }
+    let mut known = Vec::new();
+    for part in parts {
+        match (&part.manifest, &first.manifest) {
+            (Some(manifest), Some(_)) => known.push((part, manifest)),
+            (None, None) => {}
+            (ours, _) => {
+                let paths = [&part.path, &first.path].map(Clone::clone);
+                let [mut with, mut without] = paths;
+                if ours.is_none() {
+                    std::mem::swap(&mut with, &mut without);
+                }
+                return Err(MergeError::SomeManifests { with, without });
+            }
+        }
+    }
+    if known.is_empty() {
+        return Ok(false);
+    }
+    check_results(&known)?;
+    check_shards(&known, ids_known)?;
+    Ok(true)
+}
+
+fn differ(first: &Part, second: &Part, what: impl Into<String>) -> MergeError {
+    MergeError::Differ {
+        first: first.path.clone(),
+        second: second.path.clone(),
+        what: what.into(),
+    }
+}
+
+type Known<'a> = [(&'a Part, &'a ResultManifest)];
+
+/// Whether a single run could have made all of them.
+fn check_results(known: &Known) -> Result<(), MergeError> {
+    let (first, wanted) = known[0];
+    for (part, manifest) in known {
+        if manifest.kind != wanted.kind {
+            return Err(differ(first, part, "they hold different things"));
+        }
+        if let Some(what) = wanted.run.other_results(&manifest.run) {
+            return Err(differ(first, part, format!("they are of {what}")));
+        }
+        if manifest.decision != wanted.decision {
+            let what = "they are of another --threshold or --keep-argmax";
+            return Err(differ(first, part, what));
+        }
+    }
+    Ok(())
+}
+
+/// Whether each shard is there once, and of the same samples.
+fn check_shards(known: &Known, ids_known: bool) -> Result<(), MergeError> {
+    let (first, wanted) = known[0];
+    let count = wanted.run.shard.map(Shard::count);
+    let mut seen: HashMap<u32, &Part> = HashMap::new();
+    for (part, manifest) in known {
+        if manifest.run.shard.map(Shard::count) != count {
+            let what = "one is a shard and the other none, or one of another number of shards";
+            return Err(differ(first, part, what));
+        }
+        let Some(shard) = manifest.run.shard else {
+            continue;
+        };
+        if let Some(other) = seen.insert(shard.index(), part) {
+            return Err(MergeError::SameShard {
+                shard,
+                first: other.path.clone(),
+                second: part.path.clone(),
+            });
+        }
+        let same = |a: &ResultManifest, b: &ResultManifest| {
+            (&a.run.samples, a.run.listed) == (&b.run.samples, b.run.listed)
+        };
+        if !ids_known && !same(wanted, manifest) {
+            return Err(MergeError::Listing {
+                first: (first.path.clone(), wanted.run.listed),
+                second: (part.path.clone(), manifest.run.listed),
+            });
+        }
+    }
+    let Some(count) = count else { return Ok(()) };
+    // A manifest may claim any number of shards, so that they are not all listed.
+    let missing = (0..count).filter(|i| !seen.contains_key(i));
+    let first: Vec<u32> = missing.take(SHOWN + 1).collect();
+    if first.is_empty() {
+        return Ok(());
+    }
+    Err(MergeError::MissingShards {
+        count,
+        missing: count - seen.len() as u32,
+        first,
+    })
+}
