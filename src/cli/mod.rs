@@ -25,6 +25,8 @@ mod probabilities;
 mod retrain;
 mod score;
 mod scorer;
+#[cfg(feature = "serve")]
+mod serve;
 mod signals;
 #[cfg(feature = "train")]
 mod stem;
@@ -58,6 +60,8 @@ pub use judgement::Judgement;
 pub use retrain::RetrainArgs;
 pub use score::{ScoreArgs, VoteArgs};
 pub use scorer::{Scored, Scorer, Threshold, open_model};
+#[cfg(feature = "serve")]
+pub use serve::{LimitArgs, ServeArgs};
 pub use synth::SynthArgs;
 #[cfg(feature = "train")]
 pub use train::TrainArgs;
@@ -100,6 +104,8 @@ enum Command {
     #[cfg(feature = "train")]
     Export(ExportArgs),
     Score(ScoreArgs),
+    #[cfg(feature = "serve")]
+    Serve(Box<ServeArgs>),
     #[cfg(feature = "train")]
     Inspect(InspectArgs),
     #[cfg(feature = "train")]
@@ -168,6 +174,8 @@ impl Command {
             #[cfg(feature = "train")]
             Self::Export(args) => args.run(ui),
             Self::Score(args) => args.run(ui),
+            #[cfg(feature = "serve")]
+            Self::Serve(args) => args.run(ui),
             #[cfg(feature = "train")]
             Self::Inspect(args) => args.run(ui),
             #[cfg(feature = "train")]

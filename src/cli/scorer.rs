@@ -87,18 +87,7 @@ impl Scorer {
                 engines.push(ensemble.load(*runtime, &session)?);
             }
         }
-        let notice = started.runtimes[0].notice();
-        let reason = notice.map(|notice| format!("; {notice}"));
-        ui.note(&format!(
-            "engine: {}{}",
-            started.name,
-            reason.unwrap_or_default()
-        ));
-        let each = match started.runtimes.len() {
-            1 => String::new(),
-            devices => format!(" on each of {devices} devices"),
-        };
-        ui.note(&format!("split: {}{each}", started.split));
+        started.notes().iter().for_each(|line| ui.note(line));
         let options = PipelineOptions {
             batch: args.batch.into(),
             decode_threads,

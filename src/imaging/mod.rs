@@ -17,7 +17,7 @@ mod sample;
 mod skimage;
 mod variation;
 
-pub use decode::{DecodeError, DecodeLimits, decode_plane};
+pub use decode::{DecodeError, DecodeLimits, decode_plane, gray_8_bit};
 pub use dihedral::{DIHEDRAL, dihedral, dihedral_inverse};
 pub use mix::{Mix, MixError, Term};
 pub use preparer::Preparer;
