@@ -1,9 +1,10 @@
 //! What the server counts and measures, for Prometheus.
 
+use std::fmt;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
@@ -40,8 +41,7 @@ pub struct ModelMetrics {
 }
 
 /// What a request's time goes into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[repr(usize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// Parsing, decoding, resizing.
     Prepare,
@@ -53,6 +53,19 @@ pub enum Stage {
     Total,
 }
 
+impl EncodeLabelValue for Stage {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> fmt::Result {
+        let name = match self {
+            Self::Prepare => "prepare",
+            Self::Queue => "queue",
+            Self::Infer => "infer",
+            Self::Total => "total",
+        };
+        name.encode(encoder)
+    }
+}
+
+/// In the order of their declaration.
 const STAGES: [Stage; 4] = [Stage::Prepare, Stage::Queue, Stage::Infer, Stage::Total];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -344,3 +344,6 @@ impl Pending {
         Ok(whole)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,20 @@ mod score_hostile;
 mod score_resume;
 mod score_threads;
 mod score_votes;
+#[cfg(feature = "serve")]
+mod serve_clients;
+#[cfg(feature = "serve")]
+mod serve_connections;
+#[cfg(feature = "serve")]
+mod serve_hostile;
+#[cfg(feature = "serve")]
+mod serve_load;
+#[cfg(feature = "serve")]
+mod serve_models;
+#[cfg(feature = "serve")]
+mod serve_protocol;
+#[cfg(feature = "serve")]
+mod serve_support;
 mod support;
 #[cfg(feature = "train")]
 mod training;

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 
 use super::errors::Refusal;
-use super::types::{ErrorBody, IndexRequest, IndexedModel, LookErrors};
+use super::types::{ErrorBody, IndexRequest, IndexedModel, LoadRequest, LookErrors};
 use super::{Rest, Target};
 use crate::serve::{IndexEntry, ServeError};
 
@@ -59,15 +59,26 @@ pub(super) async fn index(
 #[utoipa::path(
     post, path = "/v2/repository/models/{model}/load", tag = "repository",
     params(("model" = String, Path, description = "The model's name")),
+    request_body(content = Option<LoadRequest>),
     responses(
         (status = 200, description = "It answers from now on"),
+        (status = 408, description = "The body took too long to arrive", body = ErrorBody),
+        (status = 413, description = "The body is too large", body = ErrorBody),
         (status = 422, description = "It cannot be loaded, and all is as it was", body = ErrorBody),
+        (status = 429, description = "Too much is going on", body = ErrorBody),
         (status = 500, description = "Loading it broke off", body = ErrorBody),
         LookErrors
     ),
 )]
-pub(super) async fn load(State(rest): State<Rest>, target: Target) -> Result<(), Refusal> {
+pub(super) async fn load(
+    State(rest): State<Rest>,
+    target: Target,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(), Refusal> {
     rest.service.lifecycle().check_ready()?;
+    let read = rest.bodies.read(&headers, body).await?;
+    check_load(&read.bytes)?;
     let service = rest.service.clone();
     let name = target.model;
     let loading = tokio::task::spawn_blocking(move || {
@@ -82,6 +93,25 @@ pub(super) async fn load(State(rest): State<Rest>, target: Target) -> Result<(),
         .await
         .map_err(|e| ServeError::Failed(e.to_string()))?;
     Ok(loaded.map(drop)?)
+}
+
+/// Refuses what the protocol lets a client send in place of what lies on the server's disk.
+fn check_load(body: &[u8]) -> Result<(), ServeError> {
+    if body.is_empty() {
+        return Ok(());
+    }
+    let request: LoadRequest = serde_json::from_slice(body)
+        .map_err(|e| ServeError::Invalid(format!("the body is no request to load: {e}")))?;
+    match request.parameters.keys().next() {
+        None => Ok(()),
+        Some(name) => {
+            let name: String = name.chars().take(64).collect();
+            Err(ServeError::Invalid(format!(
+                "parameter `{name}`: models are loaded as they are on the server's disk, without \
+                 parameters"
+            )))
+        }
+    }
 }
 
 /// Takes a model out of service; requests that it has are still answered

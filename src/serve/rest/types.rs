@@ -217,6 +217,15 @@ pub struct IndexRequest {
     pub ready: bool,
 }
 
+/// How to load a model.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct LoadRequest {
+    /// Must be empty.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub parameters: Map<String, Value>,
+}
+
 /// A model in the repository.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct IndexedModel {
