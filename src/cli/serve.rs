@@ -81,7 +81,7 @@ pub struct LimitArgs {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_queue: u32,
     /// Most time that a request may take, once it was read; then it is answered with 504
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive)]
     pub timeout: Duration,
     /// Most time that a client may take to send a request's head, and again for its body
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive)]

@@ -112,10 +112,8 @@ fn folders(path: &Path) -> Result<Vec<(String, PathBuf)>, String> {
         let path = entry.map_err(failed)?.path();
         // Kubernetes mounts volumes with hidden folders of its own.
         let name = path.file_name().and_then(|name| name.to_str());
-        if let Some(name) = name.filter(|name| !name.starts_with('.')) {
-            if path.is_dir() {
-                found.push((name.to_owned(), path.clone()));
-            }
+        if let Some(name) = name.filter(|name| !name.starts_with('.') && path.is_dir()) {
+            found.push((name.to_owned(), path.clone()));
         }
     }
     Ok(found)
@@ -283,10 +281,9 @@ impl Repository {
 
     fn load_version(&self, name: &str, version: &str, path: &Path) -> Result<Arc<Model>, String> {
         let file = ModelFile::open(path).map_err(|error| error.to_string())?;
-        if let Ok(model) = self.get(name, Some(version)) {
-            if model.sha256() == file.sha256() {
-                return Ok(model);
-            }
+        let loaded = self.get(name, Some(version)).ok();
+        if let Some(same) = loaded.filter(|model| model.sha256() == file.sha256()) {
+            return Ok(same);
         }
         let model = self.loader.load(name, version, &file);
         model.map_err(|error| error.to_string())

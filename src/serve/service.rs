@@ -13,6 +13,7 @@ use super::queue::Pending;
 use super::repository::Repository;
 use super::{Input, ServeError};
 use crate::score::Answer;
+use crate::spec::ModelSpec;
 
 /// What a protocol makes of a request's bytes.
 #[derive(Debug)]
@@ -103,7 +104,7 @@ impl Service {
         &self,
         model: &Arc<Model>,
         timeout: Option<Duration>,
-        parse: impl FnOnce(&Model) -> Result<Parsed<T>, ServeError> + Send + 'static,
+        parse: impl FnOnce(&ModelSpec) -> Result<Parsed<T>, ServeError> + Send + 'static,
     ) -> Result<(Answer, T), ServeError> {
         let start = Instant::now();
         let timeout = timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout));
@@ -132,7 +133,7 @@ impl Service {
 /// Parses a request and puts its images into the queue; the deadline may have moved.
 fn prepare<T>(
     model: &Model,
-    parse: impl FnOnce(&Model) -> Result<Parsed<T>, ServeError>,
+    parse: impl FnOnce(&ModelSpec) -> Result<Parsed<T>, ServeError>,
     (start, deadline): (Instant, Instant),
 ) -> Result<(Pending, Instant, T), ServeError> {
     let check = |deadline| {
@@ -145,7 +146,7 @@ fn prepare<T>(
     };
     check(deadline)?;
     let began = Instant::now();
-    let parsed = parse(model)?;
+    let parsed = parse(model.spec())?;
     let own = parsed
         .timeout
         .and_then(|timeout| start.checked_add(timeout));

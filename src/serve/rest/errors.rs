@@ -1,5 +1,10 @@
 //! How refusals look over HTTP.
 
+#![allow(
+    clippy::unused_async,
+    reason = "handlers are async, whether they wait or not"
+)]
+
 use std::any::Any;
 
 use axum::Json;

@@ -1,5 +1,10 @@
 //! What the server and its models are, and how they are.
 
+#![allow(
+    clippy::unused_async,
+    reason = "handlers are async, whether they wait or not"
+)]
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;

@@ -79,8 +79,8 @@ impl Rest {
         let json_len = text(&parts.headers, &JSON_LENGTH)?;
         let read = self.bodies.read(&parts.headers, body).await?;
         let bytes = read.bytes.clone();
-        let parse = move |model: &_| -> Result<Parsed<_>, _> {
-            tensors::parse(&bytes, json_len.as_deref(), model)
+        let parse = move |spec: &_| -> Result<Parsed<_>, _> {
+            tensors::parse(&bytes, json_len.as_deref(), spec)
         };
         let (answer, request) = self.service.infer(&model, timeout, parse).await?;
         let (body, json_len) = tensors::write(request, &model, answer)?;

@@ -1,26 +1,19 @@
 //! The bytes of an infer request, JSON with or without binary tensors behind it, and those of its
 //! answer.
 
-use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
 
+use super::numbers::Numbers;
 use super::types::{InferRequest, InferResponse, InputTensor, OutputTensor};
 use crate::score::{Answer, INPUT_NAME, OUTPUT_NAME};
 use crate::serve::{Floats, Input, Model, PLANES_NAME, Parsed, Pixels, ServeError};
-use crate::spec::EMBEDDINGS_NAME;
+use crate::spec::{EMBEDDINGS_NAME, ModelSpec};
 
-/// Deepest nesting of a tensor's values.
-const MAX_DEPTH: usize = 8;
 /// Most dimensions of a shape that is printed in an error.
 const MAX_RANK: usize = 8;
-
-/// A tensor's values as JSON has them, whatever their nesting.
-#[derive(Debug, Default)]
-pub struct Numbers(Vec<f64>);
 
 /// How the answer is to be written.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,12 +31,12 @@ pub struct Request {
 pub fn parse(
     body: &Bytes,
     header: Option<&str>,
-    model: &Model,
+    spec: &ModelSpec,
 ) -> Result<Parsed<Request>, ServeError> {
-    read(body, header, model).map_err(ServeError::Invalid)
+    read(body, header, spec).map_err(ServeError::Invalid)
 }
 
-fn read(body: &Bytes, header: Option<&str>, model: &Model) -> Result<Parsed<Request>, String> {
+fn read(body: &Bytes, header: Option<&str>, spec: &ModelSpec) -> Result<Parsed<Request>, String> {
     let json_len = match header {
         None => body.len(),
         Some(text) => {
@@ -59,7 +52,7 @@ fn read(body: &Bytes, header: Option<&str>, model: &Model) -> Result<Parsed<Requ
     };
     let request: InferRequest = serde_json::from_slice(&body[..json_len])
         .map_err(|error| format!("the body is no infer request: {error}"))?;
-    let outputs = outputs(&request, model)?;
+    let outputs = outputs(&request, spec)?;
     let timeout = timeout(&request.parameters)?;
     let inputs: Result<[InputTensor; 1], _> = request.inputs.try_into();
     let Ok([tensor]) = inputs else {
@@ -67,8 +60,8 @@ fn read(body: &Bytes, header: Option<&str>, model: &Model) -> Result<Parsed<Requ
     };
     let binary = body.slice(json_len..);
     let input = match &*tensor.name {
-        INPUT_NAME => images(tensor, binary, model)?,
-        PLANES_NAME => planes(tensor, binary, model)?,
+        INPUT_NAME => images(tensor, binary, spec)?,
+        PLANES_NAME => planes(tensor, binary, spec)?,
         _ => {
             return Err(format!(
                 "unknown input; give `{INPUT_NAME}` or `{PLANES_NAME}`"
@@ -84,9 +77,9 @@ fn read(body: &Bytes, header: Option<&str>, model: &Model) -> Result<Parsed<Requ
 }
 
 /// The outputs that are wanted, and whether each comes as binary data.
-fn outputs(request: &InferRequest, model: &Model) -> Result<Vec<(&'static str, bool)>, String> {
+fn outputs(request: &InferRequest, spec: &ModelSpec) -> Result<Vec<(&'static str, bool)>, String> {
     let binary = flag(&request.parameters, "binary_data_output")?.unwrap_or(false);
-    let embeddings = model.spec().embeddings.map(|_| EMBEDDINGS_NAME);
+    let embeddings = spec.embeddings.map(|_| EMBEDDINGS_NAME);
     let offered = [Some(OUTPUT_NAME), embeddings];
     let offered: Vec<&'static str> = offered.into_iter().flatten().collect();
     if request.outputs.is_empty() {
@@ -203,9 +196,9 @@ fn printed(shape: &[u64]) -> String {
     }
 }
 
-fn images(mut tensor: InputTensor, binary: Bytes, model: &Model) -> Result<Input, String> {
+fn images(mut tensor: InputTensor, binary: Bytes, spec: &ModelSpec) -> Result<Input, String> {
     check_type(&tensor, &["FP32"])?;
-    let preprocess = &model.spec().preprocess;
+    let preprocess = &spec.preprocess;
     let (channels, side) = (preprocess.channels.len(), preprocess.size);
     let wanted = [channels as u64, u64::from(side), u64::from(side)];
     let count = match tensor.shape[..] {
@@ -231,9 +224,9 @@ fn images(mut tensor: InputTensor, binary: Bytes, model: &Model) -> Result<Input
     Ok(Input::Images { count, values })
 }
 
-fn planes(mut tensor: InputTensor, binary: Bytes, model: &Model) -> Result<Input, String> {
+fn planes(mut tensor: InputTensor, binary: Bytes, spec: &ModelSpec) -> Result<Input, String> {
     check_type(&tensor, &["UINT8", "UINT16"])?;
-    let stains = model.spec().preprocess.stains();
+    let stains = spec.preprocess.stains();
     let max_side = u64::from(crate::serve::upload_limits().max_side);
     let sizes = match tensor.shape[..] {
         [channels, height, width] => Some((1, channels, height, width)),
@@ -344,53 +337,5 @@ pub(super) fn write(
     Ok((body, any_binary.then_some(json_len)))
 }
 
-impl<'de> Deserialize<'de> for Numbers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut numbers = Vec::new();
-        deserializer.deserialize_seq(Nested(&mut numbers, MAX_DEPTH))?;
-        Ok(Self(numbers))
-    }
-}
-
-/// Numbers, or lists of them down to a depth, that are put behind those that are there.
-struct Nested<'a>(&'a mut Vec<f64>, usize);
-
-impl<'de> Visitor<'de> for Nested<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("numbers, flat or nested as the shape says")
-    }
-
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<(), E> {
-        self.0.push(number);
-        Ok(())
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<(), E> {
-        self.visit_f64(number as f64)
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<(), E> {
-        self.visit_f64(number as f64)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let Some(depth) = self.1.checked_sub(1) else {
-            return Err(de::Error::custom("the numbers are nested too deeply"));
-        };
-        while list
-            .next_element_seed(Nested(&mut *self.0, depth))?
-            .is_some()
-        {}
-        Ok(())
-    }
-}
-
-impl<'de> de::DeserializeSeed<'de> for Nested<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -161,7 +161,7 @@ pub struct InputTensor {
     /// The values in row-major order, flat or nested.
     #[serde(default)]
     #[schema(value_type = Vec<f64>)]
-    pub data: Option<super::tensors::Numbers>,
+    pub data: Option<super::Numbers>,
 }
 
 /// An output that is wanted.
