@@ -1,6 +1,7 @@
 //! Many requests at a time: batches, a full queue, deadlines, clients that leave, a server that
 //! is stopped.
 
+use std::io::Write;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -120,6 +121,19 @@ fn a_full_queue_is_said_at_once() {
     for refused in answers.iter().filter(|a| a.status == 429) {
         let after: u64 = refused.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=60).contains(&after) && refused.error().contains("full"));
+    }
+    // Who sends the body after the head still learns why, on a connection that goes on.
+    let mut stream = server.connect();
+    let body = vec![b' '; 300_000];
+    for _ in 0..2 {
+        let head = format!(
+            "POST /v2/models/other/infer HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        thread::sleep(Duration::from_millis(50));
+        stream.write_all(&body).unwrap();
+        assert_eq!(receive(&mut stream).unwrap().status, 404);
     }
     // A batch larger than an engine's is computed in parts.
     let server = slow_server(dir.path(), "--max-batch 2 --max-queue 6");

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::leftover::Leftover;
 use crate::serve::ServeError;
 
 /// Memory is shared out in blocks of so many bytes.
@@ -68,6 +69,14 @@ impl Bodies {
             bytes: read.to_bytes(),
             _room: room,
         })
+    }
+
+    /// Reads and forgets what a handler left of a body.
+    pub(super) async fn forget(&self, leftover: Leftover) {
+        let BodyLimits {
+            max_body, timeout, ..
+        } = self.limits;
+        leftover.forget(max_body, timeout).await;
     }
 
     /// Takes room for a body of that length, or of any.

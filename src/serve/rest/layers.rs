@@ -11,6 +11,7 @@ use tracing::Instrument;
 
 use super::Rest;
 use super::errors::{Cause, Refusal};
+use super::leftover::lend;
 use crate::serve::{Metrics, ServeError};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,10 +31,12 @@ pub(super) async fn observe(State(rest): State<Rest>, request: Request, next: Ne
     let metrics = rest.service.metrics();
     let mut open = Open::new(metrics);
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
-    let response = next.run(request).instrument(span.clone()).await;
+    let (request, leftover) = lend(request);
+    let mut response = next.run(request).instrument(span.clone()).await;
+    if !response.headers().contains_key(header::CONNECTION) {
+        rest.bodies.forget(leftover).await;
+    }
     open.answered = true;
-
-    let mut response = response;
     let status = response.status().as_u16();
     metrics.answered(method, &route, status);
     let cause = response.extensions().get::<Cause>().map(|cause| cause.0);

@@ -6,6 +6,7 @@ mod errors;
 mod health;
 mod infer;
 mod layers;
+mod leftover;
 mod numbers;
 mod openapi;
 mod predict;
