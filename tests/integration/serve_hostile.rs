@@ -23,133 +23,122 @@ fn input(key: &str, value: Value) -> Value {
     tensor(|request| request["inputs"][0][key] = value.clone())
 }
 
+/// A request of raw planes.
+fn raw(shape: Value, datatype: &str, data: Value) -> Value {
+    json!({"inputs": [{"name": "planes", "datatype": datatype, "shape": shape, "data": data}]})
+}
+
+/// Sends each request, which must be refused with a message that holds what is beside it.
+fn assert_refused(server: &Server, cases: &[(Value, &str)]) {
+    for (request, wanted) in cases {
+        assert_body_refused(server, &request.to_string(), wanted);
+    }
+    server.assert_well();
+}
+
+fn assert_body_refused(server: &Server, body: &str, wanted: &str) {
+    let answer = server.ask("POST", INFER, &[], body.as_bytes());
+    let body: String = body.chars().take(200).collect();
+    assert_eq!(answer.status, 400, "{body}: {}", answer.text());
+    let error = answer.error();
+    assert!(error.contains(wanted), "{body}: no {wanted} in {error}");
+    assert!(error.len() < 500, "{error}");
+}
+
 #[test]
-fn wrong_requests_are_told_what_would_be_right() {
+fn what_is_no_infer_request_is_told_so() {
     let dir = workplace();
-    let server = Server::start(dir.path(), "--max-queue 64");
-    let shape = |shape: Value| input("shape", shape);
-    let huge = 1_u64 << 40;
-    let planes_of = |shape: Value, datatype: &str, data: Value| json!({"inputs": [{"name": "planes", "datatype": datatype, "shape": shape, "data": data}]});
+    let server = Server::start(dir.path(), "");
     let deep = format!(r#"{{"inputs": [{}"#, "[".repeat(100_000));
+    for body in ["", "{", "[]", "\u{0}\u{1}", "{\"inputs\": 5}", "{}", &deep] {
+        assert_body_refused(&server, body, "no infer request");
+    }
     let deep_data = (0..20).fold(json!(1), |inner, _| json!([inner]));
-    let cases: Vec<(String, &str)> = vec![
-        (String::new(), "no infer request"),
-        ("{".into(), "no infer request"),
-        ("[]".into(), "no infer request"),
-        ("\u{0}\u{1}".into(), "no infer request"),
-        (deep, "no infer request"),
-        ("{}".into(), "inputs"),
-        (json!({"inputs": []}).to_string(), "one input"),
-        (json!({"inputs": 5}).to_string(), "no infer request"),
+    let twice = |r: &mut Value| r["inputs"] = json!([r["inputs"][0], r["inputs"][0]]);
+    let outputs = |name: &str| tensor(|r| r["outputs"] = json!([{"name": name}]));
+    let parameters = |parameters: Value| tensor(|r| r["parameters"] = parameters.clone());
+    let cases = [
+        (json!({"inputs": []}), "one input"),
+        (tensor(twice), "one input"),
+        (input("name", json!("pixels")), "unknown input"),
+        (input("data", json!("many")), "no infer request"),
+        (input("data", json!([null; 256])), "no infer request"),
+        (input("data", json!([1e300; 256])), "finite"),
+        (input("data", deep_data), "nested too deeply"),
+        (input("data", json!(null)), "neither"),
         (
-            tensor(|r| r["inputs"] = json!([r["inputs"][0], r["inputs"][0]])).to_string(),
-            "one input",
-        ),
-        (input("name", json!("pixels")).to_string(), "unknown input"),
-        (input("datatype", json!("FP64")).to_string(), "FP32"),
-        (input("datatype", json!("UINT8")).to_string(), "FP32"),
-        (shape(json!([])).to_string(), "must be [n, 4, 8, 8]"),
-        (
-            shape(json!([4, SIDE, SIDE])).to_string(),
-            "must be [n, 4, 8, 8]",
-        ),
-        (shape(json!([0, 4, SIDE, SIDE])).to_string(), "n from 1"),
-        (
-            shape(json!([1, 3, SIDE, SIDE])).to_string(),
-            "must be [n, 4, 8, 8]",
-        ),
-        (shape(json!([2, 4, SIDE, SIDE])).to_string(), "256 values"),
-        (
-            shape(json!([huge, 4, SIDE, SIDE])).to_string(),
-            "256 values",
-        ),
-        (
-            shape(json!([u64::MAX, 4, SIDE, SIDE])).to_string(),
-            "must be [n, 4, 8, 8]",
-        ),
-        (shape(json!(vec![huge; 5000])).to_string(), "…"),
-        (
-            shape(json!([-1, 4, SIDE, SIDE])).to_string(),
-            "no infer request",
-        ),
-        (
-            shape(json!([1.5, 4, SIDE, SIDE])).to_string(),
-            "no infer request",
-        ),
-        (input("data", json!("many")).to_string(), "no infer request"),
-        (
-            input("data", json!([null; 256])).to_string(),
-            "no infer request",
-        ),
-        (input("data", json!([1e300; 256])).to_string(), "finite"),
-        (input("data", deep_data).to_string(), "nested too deeply"),
-        (input("data", json!(null)).to_string(), "neither"),
-        (
-            input("parameters", json!({"binary_data_size": 1024})).to_string(),
+            input("parameters", json!({"binary_data_size": 1024})),
             "both",
         ),
         (
-            input("parameters", json!({"shared_memory_region": "x"})).to_string(),
+            input("parameters", json!({"shared_memory_region": "x"})),
             "shared memory",
         ),
+        (outputs("logits"), "probabilities"),
+        (outputs("embeddings"), "unknown output"),
+        (parameters(json!({"timeout": -5})), "timeout"),
         (
-            tensor(|r| r["outputs"] = json!([{"name": "logits"}])).to_string(),
-            "probabilities",
-        ),
-        (
-            tensor(|r| r["outputs"] = json!([{"name": "embeddings"}])).to_string(),
-            "unknown output",
-        ),
-        (
-            tensor(|r| r["parameters"] = json!({"timeout": -5})).to_string(),
-            "timeout",
-        ),
-        (
-            tensor(|r| r["parameters"] = json!({"binary_data_output": 1})).to_string(),
+            parameters(json!({"binary_data_output": 1})),
             "true or false",
         ),
+    ];
+    assert_refused(&server, &cases);
+}
+
+#[test]
+fn shapes_and_types_must_fit() {
+    const HUGE: u64 = 1 << 40;
+    let dir = workplace();
+    let server = Server::start(dir.path(), "--max-queue 64");
+    let shape = |shape: Value| input("shape", shape);
+    let four = |values: [f64; 4]| json!(values);
+    let cases = [
+        (input("datatype", json!("FP64")), "FP32"),
+        (input("datatype", json!("UINT8")), "FP32"),
+        (shape(json!([])), "must be [n, 4, 8, 8]"),
+        (shape(json!([4, SIDE, SIDE])), "must be [n, 4, 8, 8]"),
+        (shape(json!([0, 4, SIDE, SIDE])), "n from 1"),
+        (shape(json!([1, 3, SIDE, SIDE])), "must be [n, 4, 8, 8]"),
+        (shape(json!([2, 4, SIDE, SIDE])), "256 values"),
+        (shape(json!([HUGE, 4, SIDE, SIDE])), "256 values"),
         (
-            planes_of(json!([4, 1, 1]), "UINT8", json!([0, 0, 0, 256])).to_string(),
+            shape(json!([u64::MAX, 4, SIDE, SIDE])),
+            "must be [n, 4, 8, 8]",
+        ),
+        (shape(json!(vec![HUGE; 5000])), "…"),
+        (shape(json!([-1, 4, SIDE, SIDE])), "no infer request"),
+        (shape(json!([1.5, 4, SIDE, SIDE])), "no infer request"),
+        (
+            raw(json!([4, 1, 1]), "UINT8", four([0.0, 0.0, 0.0, 256.0])),
             "from 0 to 255",
         ),
         (
-            planes_of(json!([4, 1, 1]), "UINT8", json!([0, 0, 0, 0.5])).to_string(),
+            raw(json!([4, 1, 1]), "UINT8", four([0.0, 0.0, 0.0, 0.5])),
             "whole number",
         ),
         (
-            planes_of(json!([4, 1, 1]), "UINT16", json!([0, 0, 0, -1])).to_string(),
+            raw(json!([4, 1, 1]), "UINT16", four([0.0, 0.0, 0.0, -1.0])),
             "whole number",
         ),
         (
-            planes_of(json!([4, 1, 1]), "FP32", json!([0, 0, 0, 0])).to_string(),
+            raw(json!([4, 1, 1]), "FP32", four([0.0; 4])),
             "UINT8 or UINT16",
         ),
         (
-            planes_of(json!([3, 1, 1]), "UINT8", json!([0, 0, 0])).to_string(),
+            raw(json!([3, 1, 1]), "UINT8", json!([0, 0, 0])),
             "red, green, blue",
         ),
         (
-            planes_of(json!([4, huge, huge]), "UINT8", json!([0])).to_string(),
+            raw(json!([4, HUGE, HUGE]), "UINT8", json!([0])),
             "from 1 to 16384",
         ),
         (
-            planes_of(json!([huge, 4, 16384, 16384]), "UINT8", json!([0])).to_string(),
+            raw(json!([HUGE, 4, 16384, 16384]), "UINT8", json!([0])),
             "planes",
         ),
-        (planes(&[[0; 4]; 65]).to_string(), "larger than the queue"),
+        (planes(&[[0; 4]; 65]), "larger than the queue"),
     ];
-    for (body, wanted) in cases {
-        let answer = server.ask("POST", INFER, &[], body.as_bytes());
-        let body: String = body.chars().take(200).collect();
-        assert_eq!(answer.status, 400, "{body}: {}", answer.text());
-        assert!(
-            answer.error().contains(wanted),
-            "{body}: no {wanted} in {}",
-            answer.error()
-        );
-        assert!(answer.error().len() < 500, "{}", answer.error());
-    }
-    server.assert_well();
+    assert_refused(&server, &cases);
 }
 
 #[test]

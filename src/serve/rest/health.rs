@@ -109,7 +109,7 @@ pub(super) async fn version_ready(
     Ok(Json(rest.readiness(&target)?))
 }
 
-/// Counts and times in the text format of OpenMetrics
+/// Counts and times in the text format of `OpenMetrics`
 #[utoipa::path(
     get, path = "/metrics", tag = "server",
     responses((status = 200, description = "The metrics", body = String,
