@@ -62,8 +62,11 @@ fn what_is_no_infer_request_is_told_so() {
         (tensor(twice), "one input"),
         (input("name", json!("pixels")), "unknown input"),
         (input("data", json!("many")), "no infer request"),
-        (input("data", json!([null; 256])), "no infer request"),
-        (input("data", json!([1e300; 256])), "finite"),
+        (
+            input("data", json!(vec![Value::Null; 256])),
+            "no infer request",
+        ),
+        (input("data", json!(vec![1e300; 256])), "finite"),
         (input("data", deep_data), "nested too deeply"),
         (input("data", json!(null)), "neither"),
         (
