@@ -330,10 +330,8 @@ impl Pending {
     pub(super) async fn answer(self) -> Reply {
         let mut whole = Answer::default();
         for part in self.0 {
-            let part = part.await.unwrap_or_else(|_| {
-                // Dead jobs are dropped unanswered; of those only the late ones are still awaited.
-                Err(ServeError::Deadline)
-            })?;
+            // Dead jobs are dropped unanswered; of those only the late ones are still awaited.
+            let part = part.await.unwrap_or(Err(ServeError::Deadline))?;
             if whole.probabilities.is_empty() {
                 whole = part;
             } else {

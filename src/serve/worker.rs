@@ -56,7 +56,7 @@ impl Worker {
             self.queue.finished(images, elapsed.as_secs_f64());
             match answer {
                 Ok(answer) => share_out(jobs, &answer),
-                Err(error) if jobs.len() == 1 => self.fail(jobs, &error),
+                Err(error) if jobs.len() == 1 => Self::fail(jobs, &error),
                 // Whose fault it was shows when each is on its own.
                 Err(_) => jobs
                     .into_iter()
@@ -69,11 +69,11 @@ impl Worker {
         let jobs = vec![job];
         match self.compute(&jobs, buffer) {
             Ok(answer) => share_out(jobs, &answer),
-            Err(error) => self.fail(jobs, &error),
+            Err(error) => Self::fail(jobs, &error),
         }
     }
 
-    fn fail(&self, jobs: Vec<Job>, reason: &str) {
+    fn fail(jobs: Vec<Job>, reason: &str) {
         tracing::error!(reason, "the engine failed on a batch");
         for job in jobs {
             // The reason holds paths of this machine, which are none of the client's business.

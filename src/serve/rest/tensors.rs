@@ -234,11 +234,11 @@ fn planes(mut tensor: InputTensor, binary: Bytes, spec: &ModelSpec) -> Result<In
         _ => None,
     };
     let sizes = sizes.filter(|(count, channels, height, width)| {
-        let sides = 1..=max_side;
+        let range = 1..=max_side;
         *count > 0
             && *channels == stains.len() as u64
-            && sides.contains(height)
-            && sides.contains(width)
+            && range.contains(height)
+            && range.contains(width)
     });
     let len = sizes.and_then(|(count, channels, height, width)| {
         // The sides are bounded, so that only the count can overflow.
