@@ -117,7 +117,8 @@ mod tests {
     #[tokio::test]
     async fn bodies_are_bounded_one_by_one_and_together() {
         let bodies = bodies();
-        let read = |length: usize| bodies.read(&HeaderMap::new(), Body::from(vec![0; length]));
+        let none = HeaderMap::new();
+        let read = |length: usize| bodies.read(&none, Body::from(vec![0; length]));
         let refused = read(4097).await.unwrap_err();
         assert_eq!(refused, ServeError::TooLarge { limit: 4096 });
         let first = read(4096).await.unwrap();
