@@ -23,13 +23,13 @@ fn bodies_that_are_too_large_or_never_end_are_cut_off() {
     let mut stream = server.connect();
     let head = format!("POST {INFER} HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
-    let chunk = [b"10000\r\n", &[b' '; 0x10000][..], b"\r\n"].concat();
+    let chunk = [b"10000\r\n", &vec![b' '; 0x10000][..], b"\r\n"].concat();
     let mut chunks = 0..20_000;
     let ended = chunks.find(|_| stream.write_all(&chunk).is_err());
     assert!(ended.is_some_and(|sent| sent > 14), "{ended:?}");
 
     // A body that does not come, and one that comes a byte at a time.
-    for pause in [Duration::from_secs(60), Duration::from_millis(100)] {
+    for pause in [Duration::from_mins(1), Duration::from_millis(100)] {
         let mut stream = server.connect();
         let start = Instant::now();
         let head = format!("POST {INFER} HTTP/1.1\r\nhost: test\r\ncontent-length: 1000\r\n\r\n");
@@ -64,7 +64,7 @@ fn slow_and_endless_heads_are_cut_off() {
         let mut answer = Vec::new();
         // Whether by an answer, an end or a reset: the connection is over.
         let _ = stream.read_to_end(&mut answer);
-        assert!(start.elapsed() < Duration::from_secs(60), "{beginning:?}");
+        assert!(start.elapsed() < Duration::from_mins(1), "{beginning:?}");
     }
     let many: Vec<_> = (0..10_000)
         .map(|i| (format!("x-{i}"), "y".to_owned()))

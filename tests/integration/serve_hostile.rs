@@ -19,11 +19,13 @@ fn tensor(change: impl Fn(&mut Value)) -> Value {
     request
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "literals are given")]
 fn input(key: &str, value: Value) -> Value {
     tensor(|request| request["inputs"][0][key] = value.clone())
 }
 
 /// A request of raw planes.
+#[allow(clippy::needless_pass_by_value, reason = "literals are given")]
 fn raw(shape: Value, datatype: &str, data: Value) -> Value {
     json!({"inputs": [{"name": "planes", "datatype": datatype, "shape": shape, "data": data}]})
 }
@@ -290,7 +292,7 @@ fn uploads_that_are_no_images_are_refused() {
     }
     let all: Vec<(&str, &[u8])> = stains.map(|stain| (stain, &good[..])).into();
     let more = |extra: (&'static str, &'static [u8])| [&all[..], &[extra]].concat();
-    let cases: [(Vec<(&str, &[u8])>, &str); 5] = [
+    let cases = [
         (all[1..].to_vec(), "no file `red`"),
         (more(("red", b"")), "twice"),
         (more(("infrared", b"")), "infrared"),

@@ -251,13 +251,13 @@ fn requests_have_ids_and_are_counted() {
     assert_eq!(given.header("x-request-id"), Some("from-the-proxy"));
     let made = server.get("/v2").header("x-request-id").unwrap().to_owned();
     assert_eq!(made.len(), 32);
-    let long = "x".repeat(129);
-    let refused = server.ask("GET", "/v2", &[("x-request-id", &long)], b"");
+    let endless = "x".repeat(129);
+    let refused = server.ask("GET", "/v2", &[("x-request-id", &endless)], b"");
     assert_eq!(refused.header("x-request-id").unwrap().len(), 32);
     server.post(INFER, &planes(&[[0; 4]; 3]));
     server.get("/nowhere");
     let counted = |metric: &str, wanted: f64| {
-        assert!((server.metric(metric) - wanted).abs() < 0.5, "{metric}")
+        assert!((server.metric(metric) - wanted).abs() < 0.5, "{metric}");
     };
     counted(
         r#"rgby_requests_total{method="GET",route="/v2",status="200"}"#,

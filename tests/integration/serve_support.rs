@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::support::{change_spec, node, rgby, tiny_model, value};
 
 /// How long anything may take before a test fails: the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A server, killed when it is dropped.
 pub struct Server {

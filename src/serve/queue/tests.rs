@@ -4,7 +4,7 @@ use super::super::metrics::Metrics;
 use super::*;
 
 const DELAY: Duration = Duration::from_millis(300);
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 fn queue(max_batch: usize, max_queue: usize) -> Arc<Queue> {
     let batching = Batching {

@@ -86,13 +86,16 @@ fn what_is_damaged_is_refused_or_still_consistent() {
             continue;
         }
         for _ in 0..rng.random_range(1..4) {
+            if body.is_empty() {
+                break;
+            }
             let at = rng.random_range(0..body.len());
             match rng.random_range(0..6) {
                 0 => body[at] = rng.random(),
                 1 => {
                     body[at] = *b"0129-.e[]{},:\""
                         .get(rng.random_range(0..14))
-                        .unwrap_or(&b'0')
+                        .unwrap_or(&b'0');
                 }
                 2 => drop(body.remove(at)),
                 3 => body.insert(at, body[at]),
