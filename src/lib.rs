@@ -16,12 +16,13 @@
 //! - [`export`]: a trained network as one ONNX file.
 //! - [`store`]: files in object stores and on web servers.
 //! - [`score`]: that file over a folder of images, on ONNX Runtime or tract.
+//! - `serve`: the same behind HTTP, for whoever sends images.
 //! - [`metrics`], [`report`]: how good it is, in numbers and pictures.
 //! - [`synth`]: samples to try all this with; [`labels`], [`spec`], [`fsx`] and [`memory`]: what many
 //!   use.
 //! - [`cli`]: the `rgby` program, and everything's user.
 //!
-//! Without the default feature `train` there are only the modules that scoring needs.
+//! Without the default features `train` and `serve` there are only the modules that scoring needs.
 
 pub mod cli;
 pub mod data;
@@ -38,6 +39,8 @@ pub mod metrics;
 pub mod model;
 pub mod report;
 pub mod score;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod spec;
 pub mod store;
 pub mod synth;

@@ -77,6 +77,23 @@ pub struct Started {
     pub split: Split,
 }
 
+impl Started {
+    /// What runs, and how, for people.
+    #[must_use]
+    pub fn notes(&self) -> [String; 2] {
+        let notice = self.runtimes[0].notice();
+        let reason = notice.map(|notice| format!("; {notice}"));
+        let each = match self.runtimes.len() {
+            1 => String::new(),
+            devices => format!(" on each of {devices} devices"),
+        };
+        [
+            format!("engine: {}{}", self.name, reason.unwrap_or_default()),
+            format!("split: {}{each}", self.split),
+        ]
+    }
+}
+
 impl EngineArgs {
     /// Starts the engine on each device.
     ///

@@ -25,6 +25,8 @@ mod merge;
 mod retrain;
 mod score;
 mod scorer;
+#[cfg(feature = "serve")]
+mod serve;
 mod signals;
 mod stage;
 #[cfg(feature = "train")]
@@ -61,6 +63,8 @@ pub use merge::MergeArgs;
 pub use retrain::RetrainArgs;
 pub use score::{ScoreArgs, ShardArgs, ShardChoice, VoteArgs};
 pub use scorer::{Scored, Scorer, Threshold, open_model};
+#[cfg(feature = "serve")]
+pub use serve::{LimitArgs, ServeArgs};
 pub use stage::{Stage, StoreFiles};
 pub use store_args::StoreArgs;
 pub use synth::SynthArgs;
@@ -106,6 +110,8 @@ enum Command {
     Export(ExportArgs),
     Score(ScoreArgs),
     Merge(MergeArgs),
+    #[cfg(feature = "serve")]
+    Serve(Box<ServeArgs>),
     #[cfg(feature = "train")]
     Inspect(InspectArgs),
     #[cfg(feature = "train")]
@@ -175,6 +181,8 @@ impl Command {
             Self::Export(args) => args.run(ui),
             Self::Score(args) => args.run(ui),
             Self::Merge(args) => args.run(ui),
+            #[cfg(feature = "serve")]
+            Self::Serve(args) => args.run(ui),
             #[cfg(feature = "train")]
             Self::Inspect(args) => args.run(ui),
             #[cfg(feature = "train")]

@@ -95,18 +95,7 @@ impl Scorer {
                 .map(|engine| engine.unwrap_or_else(|panic| resume_unwind(panic)))
                 .collect::<Result<Vec<_>, _>>()
         })?;
-        let notice = started.runtimes[0].notice();
-        let reason = notice.map(|notice| format!("; {notice}"));
-        ui.note(&format!(
-            "engine: {}{}",
-            started.name,
-            reason.unwrap_or_default()
-        ));
-        let each = match started.runtimes.len() {
-            1 => String::new(),
-            devices => format!(" on each of {devices} devices"),
-        };
-        ui.note(&format!("split: {}{each}", started.split));
+        started.notes().iter().for_each(|line| ui.note(line));
         let options = PipelineOptions {
             decode_threads,
             // TensorRT builds an engine for a new shape, and cuDNN looks for algorithms.

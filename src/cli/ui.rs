@@ -29,6 +29,12 @@ impl Ui {
         }
     }
 
+    /// Whether notes are unwanted.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// A bar for `len` samples or steps, with count, rate and time left. Colours follow `NO_COLOR`.
     #[must_use]
     pub fn progress(&self, len: u64, message: &str) -> ProgressBar {

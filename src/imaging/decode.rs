@@ -287,11 +287,12 @@ fn brightest<T: Copy + Into<u64>>(pixels: &[T], depth: usize) -> Vec<T> {
 }
 
 fn all_to_8_bit(values: &[u16]) -> Vec<u8> {
-    values.iter().copied().map(to_8_bit).collect()
+    values.iter().copied().map(gray_8_bit).collect()
 }
 
-/// `round(v / 257)`: 65,535 becomes 255.
-fn to_8_bit(value: u16) -> u8 {
+/// The 8-bit gray value of a 16-bit one, `round(v / 257)`: 65,535 becomes 255.
+#[must_use]
+pub fn gray_8_bit(value: u16) -> u8 {
     ((u32::from(value) + 128) / 257) as u8
 }
 

@@ -21,6 +21,7 @@ mod whole;
 
 pub use decode::{
     ChannelError, DecodeError, DecodeLimits, check_channels, decode_channels, decode_plane,
+    gray_8_bit,
 };
 pub use dihedral::{DIHEDRAL, dihedral, dihedral_inverse};
 pub use files::{FileSource, LocalFiles};

@@ -1,5 +1,6 @@
 //! The small trait between an inference engine and its users, and its implementation on `ort`.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -52,6 +53,23 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// That to some images, `rows`, of a batch of `batch`.
+    ///
+    /// # Panics
+    ///
+    /// If `rows` reaches past the batch.
+    #[must_use]
+    pub fn rows(&self, rows: Range<usize>, batch: usize) -> Self {
+        let part = |values: &[f32]| {
+            let width = values.len() / batch;
+            values[rows.start * width..rows.end * width].to_vec()
+        };
+        Self {
+            probabilities: part(&self.probabilities),
+            embeddings: part(&self.embeddings),
+        }
+    }
+
     /// That to the first `count` images of a batch of `batch`.
     pub(super) fn truncated(mut self, count: usize, batch: usize) -> Self {
         for values in [&mut self.probabilities, &mut self.embeddings] {

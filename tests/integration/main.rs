@@ -52,6 +52,20 @@ mod score_threads;
 #[cfg(feature = "remote")]
 mod score_urls;
 mod score_votes;
+#[cfg(feature = "serve")]
+mod serve_clients;
+#[cfg(feature = "serve")]
+mod serve_connections;
+#[cfg(feature = "serve")]
+mod serve_hostile;
+#[cfg(feature = "serve")]
+mod serve_load;
+#[cfg(feature = "serve")]
+mod serve_models;
+#[cfg(feature = "serve")]
+mod serve_protocol;
+#[cfg(feature = "serve")]
+mod serve_support;
 #[cfg(target_os = "linux")]
 mod shard_kills;
 mod shards;

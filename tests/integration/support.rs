@@ -195,7 +195,7 @@ pub fn write_tiny_model(dir: &Path) {
     fs::write(dir.join("model.onnx"), bytes).unwrap();
 }
 
-fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
+pub fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
     let mut node = NodeProto::new();
     node.op_type = op.into();
     node.input = inputs.iter().map(ToString::to_string).collect();

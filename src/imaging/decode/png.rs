@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use png::{BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Limits, Transformations};
 
-use super::{DecodeError, DecodeLimits, brightest, to_8_bit};
+use super::{DecodeError, DecodeLimits, brightest, gray_8_bit};
 
 /// Puts the gray pixels behind those of `out` and returns width and height. After an error `out`
 /// holds more than before.
@@ -43,7 +43,7 @@ pub(super) fn append(
         let pairs = pixels.as_chunks::<2>().0.iter();
         let values: Vec<u16> = pairs.map(|pair| u16::from_be_bytes(*pair)).collect();
         let brightest = brightest(&values, colour.samples());
-        out.extend(brightest.into_iter().map(to_8_bit));
+        out.extend(brightest.into_iter().map(gray_8_bit));
     } else {
         out.extend(brightest(&pixels, colour.samples()));
     }

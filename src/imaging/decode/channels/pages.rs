@@ -6,7 +6,7 @@ use tiff::decoder::{BufferLayoutPreference, ChunkType, Decoder, DecodingResult, 
 use tiff::tags::{SampleFormat, Tag, Type, ValueBuffer};
 use tiff::{ColorType, TiffError};
 
-use super::super::to_8_bit;
+use super::super::gray_8_bit;
 use super::{ChannelError, DecodeError, DecodeLimits};
 
 /// Most pages that a file may have: whole plates in one file are not read.
@@ -179,7 +179,7 @@ impl<'a> Pages<'a> {
             let values = Values::of(&layout, &head, place.sample);
             match &self.buffer {
                 DecodingResult::U8(all) => out.extend(values.pick(all)),
-                DecodingResult::U16(all) => out.extend(values.pick(all).map(to_8_bit)),
+                DecodingResult::U16(all) => out.extend(values.pick(all).map(gray_8_bit)),
                 _ => return Err(DecodeError::Unsupported("a page of such values".into())),
             }
         }

@@ -1,0 +1,292 @@
+//! `rgby serve`: a model behind HTTP.
+
+mod logging;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::json;
+use tokio::runtime::Runtime as Tokio;
+use tokio::sync::mpsc;
+
+use self::logging::LogFormat;
+use super::engine_args::{EngineArgs, RunnerArgs};
+use super::{Outcome, Started, Ui};
+use crate::score::{Devices, SessionOptions};
+use crate::serve::rest::BodyLimits;
+use crate::serve::{Batching, Connections, Ended, Engines, Options, Signal, Source, run};
+
+/// Serve models over HTTP: the Open Inference Protocol v2 and uploads of images
+///
+/// Requests are joined into batches. The server is ready once each size of batch was tried; the
+/// line `ready: http://…` on stderr says so and where. SIGTERM makes it finish what it accepted
+/// and leave, SIGHUP makes it load models and keys anew. It listens to this machine only, unless
+/// --addr says otherwise.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  rgby serve --model model.onnx
+  curl -F red=@a_red.png -F green=@a_green.png -F blue=@a_blue.png -F yellow=@a_yellow.png \\
+      http://127.0.0.1:8000/v1/predict
+
+A folder of models holds <version>/model.onnx, or <name>/<version>/model.onnx for several models;
+versions are 1, 2, 3, … and the newest is served.")]
+pub struct ServeArgs {
+    /// The model, as `rgby export` wrote it; clients see it as version 1
+    #[arg(long, value_name = "FILE", required_unless_present = "model_dir")]
+    pub model: Option<PathBuf>,
+    /// A folder of models instead
+    #[arg(long, value_name = "DIR", conflicts_with = "model")]
+    pub model_dir: Option<PathBuf>,
+    /// How many of the newest versions of each model in the folder answer
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "model_dir", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub versions: u16,
+    /// The name by which clients know the model; in a folder, the one whose versions lie in it
+    #[arg(long, value_name = "NAME", default_value = "rgby", value_parser = model_name)]
+    pub name: String,
+    /// Where to listen; with port 0 the system chooses one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
+    pub addr: SocketAddr,
+    /// Where the models run: cpu, cuda, cuda:1, tensorrt, …, or side by side on several of a kind:
+    /// cuda:0,1
+    #[arg(long, value_name = "DEVICE", default_value_t = Devices::default())]
+    pub device: Devices,
+    /// What runs them there, and with how many threads
+    #[command(flatten)]
+    pub runner: RunnerArgs,
+    /// How requests are joined, and what becomes of those that are too many, too large or too slow
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// A file of API keys, one a line, of which a request must have one; read anew on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+    /// How the log on stderr is written
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// How much a server takes on.
+#[derive(Debug, Clone, Args)]
+pub struct LimitArgs {
+    /// Most images that an engine is given at once
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub max_batch: u16,
+    /// How long an engine waits for a batch to fill, when it may
+    #[arg(long, value_name = "TIME", default_value = "5ms", value_parser = humantime::parse_duration)]
+    pub max_delay: Duration,
+    /// Most images that wait for an engine; a request beyond is answered with 429
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_queue: u32,
+    /// Most time that a request may take, once it was read; then it is answered with 504
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive)]
+    pub timeout: Duration,
+    /// Most time that a client may take to send a request's head, and again for its body
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive)]
+    pub read_timeout: Duration,
+    /// Most MiB of a request
+    #[arg(long, value_name = "MiB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub max_body: u32,
+    /// Most MiB of all requests that are being read or answered
+    #[arg(long, value_name = "MiB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub max_bodies: u32,
+    /// Most connections at a time
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections: u32,
+    /// Most time to finish what was accepted when the server is stopped
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub drain: Duration,
+}
+
+impl ServeArgs {
+    /// Serves until it is stopped.
+    ///
+    /// # Errors
+    ///
+    /// A model, the engine, the address or the file of keys cannot be had, or does not fit.
+    pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
+        self.check()?;
+        logging::start(self.log_format, ui.is_quiet());
+        let started = self.engine().start()?;
+        for line in started.notes() {
+            tracing::info!("{line}");
+        }
+        let tokio = Tokio::new().context("cannot start the threads that serve connections")?;
+        let ended = tokio.block_on(self.serve(&started));
+        // A model that is being loaded, or a batch that nobody waits for, is not waited for.
+        tokio.shutdown_timeout(Duration::from_secs(1));
+        ended
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let LimitArgs {
+            max_batch,
+            max_queue,
+            max_body,
+            max_bodies,
+            ..
+        } = self.limits;
+        if u32::from(max_batch) > max_queue {
+            bail!(
+                "--max-queue {max_queue}: no batch of --max-batch {max_batch} could ever fill; \
+                 make the queue at least as large"
+            );
+        }
+        if max_body > max_bodies {
+            bail!(
+                "--max-bodies {max_bodies}: is less than --max-body {max_body}; make it at least \
+                 as large"
+            );
+        }
+        Ok(())
+    }
+
+    fn engine(&self) -> EngineArgs {
+        EngineArgs {
+            batch: self.limits.max_batch,
+            device: self.device.clone(),
+            runner: self.runner.clone(),
+        }
+    }
+
+    async fn serve(&self, started: &Started) -> anyhow::Result<Outcome> {
+        let (sender, signals) = mpsc::channel(4);
+        let stopped_by = listen_to_signals(sender)?;
+        let ready = |addr| self.say_ready(addr);
+        let Ended { cut_off } = run(self.options(started), signals, ready).await?;
+        if cut_off > 0 {
+            return Ok(Outcome::SomeFailed);
+        }
+        Ok(*stopped_by.borrow())
+    }
+
+    fn options(&self, started: &Started) -> Options {
+        const MIB: usize = 1 << 20;
+        let LimitArgs {
+            max_batch,
+            max_delay,
+            max_queue,
+            ..
+        } = self.limits;
+        Options {
+            addr: self.addr,
+            source: self.source(),
+            engines: Engines {
+                runtimes: started.runtimes.clone(),
+                sessions: started.split.sessions,
+                session: SessionOptions {
+                    intra_threads: started.split.intra_threads,
+                    config: started.config.clone(),
+                },
+            },
+            batching: Batching {
+                max_batch: max_batch.into(),
+                max_delay,
+                max_queue: max_queue as usize,
+            },
+            decode_threads: started.split.decode_threads,
+            timeout: self.limits.timeout,
+            drain: self.limits.drain,
+            bodies: BodyLimits {
+                max_body: self.limits.max_body as usize * MIB,
+                max_bodies: self.limits.max_bodies as usize * MIB,
+                timeout: self.limits.read_timeout,
+            },
+            connections: Connections {
+                most: self.limits.max_connections as usize,
+                head_timeout: self.limits.read_timeout,
+            },
+            api_key_file: self.api_key_file.clone(),
+        }
+    }
+
+    fn source(&self) -> Source {
+        let name = self.name.clone();
+        match (&self.model, &self.model_dir) {
+            (_, Some(path)) => Source::Folder {
+                name,
+                path: path.clone(),
+                versions: self.versions.into(),
+            },
+            // clap asks for one of them.
+            (path, None) => Source::File {
+                name,
+                path: path.clone().unwrap_or_default(),
+            },
+        }
+    }
+
+    /// The line that scripts wait for, whatever the log's level.
+    fn say_ready(&self, addr: SocketAddr) {
+        let line = match self.log_format {
+            LogFormat::Text => format!("ready: http://{addr}"),
+            LogFormat::Json => json!({"ready": format!("http://{addr}")}).to_string(),
+        };
+        // Where stderr is closed there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}
+
+/// A name that needs no escaping in a path.
+fn model_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let number = text.parse::<u64>().is_ok();
+    if text.is_empty() || text.starts_with('.') || number || !text.chars().all(allowed) {
+        return Err("use letters, digits, `-`, `_` and `.`, not digits only".into());
+    }
+    Ok(text.to_owned())
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    if time.is_zero() {
+        return Err("must be more than 0".into());
+    }
+    Ok(time)
+}
+
+/// How the server will have ended.
+type StoppedBy = tokio::sync::watch::Receiver<Outcome>;
+
+/// Forwards the process's signals.
+#[cfg(unix)]
+fn listen_to_signals(sender: mpsc::Sender<Signal>) -> anyhow::Result<StoppedBy> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let (ended, stopped_by) = tokio::sync::watch::channel(Outcome::Stopped);
+    tokio::spawn(async move {
+        loop {
+            let signal = tokio::select! {
+                _ = terminate.recv() => Signal::Stop,
+                _ = interrupt.recv() => {
+                    let _ = ended.send(Outcome::Interrupted);
+                    Signal::Stop
+                }
+                _ = hang_up.recv() => Signal::Reload,
+            };
+            if sender.send(signal).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(stopped_by)
+}
+
+/// Forwards Ctrl-C.
+#[cfg(not(unix))]
+fn listen_to_signals(sender: mpsc::Sender<Signal>) -> anyhow::Result<StoppedBy> {
+    let (_, stopped_by) = tokio::sync::watch::channel(Outcome::Interrupted);
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if sender.send(Signal::Stop).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(stopped_by)
+}

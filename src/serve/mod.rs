@@ -1,0 +1,39 @@
+//! An inference server: the Open Inference Protocol and uploads of images over HTTP.
+//!
+//! A request goes through these stages, each of them bounded:
+//!
+//! ```text
+//! listener ─▶ rest ─▶ Service::infer ─▶ preparers ─▶ Queue ─▶ Worker, Engine ─▶ back
+//! (connections, (bytes to    (deadline)    (parse, decode,  (images)  (one thread a session)
+//!  headers)      JSON)                      resize)
+//! ```
+//!
+//! [`Service`] knows no protocol; [`rest`] and whatever other protocols there are turn bytes into
+//! its [`Input`] and its answers into bytes. [`Repository`] says which [`Model`] answers, and
+//! [`run`] is the whole life of a server.
+
+mod auth;
+mod error;
+mod input;
+mod lifecycle;
+mod listener;
+mod metrics;
+mod model;
+mod queue;
+mod repository;
+pub mod rest;
+mod run;
+mod service;
+mod worker;
+
+pub use auth::{ApiKeys, KeyError};
+pub use error::ServeError;
+pub use input::{Floats, Input, PLANES_NAME, Pixels, upload_limits};
+pub use lifecycle::{Accepted, Lifecycle};
+pub use listener::Connections;
+pub use metrics::{Metrics, ModelMetrics, Stage};
+pub use model::{Engines, Loader, Model};
+pub use queue::{Batching, Queue};
+pub use repository::{IndexEntry, Repository, Source};
+pub use run::{Ended, Options, RunError, Signal, run};
+pub use service::{Parsed, Service};

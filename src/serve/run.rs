@@ -1,0 +1,214 @@
+//! The life of a server: listen, load, answer, drain, leave.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::rest::{BodyLimits, Rest, router};
+use super::{
+    ApiKeys, Batching, Connections, Engines, KeyError, Loader, Metrics, Repository, ServeError,
+    Service, Source,
+};
+
+/// How long a server that owes no answer any more still refuses requests in words, for clients
+/// whose next request is on its way.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// What a server is told.
+#[derive(Debug)]
+pub struct Options {
+    /// Where it listens; with port 0 the system chooses one.
+    pub addr: SocketAddr,
+    /// The models.
+    pub source: Source,
+    /// What runs them.
+    pub engines: Engines,
+    /// How requests are joined.
+    pub batching: Batching,
+    /// Threads that parse, decode and resize.
+    pub decode_threads: usize,
+    /// Most time of a request.
+    pub timeout: Duration,
+    /// Most time to finish what was accepted.
+    pub drain: Duration,
+    /// What bodies may be.
+    pub bodies: BodyLimits,
+    /// What connections may do.
+    pub connections: Connections,
+    /// The keys that requests need, if they do.
+    pub api_key_file: Option<PathBuf>,
+}
+
+/// What somebody wants of a running server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Load the models and the keys anew.
+    Reload,
+    /// Finish what was accepted and leave; a second time, leave at once.
+    Stop,
+}
+
+/// How a server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Accepted requests that were not answered in time.
+    pub cut_off: usize,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The address cannot be had.
+    #[error("--addr {addr}: cannot listen there: {source}; is another server running?")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file of keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// A model cannot be served.
+    #[error(transparent)]
+    Load(#[from] ServeError),
+    /// The system gives no threads.
+    #[error("cannot start the threads that prepare images: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+/// Runs a server until a signal stops it. `ready` is called with its address once requests are
+/// answered.
+///
+/// # Errors
+///
+/// As [`RunError`] says; once it is ready, nothing but a signal ends it.
+pub async fn run(
+    options: Options,
+    mut signals: mpsc::Receiver<Signal>,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<Ended, RunError> {
+    let keys = options.api_key_file.as_deref().map(ApiKeys::read);
+    let keys = keys.transpose()?.map(Arc::new);
+    let listener = listen(options.addr).await?;
+    let addr = listener.local_addr().unwrap_or(options.addr);
+    let metrics = Arc::new(Metrics::default());
+    let loader = Loader::new(options.engines, options.batching, metrics.clone());
+    let repository = Repository::new(options.source, loader);
+    let threads = options.decode_threads;
+    let service = Arc::new(Service::new(repository, metrics, threads, options.timeout)?);
+    let rest = Rest::new(service.clone(), keys.clone(), options.bodies);
+
+    let (close, closing) = watch::channel(false);
+    let serving = options.connections.serve(listener, router(rest), closing);
+    let connections = tokio::spawn(serving);
+    if load(&service, &mut signals).await? {
+        service.lifecycle().set_warm();
+        ready(addr);
+        wait(&service, keys.as_deref(), &mut signals).await;
+    }
+    let ended = drain(&service, &mut signals, options.drain).await;
+    // Nobody listens to it any more where the connections are gone.
+    let _ = close.send(true);
+    finish(connections, &service).await;
+    Ok(ended)
+}
+
+async fn listen(addr: SocketAddr) -> Result<TcpListener, RunError> {
+    let listener = TcpListener::bind(addr).await;
+    listener.map_err(|source| RunError::Listen { addr, source })
+}
+
+/// Loads all models; health requests are answered meanwhile. False if it is to stop before.
+async fn load(
+    service: &Arc<Service>,
+    signals: &mut mpsc::Receiver<Signal>,
+) -> Result<bool, RunError> {
+    let mut loading = spawn_load(service);
+    loop {
+        tokio::select! {
+            loaded = &mut loading => {
+                let lost = |_| ServeError::Failed("loading the models panicked".into());
+                for note in loaded.map_err(lost)?? {
+                    tracing::info!("loaded {note}");
+                }
+                return Ok(true);
+            }
+            signal = signals.recv() => if signal != Some(Signal::Reload) {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+fn spawn_load(service: &Arc<Service>) -> JoinHandle<Result<Vec<String>, ServeError>> {
+    let service = service.clone();
+    tokio::task::spawn_blocking(move || service.repository().load_all())
+}
+
+/// Answers requests until it is to stop.
+async fn wait(
+    service: &Arc<Service>,
+    keys: Option<&ApiKeys>,
+    signals: &mut mpsc::Receiver<Signal>,
+) {
+    while let Some(Signal::Reload) = signals.recv().await {
+        if let Some(Err(error)) = keys.map(ApiKeys::reload) {
+            tracing::error!(%error, "the keys stay as they were");
+        }
+        let loading = spawn_load(service);
+        // A signal to stop need not wait for it.
+        tokio::spawn(async move {
+            match loading.await {
+                Ok(Ok(notes)) => {
+                    for note in notes {
+                        tracing::info!("serving {note}");
+                    }
+                }
+                Ok(Err(error)) => tracing::error!(%error, "what was loaded stays"),
+                Err(error) => tracing::error!(%error, "what was loaded stays"),
+            }
+        });
+    }
+}
+
+/// Refuses new requests and waits until the accepted ones are answered, `most` at longest.
+async fn drain(service: &Service, signals: &mut mpsc::Receiver<Signal>, most: Duration) -> Ended {
+    let lifecycle = service.lifecycle();
+    lifecycle.start_draining();
+    tracing::info!(accepted = lifecycle.accepted(), "draining");
+    let answered = async {
+        lifecycle.all_answered().await;
+        sleep(LINGER).await;
+    };
+    let again = async { while signals.recv().await == Some(Signal::Reload) {} };
+    tokio::select! {
+        _ = timeout(most, answered) => {}
+        () = again => {}
+    }
+    let cut_off = lifecycle.accepted();
+    if cut_off > 0 {
+        tracing::error!(cut_off, "requests were cut off");
+    }
+    Ended { cut_off }
+}
+
+/// Ends the connections, each after the answer that it is being sent, then the engines.
+async fn finish(connections: JoinHandle<()>, service: &Arc<Service>) {
+    const MOST: Duration = Duration::from_secs(1);
+    let abort = connections.abort_handle();
+    if timeout(MOST, connections).await.is_err() {
+        abort.abort();
+    }
+    let service = service.clone();
+    let closing = tokio::task::spawn_blocking(move || service.repository().close());
+    // An engine in the middle of a batch that nobody waits for is left to the system.
+    let _ = timeout(MOST, closing).await;
+}

@@ -1,0 +1,161 @@
+//! Inference as all protocols see it: a model's name and some bytes in, its answer out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use super::lifecycle::Lifecycle;
+use super::metrics::{Metrics, Stage};
+use super::model::Model;
+use super::queue::Pending;
+use super::repository::Repository;
+use super::{Input, ServeError};
+use crate::score::Answer;
+use crate::spec::ModelSpec;
+
+/// What a protocol makes of a request's bytes.
+#[derive(Debug)]
+pub struct Parsed<T> {
+    /// The images.
+    pub input: Input,
+    /// The time that the client gives, if it says so in the request itself.
+    pub timeout: Option<Duration>,
+    /// What the protocol needs to write the answer.
+    pub rest: T,
+}
+
+/// The server without any protocol. Cheap to share by [`Arc`].
+#[derive(Debug)]
+pub struct Service {
+    repository: Repository,
+    lifecycle: Lifecycle,
+    metrics: Arc<Metrics>,
+    /// Threads that parse, decode and resize.
+    preparers: rayon::ThreadPool,
+    /// The most time that a request may take.
+    timeout: Duration,
+}
+
+impl Service {
+    /// A service of the repository's models, which need not be loaded yet.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no threads.
+    pub fn new(
+        repository: Repository,
+        metrics: Arc<Metrics>,
+        decode_threads: usize,
+        timeout: Duration,
+    ) -> Result<Self, rayon::ThreadPoolBuildError> {
+        let preparers = rayon::ThreadPoolBuilder::new()
+            .num_threads(decode_threads)
+            .thread_name(|number| format!("prepare-{number}"))
+            // The request's channel is dropped with the closure, which its handler sees.
+            .panic_handler(|_| tracing::error!("preparing a request panicked"))
+            .build()?;
+        Ok(Self {
+            repository,
+            lifecycle: Lifecycle::default(),
+            metrics,
+            preparers,
+            timeout,
+        })
+    }
+
+    /// The models.
+    #[must_use]
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// Whether the server is ready.
+    #[must_use]
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The loaded model that a request is for, if there is room for the request.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repository::get`], or [`ServeError::Overloaded`].
+    pub fn model(&self, name: &str, version: Option<&str>) -> Result<Arc<Model>, ServeError> {
+        let model = self.repository.get(name, version)?;
+        model.queue().check_room()?;
+        Ok(model)
+    }
+
+    /// Computes what `parse` finds in a request: it runs on a thread that may take its time.
+    /// `timeout` is the client's, counted from now. Dropping the future gives up the request.
+    ///
+    /// # Errors
+    ///
+    /// What `parse` refuses; a full queue, a deadline that passed, an engine that fails.
+    pub async fn infer<T: Send + 'static>(
+        &self,
+        model: &Arc<Model>,
+        timeout: Option<Duration>,
+        parse: impl FnOnce(&ModelSpec) -> Result<Parsed<T>, ServeError> + Send + 'static,
+    ) -> Result<(Answer, T), ServeError> {
+        let start = Instant::now();
+        let timeout = timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout));
+        let deadline = start + timeout;
+        let (sender, prepared) = oneshot::channel();
+        let for_model = model.clone();
+        self.preparers.spawn(move || {
+            if sender.is_closed() {
+                return;
+            }
+            let prepared = prepare(&for_model, parse, (start, deadline));
+            // A client that left needs no answer.
+            let _ = sender.send(prepared);
+        });
+        let prepared = timeout_at(deadline.into(), prepared).await;
+        let prepared = prepared.map_err(|_| ServeError::Deadline)?;
+        let lost = |_| ServeError::Failed("preparing the images failed".into());
+        let (pending, deadline, rest) = prepared.map_err(lost)??;
+        let answer = timeout_at(deadline.into(), pending.answer()).await;
+        let answer = answer.map_err(|_| ServeError::Deadline)??;
+        model.metrics().observe(Stage::Total, start.elapsed());
+        Ok((answer, rest))
+    }
+}
+
+/// Parses a request and puts its images into the queue; the deadline may have moved.
+fn prepare<T>(
+    model: &Model,
+    parse: impl FnOnce(&ModelSpec) -> Result<Parsed<T>, ServeError>,
+    (start, deadline): (Instant, Instant),
+) -> Result<(Pending, Instant, T), ServeError> {
+    let check = |deadline| {
+        let late = Instant::now() >= deadline;
+        if late {
+            Err(ServeError::Deadline)
+        } else {
+            Ok(())
+        }
+    };
+    check(deadline)?;
+    let began = Instant::now();
+    let parsed = parse(model.spec())?;
+    let own = parsed
+        .timeout
+        .and_then(|timeout| start.checked_add(timeout));
+    let deadline = own.map_or(deadline, |own| own.min(deadline));
+    check(deadline)?;
+    // Taken before the work, so that a full queue costs no more.
+    let places = model.queue().reserve(parsed.input.count())?;
+    let rows = parsed.input.prepare(model)?;
+    model.metrics().observe(Stage::Prepare, began.elapsed());
+    let pending = model.queue().submit(places, rows, deadline);
+    Ok((pending, deadline, parsed.rest))
+}

@@ -1,0 +1,124 @@
+//! Connections that are slow, endless or meant to harm. Each comes to its end, and the server goes
+//! on.
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use super::serve_support::{Server, receive, send};
+use super::support::workplace;
+
+const INFER: &str = "/v2/models/rgby/infer";
+
+#[test]
+fn bodies_that_are_too_large_or_never_end_are_cut_off() {
+    let dir = workplace();
+    let server = Server::start(dir.path(), "--max-body 1 --read-timeout 1s");
+    let mut stream = server.connect();
+    let head =
+        format!("POST {INFER} HTTP/1.1\r\nhost: test\r\ncontent-length: 99999999999\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    assert_eq!(receive(&mut stream).unwrap().status, 413);
+
+    // In chunks, without an end.
+    let mut stream = server.connect();
+    let head = format!("POST {INFER} HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let chunk = [b"10000\r\n", &vec![b' '; 0x10000][..], b"\r\n"].concat();
+    let mut chunks = 0..20_000;
+    let ended = chunks.find(|_| stream.write_all(&chunk).is_err());
+    assert!(ended.is_some_and(|sent| sent > 14), "{ended:?}");
+
+    // A body that does not come, and one that comes a byte at a time.
+    for pause in [Duration::from_mins(1), Duration::from_millis(100)] {
+        let mut stream = server.connect();
+        let start = Instant::now();
+        let head = format!("POST {INFER} HTTP/1.1\r\nhost: test\r\ncontent-length: 1000\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        while start.elapsed() + pause < Duration::from_millis(900) {
+            stream.write_all(b" ").unwrap();
+            std::thread::sleep(pause);
+        }
+        assert_eq!(receive(&mut stream).unwrap().status, 408);
+    }
+    server.assert_well();
+}
+
+#[test]
+fn slow_and_endless_heads_are_cut_off() {
+    let dir = workplace();
+    let server = Server::start(dir.path(), "--read-timeout 1s");
+    let beginnings: [&[u8]; 4] = [
+        b"",
+        b"GET /v2 HTTP/1.1\r\nhost: te",
+        b"PRI * HT",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ];
+    let mut streams = beginnings.map(|bytes| {
+        let mut stream = server.connect();
+        stream.write_all(bytes).unwrap();
+        stream
+    });
+    let start = Instant::now();
+    server.assert_well();
+    for (stream, beginning) in streams.iter_mut().zip(beginnings) {
+        let mut answer = Vec::new();
+        // Whether by an answer, an end or a reset: the connection is over.
+        let _ = stream.read_to_end(&mut answer);
+        assert!(start.elapsed() < Duration::from_mins(1), "{beginning:?}");
+    }
+    let many: Vec<_> = (0..10_000)
+        .map(|i| (format!("x-{i}"), "y".to_owned()))
+        .collect();
+    let many: Vec<_> = many
+        .iter()
+        .map(|(name, value)| (&**name, &**value))
+        .collect();
+    let mut stream = server.connect();
+    // It may hang up in the middle.
+    let sent = send(&mut stream, "GET", "/v2", &many, b"");
+    if let Ok(answer) = sent.and_then(|()| receive(&mut stream)) {
+        assert_eq!(answer.status, 431);
+    }
+    let long = format!("/{}", "x".repeat(100_000));
+    let mut stream = server.connect();
+    let sent = send(&mut stream, "GET", &long, &[], b"");
+    if let Ok(answer) = sent.and_then(|()| receive(&mut stream)) {
+        assert!([414, 431].contains(&answer.status), "{answer:?}");
+    }
+    server.assert_well();
+}
+
+/// Many requests on one HTTP/2 connection, each taken back at once (CVE-2023-44487).
+#[test]
+fn streams_that_are_reset_as_they_open_end_the_connection() {
+    let dir = workplace();
+    let server = Server::start(dir.path(), "");
+    let mut stream = server.connect();
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .unwrap();
+    let frame = |kind: u8, flags: u8, id: u32, payload: &[u8]| {
+        let length = (payload.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, flags], &id.to_be_bytes(), payload].concat()
+    };
+    stream.write_all(&frame(4, 0, 0, b"")).unwrap();
+    // GET / by http, the authority left out: entries 2, 4 and 6 of HPACK's static table.
+    let headers = [0x82, 0x84, 0x86];
+    let mut sent = 0;
+    for id in (1..).step_by(2).take(20_000) {
+        let reset = frame(3, 0, id, &8_u32.to_be_bytes());
+        let both = [frame(1, 5, id, &headers), reset].concat();
+        if stream.write_all(&both).is_err() {
+            break;
+        }
+        sent += 1;
+    }
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    // GOAWAY is frame 7; with it or without, the connection is over long before the end.
+    assert!(
+        sent < 20_000 || answer.windows(2).any(|pair| pair[0] == 7),
+        "all {sent} were taken"
+    );
+    server.assert_well();
+}

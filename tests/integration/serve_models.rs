@@ -1,0 +1,221 @@
+//! Folders of models, versions, and changing them while requests come.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use super::serve_support::{Answer, Server, planes, receive, send, write_model};
+use super::support::{assert_refused, change_spec, probability, tiny_model, workplace};
+
+/// Writes a tiny model whose network is called `arch`.
+fn write(path: &Path, arch: &str) {
+    let mut model = tiny_model();
+    change_spec(&mut model, |spec| spec.arch = arch.into());
+    write_model(path, &model);
+}
+
+fn infer(server: &Server, path: &str) -> Answer {
+    server.post(path, &planes(&[[9; 4]]))
+}
+
+fn index(server: &Server) -> Value {
+    server.post("/v2/repository/index", &json!({})).json()
+}
+
+#[test]
+fn a_folder_holds_versions_of_models() {
+    let dir = tempfile::tempdir().unwrap();
+    let models = dir.path().join("models");
+    for version in ["1", "2", "10", "03", "0", "x"] {
+        write(
+            &models.join(version).join("model.onnx"),
+            &format!("v{version}"),
+        );
+    }
+    write(&models.join("other/7/model.onnx"), "other");
+    fs::create_dir_all(models.join("empty/1")).unwrap();
+    fs::create_dir_all(models.join(".hidden/1")).unwrap();
+    let server = Server::start_with(dir.path(), "--model-dir models --versions 2 --name mine");
+    let answer = infer(&server, "/v2/models/mine/infer");
+    assert!((answer.values()[0] - probability(9)).abs() < 1e-5);
+    assert_eq!(answer.json()["model_version"], "10");
+    assert_eq!(
+        infer(&server, "/v2/models/mine/versions/2/infer").json()["model_version"],
+        "2"
+    );
+    assert_eq!(
+        infer(&server, "/v2/models/mine/versions/1/infer").status,
+        404
+    );
+    assert_eq!(
+        infer(&server, "/v2/models/other/infer").json()["model_version"],
+        "7"
+    );
+    let metadata = server.get("/v2/models/mine").json();
+    assert_eq!(metadata["versions"], json!(["2", "10"]));
+    assert_eq!(metadata["parameters"]["arch"], "v10");
+    let entry = |name: &str, version: &str, state: &str| json!({"name": name, "version": version, "state": state, "reason": ""});
+    let wanted = json!([
+        entry("mine", "1", "UNAVAILABLE"),
+        entry("mine", "2", "READY"),
+        entry("mine", "10", "READY"),
+        entry("other", "7", "READY"),
+    ]);
+    assert_eq!(index(&server), wanted);
+    let ready = server
+        .post("/v2/repository/index", &json!({"ready": true}))
+        .json();
+    assert_eq!(ready.as_array().unwrap().len(), 3);
+    // Where there are several, an upload says which.
+    let (content, body) = super::serve_support::form(&[]);
+    let answer = server.ask("POST", "/v1/predict", &[("content-type", &content)], &body);
+    assert_eq!(answer.status, 400);
+    assert!(
+        answer.error().contains("`mine`, `other`"),
+        "{}",
+        answer.error()
+    );
+}
+
+#[test]
+fn models_are_unloaded_and_loaded_again() {
+    let dir = workplace();
+    let server = Server::start(dir.path(), "");
+    assert_eq!(
+        server
+            .post("/v2/repository/models/rgby/unload", &json!({}))
+            .status,
+        200
+    );
+    assert_eq!(infer(&server, "/v2/models/rgby/infer").status, 404);
+    assert_eq!(server.get("/v2/models/rgby/ready").status, 404);
+    assert_eq!(
+        server
+            .post("/v2/repository/models/rgby/unload", &json!({}))
+            .status,
+        404
+    );
+    assert_eq!(index(&server)[0]["state"], "UNAVAILABLE");
+    assert_eq!(
+        server
+            .post("/v2/repository/models/rgby/load", &json!({}))
+            .status,
+        200
+    );
+    assert_eq!(infer(&server, "/v2/models/rgby/infer").status, 200);
+    server.assert_well();
+}
+
+#[test]
+fn a_model_is_replaced_under_load_and_no_request_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model.onnx");
+    write(&model, "first");
+    let server = Server::start(dir.path(), "--max-batch 4");
+    let arch = || server.get("/v2/models/rgby").json()["parameters"]["arch"].clone();
+    let done = AtomicBool::new(false);
+    let body = planes(&[[9; 4]]).to_string();
+    let client = || {
+        let mut stream = server.connect();
+        let mut answered = 0;
+        while !done.load(Ordering::Relaxed) {
+            send(
+                &mut stream,
+                "POST",
+                "/v2/models/rgby/infer",
+                &[],
+                body.as_bytes(),
+            )
+            .unwrap();
+            let answer = receive(&mut stream).unwrap();
+            assert!((answer.values()[0] - probability(9)).abs() < 1e-5);
+            answered += 1;
+        }
+        answered
+    };
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
+        for round in 0..5 {
+            let name = format!("round {round}");
+            write(&model, &name);
+            if round % 2 == 0 {
+                let answer = server.post("/v2/repository/models/rgby/load", &json!({}));
+                assert_eq!(answer.status, 200, "{}", answer.text());
+            } else {
+                server.signal("HUP");
+                while arch() != *name {
+                    thread::yield_now();
+                }
+            }
+            assert_eq!(arch(), *name);
+        }
+        // What cannot be loaded leaves all as it was.
+        for bytes in [&b"not a model"[..], b""] {
+            fs::write(&model, bytes).unwrap();
+            let answer = server.post("/v2/repository/models/rgby/load", &json!({}));
+            assert_eq!(answer.status, 422, "{}", answer.text());
+            assert!(
+                answer.error().contains("not an ONNX model"),
+                "{}",
+                answer.error()
+            );
+        }
+        let mut broken = tiny_model();
+        broken.graph.as_mut().unwrap().node[0].op_type = "Frobnicate".into();
+        write_model(&model, &broken);
+        let answer = server.post("/v2/repository/models/rgby/load", &json!({}));
+        assert_eq!(answer.status, 422, "{}", answer.text());
+        assert!(
+            index(&server)[0]["reason"]
+                .as_str()
+                .unwrap()
+                .contains("Frobnicate")
+        );
+        assert_eq!(arch(), "round 4");
+        done.store(true, Ordering::Relaxed);
+        for client in clients {
+            assert!(client.join().unwrap() > 0);
+        }
+    });
+    server.assert_well();
+}
+
+#[test]
+fn what_cannot_be_served_ends_it_before_it_is_ready() {
+    let dir = workplace();
+    fs::create_dir(dir.path().join("nothing")).unwrap();
+    fs::write(dir.path().join("bad.onnx"), "not a model").unwrap();
+    fs::write(dir.path().join("keys"), "short\n").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let listen = format!("serve --model model.onnx --addr {addr} --quiet");
+    let cases: [(&str, &[&str]); 8] = [
+        ("serve --quiet", &["--model"]),
+        (
+            "serve --quiet --addr 127.0.0.1:0 --model bad.onnx",
+            &["bad.onnx", "not an ONNX model"],
+        ),
+        (
+            "serve --quiet --addr 127.0.0.1:0 --model-dir nothing",
+            &["<version>/model.onnx"],
+        ),
+        (
+            "serve --quiet --model model.onnx --max-queue 8",
+            &["--max-queue 8", "--max-batch 32"],
+        ),
+        ("serve --quiet --model model.onnx --name 12", &["--name"]),
+        (
+            "serve --quiet --model model.onnx --max-delay 5",
+            &["--max-delay"],
+        ),
+        (
+            "serve --quiet --addr 127.0.0.1:0 --model model.onnx --api-key-file keys",
+            &["line 1"],
+        ),
+        (&listen, &["--addr", "cannot listen"]),
+    ];
+    assert_refused(dir.path(), &cases);
+}

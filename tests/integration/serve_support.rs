@@ -1,0 +1,317 @@
+//! A running server, and a client that can also misbehave.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use onnx_ir::{Message, ModelProto, TensorProto};
+use serde_json::{Value, json};
+
+use super::support::{change_spec, node, rgby, tiny_model, value};
+
+/// How long anything may take before a test fails: the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A server, killed when it is dropped.
+pub struct Server {
+    child: Child,
+    pub addr: SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Server {
+    /// Starts `rgby serve --model model.onnx` with more arguments in `dir`; waits until it is ready.
+    pub fn start(dir: &Path, args: &str) -> Self {
+        Self::start_with(dir, &format!("--model model.onnx {args}"))
+    }
+
+    /// Starts `rgby serve` with those arguments in `dir`; waits until it is ready.
+    pub fn start_with(dir: &Path, args: &str) -> Self {
+        let (mut child, log, lines) = spawn(dir, args);
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            match lines.recv_timeout(Duration::from_secs(1)) {
+                Ok(line) => {
+                    if let Some(addr) = address(&line) {
+                        return Self { child, addr, log };
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+        }
+        let _ = child.kill();
+        panic!("`serve {args}` was not ready: {}", log.lock().unwrap());
+    }
+
+    /// What it wrote to stderr so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.addr).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[], b"")
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.ask("POST", path, &[], body.to_string().as_bytes())
+    }
+
+    /// Sends one request on a connection of its own.
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut stream = self.connect();
+        send(&mut stream, method, path, headers, body).unwrap();
+        receive(&mut stream).unwrap()
+    }
+
+    /// Whether it is alive and answers rightly, whatever was done to it.
+    pub fn assert_well(&self) {
+        assert_eq!(self.get("/v2/health/ready").status, 200);
+        assert!(!self.log().contains("panicked"), "{}", self.log());
+    }
+
+    /// Waits until a metric, as `/metrics` prints its name and labels, has a value that fits.
+    pub fn wait_for(&self, metric: &str, fits: impl Fn(f64) -> bool) {
+        let start = Instant::now();
+        while !fits(self.metric(metric)) {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{metric}: {}",
+                self.metric(metric)
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A metric's value; 0 if it is not there.
+    pub fn metric(&self, metric: &str) -> f64 {
+        let text = self.get("/metrics").text();
+        let value = text.lines().find_map(|line| line.strip_prefix(metric));
+        value.map_or(0.0, |value| value.trim().parse().unwrap())
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end; returns the exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "it does not end: {}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+type Started = (Child, Arc<Mutex<String>>, Receiver<String>);
+
+fn spawn(dir: &Path, args: &str) -> Started {
+    let mut child = rgby()
+        .args(["serve", "--addr", "127.0.0.1:0"])
+        .args(args.split_whitespace())
+        .current_dir(dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let log: Arc<Mutex<String>> = Arc::default();
+    let (sender, lines) = mpsc::channel();
+    let copy = log.clone();
+    thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            *copy.lock().unwrap() += &format!("{line}\n");
+            let _ = sender.send(line);
+        }
+    });
+    (child, log, lines)
+}
+
+/// The address in a line that says that a server is ready.
+fn address(line: &str) -> Option<SocketAddr> {
+    let (before, address) = line.split_once("http://")?;
+    let address = address.trim_end_matches(['"', '}']);
+    before.contains("ready").then(|| address.parse().unwrap())
+}
+
+pub fn send(
+    stream: &mut TcpStream,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<()> {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head += &format!("content-length: {}\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body].concat())
+}
+
+/// Reads one answer.
+pub fn receive(stream: &mut TcpStream) -> io::Result<Answer> {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let status = line
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| io::Error::other(format!("no answer: {line:?}")))?;
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(": ") else {
+            break;
+        };
+        headers.push((name.to_lowercase(), value.to_owned()));
+    }
+    let mut answer = Answer {
+        status,
+        headers,
+        body: Vec::new(),
+    };
+    let length = answer
+        .header("content-length")
+        .map(|length| length.parse().unwrap());
+    answer.body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut answer.body)?;
+    Ok(answer)
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let header = self.headers.iter().find(|(known, _)| known == name);
+        header.map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{self:?}"))
+    }
+
+    /// Its error, if that is what it is.
+    pub fn error(&self) -> String {
+        self.json()["error"].as_str().unwrap().to_owned()
+    }
+
+    /// The values of its first output.
+    pub fn values(&self) -> Vec<f32> {
+        assert_eq!(self.status, 200, "{}", self.text());
+        let values = &self.json()["outputs"][0]["data"];
+        serde_json::from_value(values.clone()).unwrap()
+    }
+}
+
+/// An infer request of raw planes of 2×2 pixels, each image of four gray values.
+pub fn planes(images: &[[u8; 4]]) -> Value {
+    let pixels = images.iter().flatten().flat_map(|gray| [*gray; 4]);
+    let pixels: Vec<u8> = pixels.collect();
+    json!({"inputs": [{
+        "name": "planes", "datatype": "UINT8", "shape": [images.len(), 4, 2, 2], "data": pixels,
+    }]})
+}
+
+/// A form of files, and the header that goes with it.
+pub fn form(fields: &[(&str, &[u8])]) -> (String, Vec<u8>) {
+    let mut body = Vec::new();
+    for (name, bytes) in fields {
+        let head = format!(
+            "--line\r\ncontent-disposition: form-data; name=\"{name}\"; filename=\"f\"\r\n\r\n"
+        );
+        body.extend([head.as_bytes(), bytes, b"\r\n"].concat());
+    }
+    body.extend(b"--line--\r\n");
+    ("multipart/form-data; boundary=line".into(), body)
+}
+
+/// Side of [`slow_model`]'s input.
+const SLOW_SIDE: u32 = 128;
+
+/// A model that takes its time: `layers` convolutions of 28 channels with weights of zero, so that
+/// each probability is a half.
+pub fn slow_model(layers: usize) -> ModelProto {
+    let mut model = tiny_model();
+    change_spec(&mut model, |spec| spec.preprocess.size = SLOW_SIDE);
+    let graph = model.graph.as_mut().unwrap();
+    let side = i64::from(SLOW_SIDE);
+    graph.input = vec![value("image", &[4, side, side])];
+    graph.initializer = vec![
+        zeros("first", &[28, 4, 1, 1]),
+        zeros("filter", &[28, 28, 3, 3]),
+    ];
+    graph.node = vec![node("Conv", &["image", "first"], "layer0")];
+    for layer in 0..layers {
+        let (input, output) = (format!("layer{layer}"), format!("layer{}", layer + 1));
+        graph.node.push(node("Conv", &[&input, "filter"], &output));
+    }
+    let last = format!("layer{layers}");
+    graph
+        .node
+        .push(node("GlobalAveragePool", &[&last], "pooled"));
+    graph.node.push(node("Flatten", &["pooled"], "flat"));
+    graph.node.push(node("Sigmoid", &["flat"], "probabilities"));
+    model
+}
+
+fn zeros(name: &str, shape: &[i64]) -> TensorProto {
+    let mut tensor = TensorProto::new();
+    tensor.name = name.into();
+    tensor.dims = shape.to_vec();
+    tensor.data_type = 1;
+    tensor.float_data = vec![0.0; shape.iter().product::<i64>() as usize];
+    tensor
+}
+
+pub fn write_model(path: &Path, model: &ModelProto) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, model.write_to_bytes().unwrap()).unwrap();
+}
+
+/// An infer request of one black image for [`slow_model`], as raw planes.
+pub fn slow_request() -> Value {
+    planes(&[[0; 4]])
+}
