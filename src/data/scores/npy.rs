@@ -105,7 +105,8 @@ fn read_array(path: &Path) -> Result<Array, NpyFault> {
         _ => return Err(NpyFault::Type(kind.to_owned())),
     };
     let shape = shape(entry(header, "shape")?)?;
-    let wanted = shape.iter().map(|side| *side as u128).product::<u128>() * size as u128;
+    let sides = shape.iter().map(|side| *side as u128);
+    let wanted = sides.fold(size as u128, u128::saturating_mul);
     if wanted != data.len() as u128 {
         return Err(NpyFault::Length {
             wanted,

@@ -10,6 +10,7 @@ use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, ObjectMeta, UpdateVersion};
 
 use super::super::{StoreError, StoreErrorKind, Url};
+use super::explain::is_cut;
 use super::gate::Gate;
 use super::{Shared, Version};
 
@@ -87,9 +88,10 @@ impl Shared {
             .client
             .store()
             .get_opts(&object.path, GetOptions::default());
+        // Of a refusal, the crate does not ask again for what was cut.
         let got = got
             .await
-            .map_err(|error| self.failed(object, &error, false))?;
+            .map_err(|error| self.failed(object, &error, is_cut(&error)))?;
         let meta = got.meta.clone();
         let (size, limit) = (meta.size, object.limit);
         if size > limit {

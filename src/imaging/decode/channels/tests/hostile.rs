@@ -95,7 +95,14 @@ fn descriptions_that_lie_are_refused() {
         assert!(message.contains(wanted), "{description}: {message}");
     }
     // Other descriptions say nothing of channels.
-    for description in ["", "a <photo>", "<scn/>", "<NOT:OME/>", "\0\0", "ImageJ=1"] {
+    for description in [
+        "",
+        "a <photo>",
+        "<scn/>",
+        "<NOT>a:OME</NOT>",
+        "\0\0",
+        "ImageJ=1",
+    ] {
         assert_eq!(
             decode(&four(description), &["3"]).unwrap().1,
             [4; 6],
