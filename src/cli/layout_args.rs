@@ -13,7 +13,7 @@ use crate::data::{Images, Layout, Pattern};
 pub struct LayoutArgs {
     /// Other file names: a regular expression for a whole name, or, if it has a `/`, for the path
     /// below --images. Its group `channel` is the channel, the other named groups are the id, such
-    /// as '(?<well>[A-P]\d\d)_s(?<site>\d)_w(?<channel>\d)\.tif'
+    /// as `(?<well>[A-P]\d\d)_s(?<site>\d)_w(?<channel>\d)\.tif`
     #[arg(long, value_name = "REGEX", requires = "images")]
     pub pattern: Option<Pattern>,
     /// What a stain is called there: the name or number (from 0) of a multi-channel TIFF's channel,
