@@ -1,7 +1,5 @@
 //! What can go wrong with a store, in words that say what to do and hold nothing secret.
 
-use super::Scheme;
-
 /// Why something cannot be had from a store, or not be put there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{url}: {kind}")]
@@ -117,27 +115,5 @@ impl StoreErrorKind {
                 | Self::NoObject
                 | Self::Name { .. }
         )
-    }
-}
-
-/// What gives access to a store.
-pub(super) fn credentials_hint(scheme: Scheme) -> &'static str {
-    match scheme {
-        Scheme::S3 => {
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN if there is \
-             one), AWS_REGION, and AWS_ENDPOINT_URL where it is not Amazon's; for a public bucket \
-             AWS_SKIP_SIGNATURE=true"
-        }
-        Scheme::Gs => {
-            "set GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT to a key file; for a \
-             public bucket GOOGLE_SKIP_SIGNATURE=true"
-        }
-        Scheme::Az => {
-            "set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or \
-             AZURE_STORAGE_SAS_TOKEN; for a public container AZURE_SKIP_SIGNATURE=true"
-        }
-        Scheme::Http | Scheme::Https => {
-            "give a signed URL, or the name and password in it: https://user:password@server/…"
-        }
     }
 }

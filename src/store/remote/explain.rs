@@ -5,8 +5,7 @@ use std::error::Error as StdError;
 use object_store::Error;
 use object_store::client::{HttpError, HttpErrorKind};
 
-use super::super::error::credentials_hint;
-use super::super::{StoreError, StoreErrorKind, Url};
+use super::super::{Scheme, StoreError, StoreErrorKind, Url};
 use super::secrets::Secrets;
 
 /// Most characters of a store's own words.
@@ -164,6 +163,28 @@ fn shortened(text: &str) -> String {
     match text.char_indices().nth(MOST_SAID) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+/// What gives access to a store.
+fn credentials_hint(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::S3 => {
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN if there is \
+             one), AWS_REGION, and AWS_ENDPOINT_URL where it is not Amazon's; for a public bucket \
+             AWS_SKIP_SIGNATURE=true"
+        }
+        Scheme::Gs => {
+            "set GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT to a key file; for a \
+             public bucket GOOGLE_SKIP_SIGNATURE=true"
+        }
+        Scheme::Az => {
+            "set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or \
+             AZURE_STORAGE_SAS_TOKEN; for a public container AZURE_SKIP_SIGNATURE=true"
+        }
+        Scheme::Http | Scheme::Https => {
+            "give a signed URL, or the name and password in it: https://user:password@server/…"
+        }
     }
 }
 
