@@ -72,3 +72,4 @@ mod shards;
 mod support;
 #[cfg(feature = "train")]
 mod training;
+mod worker;
