@@ -196,6 +196,7 @@ def main():
     score(args, samples, filesystem)
     seconds = time.perf_counter() - start
     failed = check(args, samples)
+    ray.shutdown()  # It prints what its workers say, which must not come behind the report.
     report = {"samples": samples.num_rows, "failed": failed, "seconds": round(seconds, 2)}
     print(json.dumps(report))
     return 1 if failed else 0

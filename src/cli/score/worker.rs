@@ -32,7 +32,7 @@ pub struct WorkerArgs {
     pub worker: bool,
     /// MiB that a batch of samples may have; two of them are in memory
     // More than 2047 would be more than a column of answers can hold.
-    #[arg(long, value_name = "MIB", default_value_t = 512, requires = "worker", value_parser = clap::value_parser!(u16).range(1..=2047))]
+    #[arg(long, value_name = "MIB", default_value_t = 512, conflicts_with_all = ["images", "out"], value_parser = clap::value_parser!(u16).range(1..=2047))]
     pub worker_batch_mib: u16,
 }
 
@@ -90,7 +90,7 @@ impl ScoreArgs {
             done.samples += table.ids.len();
             done.failed += table.failures.len();
         }
-        answers.finish()?;
+        ended(answers.finish())?;
         let Done { samples, failed } = done;
         let seconds = start.elapsed().as_secs_f64();
         ui.note(&format!(
@@ -109,6 +109,14 @@ impl ScoreArgs {
             _ if here.failed_ok => Outcome::Done,
             _ => Outcome::SomeFailed,
         })
+    }
+}
+
+/// Whoever has all answers and closes the pipe before they end is served.
+fn ended(finished: Result<(), StreamError>) -> Result<(), StreamError> {
+    match finished {
+        Err(StreamError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        finished => finished,
     }
 }
 
@@ -177,12 +185,12 @@ fn answer(
         table.failures.extend(batch.failures);
         Ok(())
     })?;
-    let scores = Scores {
+    let rows = Scores {
         probabilities: &table.probabilities,
         predicted: &predicted(&table, decision),
         failures: &table.failures,
     };
-    answers.write(request, scores)?;
+    answers.write(request, rows)?;
     Ok(table)
 }
 

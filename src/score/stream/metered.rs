@@ -4,26 +4,34 @@ use std::cell::Cell;
 use std::io::{self, Read};
 use std::rc::Rc;
 
-/// Bytes that were read since somebody set this to 0.
-pub(super) type Taken = Rc<Cell<u64>>;
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    /// Bytes, since somebody set this to 0.
+    pub(super) taken: Cell<u64>,
+    /// Whether there was an end.
+    pub(super) ended: Cell<bool>,
+}
 
-/// Gives at most `limit` bytes until `taken` is set back.
+/// Gives at most `limit` bytes until those taken are set back.
 #[derive(Debug)]
 pub(super) struct Metered<R> {
     pub(super) from: R,
-    pub(super) taken: Taken,
+    pub(super) meter: Rc<Meter>,
     pub(super) limit: u64,
 }
 
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let left = self.limit.saturating_sub(self.taken.get());
+        let Meter { taken, ended } = &*self.meter;
+        let left = self.limit.saturating_sub(taken.get());
         if left == 0 {
             return Err(io::Error::other("there is more than may be"));
         }
         let most = out.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let count = self.from.read(&mut out[..most])?;
-        self.taken.set(self.taken.get() + count as u64);
+        taken.set(taken.get() + count as u64);
+        ended.set(count == 0 && most > 0);
         Ok(count)
     }
 }

@@ -1,7 +1,6 @@
 //! Requests from a stream of bytes, which may be anything.
 
-use std::cell::Cell;
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use arrow_schema::ArrowError;
 
 use super::columns::Columns;
 use super::error::Place;
-use super::metered::{Metered, Taken};
+use super::metered::{Meter, Metered};
 use super::{Request, StreamError};
 
 /// Samples that a batch may have: what is kept for each must not grow without bounds where its
@@ -28,7 +27,7 @@ pub struct Requests<R> {
     reader: StreamReader<Metered<R>>,
     columns: Columns,
     stains: Arc<[String]>,
-    taken: Taken,
+    meter: Rc<Meter>,
     limit: u64,
     /// How many were begun.
     count: u64,
@@ -44,22 +43,21 @@ impl<R: Read> Requests<R> {
     ///
     /// The stream is no Arrow IPC stream, or a column is missing or of a type that means nothing.
     pub fn open(from: R, stains: &[String], limit: u64) -> Result<Option<Self>, StreamError> {
-        let taken = Rc::new(Cell::new(0));
+        let meter = Rc::new(Meter::default());
         let metered = Metered {
             from,
-            taken: taken.clone(),
+            meter: meter.clone(),
             limit,
         };
         let reader = match decoded(|| StreamReader::try_new(metered, None)) {
-            Err(_) if taken.get() == 0 => return Ok(None),
-            reader => reader.map_err(|reason| fault(reason, (taken.get(), limit), Place::Head))?,
+            Err(_) if meter.taken.get() == 0 => return Ok(None),
+            reader => reader.map_err(|reason| fault(reason, &meter, limit, Place::Head))?,
         };
-        taken.set(0);
         Ok(Some(Self {
             columns: Columns::of(&reader.schema(), stains)?,
             stains: stains.into(),
             reader,
-            taken,
+            meter,
             limit,
             count: 0,
         }))
@@ -80,16 +78,16 @@ impl<R: Read> Iterator for Requests<R> {
 
     /// The next batch; none should be asked for after an error.
     fn next(&mut self) -> Option<Self::Item> {
-        self.taken.set(0);
+        self.meter.taken.set(0);
         self.count += 1;
         let reader = &mut self.reader;
         let batch = decoded(|| reader.next().transpose());
-        let (taken, place) = (self.taken.get(), Place::Batch(self.count));
+        let (taken, place) = (self.meter.taken.get(), Place::Batch(self.count));
         match batch {
             Ok(Some(batch)) => Some(self.request(batch)),
             Ok(None) if taken == 0 || taken == END => None,
             Ok(None) => Some(Err(StreamError::Truncated { place })),
-            Err(reason) => Some(Err(fault(reason, (taken, self.limit), place))),
+            Err(reason) => Some(Err(fault(reason, &self.meter, self.limit, place))),
         }
     }
 }
@@ -106,22 +104,20 @@ fn decoded<T>(work: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, Fault> 
     done.map_err(|_| Fault::Panicked)?.map_err(Fault::Said)
 }
 
-fn fault(fault: Fault, (taken, limit): (u64, u64), place: Place) -> StreamError {
-    if taken >= limit {
+fn fault(fault: Fault, meter: &Meter, limit: u64, place: Place) -> StreamError {
+    if meter.taken.get() >= limit {
         let limit = limit >> 20;
         return StreamError::TooLarge { place, limit };
     }
-    match fault {
-        Fault::Said(ArrowError::IoError(_, error)) if error.kind() == ErrorKind::UnexpectedEof => {
-            StreamError::Truncated { place }
-        }
-        Fault::Said(error) => StreamError::Malformed {
-            place,
-            reason: error.to_string(),
-        },
-        Fault::Panicked => StreamError::Malformed {
-            place,
-            reason: "a message contradicts itself".into(),
+    // What never was such a stream ends before its schema is whole.
+    if meter.ended.get() && place != Place::Head {
+        return StreamError::Truncated { place };
+    }
+    StreamError::Malformed {
+        place,
+        reason: match fault {
+            Fault::Said(error) => error.to_string(),
+            Fault::Panicked => "a message contradicts itself".into(),
         },
     }
 }

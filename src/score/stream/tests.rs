@@ -269,7 +269,12 @@ fn damaged_and_cut_streams_are_errors_or_other_samples_but_no_panic() {
     for end in 1..stream.len() {
         match read(&stream[..end], MIB) {
             Ok(_) => whole += 1,
-            Err(StreamError::Truncated { .. }) => {}
+            Err(
+                StreamError::Truncated { .. }
+                | StreamError::Malformed {
+                    place: Place::Head, ..
+                },
+            ) => {}
             Err(error) => panic!("{end}: {error}"),
         }
     }
@@ -349,10 +354,10 @@ fn answers_cannot_have_two_columns_of_a_name_or_go_nowhere() {
         }
     }
     for name in ["id", "predicted", "error"] {
-        let error = Answers::open(Vec::new(), &["x".into(), name.into()]).unwrap_err();
-        let error = error.to_string();
+        let refused = Answers::open(Vec::new(), &["x".into(), name.into()]);
+        let error = refused.err().unwrap().to_string();
         assert!(error.contains(&format!("called `{name}`")), "{error}");
     }
-    let error = Answers::open(Closed, &["x".into()]).unwrap_err();
+    let error = Answers::open(Closed, &["x".into()]).err().unwrap();
     assert!(error.to_string().contains("stdout"), "{error}");
 }
