@@ -32,28 +32,63 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 class Worker:
     """An actor: a process of rgby that scores whatever it is given until the job ends."""
 
-    def __init__(self, command, stains, filesystem):
+    def __init__(self, command, stains, filesystem, restarts):
         """Starts rgby and waits until the model is loaded; `filesystem` reads the images, if that
         is not left to rgby."""
-        self.filesystem = filesystem
+        self.command, self.filesystem, self.restarts = command, filesystem, restarts
         kind = pa.string() if filesystem is None else pa.binary()
         self.schema = pa.schema([("id", pa.string())] + [(stain, kind) for stain in stains])
-        # pylint: disable-next=consider-using-with
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        try:
-            self.answers = pa.ipc.open_stream(self.process.stdout)
-            self.requests = pa.ipc.new_stream(self.process.stdin, self.schema)
-        except (OSError, pa.ArrowInvalid) as error:
-            self.died(error)
+        self.process = self.requests = self.answers = None
+        self.with_restarts(self.start)
 
     def __call__(self, samples):
         """Answers a table of samples by one of probabilities, row by row."""
+        request = self.request(samples)
+        return self.with_restarts(lambda: self.ask(request))
+
+    def start(self):
+        """Starts rgby, unless it runs."""
+        if self.process is None:
+            # pylint: disable-next=consider-using-with
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+            self.answers = pa.ipc.open_stream(self.process.stdout)
+            self.requests = pa.ipc.new_stream(self.process.stdin, self.schema)
+
+    def ask(self, request):
+        """Has rgby answer."""
+        self.start()
+        self.requests.write_table(request, max_chunksize=max(request.num_rows, 1))
+        self.process.stdin.flush()
+        return pa.Table.from_batches([self.answers.read_next_batch()])
+
+    def with_restarts(self, work):
+        """Does it, with a new process if one dies meanwhile; but what rgby itself refuses (exit
+        code 2) it would refuse again."""
+        for left in range(self.restarts, -1, -1):
+            try:
+                return work()
+            except (StopIteration, BrokenPipeError, pa.ArrowInvalid, pa.ArrowIOError) as error:
+                if self.process is None:
+                    raise
+                code = self.end()
+                if code == 2 or left == 0:
+                    raise RuntimeError(
+                        f"rgby ended with {code}, and this actor's log says why: {self.command}"
+                    ) from error
+                print(f"rgby ended with {code}; starting it anew", file=sys.stderr, flush=True)
+        raise AssertionError("the last turn returns or raises")
+
+    def end(self):
+        """The exit code of a process of which no more answers come."""
+        process, self.process = self.process, None
+        process.stdin = None  # it is broken, which closing it would only say again
         try:
-            self.requests.write_table(self.request(samples), max_chunksize=samples.num_rows)
-            self.process.stdin.flush()
-            return pa.Table.from_batches([self.answers.read_next_batch()])
-        except (OSError, StopIteration, pa.ArrowInvalid) as error:
-            return self.died(error)
+            return process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
 
     def request(self, samples):
         """What rgby is asked: paths as they are, or the files' bytes."""
@@ -74,17 +109,6 @@ class Worker:
         with self.filesystem.open_input_stream(path) as file:
             return file.read()
 
-    def died(self, error):
-        """Ends this actor with its process, so that Ray starts both again; but what rgby itself
-        refuses (exit code 2) it would refuse again, and that is an error of the job."""
-        code = self.process.wait(timeout=60)
-        if code == 2:
-            raise RuntimeError(
-                f"rgby refused to go on; this actor's log says why: {self.process.args}"
-            ) from error
-        print(f"rgby ended with {code}: {error}; this actor ends too", file=sys.stderr, flush=True)
-        os._exit(1)
-
 
 def arguments():
     """The command line."""
@@ -103,7 +127,7 @@ def arguments():
     parser.add_argument("--rgby", default="rgby", help="the program, as the nodes see it")
     parser.add_argument("--address", help="the cluster [default: the one here, or a new one]")
     parser.add_argument(
-        "--restarts", type=int, default=16, help="how often a worker or a batch is begun again"
+        "--restarts", type=int, default=3, help="how often rgby is begun again for a batch"
     )
     parser.add_argument("rest", nargs="*", help="more arguments of `rgby score`, after --")
     return parser.parse_args()
@@ -157,11 +181,9 @@ def score(args, samples, filesystem):
         compute=ray.data.ActorPoolStrategy(
             min_size=1, max_size=args.workers, initial_size=args.workers
         ),
-        fn_constructor_args=(command(args), args.stains, filesystem),
+        fn_constructor_args=(command(args), args.stains, filesystem, args.restarts),
         num_cpus=args.cpus,
         num_gpus=args.gpus,
-        max_restarts=args.restarts,
-        max_task_retries=args.restarts,
     )
     out, folder = located(args.out)
     answers.write_parquet(folder, filesystem=out)

@@ -5,8 +5,8 @@
 
 Both nodes are on this machine. A small convolutional network of random weights and synthetic
 samples, one of them broken, are made in a temporary folder; then one plain `rgby score` run, a job
-on both nodes, and a job during which one node's raylet is killed (SIGKILL) once it scores and a
-third of the results is written. The results of all must be the same to the bit. Needs the Python
+on both nodes, a job during which a process of rgby is killed (SIGKILL), and one during which a
+node's raylet is, each once it scores and a third of the results is written. The results of all must be the same to the bit. Needs the Python
 packages ray[data], onnx and psutil. Exit code 0 if all is well.
 """
 
@@ -144,23 +144,23 @@ def compare(expected, found, name):
     assert words == expected["predicted"].fill_null("").to_pylist(), name
 
 
-def killer(args, node):
-    """Kills a node once it scores and a third of the results is written."""
+def killer(args, node, what):
+    """Kills a node's raylet or rgby, once it scores and a third of the results is written."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
 
-    def scores():
+    def scoring():
         # A worker of Ray's is a child of its raylet, and rgby a child of that.
-        return any("score --worker" in " ".join(p.cmdline()) for p in raylet.children(True))
+        return [p for p in raylet.children(True) if "--worker" in p.cmdline()]
 
     def during(out):
         wanted = args.samples / args.rows / 3
         deadline = time.monotonic() + 300
-        while not out.is_dir() or len(list(out.glob("*.parquet"))) < wanted or not scores():
+        while not out.is_dir() or len(list(out.glob("*.parquet"))) < wanted or not scoring():
             assert time.monotonic() < deadline, "the job does not get on"
             time.sleep(0.01)
         written = len(list(out.glob("*.parquet")))
-        os.kill(raylet.pid, signal.SIGKILL)
-        print(f"killed a node's raylet with {written} of {args.samples // args.rows} files written")
+        os.kill(raylet.pid if what == "raylet" else scoring()[0].pid, signal.SIGKILL)
+        print(f"killed {what} with {written} of {args.samples // args.rows} files written")
 
     return during
 
@@ -188,10 +188,11 @@ def main():
             found, seconds, rate = job(args, folder, images, "whole", cluster.address)
             compare(expected, found, "whole")
             print(f"two nodes: {seconds:.1f} s, once it runs {rate:.0f} samples/s, the same to the bit")
-            during = killer(args, node)
-            found, seconds, _ = job(args, folder, images, "killed", cluster.address, during)
-            compare(expected, found, "killed")
-            print(f"one of them killed: {seconds:.1f} s, complete, the same to the bit")
+            for what in ("rgby", "raylet"):
+                during = killer(args, node, what)
+                found, seconds, _ = job(args, folder, images, what, cluster.address, during)
+                compare(expected, found, what)
+                print(f"{what} killed: {seconds:.1f} s, complete, the same to the bit")
             ray.init(address=cluster.address, log_to_driver=False)
             alive = sum(node["Alive"] for node in ray.nodes())
             ray.shutdown()

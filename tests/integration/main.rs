@@ -73,3 +73,4 @@ mod support;
 #[cfg(feature = "train")]
 mod training;
 mod worker;
+mod worker_hostile;
