@@ -95,15 +95,12 @@ pub fn request(images: &Path, ids: &[String], kind: &DataType) -> RecordBatch {
             .iter()
             .map(|id| images.join(format!("{id}_{stain}.png")))
             .map(|path| path.exists().then_some(path));
-        columns.push(match kind {
-            DataType::Binary => {
-                let files = paths.map(|path| path.map(|path| fs::read(path).unwrap()));
-                Arc::new(files.collect::<BinaryArray>())
-            }
-            _ => {
-                let texts = paths.map(|path| path.map(|path| path.to_str().unwrap().to_owned()));
-                Arc::new(texts.collect::<StringArray>())
-            }
+        columns.push(if *kind == DataType::Binary {
+            let files = paths.map(|path| path.map(|path| fs::read(path).unwrap()));
+            Arc::new(files.collect::<BinaryArray>())
+        } else {
+            let texts = paths.map(|path| path.map(|path| path.to_str().unwrap().to_owned()));
+            Arc::new(texts.collect::<StringArray>())
         });
     }
     RecordBatch::try_new(schema(kind), columns).unwrap()
@@ -132,7 +129,7 @@ fn rows_of_answer(answer: &RecordBatch) -> Rows {
     let row = |row: usize| {
         let columns = answer.columns()[1..=classes].iter();
         let scores: Vec<f32> = columns
-            .map(|column| column.as_primitive::<Float32Type>())
+            .map(AsArray::as_primitive::<Float32Type>)
             .filter(|column| column.is_valid(row))
             .map(|column| column.value(row))
             .collect();

@@ -103,7 +103,7 @@ fn files_come_back_by_the_names_of_their_samples() {
                 assert_eq!(bytes, word.as_bytes());
                 // One byte more than may be, so that the decoder sees that there is more.
                 request.read(path, 0, &mut bytes).unwrap();
-                assert_eq!(bytes, word[..1].as_bytes());
+                assert_eq!(bytes, &word.as_bytes()[..1]);
             }
         }
         for name in [
