@@ -11,7 +11,7 @@ use super::retrain::RetrainArgs;
 use super::train::{HeadChoice, RunArgs, TrainArgs};
 use super::{
     ConvertArgs, EngineArgs, EvalArgs, ExportArgs, Judgement, LayoutArgs, Outcome, ScoreArgs,
-    ShardArgs, StoreArgs, SynthArgs, Threshold, Ui, VoteArgs,
+    ShardArgs, StoreArgs, SynthArgs, Threshold, Ui, VoteArgs, WorkerArgs,
 };
 use crate::graph::Message;
 use crate::model::{Arch, random_export};
@@ -188,10 +188,11 @@ impl DemoArgs {
             failed_ok: false,
             model: self.out.join("model.onnx"),
             spec: None,
-            images: self.out.join("test").join("images"),
+            images: Some(self.out.join("test").join("images")),
             layout: LayoutArgs::default(),
             ids: None,
-            out: self.out.join("predictions.csv"),
+            out: Some(self.out.join("predictions.csv")),
+            worker: WorkerArgs::default(),
             scores: Some(self.out.join("scores.csv")),
             embeddings: None,
             threshold: Threshold::Tuned,

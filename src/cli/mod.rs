@@ -61,7 +61,7 @@ pub use layout_args::LayoutArgs;
 pub use merge::MergeArgs;
 #[cfg(feature = "train")]
 pub use retrain::RetrainArgs;
-pub use score::{ScoreArgs, ShardArgs, ShardChoice, VoteArgs};
+pub use score::{ScoreArgs, ShardArgs, ShardChoice, VoteArgs, WorkerArgs};
 pub use scorer::{Scored, Scorer, Threshold, open_model};
 #[cfg(feature = "serve")]
 pub use serve::{LimitArgs, ServeArgs};

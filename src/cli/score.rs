@@ -1,35 +1,25 @@
 //! `rgby score`: predictions for a folder of images.
 
+mod bulk;
 mod description;
 mod outputs;
 mod shard;
 mod vote;
+mod worker;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
 use clap::Args;
-use serde_json::json;
 
+use self::bulk::Bulk;
 use self::description::open_described;
-use self::outputs::Outputs;
 pub(super) use self::outputs::check_output;
-use self::shard::Share;
 pub use self::shard::{ShardArgs, ShardChoice};
 pub use self::vote::VoteArgs;
-use super::scorer::{Scorer, Threshold, open_model};
-use super::signals::Signals;
-use super::stage::located;
-use super::{EngineArgs, LayoutArgs, Outcome, Stage, Started, StoreArgs, StoreFiles, Ui};
-use crate::data::Images;
-use crate::imaging::{FileSource, LocalFiles, Sample};
-use crate::score::{
-    Decision, EngineConfig, Ensemble, Form, Parts, RunKey, Source, hash_of_ids, is_unfinished,
-    output,
-};
-use crate::store::Location;
+pub use self::worker::WorkerArgs;
+use super::scorer::{Threshold, open_model};
+use super::{EngineArgs, LayoutArgs, Outcome, Stage, StoreArgs, Ui};
+use crate::score::{Decision, Ensemble};
 
 /// Score a folder of images with an exported model
 ///
@@ -41,6 +31,7 @@ use crate::store::Location;
   rgby score --model model.onnx --images test --ids sample_submission.csv --out submission.csv
   rgby score --model a.onnx --ensemble b.onnx c.onnx --tta 8 --images test --out submission.csv
   rgby score --model s3://lab/model.onnx --images s3://lab/plates/p1/ --out s3://lab/results/p1.csv
+  rgby score --model model.onnx --worker <requests.arrows >answers.arrows
 
 Files and folders may be URLs: s3://, gs://, az://, and to read from https:// (docs/scoring.md).
 Images are <Id>_<stain>.png|jpg|jpeg|tif|tiff, with the model's stains, 8 or 16 bit, of any size, or
@@ -57,8 +48,12 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FILE.toml")]
     pub spec: Option<PathBuf>,
     /// Folder that holds the image files, or a manifest that names them
-    #[arg(long, value_name = "DIR|FILE.csv|FILE.parquet")]
-    pub images: PathBuf,
+    #[arg(
+        long,
+        value_name = "DIR|FILE.csv|FILE.parquet",
+        required_unless_present = "worker"
+    )]
+    pub images: Option<PathBuf>,
     /// How the images are stored
     #[command(flatten)]
     pub layout: LayoutArgs,
@@ -67,8 +62,12 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "CSV")]
     pub ids: Option<PathBuf>,
     /// Where the predicted classes go: `Id,Predicted`, classes separated by spaces
-    #[arg(long, value_name = "FILE.csv|FILE.parquet")]
-    pub out: PathBuf,
+    #[arg(
+        long,
+        value_name = "FILE.csv|FILE.parquet",
+        required_unless_present = "worker"
+    )]
+    pub out: Option<PathBuf>,
     /// Where the probabilities go: `Id` and a column for each class
     #[arg(long, value_name = "FILE.csv|FILE.parquet")]
     pub scores: Option<PathBuf>,
@@ -104,6 +103,9 @@ pub struct ScoreArgs {
     /// schedulers, which would do the work again
     #[arg(long)]
     pub failed_ok: bool,
+    /// Whether samples come by stdin instead
+    #[command(flatten)]
+    pub worker: WorkerArgs,
     /// How to run the model
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -115,21 +117,8 @@ pub struct ScoreArgs {
     pub json: bool,
 }
 
-/// What a finished run has to say.
-struct Report<'a> {
-    started: &'a Started,
-    share: &'a Share,
-    samples: usize,
-    /// Those of them that this process scored.
-    scored: usize,
-    failed: usize,
-    seconds: f64,
-    outputs: &'a Outputs<'a>,
-    stage: &'a Stage,
-}
-
 impl ScoreArgs {
-    /// Scores the samples and writes the files.
+    /// Scores the samples and writes the files, or answers on stdout until stdin ends.
     ///
     /// # Errors
     ///
@@ -137,15 +126,32 @@ impl ScoreArgs {
     /// fails; what was scored is kept beside --out.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         let mut stage = Stage::new(self.store.options());
-        let outcome = self.staged(&mut stage);
-        let outcome = outcome.and_then(|here| here.run_here(&stage, ui));
-        outcome.map_err(|error| stage.named(error))
+        let done = match (&self.images, &self.out) {
+            (Some(images), Some(out)) => self.bulk(images, out, &mut stage, ui),
+            _ => self.work(&mut stage, ui),
+        };
+        done.map_err(|error| stage.named(error))
+    }
+
+    fn bulk(
+        &self,
+        images: &Path,
+        out: &Path,
+        stage: &mut Stage,
+        ui: &Ui,
+    ) -> anyhow::Result<Outcome> {
+        let out = stage.output("--out", out)?;
+        let bulk = Bulk {
+            args: self.staged(stage)?,
+            images: images.to_owned(),
+            out,
+        };
+        bulk.run(stage, ui)
     }
 
     /// The same with local files in the place of those in stores.
     fn staged(&self, stage: &mut Stage) -> anyhow::Result<Self> {
         let mut here = self.clone();
-        here.out = stage.output("--out", &self.out)?;
         for (flag, path) in [
             ("--scores", &mut here.scores),
             ("--embeddings", &mut here.embeddings),
@@ -164,101 +170,6 @@ impl ScoreArgs {
             }
         }
         Ok(here)
-    }
-
-    fn run_here(&self, stage: &Stage, ui: &Ui) -> anyhow::Result<Outcome> {
-        let outputs = self.outputs();
-        outputs.check()?;
-        let share = self.shard.resolve()?;
-        let ensemble = self.ensemble()?;
-        let images = self.layout.of(&self.images)?;
-        let listed = self.samples(&images, &ensemble)?;
-        let mut scorer = Scorer::start(&ensemble, &self.engine, ui)?;
-        if let Some(note) = self.vote.note(self.threshold) {
-            ui.note(&note);
-        }
-        let mut whole = self.key(&ensemble, scorer.started(), &listed);
-        whole.options += &images.layout.to_string();
-        let samples = share.of(listed, ui);
-        let key = RunKey {
-            shard: share.shard,
-            count: samples.len(),
-            ..whole
-        };
-        let copies = stage.parts(&self.out, self.resume)?;
-        if self.resume && !is_unfinished(&self.out) {
-            outputs.fetch(stage)?;
-        }
-        if let Some(failed) = self.finished(&outputs, &key, &ensemble)? {
-            ui.note("these samples are scored already");
-            let report = Report {
-                started: scorer.started(),
-                share: &share,
-                samples: samples.len(),
-                scored: 0,
-                failed,
-                seconds: 0.0,
-                outputs: &outputs,
-                stage,
-            };
-            return self.report(&report, ui);
-        }
-        let form = Form {
-            classes: &ensemble.spec().classes,
-            embeddings: ensemble.embeddings(),
-            part_size: self.part_size.into(),
-        };
-        let mut parts = Parts::open(&self.out, key, form, self.resume, copies)?;
-        if parts.done() > 0 {
-            ui.note(&format!(
-                "going on after {} of {} samples",
-                parts.done(),
-                samples.len()
-            ));
-        }
-        let signals = Signals::listen()?;
-        let most_failures = self.max_errors.unwrap_or(usize::MAX);
-        let files = self.files(signals.stop())?;
-        let from = Source {
-            samples: &samples,
-            files: &*files,
-            stop: signals.stop(),
-        };
-        let before = parts.done();
-        let seconds = scorer.score_parts(from, &mut parts, most_failures, ui);
-        let seconds = seconds.map_err(|error| self.kept(error, &parts, samples.len()))?;
-        if parts.done() < samples.len() {
-            ui.note(&format!(
-                "stopped after {} of {} samples; go on with --resume",
-                parts.done(),
-                samples.len()
-            ));
-            return Ok(signals.outcome());
-        }
-        outputs.write(&parts, &ensemble, &self.decision(&ensemble))?;
-        stage.publish(&self.out, &outputs.errors)?;
-        let failed = parts.failed();
-        parts.remove()?;
-        let report = Report {
-            started: scorer.started(),
-            share: &share,
-            samples: samples.len(),
-            scored: samples.len() - before,
-            failed,
-            seconds,
-            outputs: &outputs,
-            stage,
-        };
-        self.report(&report, ui)
-    }
-
-    fn outputs(&self) -> Outputs<'_> {
-        Outputs {
-            predictions: &self.out,
-            scores: self.scores.as_deref(),
-            embeddings: self.embeddings.as_deref(),
-            errors: output::errors_path(&self.out),
-        }
     }
 
     /// The models, opened.
@@ -280,150 +191,5 @@ impl ScoreArgs {
             thresholds: self.threshold.for_model(ensemble.spec()),
             keep_argmax: self.keep_argmax,
         }
-    }
-
-    /// How many samples failed, if an earlier run has done all there is to do.
-    fn finished(
-        &self,
-        outputs: &Outputs,
-        key: &RunKey,
-        ensemble: &Ensemble,
-    ) -> anyhow::Result<Option<usize>> {
-        if !self.resume || is_unfinished(&self.out) {
-            return Ok(None);
-        }
-        let Some(failures) = outputs.finished(key, &self.decision(ensemble))? else {
-            return Ok(None);
-        };
-        outputs.write_errors(&failures)?;
-        Ok(Some(failures.len()))
-    }
-
-    /// What the results of all samples depend on.
-    fn key(&self, ensemble: &Ensemble, started: &Started, samples: &[Sample]) -> RunKey {
-        let mut options = format!("batch {}", self.engine.batch);
-        if self.vote.tta > 1 {
-            options += &format!(", tta {} {}", self.vote.tta, self.vote.combine());
-        }
-        if self.embeddings.is_some() {
-            options += ", embeddings";
-        }
-        if self.spec.is_some() {
-            options += &format!(", {}", json!(ensemble.spec()));
-        }
-        if *started.config != EngineConfig::default() {
-            options += &format!(", {}", json!(*started.config));
-        }
-        RunKey {
-            models: ensemble
-                .models()
-                .iter()
-                .map(|model| model.sha256().to_owned())
-                .collect(),
-            engine: started.identity.clone(),
-            options,
-            samples: hash_of_ids(samples.iter().map(|sample| sample.id.as_str())),
-            listed: samples.len(),
-            shard: None,
-            count: samples.len(),
-        }
-    }
-
-    /// Says with an error what of the work is kept.
-    fn kept(&self, error: anyhow::Error, parts: &Parts, samples: usize) -> anyhow::Error {
-        match parts.done() {
-            0 => error,
-            done => error.context(format!(
-                "{done} of {samples} samples are kept beside {}; mend this, then go on with \
-                 --resume",
-                self.out.display()
-            )),
-        }
-    }
-
-    /// The samples to score, in the order of the output.
-    fn samples(&self, images: &Images, ensemble: &Ensemble) -> anyhow::Result<Vec<Sample>> {
-        let ids = self.ids.as_deref().map(output::read_ids).transpose()?;
-        let stains = ensemble.stains();
-        let samples = match located("--images", &self.images)? {
-            Location::Remote(url) => {
-                ensure!(
-                    images.is_plain(),
-                    "--images {url}: in a store, samples are <Id>_<stain> files or <Id>.ome.tif with \
-                     all stains in one folder; leave out --pattern and --channel, or copy the files \
-                     to this machine"
-                );
-                StoreFiles::find(&url, &self.store.options(), &stains).context("--images")?
-            }
-            Location::Local(path) => Images {
-                path,
-                layout: images.layout.clone(),
-            }
-            .find(&stains)?,
-        };
-        Ok(match ids {
-            Some(ids) => output::select(samples, &ids),
-            None => samples,
-        })
-    }
-
-    /// Where the samples' files come from, until `stop` is set.
-    fn files(&self, stop: &Arc<AtomicBool>) -> anyhow::Result<Box<dyn FileSource>> {
-        Ok(match located("--images", &self.images)? {
-            Location::Local(_) => Box::new(LocalFiles),
-            Location::Remote(url) => {
-                let options = self.store.options();
-                Box::new(StoreFiles::open(&url, &options, stop.clone())?)
-            }
-        })
-    }
-
-    /// Says what was written and what failed.
-    fn report(&self, report: &Report, ui: &Ui) -> anyhow::Result<Outcome> {
-        let &Report {
-            started,
-            share,
-            samples,
-            scored,
-            failed,
-            seconds,
-            outputs,
-            stage,
-        } = report;
-        let shown = |path: &PathBuf| stage.shown(path);
-        outputs.note(stage, ui);
-        if self.json {
-            ui.print_json(&json!({
-                "model": shown(&self.model),
-                "ensemble": self.vote.ensemble.iter().map(shown).collect::<Vec<_>>(),
-                "tta": self.vote.tta,
-                "tta_combine": (self.vote.tta > 1).then(|| self.vote.combine().to_string()),
-                "engine": started.name,
-                "engine_config": *started.config,
-                "split": started.split,
-                "shard": share.shard,
-                "samples": samples,
-                "resumed_at": samples - scored,
-                "failed": failed,
-                "seconds": seconds,
-                "samples_per_s": scored as f64 / seconds.max(1e-9),
-                "out": shown(&self.out),
-                "scores": self.scores.as_ref().map(shown),
-                "embeddings": self.embeddings.as_ref().map(shown),
-                "errors": (failed > 0).then(|| shown(&outputs.errors)),
-            }))?;
-        }
-        if failed == 0 {
-            return Ok(Outcome::Done);
-        }
-        let errors = shown(&outputs.errors);
-        ui.warn(&format!(
-            "{failed} of {samples} samples failed; they are listed in {errors}"
-        ));
-        Ok(if self.failed_ok {
-            Outcome::Done
-        } else {
-            Outcome::SomeFailed
-        })
     }
 }

@@ -4,7 +4,8 @@
 //! [`ModelFile`] reads and checks a model before any engine sees it; [`OrtEngine`] runs it behind
 //! the small [`Engine`] trait, an [`Ensemble`] several of them; [`score`] decodes and infers side
 //! by side; [`output`] writes the result, a [`ResultManifest`] says of what it is, and [`merge()`]
-//! joins those of several [`Shard`]s; [`ScoreBench`] measures all that.
+//! joins those of several [`Shard`]s; [`stream`] carries samples and probabilities through pipes;
+//! [`ScoreBench`] measures all that.
 
 mod bench;
 mod choice;
@@ -26,6 +27,7 @@ mod runtime;
 mod session;
 mod shard;
 mod split;
+pub mod stream;
 mod views;
 
 pub use bench::{

@@ -72,3 +72,5 @@ mod shards;
 mod support;
 #[cfg(feature = "train")]
 mod training;
+mod worker;
+mod worker_hostile;

@@ -163,7 +163,7 @@ impl Outputs<'_> {
 }
 
 /// The probabilities as thresholds take them: with the highest one certain, if it is kept.
-fn decidable(mut table: ScoreTable, decision: &Decision) -> ScoreTable {
+pub(super) fn decidable(mut table: ScoreTable, decision: &Decision) -> ScoreTable {
     if decision.keep_argmax {
         for row in table.probabilities.iter_mut().flatten() {
             *row = with_highest_kept(row, row.len());

@@ -1,0 +1,122 @@
+//! Which column is what.
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::{DataType, Field, Schema};
+
+use super::{ID, StreamError};
+
+/// The places of a stream's columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Columns {
+    pub(super) id: usize,
+    /// Of each stain.
+    pub(super) stains: Vec<usize>,
+    pub(super) kind: Kind,
+}
+
+/// What stands for a stain's image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The file itself.
+    Bytes,
+    /// The file's path.
+    Paths,
+}
+
+impl Columns {
+    /// Finds them; others are ignored.
+    pub(super) fn of(schema: &Schema, stains: &[String]) -> Result<Self, StreamError> {
+        let names: Vec<_> = stains.iter().map(|stain| format!("`{stain}`")).collect();
+        let names = names.join(", ");
+        let wanted = format!("there must be `id` (utf8) and, binary or utf8, {names}");
+        let find = |name: &str| {
+            let fields = schema.fields().iter().enumerate();
+            let mut found = fields.filter(|(_, field)| field.name() == name);
+            let place = found.next().map(|(place, _)| place);
+            let name = name.to_owned();
+            if found.next().is_some() {
+                return Err(StreamError::DuplicateColumn { name });
+            }
+            place.ok_or_else(|| StreamError::MissingColumn {
+                name,
+                found: schema.fields().iter().map(|f| f.name().clone()).collect(),
+                wanted: wanted.clone(),
+            })
+        };
+        let id = find(ID)?;
+        if kind(schema.field(id)) != Some(Kind::Paths) {
+            return Err(wrong(schema.field(id), "make it utf8 or large_utf8"));
+        }
+        let mut first: Option<(Kind, &String)> = None;
+        let mut places = Vec::with_capacity(stains.len());
+        for stain in stains {
+            let place = find(stain)?;
+            let field = schema.field(place);
+            let kind = kind(field).ok_or_else(|| {
+                wrong(
+                    field,
+                    "make it binary (files) or utf8 (paths), or the large form of either",
+                )
+            })?;
+            let (of_first, other) = *first.get_or_insert((kind, stain));
+            if kind != of_first {
+                let (bytes, paths) = match kind {
+                    Kind::Bytes => (stain, other),
+                    Kind::Paths => (other, stain),
+                };
+                return Err(StreamError::Mixed {
+                    bytes: bytes.clone(),
+                    paths: paths.clone(),
+                });
+            }
+            places.push(place);
+        }
+        Ok(Self {
+            id,
+            stains: places,
+            kind: first.map_or(Kind::Bytes, |(kind, _)| kind),
+        })
+    }
+}
+
+/// What a column holds, if it may be there.
+fn kind(field: &Field) -> Option<Kind> {
+    match field.data_type() {
+        DataType::Binary | DataType::LargeBinary => Some(Kind::Bytes),
+        DataType::Utf8 | DataType::LargeUtf8 => Some(Kind::Paths),
+        _ => None,
+    }
+}
+
+fn wrong(field: &Field, wanted: &'static str) -> StreamError {
+    StreamError::WrongType {
+        name: field.name().clone(),
+        found: field.data_type().to_string(),
+        wanted,
+    }
+}
+
+/// A text, or `None` where it is null.
+pub(super) fn text(batch: &RecordBatch, column: usize, row: usize) -> Option<&str> {
+    let cells = batch.column(column);
+    if cells.is_null(row) {
+        return None;
+    }
+    match cells.as_string_opt::<i32>() {
+        Some(short) => Some(short.value(row)),
+        None => cells.as_string_opt::<i64>().map(|long| long.value(row)),
+    }
+}
+
+/// The bytes of a file, or `None` where there are none.
+pub(super) fn bytes(batch: &RecordBatch, column: usize, row: usize) -> Option<&[u8]> {
+    let cells = batch.column(column);
+    if row >= cells.len() || cells.is_null(row) {
+        return None;
+    }
+    match cells.as_binary_opt::<i32>() {
+        Some(short) => Some(short.value(row)),
+        None => cells.as_binary_opt::<i64>().map(|long| long.value(row)),
+    }
+}
