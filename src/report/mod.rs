@@ -1,4 +1,4 @@
-//! Pictures of a training run as SVG files, its course for TensorBoard, and the page of an
+//! Pictures of a training run as SVG files, its course for `TensorBoard`, and the page of an
 //! evaluation.
 
 mod chart;

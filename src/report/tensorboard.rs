@@ -1,8 +1,8 @@
-//! A training run's course as TensorBoard reads it: an event file of scalars, one step an epoch.
+//! A training run's course as `TensorBoard` reads it: an event file of scalars, one step an epoch.
 //!
 //! The file is a chain of `TFRecord`s (length, its checksum, data, its checksum), each an `Event`
 //! message of TensorFlow's `event.proto`. Only the few fields below are ever written, so they are
-//! encoded here. TensorBoard follows a growing file by its offset, which is why this one, unlike
+//! encoded here. `TensorBoard` follows a growing file by its offset, which is why this one, unlike
 //! all others, is added to and not replaced; a record cut short at its end is passed over.
 
 use std::fs::{self, File, OpenOptions};
@@ -164,7 +164,7 @@ fn masked_crc(data: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// What TensorBoard's own writer makes of the same events (`tests/golden/event_file.py`).
+    /// What `TensorBoard`'s own writer makes of the same events (`tests/golden/event_file.py`).
     const GOLDEN: &[u8] = include_bytes!("../../tests/golden/event_file.tfevents");
 
     fn rows() -> (EpochRow, TimingRow) {

@@ -120,7 +120,7 @@ pub(super) fn write_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), Tr
     written().map_err(|error| refuse(path, error.to_string()))
 }
 
-/// Begins the event file for TensorBoard whose first epoch is `first`.
+/// Begins the event file for `TensorBoard` whose first epoch is `first`.
 pub(super) fn event_file(out: &Path, first: u32) -> Result<EventFile, TrainError> {
     let dir = events_dir(out);
     EventFile::create(&dir, first).map_err(|error| refuse(&dir, error.to_string()))

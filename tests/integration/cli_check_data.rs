@@ -28,7 +28,11 @@ fn a_sound_data_set_is_0_and_has_statistics() {
     let (dir, _) = data_set(12);
     let text = run(dir.path(), CHECK);
     assert_eq!(text.code, Some(0), "{text:?}");
-    for part in ["12 labelled samples, 12 with images: 12 of 64×64 pixels", "yellow", "no errors"] {
+    for part in [
+        "12 labelled samples, 12 with images: 12 of 64×64 pixels",
+        "yellow",
+        "no errors",
+    ] {
         assert!(text.stdout.contains(part), "no {part} in {}", text.stdout);
     }
     let json = run(dir.path(), &format!("{CHECK} --json"));
@@ -70,7 +74,10 @@ fn what_is_wrong_is_1_and_listed_whole_in_the_file() {
     assert_eq!(errors.len(), 9);
     let unreadable = errors.iter().find(|row| row[1] == "unreadable").unwrap();
     assert_eq!(unreadable[2], one);
-    assert!(unreadable[3].ends_with(&format!("{one}_red.png")), "{unreadable:?}");
+    assert!(
+        unreadable[3].ends_with(&format!("{one}_red.png")),
+        "{unreadable:?}"
+    );
     let allowed = run(
         path,
         &format!("{CHECK} --allow unreadable,missing-channel,no-images --quiet"),
@@ -86,10 +93,22 @@ fn a_check_that_cannot_be_made_is_2() {
     assert_refused(
         dir.path(),
         &[
-            ("check-data --images nowhere --labels data/labels.csv", &["nowhere"]),
-            ("check-data --images empty --labels data/labels.csv", &["no image files in empty"]),
-            ("check-data --images data/images --labels bare.csv", &["bare.csv", "`Id`"]),
-            ("check-data --images data/images --labels none.csv", &["none.csv"]),
+            (
+                "check-data --images nowhere --labels data/labels.csv",
+                &["nowhere"],
+            ),
+            (
+                "check-data --images empty --labels data/labels.csv",
+                &["no image files in empty"],
+            ),
+            (
+                "check-data --images data/images --labels bare.csv",
+                &["bare.csv", "`Id`"],
+            ),
+            (
+                "check-data --images data/images --labels none.csv",
+                &["none.csv"],
+            ),
             (
                 "check-data --images data/images --labels data/labels.csv --out no/such/folder.csv",
                 &["no/such/folder.csv"],

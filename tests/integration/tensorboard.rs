@@ -1,4 +1,4 @@
-//! A run's event files, read back by TensorBoard's own library (`tests/clients`).
+//! A run's event files, read back by `TensorBoard`'s own library (`tests/clients`).
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::{records, rgby, run, skipped};
 
-/// The scalars in a folder of event files; `None` where TensorBoard is not installed.
+/// The scalars in a folder of event files; `None` where `TensorBoard` is not installed.
 fn scalars(dir: &Path) -> Option<Value> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/tensorboard_scalars.py");
     let output = Command::new("python3").arg(script).arg(dir).output();

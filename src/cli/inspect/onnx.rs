@@ -73,9 +73,10 @@ impl File {
         let ours = Exported::is(&model);
         Ok(Self {
             // All of its checks, since `score` would make them too.
-            spec: match ours {
-                true => Some(ModelFile::open(path)?.spec().as_ref().clone()),
-                false => None,
+            spec: if ours {
+                Some(ModelFile::open(path)?.spec().as_ref().clone())
+            } else {
+                None
             },
             summary: Summary::of(&model),
             verdict: Verdict::of(model, path),
