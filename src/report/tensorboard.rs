@@ -123,8 +123,11 @@ fn epoch(wall_time: f64, row: &EpochRow, timing: &TimingRow) -> Vec<u8> {
 fn event(wall_time: f64, step: u32) -> Vec<u8> {
     let mut event = vec![1 << 3 | 1];
     event.extend_from_slice(&wall_time.to_le_bytes());
-    event.push(2 << 3);
-    varint(&mut event, u64::from(step));
+    // Zero is what a reader takes a missing number for, and writers leave it out.
+    if step > 0 {
+        event.push(2 << 3);
+        varint(&mut event, u64::from(step));
+    }
     event
 }
 
