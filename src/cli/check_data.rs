@@ -4,7 +4,7 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::ensure;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -80,6 +80,14 @@ impl CheckDataArgs {
             stains: preprocess.stains(),
             classes: self.class_names()?,
         };
+        if let Some(out) = &self.out {
+            let folder = out.parent().filter(|folder| *folder != Path::new(""));
+            ensure!(
+                folder.is_none_or(Path::is_dir) && !out.is_dir(),
+                "--out {} cannot be written: name a file in a folder that is there",
+                out.display()
+            );
+        }
         let images = self.layout.of(&self.images)?;
         let check = Check::begin(&images, &self.labels, expected)?;
         let bar = ui.progress(check.samples() as u64, "checking");
@@ -87,8 +95,7 @@ impl CheckDataArgs {
         bar.finish_and_clear();
         checked.allow(&self.allow);
         if let Some(path) = &self.out {
-            write_problems(path, &checked)
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            write_problems(path, &checked)?;
         }
         if self.json {
             ui.print_json(&self.document(&checked)?)?;

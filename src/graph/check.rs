@@ -47,7 +47,9 @@ pub fn read_unchecked(path: &Path) -> Result<ModelProto, GraphError> {
 pub fn complete(mut model: ModelProto, path: &Path) -> Result<ModelProto, GraphError> {
     check_model(&model)?;
     check_graph(&model.graph)?;
-    external::load(&mut model, path.parent().unwrap_or(Path::new("")))?;
+    // A bare name's parent is the empty path, which cannot be opened.
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    external::load(&mut model, folder.unwrap_or(Path::new(".")))?;
     check_weights(&model.graph)?;
     Ok(model)
 }

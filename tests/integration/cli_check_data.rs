@@ -87,7 +87,7 @@ fn what_is_wrong_is_1_and_listed_whole_in_the_file() {
 
 #[test]
 fn a_check_that_cannot_be_made_is_2() {
-    let (dir, _) = data_set(1);
+    let (dir, _) = data_set(2);
     fs::write(dir.path().join("bare.csv"), "a,b\n1,2\n").unwrap();
     fs::create_dir(dir.path().join("empty")).unwrap();
     assert_refused(
