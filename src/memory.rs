@@ -10,6 +10,12 @@ pub fn available() -> Option<usize> {
     bytes("/proc/meminfo", "MemAvailable:")
 }
 
+/// Bytes of memory that the machine has.
+#[must_use]
+pub fn total() -> Option<usize> {
+    bytes("/proc/meminfo", "MemTotal:")
+}
+
 /// Bytes that this process has in memory now.
 #[must_use]
 pub fn resident() -> Option<usize> {

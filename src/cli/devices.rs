@@ -1,4 +1,4 @@
-//! `rgby devices`: what `--device` can name here.
+//! `rgby devices`: what `--device` can name here, and the machine that it is.
 
 use std::path::PathBuf;
 
@@ -6,11 +6,16 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Outcome, Ui};
+use crate::memory;
 use crate::score::{Runtime, RuntimeOptions};
 #[cfg(feature = "train")]
 use crate::train::Found;
 
 /// Say which devices this build can use on this machine, to train and to score
+///
+/// Lists cores, vector instructions and memory, the devices that `rgby train --device` can name, and
+/// which engine `rgby score` will run: ONNX Runtime with its version and path, and the devices that
+/// it was built for, or the embedded one and why.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  rgby devices --json")]
 pub struct DevicesArgs {
@@ -34,13 +39,75 @@ impl DevicesArgs {
             ..RuntimeOptions::default()
         })?;
         if self.json {
-            ui.print_json(
-                &json!({ "training": training_json(), "scoring": scoring_json(runtime) }),
-            )?;
+            ui.print_json(&json!({
+                "machine": machine_json(),
+                "training": training_json(),
+                "scoring": scoring_json(runtime),
+            }))?;
         } else {
-            ui.print(&format!("{}{}", training_text(), scoring_text(runtime)))?;
+            let parts = [machine_text(), training_text(), scoring_text(runtime)];
+            ui.print(&parts.concat())?;
         }
         Ok(Outcome::Done)
+    }
+}
+
+fn machine_json() -> Value {
+    json!({
+        "system": std::env::consts::OS,
+        "architecture": std::env::consts::ARCH,
+        "cores": cores(),
+        "vector_instructions": vector_instructions(),
+        "memory_bytes": memory::total(),
+        "available_memory_bytes": memory::available(),
+    })
+}
+
+fn machine_text() -> String {
+    let gigabytes = |bytes: Option<usize>| {
+        bytes.map_or_else(|| "unknown".into(), |b| format!("{:.1} GB", b as f64 / 1e9))
+    };
+    format!(
+        "machine\n  system    {} on {}\n  cores     {}\n  vectors   {}\n  memory    {}, {} of it \
+         free\n",
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+        cores(),
+        vector_instructions().join(", "),
+        gigabytes(memory::total()),
+        gigabytes(memory::available()),
+    )
+}
+
+/// Cores that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Those that the engines make use of, of those that the processor has.
+#[cfg(target_arch = "x86_64")]
+fn vector_instructions() -> Vec<&'static str> {
+    let has = [
+        ("sse4.2", is_x86_feature_detected!("sse4.2")),
+        ("avx", is_x86_feature_detected!("avx")),
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512bw", is_x86_feature_detected!("avx512bw")),
+        ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
+        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+    ];
+    let there = has.into_iter().filter(|&(_, there)| there);
+    there.map(|(name, _)| name).collect()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn vector_instructions() -> Vec<&'static str> {
+    // Part of the architecture there; elsewhere nothing is known.
+    if cfg!(target_arch = "aarch64") {
+        vec!["neon"]
+    } else {
+        Vec::new()
     }
 }
 
@@ -88,6 +155,8 @@ fn training_text() -> String {
 fn scoring_json(runtime: Runtime) -> Value {
     json!({
         "engine": runtime.engine(),
+        "version": runtime.version(),
+        "library": runtime.library(),
         "devices": runtime.device_kinds(),
         "notice": runtime.notice(),
     })

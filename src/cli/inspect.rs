@@ -1,23 +1,33 @@
-//! `rgby inspect`: what a checkpoint, run or model file is.
+//! `rgby inspect`: what a checkpoint, a run or any ONNX file is.
 
-use std::path::{Path, PathBuf};
+mod onnx;
+mod run;
+mod text;
+mod verdict;
 
-use anyhow::Context;
+use std::path::PathBuf;
+
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Outcome, Ui};
-use crate::fsx;
-use crate::graph::{self, tensor::numel};
-use crate::score::ModelFile;
-use crate::spec::ModelSpec;
 use crate::train::{Checkpoint, resolve};
+use onnx::Summary;
+use run::Course;
+use text::Table;
 
-/// Say what a checkpoint, run or exported model is
+/// Say what a checkpoint, a run or an ONNX file is
+///
+/// Any ONNX file will do: inputs, outputs, operators, weights, and whether `rgby convert` would take
+/// it, with what it would unfold or the first node that differs. Of a file that rgby exported it
+/// says classes, thresholds, preprocessing and provenance too; of a run, its config and how far it
+/// came.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  rgby inspect model.onnx")]
+#[command(after_help = "Example:
+  rgby inspect model.onnx
+  rgby inspect runs/first --json")]
 pub struct InspectArgs {
-    /// Checkpoint, run or exported model
+    /// Checkpoint, run or ONNX file
     #[arg(value_name = "CKPT|RUN|FILE")]
     pub path: PathBuf,
     /// Print one JSON document
@@ -32,86 +42,72 @@ impl InspectArgs {
     ///
     /// It is none of the three, or damaged.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
-        let (spec, rest) = if self.path.is_dir() {
-            let dir = resolve(&self.path)?;
-            let checkpoint = Checkpoint::open(&dir)?;
-            let rest = json!({
-                "path": dir,
-                "model": checkpoint.model,
-                "progress": checkpoint.progress,
-                "sha256": checkpoint.files,
-            });
-            (checkpoint.spec, rest)
+        let (document, table) = if self.path.is_dir() {
+            self.folder()?
         } else {
-            model_file(&self.path)?
+            self.file()?
         };
         if self.json {
-            let mut document = rest;
-            document["spec"] = serde_json::to_value(&spec)?;
             ui.print_json(&document)?;
         } else {
-            ui.print(&describe(&spec, &rest))?;
+            ui.print(&table.to_string())?;
         }
         Ok(Outcome::Done)
     }
-}
 
-fn model_file(path: &Path) -> anyhow::Result<(ModelSpec, Value)> {
-    let spec = ModelFile::open(path)?.spec().as_ref().clone();
-    let model = graph::read(path).with_context(|| path.display().to_string())?;
-    let parameters: usize = model
-        .graph
-        .initializer
-        .iter()
-        .filter_map(|tensor| numel(tensor).ok())
-        .sum();
-    let rest = json!({
-        "path": path,
-        "parameters": parameters,
-        "nodes": model.graph.node.len(),
-        "sha256": { "file": fsx::sha256_file(path)? },
-    });
-    Ok((spec, rest))
-}
+    /// A checkpoint, or a run, of which the best checkpoint is described.
+    fn folder(&self) -> anyhow::Result<(serde_json::Value, Table)> {
+        let dir = resolve(&self.path)?;
+        let checkpoint = Checkpoint::open(&dir)?;
+        let course = Course::of(&self.path)?;
+        let mut table = Table::new(&dir.display().to_string());
+        table.spec(&checkpoint.spec);
+        table.progress(&checkpoint);
+        if let Some(course) = &course {
+            table.course(course);
+        }
+        table.hashes(&checkpoint.files);
+        table.classes(&checkpoint.spec);
+        let document = json!({
+            "kind": if course.is_some() { "run" } else { "checkpoint" },
+            "path": dir,
+            "spec": checkpoint.spec,
+            "model": checkpoint.model,
+            "config": checkpoint.config,
+            "progress": checkpoint.progress,
+            "unfolded": checkpoint.unfolded,
+            "run": course,
+            "sha256": checkpoint.files,
+        });
+        Ok((document, table))
+    }
 
-fn describe(spec: &ModelSpec, rest: &Value) -> String {
-    let preprocess = &spec.preprocess;
-    let source = spec
-        .provenance
-        .source
-        .as_deref()
-        .unwrap_or("random weights");
-    let mut text = format!(
-        "{}\n  network     {}\n  channels    {}\n  input       {}², {:?} resize, mean {:?}, std \
-         {:?}\n  weights     {source}, {} training steps, rgby {}\n",
-        rest["path"].as_str().unwrap_or_default(),
-        spec.arch,
-        preprocess.channels.join(", "),
-        preprocess.size,
-        preprocess.resize,
-        preprocess.mean,
-        preprocess.std,
-        spec.provenance.steps,
-        spec.provenance.rgby_version,
-    );
-    if let Some(parameters) = rest["parameters"].as_u64() {
-        text += &format!("  parameters  {parameters}\n");
+    /// An ONNX file.
+    fn file(&self) -> anyhow::Result<(serde_json::Value, Table)> {
+        let path = &self.path;
+        let found = onnx::File::open(path)?;
+        let Summary { parameters, .. } = found.summary;
+        let hashes = [("file".to_owned(), found.sha256.clone())].into();
+        let mut table = Table::new(&path.display().to_string());
+        if let Some(spec) = &found.spec {
+            table.spec(spec);
+        }
+        table.summary(&found.summary);
+        table.verdict(&found.verdict);
+        table.hashes(&hashes);
+        if let Some(spec) = &found.spec {
+            table.classes(spec);
+        }
+        let document = json!({
+            "kind": "onnx",
+            "path": path,
+            "spec": found.spec,
+            "parameters": parameters,
+            "nodes": found.summary.nodes,
+            "onnx": found.summary,
+            "convert": found.verdict,
+            "sha256": hashes,
+        });
+        Ok((document, table))
     }
-    if !spec.precision.is_full() {
-        text += &format!("  precision   {}, for scoring only\n", spec.precision);
-    }
-    if let Some(width) = spec.embeddings {
-        text += &format!("  embeddings  {width} features an image\n");
-    }
-    for (file, hash) in rest["sha256"].as_object().into_iter().flatten() {
-        text += &format!(
-            "  sha256      {} {file}\n",
-            hash.as_str().unwrap_or_default()
-        );
-    }
-    text += &format!("  classes     {}\n", spec.classes.len());
-    for (index, (class, threshold)) in spec.classes.iter().zip(&spec.thresholds).enumerate() {
-        text += &format!("    {index:>3}  {threshold:.3}  {class}\n");
-    }
-    text
 }

@@ -7,6 +7,7 @@
 mod bench;
 #[cfg(feature = "train")]
 mod cache;
+mod check_data;
 mod completions;
 #[cfg(feature = "train")]
 mod convert;
@@ -45,6 +46,7 @@ use clap::{Parser, Subcommand};
 pub use bench::BenchArgs;
 #[cfg(feature = "train")]
 pub use cache::CacheArgs;
+pub use check_data::CheckDataArgs;
 pub use completions::CompletionsArgs;
 #[cfg(feature = "train")]
 pub use convert::ConvertArgs;
@@ -97,6 +99,7 @@ enum Command {
     #[cfg(feature = "train")]
     Demo(DemoArgs),
     Synth(SynthArgs),
+    CheckData(CheckDataArgs),
     #[cfg(feature = "train")]
     Cache(CacheArgs),
     #[cfg(feature = "train")]
@@ -125,7 +128,7 @@ enum Command {
 pub enum Outcome {
     /// All done.
     Done,
-    /// Done, but some samples failed; they were listed.
+    /// Done, but some samples failed, or a data set is unfit; it was listed why.
     SomeFailed,
     /// Stopped by SIGTERM, the work saved.
     Stopped,
@@ -168,6 +171,7 @@ impl Command {
             #[cfg(feature = "train")]
             Self::Demo(args) => args.run(ui),
             Self::Synth(args) => args.run(ui),
+            Self::CheckData(args) => args.run(ui),
             #[cfg(feature = "train")]
             Self::Cache(args) => args.run(ui),
             #[cfg(feature = "train")]

@@ -27,8 +27,9 @@ use crate::train::{
 
 /// Train a network from a config: from a converted checkpoint, or from random weights
 ///
-/// Writes RUN/config.toml (everything resolved), metrics.csv (a row an epoch), log.txt, plots and
-/// checkpoints/best and last. SIGTERM saves and leaves (exit code 143); --resume goes on.
+/// Writes RUN/config.toml (everything resolved), metrics.csv (a row an epoch), log.txt, plots,
+/// tensorboard (event files) and checkpoints/best and last. SIGTERM saves and leaves (exit code
+/// 143); --resume goes on.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  rgby train --config configs/resnet50-rgby.toml --from initial \\\n    \

@@ -100,7 +100,91 @@ pub fn read_labels(csv: &Path, num_classes: usize) -> Result<LabelTable, LabelEr
     })
 }
 
+/// One line of a labels file, as far as it could be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelLine {
+    /// Line in the file, from 1.
+    pub line: u64,
+    /// The sample.
+    pub id: String,
+    /// Its classes, ascending and each once.
+    pub classes: Vec<u16>,
+}
+
+/// A line of a labels file that something is wrong with.
+#[derive(Debug)]
+pub struct LabelProblem {
+    /// The sample; empty if the line names none.
+    pub id: String,
+    /// What is wrong with it.
+    pub fault: LabelFault,
+}
+
+/// Reads a labels file as [`read_labels`] does, but goes on after a line that is wrong: returns the
+/// lines that name a sample for the first time, and all that is wrong with any.
+///
+/// # Errors
+///
+/// [`LabelError`] if the file cannot be read at all: no file, no columns, no lines.
+pub fn survey_labels(
+    csv: &Path,
+    num_classes: usize,
+) -> Result<(Vec<LabelLine>, Vec<LabelProblem>), LabelError> {
+    let (mut lines, mut problems) = (Vec::new(), Vec::new());
+    let read = each_row(csv, num_classes, &mut |row| {
+        lines.extend(row.line);
+        problems.extend(row.problem);
+        Ok(())
+    });
+    match read {
+        Ok(()) => Ok((lines, problems)),
+        Err(fault) => Err(LabelError {
+            path: csv.into(),
+            fault,
+        }),
+    }
+}
+
 fn read(path: &Path, num_classes: usize) -> Result<LabelTable, LabelFault> {
+    let mut table = LabelTable {
+        ids: Vec::new(),
+        targets: Vec::new(),
+    };
+    each_row(path, num_classes, &mut |row| {
+        if let Some(problem) = row.problem {
+            return Err(problem.fault);
+        }
+        if let Some(line) = row.line {
+            table.ids.push(line.id);
+            table.targets.push(line.classes);
+        }
+        Ok(())
+    })?;
+    Ok(table)
+}
+
+/// What a line came to: either may be there, or both.
+struct Row {
+    line: Option<LabelLine>,
+    problem: Option<LabelProblem>,
+}
+
+impl Row {
+    fn unusable(id: &str, fault: LabelFault) -> Self {
+        let id = id.to_owned();
+        Self {
+            line: None,
+            problem: Some(LabelProblem { id, fault }),
+        }
+    }
+}
+
+/// Shows each line to `visit`, until that returns an error.
+fn each_row(
+    path: &Path,
+    num_classes: usize,
+    visit: &mut dyn FnMut(Row) -> Result<(), LabelFault>,
+) -> Result<(), LabelFault> {
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
         .from_path(path)?;
@@ -108,37 +192,50 @@ fn read(path: &Path, num_classes: usize) -> Result<LabelTable, LabelFault> {
     if headers.is_empty() {
         return Err(LabelFault::Empty);
     }
-    let id_column = find_column(&headers, "Id")?;
-    let target_column = find_column(&headers, "Target")?;
-    let mut table = LabelTable {
-        ids: Vec::new(),
-        targets: Vec::new(),
-    };
-    let mut lines = HashMap::new();
+    let columns = (
+        find_column(&headers, "Id")?,
+        find_column(&headers, "Target")?,
+    );
+    let mut seen = HashMap::new();
+    let mut any = false;
     for record in reader.records() {
-        let record = record.map_err(explain)?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let field = |column| record.get(column).unwrap_or_default();
-        let id = field(id_column);
-        if id.is_empty() {
-            return Err(LabelFault::EmptyId { line });
-        }
-        if let Some(first) = lines.insert(id.to_owned(), line) {
-            return Err(LabelFault::DuplicateId {
-                line,
-                id: id.to_owned(),
-                first,
-            });
-        }
-        table.ids.push(id.to_owned());
-        table
-            .targets
-            .push(parse_target(field(target_column), line, num_classes)?);
+        any = true;
+        visit(match record {
+            Ok(record) => row(&record, columns, num_classes, &mut seen),
+            // It would be the same on every line that follows.
+            Err(error) if error.is_io_error() => return Err(error.into()),
+            Err(error) => Row::unusable("", explain(error)),
+        })?;
     }
-    if table.ids.is_empty() {
-        Err(LabelFault::Empty)
-    } else {
-        Ok(table)
+    if any { Ok(()) } else { Err(LabelFault::Empty) }
+}
+
+/// Reads one line; `seen` are the lines of the ids before it.
+fn row(
+    record: &StringRecord,
+    (id_column, target_column): (usize, usize),
+    num_classes: usize,
+    seen: &mut HashMap<String, u64>,
+) -> Row {
+    let line = record.position().map_or(0, csv::Position::line);
+    let field = |column| record.get(column).unwrap_or_default();
+    let id = field(id_column);
+    if id.is_empty() {
+        return Row::unusable("", LabelFault::EmptyId { line });
+    }
+    if let Some(first) = seen.get(id).copied() {
+        let id = id.to_owned();
+        return Row::unusable(&id.clone(), LabelFault::DuplicateId { line, id, first });
+    }
+    seen.insert(id.to_owned(), line);
+    let (classes, fault) = parse_target(field(target_column), line, num_classes);
+    let id = id.to_owned();
+    Row {
+        problem: fault.map(|fault| LabelProblem {
+            id: id.clone(),
+            fault,
+        }),
+        line: Some(LabelLine { line, id, classes }),
     }
 }
 
@@ -155,27 +252,36 @@ fn find_column(headers: &StringRecord, wanted: &'static str) -> Result<usize, La
         })
 }
 
-fn parse_target(text: &str, line: u64, num_classes: usize) -> Result<Vec<u16>, LabelFault> {
+/// The classes that exist among those that a field names, and the first that does not.
+fn parse_target(text: &str, line: u64, num_classes: usize) -> (Vec<u16>, Option<LabelFault>) {
     let mut classes = Vec::new();
+    let mut fault = None;
     for word in text.split_whitespace() {
-        let class: u64 = word.parse().map_err(|_| LabelFault::NotAClass {
-            line,
-            text: word.to_owned(),
-        })?;
-        match u16::try_from(class) {
-            Ok(small) if usize::from(small) < num_classes => classes.push(small),
-            _ => {
-                return Err(LabelFault::ClassOutOfRange {
-                    line,
-                    class,
-                    num_classes,
-                });
+        match parse_class(word, line, num_classes) {
+            Ok(class) => classes.push(class),
+            Err(wrong) => {
+                fault.get_or_insert(wrong);
             }
         }
     }
     classes.sort_unstable();
     classes.dedup();
-    Ok(classes)
+    (classes, fault)
+}
+
+fn parse_class(word: &str, line: u64, num_classes: usize) -> Result<u16, LabelFault> {
+    let class: u64 = word.parse().map_err(|_| LabelFault::NotAClass {
+        line,
+        text: word.to_owned(),
+    })?;
+    let small = u16::try_from(class).ok();
+    small
+        .filter(|&small| usize::from(small) < num_classes)
+        .ok_or(LabelFault::ClassOutOfRange {
+            line,
+            class,
+            num_classes,
+        })
 }
 
 fn explain(error: csv::Error) -> LabelFault {
@@ -260,5 +366,35 @@ mod tests {
         let message = refusal(b"Id,Target\na,0,7\n");
         assert!(message.contains("line: 2"), "{message}");
         assert!(read_labels(Path::new("/nowhere/labels.csv"), 28).is_err());
+    }
+
+    #[test]
+    fn a_survey_goes_on_after_what_is_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("labels.csv");
+        let text = b"Id,Target\na,0 28 x 1\na,2\n,3\nb,4,5\n\xFF,6\nc,\n";
+        std::fs::write(&path, text).unwrap();
+        let (lines, problems) = survey_labels(&path, 28).unwrap();
+        let lines: Vec<_> = lines
+            .into_iter()
+            .map(|l| (l.line, l.id, l.classes))
+            .collect();
+        assert_eq!(
+            lines,
+            [(2, "a".to_owned(), vec![0, 1]), (7, "c".to_owned(), vec![])]
+        );
+        let ids: Vec<_> = problems.iter().map(|p| p.id.as_str()).collect();
+        assert_eq!(ids, ["a", "a", "", "", ""]);
+        let faults: Vec<_> = problems.iter().map(|p| p.fault.to_string()).collect();
+        for (fault, part) in faults.iter().zip([
+            "class 28",
+            "already on line 2",
+            "line 4: the id is empty",
+            "line: 5",
+            "line 6 is not UTF-8",
+        ]) {
+            assert!(fault.contains(part), "no {part} in {fault}");
+        }
+        assert!(survey_labels(&dir.path().join("none.csv"), 28).is_err());
     }
 }

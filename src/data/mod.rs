@@ -3,6 +3,7 @@
 
 mod augment;
 mod cache;
+mod check;
 mod class_names;
 mod dataset;
 mod features;
@@ -20,13 +21,19 @@ mod tests;
 
 pub use augment::{Augment, AugmentConfig, Place};
 pub use cache::{CacheError, CacheForm, PixelCache};
+pub use check::{
+    ChannelStatistics, Check, CheckError, Checked, ClassCount, Expected, Kind, Problem, RARE,
+    Severity, SizeCount,
+};
 pub use class_names::{ClassNamesError, read_class_names};
 pub use dataset::{DataError, Dataset};
 pub use features::{FeatureForm, Features};
 pub use images::{
     Images, ImagesError, Layout, ManifestError, ManifestFault, Pattern, PatternError, PatternFault,
 };
-pub use labels_csv::{LabelError, LabelFault, LabelTable, read_labels};
+pub use labels_csv::{
+    LabelError, LabelFault, LabelLine, LabelProblem, LabelTable, read_labels, survey_labels,
+};
 pub use loader::{Batch, Loader, Plan, Show, epoch_order};
 pub use packed::{PackedError, PackedFault};
 pub use sampler::{Sampler, balanced_len, balanced_order, repeat_factors};

@@ -26,8 +26,30 @@ const MAX_PORTS: u64 = 1024;
 ///
 /// [`GraphError`] says what is wrong; the caller names the file.
 pub fn read(path: &Path) -> Result<ModelProto, GraphError> {
-    let mut model = parse(read_file(path)?)?;
-    external::load(&mut model, path.parent().unwrap_or(Path::new("")))?;
+    complete(read_unchecked(path)?, path)
+}
+
+/// Reads an ONNX file within the same limits, but takes whatever ONNX knows, of any operator set,
+/// and opens no other file: to say what it is, not to use it.
+///
+/// # Errors
+///
+/// [`GraphError`] if it cannot be read, is no ONNX model, or is larger than the limits.
+pub fn read_unchecked(path: &Path) -> Result<ModelProto, GraphError> {
+    decode(read_file(path)?)
+}
+
+/// Checks what [`read_unchecked`] read from `path`, and reads its external data.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn complete(mut model: ModelProto, path: &Path) -> Result<ModelProto, GraphError> {
+    check_model(&model)?;
+    check_graph(&model.graph)?;
+    // A bare name's parent is the empty path, which cannot be opened.
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    external::load(&mut model, folder.unwrap_or(Path::new(".")))?;
     check_weights(&model.graph)?;
     Ok(model)
 }
@@ -68,19 +90,24 @@ fn read_file(path: &Path) -> Result<Vec<u8>, GraphError> {
 }
 
 fn parse(bytes: Vec<u8>) -> Result<ModelProto, GraphError> {
-    budget::check(&bytes)?;
-    // From shared bytes, so that `raw_data` is a part of the buffer, not a copy.
-    let model = ModelProto::parse_from_tokio_bytes(&bytes.into())
-        .map_err(|error| GraphError::NotOnnx(error.to_string()))?;
+    let model = decode(bytes)?;
     check_model(&model)?;
     check_graph(&model.graph)?;
     Ok(model)
 }
 
-fn check_model(model: &ModelProto) -> Result<(), GraphError> {
+fn decode(bytes: Vec<u8>) -> Result<ModelProto, GraphError> {
+    budget::check(&bytes)?;
+    // From shared bytes, so that `raw_data` is a part of the buffer, not a copy.
+    let model = ModelProto::parse_from_tokio_bytes(&bytes.into())
+        .map_err(|error| GraphError::NotOnnx(error.to_string()))?;
     if model.graph.node.is_empty() {
         return Err(GraphError::NotOnnx("it holds no graph".into()));
     }
+    Ok(model)
+}
+
+fn check_model(model: &ModelProto) -> Result<(), GraphError> {
     if let Some(function) = model.functions.first() {
         return Err(GraphError::Unsupported {
             what: format!("the function `{}`", function.name),

@@ -35,7 +35,7 @@ pub mod tensor;
 mod tests;
 pub mod view;
 
-pub use check::{read, read_bytes};
+pub use check::{complete, read, read_bytes, read_unchecked};
 pub use onnx_ir::{GraphProto, Message, ModelProto, NodeProto, TensorProto};
 
 /// What can be wrong with an ONNX file. Each message stands alone after the file's name.

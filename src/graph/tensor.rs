@@ -53,7 +53,13 @@ const TYPES: [&str; 27] = [
 
 /// The element type as people write it.
 pub(super) fn type_name(tensor: &TensorProto) -> &'static str {
-    usize::try_from(tensor.data_type)
+    name_of_type(tensor.data_type)
+}
+
+/// The element type of a number in `TensorProto.DataType`, as people write it.
+#[must_use]
+pub fn name_of_type(data_type: i32) -> &'static str {
+    usize::try_from(data_type)
         .ok()
         .and_then(|index| TYPES.get(index))
         .unwrap_or(&"unknown to ONNX")
@@ -93,7 +99,8 @@ pub(super) fn expected_bytes(tensor: &TensorProto) -> Result<Option<usize>, Grap
 }
 
 /// Whether the data lies in another file.
-pub(super) fn is_external(tensor: &TensorProto) -> bool {
+#[must_use]
+pub fn is_external(tensor: &TensorProto) -> bool {
     tensor.data_location.value() == EXTERNAL || !tensor.external_data.is_empty()
 }
 

@@ -31,8 +31,8 @@ pub use preparers::Preparers;
 pub use preprocess::Preprocess;
 pub use resize::Resize;
 pub use sample::{
-    FindError, IMAGE_EXTENSIONS, Pick, Sample, SampleError, SampleErrorKind, find_samples,
-    read_sample, samples_among,
+    FindError, IMAGE_EXTENSIONS, Part, Pick, Sample, SampleError, SampleErrorKind, each_part,
+    find_samples, read_sample, samples_among,
 };
 pub use variation::{Crop, Variation};
 pub use whole::{is_tiff_name, with_all_channels};

@@ -364,5 +364,51 @@ pub(super) fn read_sample_into(
     Ok(())
 }
 
+/// One file of a sample: the channels that it holds, or why it cannot be used.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// Number of the sample's first channel that it holds; the others follow.
+    pub first: usize,
+    /// How many channels of the sample it holds.
+    pub channels: usize,
+    /// Their pixels.
+    pub planes: Result<Planes, SampleErrorKind>,
+}
+
+/// Shows each file that a sample has, one after the other, whatever is wrong with the others;
+/// channels without a file are passed over.
+pub fn each_part(sample: &Sample, limits: &DecodeLimits, show: &mut dyn FnMut(Part)) {
+    let (mut bytes, mut first) = (Vec::new(), 0);
+    while first < sample.files.len() {
+        let together = sample.together(first);
+        let channels = together.len().max(1);
+        if let Some(path) = &sample.files[first] {
+            let decode = |bytes: &[u8]| {
+                let mut data = Vec::new();
+                let (width, height) = match together[..] {
+                    [] => append_plane(bytes, limits, &mut data)?,
+                    _ => append_channels(bytes, &together, limits, &mut data)?,
+                };
+                Ok(Planes {
+                    width,
+                    height,
+                    channels,
+                    data,
+                })
+            };
+            let read = LocalFiles.read(path, limits.max_file_bytes, &mut bytes);
+            show(Part {
+                path,
+                first,
+                channels,
+                planes: read.and_then(|()| decode(&bytes)),
+            });
+        }
+        first += channels;
+    }
+}
+
 #[cfg(test)]
 mod tests;

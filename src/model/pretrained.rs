@@ -98,6 +98,27 @@ impl Pretrained {
         channels: &[Filter],
         classifier: Classifier,
     ) -> Result<(Classifier, ConvertReport), WeightsError> {
+        let (tensors, report) = self.backbone(arch, channels)?;
+        Ok((apply(classifier, tensors, Keep::Backbone)?, report))
+    }
+
+    /// What [`load`](Self::load) would do as the network that the file holds, with the three
+    /// channels that it has. Each weight is read, to see that it is sound.
+    ///
+    /// # Errors
+    ///
+    /// As [`arch`](Self::arch) and [`load`](Self::load).
+    pub fn trial(&self) -> Result<ConvertReport, WeightsError> {
+        let channels = [Filter::Red, Filter::Green, Filter::Blue];
+        Ok(self.backbone(self.arch()?, &channels)?.1)
+    }
+
+    /// The backbone's parameters, which read their values when they are wanted.
+    fn backbone(
+        &self,
+        arch: Arch,
+        channels: &[Filter],
+    ) -> Result<(Vec<PackTensor>, ConvertReport), WeightsError> {
         let imported = arch
             .imported()
             .ok_or(WeightsError::NoSkeleton(arch.name()))?;
@@ -128,7 +149,7 @@ impl Pretrained {
             drop(values);
             tensors.push(deferred(path, shape, weight.owned(), widening));
         }
-        Ok((apply(classifier, tensors, Keep::Backbone)?, report))
+        Ok((tensors, report))
     }
 
     fn report(&self, arch: Arch, adopted: &Adopted, channels: &[Filter]) -> ConvertReport {

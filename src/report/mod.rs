@@ -1,8 +1,10 @@
-//! Pictures of a training run as SVG files, and the page of an evaluation.
+//! Pictures of a training run as SVG files, its course for `TensorBoard`, and the page of an
+//! evaluation.
 
 mod chart;
 mod page;
 mod svg;
+mod tensorboard;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use crate::score::BatchSpeed;
 use svg::{Line, Lines};
 
 pub use page::{Card, EvaluationPage, OperatingPoint, Picked, pick};
+pub use tensorboard::EventFile;
 
 /// What one epoch of training came to: a row of `metrics.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

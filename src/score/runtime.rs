@@ -102,6 +102,13 @@ impl Runtime {
         )
     }
 
+    /// Where ONNX Runtime's library lies; none for the embedded engine.
+    #[must_use]
+    pub fn library(&self) -> Option<&'static Path> {
+        let library = self.backend.library.as_ref();
+        library.map(|library| library.path.as_path())
+    }
+
     /// What `--device` may name with this engine, without an index: what the library was built
     /// for, whatever GPUs there are.
     #[must_use]

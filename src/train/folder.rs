@@ -2,12 +2,13 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::{Checkpoint, Job, Progress, TrainError};
 use crate::fsx;
+use crate::report::{EpochRow, EventFile, TimingRow};
 
 /// Refuses a folder in use; for a resumed run, one without that run.
 pub(super) fn check_folder(job: &Job) -> Result<(), TrainError> {
@@ -117,6 +118,27 @@ pub(super) fn write_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), Tr
         )
     };
     written().map_err(|error| refuse(path, error.to_string()))
+}
+
+/// Begins the event file for `TensorBoard` whose first epoch is `first`.
+pub(super) fn event_file(out: &Path, first: u32) -> Result<EventFile, TrainError> {
+    let dir = events_dir(out);
+    EventFile::create(&dir, first).map_err(|error| refuse(&dir, error.to_string()))
+}
+
+/// Adds an epoch to it.
+pub(super) fn add_events(
+    events: &mut EventFile,
+    out: &Path,
+    row: &EpochRow,
+    timing: &TimingRow,
+) -> Result<(), TrainError> {
+    let added = events.add(row, timing);
+    added.map_err(|error| refuse(&events_dir(out), error.to_string()))
+}
+
+fn events_dir(out: &Path) -> PathBuf {
+    out.join("tensorboard")
 }
 
 /// Removes the folders in `folder` whose names begin with `prefix`, but for `kept`.

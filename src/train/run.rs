@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use super::features::{Samples, StageAt, features, remove_features};
 use super::fit::check_memory;
-use super::folder::{check_folder, lock_folder, make_folder, write_config, write_rows};
+use super::folder::{
+    add_events, check_folder, event_file, lock_folder, make_folder, write_config, write_rows,
+};
 use super::losses::{BadLoss, Losses};
 use super::plan::{Training, divide, split_file};
 use super::start::{begin, resume};
@@ -17,7 +19,7 @@ use super::step::StepRule;
 use super::{Ended, Input, Job, Loss, Progress, StepReport, TrainError, Trainer, Watch};
 use crate::data::{Augment, Dataset, Loader, Plan, Source, write_split};
 use crate::metrics::{Labelled, evaluate};
-use crate::report::{EpochRow, TimingRow, training_curves};
+use crate::report::{EpochRow, EventFile, TimingRow, training_curves};
 use crate::spec::Provenance;
 
 /// Trains until all epochs are done or [`Job::stop`] is set.
@@ -86,6 +88,7 @@ struct Run<'a> {
     provenance: Provenance,
     rows: Vec<EpochRow>,
     timing: Vec<TimingRow>,
+    events: EventFile,
 }
 
 impl<'a> Run<'a> {
@@ -124,6 +127,7 @@ impl<'a> Run<'a> {
         }
         let training = Training::new(&dataset, training, job.config.data.balance_threshold);
         Ok(Self {
+            events: event_file(&job.out, start.progress.epoch + 1)?,
             losses: Losses::on(&job.device),
             job,
             _lock: lock,
@@ -345,7 +349,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Records the epoch: row, plots, `last`, and `best` if it is.
+    /// Records the epoch: row, plots, events, `last`, and `best` if it is.
     fn finish_epoch(&mut self, row: &EpochRow, watch: &dyn Watch) -> Result<(), TrainError> {
         let better = match (row.valid_loss, self.progress.best_loss) {
             (Some(loss), Some(best)) => loss < best,
@@ -375,6 +379,8 @@ impl<'a> Run<'a> {
         self.timing.push(timing.clone());
         write_rows(&self.job.out.join("metrics.csv"), &self.rows)?;
         write_rows(&self.job.out.join("timing.csv"), &self.timing)?;
+        // Before `last`: an epoch that is taken twice takes its events back, a lost one could not.
+        add_events(&mut self.events, &self.job.out, row, &timing)?;
         if better {
             self.save("best")?;
         }

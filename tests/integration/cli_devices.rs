@@ -20,10 +20,26 @@ fn the_engine_that_scores_and_its_devices_are_listed() {
     let listed = devices(&[]);
     assert!(listed["scoring"]["engine"].is_string(), "{listed}");
     assert_eq!(listed["scoring"]["devices"][0], "cpu", "{listed}");
+    let (engine, library) = (&listed["scoring"]["engine"], &listed["scoring"]["library"]);
+    let embedded = engine.as_str().unwrap().starts_with("tract");
+    assert_eq!(library.is_null(), embedded, "{listed}");
+    let version = listed["scoring"]["version"].as_str().unwrap();
+    assert!(
+        embedded || version.starts_with("ONNX Runtime 1."),
+        "{listed}"
+    );
+    assert!(listed["machine"]["cores"].as_u64() >= Some(1), "{listed}");
     let dir = tempfile::tempdir().unwrap();
     let text = run(dir.path(), "devices");
     assert_eq!((text.code, text.stderr.as_str()), (Some(0), ""), "{text:?}");
-    for part in ["training", "scoring", "  engine "] {
+    for part in [
+        "machine",
+        "training",
+        "scoring",
+        "  cores ",
+        "  memory ",
+        "  engine ",
+    ] {
         assert!(text.stdout.contains(part), "no {part} in {text:?}");
     }
     assert_refused(

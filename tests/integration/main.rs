@@ -5,8 +5,11 @@ mod cache;
 mod cli_basics;
 #[cfg(feature = "train")]
 mod cli_bench;
+mod cli_check_data;
 mod cli_devices;
 mod cli_eval;
+#[cfg(feature = "train")]
+mod cli_inspect;
 mod cli_plates;
 mod cli_score;
 #[cfg(feature = "train")]
@@ -70,6 +73,8 @@ mod serve_support;
 mod shard_kills;
 mod shards;
 mod support;
+#[cfg(feature = "train")]
+mod tensorboard;
 #[cfg(feature = "train")]
 mod training;
 mod worker;

@@ -1,0 +1,162 @@
+//! `rgby check-data`: what is wrong with a data set.
+
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::ensure;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{LayoutArgs, Outcome, Ui};
+use crate::data::{Check, Checked, Expected, Kind, Severity, read_class_names};
+use crate::fsx;
+use crate::imaging::{CHANNELS, Preprocess};
+use crate::labels::hpa_classes;
+
+/// Say what is wrong with a labelled data set before an hour is spent on it
+///
+/// Reads every line of the labels and decodes every image. Errors make a data set unfit: missing
+/// channels, unreadable files, sizes that differ within a sample, duplicate ids and images, unknown
+/// or empty labels; then the exit code is 1. Warnings (rare classes, images without labels,
+/// constant or dark channels) leave it at 0. Prints class counts and each channel's mean and
+/// standard deviation too, which `data.mean` and `data.std` of a config may take.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  rgby check-data --images train/ --labels train.csv
+  rgby check-data --images plate.csv --labels labels.csv --channels dna,er,rna,agp,mito \\
+    --labels-from classes.csv --json
+  rgby check-data --images train/ --labels train.csv --allow empty-label --out problems.csv
+
+docs/checking-data.md lists the kinds of problems and what to do about each.")]
+pub struct CheckDataArgs {
+    /// Folder that holds the image files, or a manifest that names them
+    #[arg(long, value_name = "DIR|FILE.csv|FILE.parquet")]
+    pub images: PathBuf,
+    /// How the images are stored
+    #[command(flatten)]
+    pub layout: LayoutArgs,
+    /// The labels: CSV `Id,Target`, classes separated by spaces
+    #[arg(long, value_name = "CSV")]
+    pub labels: PathBuf,
+    /// model.channels of the config that will train on it: the stains that each sample must have
+    #[arg(long, value_name = "CHANNELS", value_delimiter = ',', default_values_t = CHANNELS.map(str::to_owned))]
+    pub channels: Vec<String>,
+    /// Number of classes [default: the 28 of the Human Protein Atlas, by name]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub classes: Option<u16>,
+    /// CSV with the classes' names in a column `Name`
+    #[arg(long, value_name = "CSV", conflicts_with = "classes")]
+    pub labels_from: Option<PathBuf>,
+    /// Kinds of errors that are meant to be: they are listed as warnings
+    #[arg(
+        long,
+        value_name = "KINDS",
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
+    pub allow: Vec<Kind>,
+    /// CSV with every problem: `Severity,Kind,Id,File,Problem,Mend`
+    #[arg(long, value_name = "FILE.csv")]
+    pub out: Option<PathBuf>,
+    /// Problems of each kind that are printed; --out and --json have all
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub show: usize,
+    /// Print the result to stdout as one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl CheckDataArgs {
+    /// Checks and says what was found.
+    ///
+    /// # Errors
+    ///
+    /// The labels or images cannot be read at all, or `--out` cannot be written.
+    pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
+        let preprocess = Preprocess::new(&self.channels, 1);
+        preprocess.validate().map_err(anyhow::Error::msg)?;
+        let expected = Expected {
+            stains: preprocess.stains(),
+            classes: self.class_names()?,
+        };
+        if let Some(out) = &self.out {
+            let folder = out.parent().filter(|folder| *folder != Path::new(""));
+            ensure!(
+                folder.is_none_or(Path::is_dir) && !out.is_dir(),
+                "--out {} cannot be written: name a file in a folder that is there",
+                out.display()
+            );
+        }
+        let images = self.layout.of(&self.images)?;
+        let check = Check::begin(&images, &self.labels, expected)?;
+        let bar = ui.progress(check.samples() as u64, "checking");
+        let mut checked = check.finish(&|| bar.inc(1));
+        bar.finish_and_clear();
+        checked.allow(&self.allow);
+        if let Some(path) = &self.out {
+            write_problems(path, &checked)?;
+        }
+        if self.json {
+            ui.print_json(&self.document(&checked)?)?;
+        } else {
+            ui.print(&text::describe(&checked, self.show, self.out.as_deref()))?;
+        }
+        Ok(match checked.count(Severity::Error) {
+            0 => Outcome::Done,
+            _ => Outcome::SomeFailed,
+        })
+    }
+
+    /// All that was found, as JSON.
+    fn document(&self, checked: &Checked) -> anyhow::Result<Value> {
+        let mut kinds = serde_json::Map::new();
+        for problems in checked.problems.chunk_by(|a, b| a.kind == b.kind) {
+            let kind = problems[0].kind;
+            kinds.insert(
+                kind.name().to_owned(),
+                json!({
+                    "count": problems.len(),
+                    "severity": problems[0].severity,
+                    "mend": kind.mend(),
+                }),
+            );
+        }
+        let mut document = serde_json::to_value(checked)?;
+        document["images"] = json!(self.images);
+        document["labels"] = json!(self.labels);
+        document["errors"] = checked.count(Severity::Error).into();
+        document["warnings"] = checked.count(Severity::Warning).into();
+        document["kinds"] = kinds.into();
+        Ok(document)
+    }
+
+    fn class_names(&self) -> anyhow::Result<Vec<String>> {
+        if let Some(path) = &self.labels_from {
+            return Ok(read_class_names(path)?);
+        }
+        Ok(match self.classes {
+            None | Some(28) => hpa_classes(),
+            Some(count) => (0..count).map(|class| format!("Class {class}")).collect(),
+        })
+    }
+}
+
+fn write_problems(path: &Path, checked: &Checked) -> anyhow::Result<()> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["Severity", "Kind", "Id", "File", "Problem", "Mend"])?;
+    for problem in &checked.problems {
+        writer.write_record([
+            text::severity(problem.severity),
+            problem.kind.name(),
+            &problem.id,
+            &problem.file,
+            &problem.message,
+            problem.kind.mend(),
+        ])?;
+    }
+    let bytes = writer
+        .into_inner()
+        .map_err(csv::IntoInnerError::into_error)?;
+    Ok(fsx::write_atomic(path, &bytes)?)
+}

@@ -1,0 +1,196 @@
+//! `rgby inspect` on checkpoints, runs, and ONNX files of anybody's.
+
+use std::fs;
+use std::path::Path;
+
+use rgby::graph::{Message, ModelProto, read_bytes};
+use rgby::model::{Arch, random_export};
+use serde_json::Value;
+
+use crate::support::{assert_refused, fold_batch_norms, read, run, workplace, write_tiny_model};
+use crate::training::{DATA, must};
+
+fn inspect(dir: &Path, name: &str) -> Value {
+    let shown = must(dir, &format!("inspect --json {name}"));
+    serde_json::from_str(&shown.stdout).unwrap()
+}
+
+fn write(dir: &Path, name: &str, model: &ModelProto) {
+    fs::write(dir.join(name), model.write_to_bytes().unwrap()).unwrap();
+}
+
+#[test]
+fn a_pretrained_file_is_tried_as_convert_would() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    let mut model = random_export(Arch::ResNet50, 3).unwrap();
+    write(path, "kept.onnx", &model);
+    fold_batch_norms(&mut model);
+    write(path, "folded.onnx", &model);
+    let kept = inspect(path, "kept.onnx");
+    assert_eq!(kept["kind"], "onnx");
+    assert_eq!(kept["spec"], Value::Null);
+    assert_eq!(kept["convert"]["would"], "convert");
+    assert_eq!(kept["convert"]["arch"], "resnet50");
+    assert_eq!(kept["convert"]["unfolded"], 0);
+    assert_eq!(kept["onnx"]["inputs"][0]["shape"][1], "3");
+    assert_eq!(kept["onnx"]["inputs"][0]["type"], "float32");
+    let operators = kept["onnx"]["operators"].as_array().unwrap();
+    let convolutions = operators.iter().find(|o| o["operator"] == "Conv").unwrap();
+    assert_eq!(convolutions["count"], 53);
+    let folded = inspect(path, "folded.onnx");
+    assert_eq!(folded["convert"]["unfolded"], 53);
+    let text = must(path, "inspect folded.onnx").stdout;
+    for part in [
+        "convert     takes it as resnet50",
+        "53 BatchNorm layers unfolded",
+        "opset",
+    ] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    // What was foretold is what happens.
+    let converted = must(path, "convert --onnx folded.onnx --out ckpt --json").stdout;
+    let converted: Value = serde_json::from_str(&converted).unwrap();
+    for key in [
+        "arch", "matched", "unfolded", "absorbed", "rescaled", "dropped",
+    ] {
+        assert_eq!(folded["convert"][key], converted[key], "{key}");
+    }
+    let checkpoint = inspect(path, "ckpt");
+    assert_eq!(checkpoint["kind"], "checkpoint");
+    assert_eq!(checkpoint["unfolded"], 53);
+}
+
+#[test]
+fn a_file_of_another_network_is_described_and_the_first_difference_named() {
+    let exports = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exports/small");
+    let mut tried = 0;
+    for entry in fs::read_dir(&exports).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        // The skeleton has no weights.
+        let is_model = Path::new(&name).extension() == Some("onnx".as_ref());
+        if !is_model || name == "skeleton.onnx" {
+            continue;
+        }
+        tried += 1;
+        let seen = inspect(&exports, &name);
+        assert_eq!(seen["convert"]["would"], "refuse", "{name}");
+        let reason = seen["convert"]["reason"].as_str().unwrap();
+        for part in [
+            "is not a network that rgby knows",
+            "expected ",
+            "; found ",
+            "nearest",
+        ] {
+            assert!(reason.contains(part), "{name}: no {part} in {reason}");
+        }
+        assert!(seen["parameters"].as_u64().unwrap() > 100, "{name}");
+        if name.contains("external") {
+            assert!(
+                seen["onnx"]["external"][format!("{name}.data")].as_u64() > Some(1),
+                "{seen}"
+            );
+        }
+    }
+    assert!(tried > 10, "{tried}");
+}
+
+#[test]
+fn what_convert_cannot_read_is_still_described() {
+    let dir = workplace();
+    let path = dir.path();
+    let tiny = || read_bytes(&fs::read(path.join("model.onnx")).unwrap()).unwrap();
+    let mut newer = tiny();
+    newer.metadata_props.clear();
+    newer.opset_import[0].version = 99;
+    newer.producer_name = "evil\u{1b}[31m".into();
+    write(path, "newer.onnx", &newer);
+    let seen = inspect(path, "newer.onnx");
+    assert_eq!(seen["onnx"]["opsets"]["ai.onnx"], 99);
+    let reason = seen["convert"]["reason"].as_str().unwrap();
+    assert!(reason.contains("operator set 99"), "{reason}");
+    let text = must(path, "inspect newer.onnx").stdout;
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+
+    let mut outside = random_export(Arch::ResNet50, 3).unwrap();
+    let tensor = &mut outside.graph.mut_or_insert_default().initializer[0];
+    tensor.raw_data.clear();
+    tensor.float_data.clear();
+    tensor.external_data.push(<_>::default());
+    tensor.external_data[0].key = "location".into();
+    tensor.external_data[0].value = "../secret".into();
+    write(path, "outside.onnx", &outside);
+    let seen = inspect(path, "outside.onnx");
+    assert_eq!(seen["onnx"]["external"]["../secret"], 1);
+    let reason = seen["convert"]["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("only files below the model's own folder"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn files_that_are_nothing_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    write_tiny_model(path);
+    let bytes = fs::read(path.join("model.onnx")).unwrap();
+    fs::write(path.join("cut.onnx"), &bytes[..bytes.len() / 2]).unwrap();
+    fs::write(path.join("empty.onnx"), "").unwrap();
+    fs::write(path.join("text.onnx"), "no model at all").unwrap();
+    fs::create_dir(path.join("folder")).unwrap();
+    assert_refused(
+        path,
+        &[
+            ("inspect cut.onnx", &["cut.onnx"]),
+            (
+                "inspect empty.onnx",
+                &["empty.onnx", "is not an ONNX model"],
+            ),
+            ("inspect text.onnx", &["text.onnx", "is not an ONNX model"]),
+            ("inspect folder", &["folder", "is not a checkpoint"]),
+            ("inspect nowhere.onnx", &["nowhere.onnx"]),
+        ],
+    );
+}
+
+#[test]
+fn a_run_says_how_far_it_came() {
+    let dir = crate::training::workplace(12, "0,25");
+    let path = dir.path();
+    let set = "--set train.steps_per_epoch=1 --set train.epochs=3";
+    must(
+        path,
+        &format!("train --config baseline.toml {set} {DATA} --out run"),
+    );
+    let seen = inspect(path, "run");
+    assert_eq!(seen["kind"], "run");
+    assert_eq!(seen["run"]["epochs"], 3);
+    assert_eq!(seen["run"]["metrics"].as_array().unwrap().len(), 3);
+    assert_eq!(seen["config"]["train"]["epochs"], 3);
+    let losses = seen["run"]["metrics"].as_array().unwrap().iter();
+    let lowest = losses.min_by(|a, b| {
+        let [a, b] = [a, b].map(|row| row["valid_loss"].as_f64().unwrap());
+        a.total_cmp(&b)
+    });
+    assert_eq!(&seen["run"]["best"], lowest.unwrap());
+    let text = must(path, "inspect run").stdout;
+    for part in [
+        "  run         3 epochs",
+        "  best        epoch ",
+        "  last        epoch 3: ",
+    ] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    let last = inspect(path, "run/checkpoints/last");
+    assert_eq!(
+        (&last["kind"], &last["run"]),
+        (&"checkpoint".into(), &Value::Null)
+    );
+    // A damaged table is not passed over.
+    fs::write(path.join("run/metrics.csv"), "epoch\nx\n").unwrap();
+    assert!(read(path, "run/config.toml").contains("[train]"));
+    let damaged = run(path, "inspect run");
+    assert_eq!(damaged.code, Some(2), "{damaged:?}");
+    assert!(damaged.stderr.contains("metrics.csv"), "{damaged:?}");
+}
