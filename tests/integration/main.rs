@@ -63,6 +63,8 @@ mod serve_load;
 #[cfg(feature = "serve")]
 mod serve_models;
 #[cfg(feature = "serve")]
+mod serve_page;
+#[cfg(feature = "serve")]
 mod serve_protocol;
 #[cfg(feature = "serve")]
 mod serve_support;

@@ -269,6 +269,7 @@ function showAll() {
   $("stage").classList.toggle("empty", !isThere);
   $("view").hidden = !isThere;
   $("found").hidden = !isThere;
+  $("guide").hidden = isThere;
   if (isThere) {
     showChannels();
     showPicture();
@@ -285,7 +286,7 @@ function showChannels() {
       showPicture();
     };
     const dot = make("i", { className: "dot", ariaHidden: "true" });
-    dot.style.background = `rgb(${picture.colour(stain, number).join(" ")})`;
+    dot.style.background = `rgb(${picture.dot(stain, number).join(" ")})`;
     return make("label", { className: "channel" }, input, dot, stain);
   };
   $("channels").replaceChildren(...state.planes.map(toggle));
@@ -332,7 +333,7 @@ function showHeat() {
 function reading(largest, isWhole) {
   const { name, probability } = state.prediction.classes[state.chosen];
   if (!isWhole) return `${name}: ${state.map.rows.length} of ${state.map.grid} rows so far.`;
-  const how = "The lighter a square, the more the probability falls where it is hidden.";
+  const how = "the lighter a square, the more the probability falls where it is hidden.";
   if (largest < FAINT) {
     return (
       `${name}: hiding any one square takes at most ${decimal(largest)} off its ` +

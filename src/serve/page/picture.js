@@ -15,6 +15,9 @@ export function colour(stain, number) {
   return KNOWN[stain.toLowerCase()] ?? OTHERS[number % OTHERS.length];
 }
 
+/** The stain's colour in the list beside the picture, where none drowns another. */
+export const dot = (stain, number) => (stain.toLowerCase() === "yellow" ? [240, 200, 40] : colour(stain, number));
+
 /** Decodes a base64 PNG to its gray values. */
 async function decode(png) {
   const bytes = Uint8Array.from(atob(png), (letter) => letter.charCodeAt(0));
