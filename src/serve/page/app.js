@@ -21,6 +21,8 @@ const state = {
   planes: [],
   off: new Set(),
   prediction: null,
+  /** The image that the prediction is of. */
+  sent: null,
   chosen: 0,
   all: false,
   /** The map: `{ grid, rows }`. */
@@ -212,7 +214,8 @@ function useSample() {
 const predict = () => run(send, predict);
 
 async function send(signal) {
-  const bytes = files.size(state.image);
+  const { image } = state;
+  const bytes = files.size(image);
   const most = state.about.limits.max_body;
   if (bytes > most) {
     throw new Error(`these files have ${megabytes(bytes)}; this server takes ${megabytes(most)}`);
@@ -220,11 +223,12 @@ async function send(signal) {
   say("Computing…");
   $("found").classList.add("old");
   try {
-    const form = files.form(state.image, state.model);
+    const form = files.form(image, state.model);
     form.set("planes", String(Math.min(SHOWN, state.about.limits.max_shown)));
     const prediction = await api.predict(form, signal);
     state.planes = await picture.decodeAll(prediction.image.planes);
     state.prediction = prediction;
+    state.sent = image;
     state.map = null;
     state.chosen = results.first(prediction.classes);
     showAll();
@@ -240,7 +244,7 @@ async function send(signal) {
 
 async function explain() {
   await run(async (signal) => {
-    const form = files.form(state.image, state.model);
+    const form = files.form(state.sent, state.model);
     form.set("grid", $("grid").value);
     const map = { grid: Number($("grid").value), rows: [] };
     $("explaining").hidden = false;
