@@ -1,8 +1,10 @@
 //! The page and what it asks of the server: samples, planes, explanations, uploads in one file.
 
 use std::fs;
+use std::io::{Cursor, Read, Write};
 use std::process::Command;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use image::{GrayImage, Luma};
 use onnx_ir::{ModelProto, TensorProto};
 use rgby::imaging::CHANNELS;
@@ -46,7 +48,7 @@ fn integers(name: &str, values: &[i64]) -> TensorProto {
 /// A form with a file of one gray value for each stain, and further fields.
 fn image_form(grays: [u8; 4], more: &[(&str, &str)]) -> (String, Vec<u8>) {
     let files = grays.map(|gray| {
-        let mut bytes = std::io::Cursor::new(Vec::new());
+        let mut bytes = Cursor::new(Vec::new());
         let image = GrayImage::from_pixel(64, 48, Luma([gray]));
         image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
         bytes.into_inner()
@@ -63,7 +65,6 @@ fn post_form(server: &Server, path: &str, (content, body): &(String, Vec<u8>)) -
 
 /// The lines of an explanation, which comes in chunks.
 fn explain(server: &Server, form: &(String, Vec<u8>)) -> Vec<Value> {
-    use std::io::{Read, Write};
     let (content, body) = form;
     let mut stream = server.connect();
     let head = format!(
@@ -109,15 +110,8 @@ fn the_page_is_served_whole_and_loads_nothing_from_elsewhere() {
         seen += 1;
         let file = server.get(&path);
         assert_eq!(file.status, 200, "{path}");
-        let text = file.text();
-        assert!(
-            !text.contains("http://")
-                && !text
-                    .replace("http://www.w3.org/2000/svg", "")
-                    .contains("https://")
-                || path.ends_with(".svg"),
-            "{path}"
-        );
+        let text = file.text().replace("http://www.w3.org/2000/svg", "");
+        assert!(!text.contains("://"), "{path} names another place");
         let named = text.split('"').filter_map(|word| {
             let name = word
                 .strip_prefix("/page/")
@@ -228,7 +222,6 @@ fn planes_come_back_to_be_looked_at() {
     for (number, gray) in grays.into_iter().enumerate() {
         let plane = &image["planes"][number];
         assert_eq!(plane["stain"], CHANNELS[number]);
-        use base64::prelude::{BASE64_STANDARD, Engine as _};
         let png = BASE64_STANDARD
             .decode(plane["png"].as_str().unwrap())
             .unwrap();
@@ -250,7 +243,7 @@ fn planes_come_back_to_be_looked_at() {
 
 /// A TIFF of a page a gray value, without any description.
 fn tiff(grays: &[u8]) -> Vec<u8> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
+    let mut bytes = Cursor::new(Vec::new());
     let mut encoder = tiff::encoder::TiffEncoder::new(&mut bytes).unwrap();
     for gray in grays {
         let pixels = vec![u16::from(*gray) * 257; 64 * 48];
@@ -453,7 +446,6 @@ fn with_host(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Answer {
-    use std::io::Write;
     let mut stream = server.connect();
     let mut head = format!("POST {path} HTTP/1.1\r\nhost: {host}\r\n");
     for (name, value) in headers {

@@ -114,13 +114,15 @@ impl Fields {
     ) -> Result<(Files, Option<u32>), ServeError> {
         let stains = model.spec().preprocess.stains();
         let is_stain = |name: &str| stains.iter().any(|stain| stain == name);
-        let number = match is_stain(option) {
-            true => None,
-            false => self.take_number(option)?,
+        let number = if is_stain(option) {
+            None
+        } else {
+            self.take_number(option)?
         };
-        let whole = match is_stain(WHOLE_NAME) {
-            true => None,
-            false => self.take(WHOLE_NAME),
+        let whole = if is_stain(WHOLE_NAME) {
+            None
+        } else {
+            self.take(WHOLE_NAME)
         };
         let wanted = stains.join(", ");
         let files = match whole {

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName, Method, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
 use crate::serve::ServeError;
 
@@ -26,8 +26,8 @@ pub(super) fn check(
     headers: &HeaderMap,
     names: Option<&[String]>,
 ) -> Result<(), ServeError> {
-    let site = headers.get(SITE).map(|site| site.as_bytes());
-    let origin = headers.get(header::ORIGIN).map(|origin| origin.as_bytes());
+    let site = headers.get(SITE).map(HeaderValue::as_bytes);
+    let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
     if site.is_none() && origin.is_none() {
         return Ok(());
     }
