@@ -53,6 +53,8 @@ mod score_threads;
 mod score_urls;
 mod score_votes;
 #[cfg(feature = "serve")]
+mod serve_browser;
+#[cfg(feature = "serve")]
 mod serve_clients;
 #[cfg(feature = "serve")]
 mod serve_connections;

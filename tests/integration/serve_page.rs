@@ -1,8 +1,6 @@
 //! The page and what it asks of the server: samples, planes, explanations, uploads in one file.
 
-use std::fs;
 use std::io::{Cursor, Read, Write};
-use std::process::Command;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use image::{GrayImage, Luma};
@@ -11,15 +9,13 @@ use rgby::imaging::CHANNELS;
 use serde_json::{Value, json};
 
 use super::serve_support::{Answer, Server, form, slow_model, write_model};
-use super::support::{
-    change_spec, node, probability, skipped, tiny_model, value, workplace, workplace_with_samples,
-};
+use super::support::{change_spec, node, probability, tiny_model, value, workplace};
 
 /// Side of [`corner_model`]'s input: a cell of the usual grid has 4×4 pixels.
 const SIDE: i64 = 32;
 
 /// The tiny model, but it sees nothing of the image but the 4×4 pixels at the top right.
-fn corner_model() -> ModelProto {
+pub fn corner_model() -> ModelProto {
     let mut model = tiny_model();
     change_spec(&mut model, |spec| spec.preprocess.size = SIDE as u32);
     let graph = model.graph.as_mut().unwrap();
@@ -46,7 +42,7 @@ fn integers(name: &str, values: &[i64]) -> TensorProto {
 }
 
 /// A form with a file of one gray value for each stain, and further fields.
-fn image_form(grays: [u8; 4], more: &[(&str, &str)]) -> (String, Vec<u8>) {
+pub fn image_form(grays: [u8; 4], more: &[(&str, &str)]) -> (String, Vec<u8>) {
     let files = grays.map(|gray| {
         let mut bytes = Cursor::new(Vec::new());
         let image = GrayImage::from_pixel(64, 48, Luma([gray]));
@@ -59,7 +55,7 @@ fn image_form(grays: [u8; 4], more: &[(&str, &str)]) -> (String, Vec<u8>) {
     form(&fields)
 }
 
-fn post_form(server: &Server, path: &str, (content, body): &(String, Vec<u8>)) -> Answer {
+pub fn post_form(server: &Server, path: &str, (content, body): &(String, Vec<u8>)) -> Answer {
     server.ask("POST", path, &[("content-type", content)], body)
 }
 
@@ -242,7 +238,7 @@ fn planes_come_back_to_be_looked_at() {
 }
 
 /// A TIFF of a page a gray value, without any description.
-fn tiff(grays: &[u8]) -> Vec<u8> {
+pub fn tiff(grays: &[u8]) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     let mut encoder = tiff::encoder::TiffEncoder::new(&mut bytes).unwrap();
     for gray in grays {
@@ -381,130 +377,5 @@ fn explanations_keep_to_deadlines_and_the_queue() {
     server.wait_for(r#"rgby_queue_images{model="rgby"}"#, |waiting| {
         waiting < 0.5
     });
-    server.assert_well();
-}
-
-#[test]
-fn pages_of_other_origins_are_refused() {
-    let dir = workplace_with_samples();
-    let server = Server::start(dir.path(), "--host-name cells.lab");
-    let own = format!("http://{}", server.addr);
-    let form = image_form([9; 4], &[]);
-    let post = |path: &str, headers: &[(&str, &str)]| {
-        let content = ("content-type", &*form.0);
-        let headers: Vec<_> = headers.iter().copied().chain([content]).collect();
-        let host = server.addr.to_string();
-        with_host(&server, &host, path, &headers, &form.1)
-    };
-    for path in [
-        "/v1/predict",
-        "/v1/explain",
-        "/v2/models/rgby/infer",
-        "/v2/repository/models/rgby/unload",
-    ] {
-        for headers in [
-            [
-                ("origin", "https://evil.example"),
-                ("sec-fetch-site", "cross-site"),
-            ],
-            [("origin", "http://127.0.0.1:1"), ("accept", "*/*")],
-            [("origin", "null"), ("accept", "*/*")],
-        ] {
-            let refused = post(path, &headers);
-            assert_eq!(refused.status, 403, "{path} {headers:?}");
-            assert!(
-                refused.error().contains("another origin"),
-                "{}",
-                refused.error()
-            );
-        }
-    }
-    for headers in [
-        vec![],
-        vec![("origin", &*own)],
-        vec![("origin", &*own), ("sec-fetch-site", "same-origin")],
-    ] {
-        assert_eq!(post("/v1/predict", &headers).status, 200, "{headers:?}");
-    }
-    // A name that somebody else owns and lets resolve to this machine.
-    let browser = [
-        ("sec-fetch-site", "same-origin"),
-        ("content-type", &*form.0),
-    ];
-    let rebound = with_host(&server, "evil.example", "/v1/predict", &browser, &form.1);
-    assert_eq!(rebound.status, 403);
-    let known = with_host(&server, "cells.lab", "/v1/predict", &browser, &form.1);
-    assert_eq!(known.status, 200);
-    assert!(server.metric(r#"rgby_errors_total{cause="forbidden"}"#) > 12.5);
-}
-
-/// Posts with a `host` of one's own.
-fn with_host(
-    server: &Server,
-    host: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &[u8],
-) -> Answer {
-    let mut stream = server.connect();
-    let mut head = format!("POST {path} HTTP/1.1\r\nhost: {host}\r\n");
-    for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    head += &format!("content-length: {}\r\n\r\n", body.len());
-    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
-    super::serve_support::receive(&mut stream).unwrap()
-}
-
-#[test]
-fn the_page_needs_no_key_but_what_it_asks_does() {
-    let dir = workplace();
-    fs::write(dir.path().join("keys"), "a-key-of-16-chars\n").unwrap();
-    let server = Server::start(dir.path(), "--api-key-file keys");
-    for open in ["/", "/page/app.js", "/page/style.css"] {
-        assert_eq!(server.get(open).status, 200, "{open}");
-    }
-    for closed in ["/v1/about", "/v1/samples/2/red.png"] {
-        assert_eq!(server.get(closed).status, 401, "{closed}");
-        let shown = server.ask("GET", closed, &[("x-api-key", "a-key-of-16-chars")], b"");
-        assert_eq!(shown.status, 200, "{closed}");
-    }
-    assert_eq!(
-        post_form(&server, "/v1/explain", &image_form([0; 4], &[])).status,
-        401
-    );
-}
-
-#[test]
-fn people_find_their_way_in_chromium() {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/page.mjs");
-    let check = Command::new("node").args([script, "--check"]).output();
-    match check {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => return skipped(String::from_utf8_lossy(&output.stdout).trim()),
-        Err(_) => return skipped("Node.js is not installed, which drives Chromium"),
-    }
-    let dir = workplace();
-    write_model(&dir.path().join("model.onnx"), &corner_model());
-    let tiff_path = dir.path().join("plain.tif");
-    fs::write(&tiff_path, tiff(&[240, 200, 128, 0])).unwrap();
-    let server = Server::start(dir.path(), "");
-    fs::write(dir.path().join("keys"), "a-key-of-16-chars\n").unwrap();
-    let locked = Server::start(dir.path(), "--api-key-file keys");
-    let output = Command::new("node")
-        .args([script, &format!("http://{}", server.addr)])
-        .args(["--tiff".as_ref(), tiff_path.as_os_str()])
-        .args([
-            "--locked",
-            &format!("http://{}", locked.addr),
-            "--key",
-            "a-key-of-16-chars",
-        ])
-        .output()
-        .unwrap();
-    let [stdout, stderr] =
-        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-    assert!(output.status.success(), "{stdout}{stderr}{}", server.log());
-    assert_eq!(stdout.matches(": ok").count(), 8, "{stdout}");
     server.assert_well();
 }
