@@ -32,6 +32,38 @@ pub const HPA_CLASSES: [&str; 28] = [
     "Rods & rings",
 ];
 
+/// What each of [`HPA_CLASSES`] is, for readers who do not work on cells.
+const HPA_ABOUT: [&str; 28] = [
+    "The inside of the nucleus between its bodies, where genes are read. The most common label.",
+    "The double membrane around the nucleus; seen as a thin bright ring.",
+    "Large round bodies in the nucleus where ribosomes are begun; a few in each cell.",
+    "Small spots inside the nucleoli, at which the genes of ribosomal RNA are read.",
+    "Irregular patches in the nucleus that store what is needed to splice RNA.",
+    "Any of several kinds of small, sharp dots in the nucleus, such as Cajal and PML bodies.",
+    "A net of membranes from the nucleus outwards, where proteins are folded; the yellow stain.",
+    "Stacked membranes beside the nucleus that sort proteins and send them on.",
+    "Small round vesicles in which fatty acids and peroxides are broken down.",
+    "Vesicles that carry what the cell has taken up, to be recycled or digested.",
+    "Acid vesicles in which the cell digests what it no longer needs.",
+    "Tough fibres, such as keratin and vimentin, that keep the cell in shape.",
+    "Thin fibres, often bundled to straight cables, by which cells hold their shape and move.",
+    "Streaks at the cell's underside where actin cables are anchored to what it stands on.",
+    "Hollow fibres from beside the nucleus to the rim, along which cargo travels; the red stain.",
+    "The growing tips of microtubules: short comets near the cell's rim. Very rare.",
+    "The last thin link between two cells that have nearly finished dividing.",
+    "The spindle of microtubules that pulls the chromosomes apart in a dividing cell.",
+    "The region beside the nucleus from which microtubules grow.",
+    "One or two tiny dots beside the nucleus: the pair of centrioles and what surrounds them.",
+    "Round stores of fat in the cytoplasm; often seen as small rings.",
+    "The membrane around the cell; seen at its outline and in its folds.",
+    "Where neighbouring cells are joined: bright lines along the borders that they share.",
+    "The cell's power plants: short threads spread all through the cytoplasm.",
+    "A single heap of misfolded proteins beside the nucleus.",
+    "The fluid that fills the cell around its organelles; an even haze outside the nucleus.",
+    "Small dots in the cytoplasm, such as P-bodies, where RNA is stored or broken down.",
+    "Rods and rings of a few micrometres, built of enzymes that make nucleotides. Very rare.",
+];
+
 /// How many of the 31,072 training samples carry each class (50,782 labels in all).
 pub const HPA_COUNTS: [u32; 28] = [
     12885, 1254, 3621, 1561, 1858, 2513, 1008, 2822, 53, 45, 28, 1093, 688, 537, 1066, 21, 530,
@@ -42,6 +74,13 @@ pub const HPA_COUNTS: [u32; 28] = [
 #[must_use]
 pub fn hpa_classes() -> Vec<String> {
     HPA_CLASSES.map(String::from).to_vec()
+}
+
+/// What a class is, in a sentence or two, if its name is one of [`HPA_CLASSES`].
+#[must_use]
+pub fn about(name: &str) -> Option<&'static str> {
+    let class = HPA_CLASSES.iter().position(|known| *known == name)?;
+    Some(HPA_ABOUT[class])
 }
 
 #[cfg(test)]
@@ -59,5 +98,14 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), 28);
+    }
+
+    #[test]
+    fn each_name_is_told_what_it_is() {
+        let told: std::collections::BTreeSet<_> =
+            HPA_CLASSES.iter().filter_map(|name| about(name)).collect();
+        assert_eq!(told.len(), 28);
+        assert!(about("Centrosome").unwrap().contains("centrioles"));
+        assert_eq!(about("cluster 7"), None);
     }
 }

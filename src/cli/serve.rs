@@ -20,7 +20,7 @@ use crate::score::{Devices, SessionOptions};
 use crate::serve::rest::BodyLimits;
 use crate::serve::{Batching, Connections, Ended, Engines, Options, Signal, Source, run};
 
-/// Serve models over HTTP: the Open Inference Protocol v2 and uploads of images
+/// Serve models over HTTP: a page, uploads of images and the Open Inference Protocol v2
 ///
 /// Requests are joined into batches. The server is ready once each size of batch was tried; the
 /// line `ready: http://…` on stderr says so and where. SIGTERM makes it finish what it accepted
@@ -28,7 +28,7 @@ use crate::serve::{Batching, Connections, Ended, Engines, Options, Signal, Sourc
 /// --addr says otherwise.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  rgby serve --model model.onnx
+  rgby serve --model model.onnx        # then open http://127.0.0.1:8000 in a browser, or
   curl -F red=@a_red.png -F green=@a_green.png -F blue=@a_blue.png -F yellow=@a_yellow.png \\
       http://127.0.0.1:8000/v1/predict
 
@@ -63,6 +63,10 @@ pub struct ServeArgs {
     /// A file of API keys, one a line, of which a request must have one; read anew on SIGHUP
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
+    /// A name by which browsers may open a server that listens to this machine only, beside
+    /// localhost: that of a proxy before it
+    #[arg(long = "host-name", value_name = "NAME")]
+    pub host_names: Vec<String>,
     /// How the log on stderr is written
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,
@@ -198,6 +202,7 @@ impl ServeArgs {
                 most: self.limits.max_connections as usize,
                 head_timeout: self.limits.read_timeout,
             },
+            host_names: self.host_names.clone(),
             api_key_file: self.api_key_file.clone(),
         }
     }

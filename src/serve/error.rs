@@ -14,6 +14,9 @@ pub enum ServeError {
     /// No key, or one that is not in the file.
     #[error("a valid API key is needed: send `Authorization: Bearer KEY` or `x-api-key: KEY`")]
     Unauthorized,
+    /// A web page of somebody else's makes a browser send this.
+    #[error("{0}")]
+    Forbidden(String),
     /// There is no such model or version.
     #[error("{0}")]
     Unknown(String),
@@ -63,6 +66,7 @@ impl ServeError {
             Self::Invalid(_) => "invalid",
             Self::Unsupported(_) => "unsupported",
             Self::Unauthorized => "unauthorized",
+            Self::Forbidden(_) => "forbidden",
             Self::Unknown(_) => "unknown",
             Self::TooSlow(_) => "slow",
             Self::TooLarge { .. } => "too_large",

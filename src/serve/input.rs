@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::ServeError;
 use super::model::Model;
-use crate::imaging::{DecodeError, DecodeLimits, Planes, Variation, decode_plane, gray_8_bit};
+use super::{ServeError, Upload};
+use crate::imaging::{DecodeLimits, Planes, Variation, gray_8_bit};
 
 /// Name of the raw input, pixels that the server preprocesses.
 pub const PLANES_NAME: &str = "planes";
@@ -30,8 +30,8 @@ pub enum Input {
         /// Their pixels.
         pixels: Pixels,
     },
-    /// One image: a file for each of the model's stains, in their order.
-    Files(Vec<(String, Bytes)>),
+    /// One image, as files.
+    Upload(Upload),
 }
 
 /// Float32 values.
@@ -71,7 +71,7 @@ impl Input {
     pub fn count(&self) -> usize {
         match self {
             Self::Images { count, .. } | Self::Planes { count, .. } => *count,
-            Self::Files(_) => 1,
+            Self::Upload(_) => 1,
         }
     }
 
@@ -99,7 +99,7 @@ impl Input {
                 };
                 Ok(prepare(model, (0..count).map(image)))
             }
-            Self::Files(files) => Ok(prepare(model, [decode(&files)?])),
+            Self::Upload(upload) => Ok(prepare(model, [upload.decode()?])),
         }
     }
 }
@@ -115,28 +115,6 @@ fn prepare(model: &Model, images: impl IntoIterator<Item = Planes>) -> Vec<f32> 
             .prepare(&planes, &Variation::default(), &mut rows[start..]);
     }
     rows
-}
-
-/// Decodes the files of one image.
-fn decode(files: &[(String, Bytes)]) -> Result<Planes, ServeError> {
-    let limits = upload_limits();
-    let mut planes = Planes::default();
-    for (stain, bytes) in files {
-        let refused = |error: DecodeError| ServeError::Invalid(format!("`{stain}`: {error}"));
-        let plane = decode_plane(bytes, &limits).map_err(refused)?;
-        let size = (plane.width, plane.height);
-        if planes.channels == 0 {
-            (planes.width, planes.height) = size;
-        } else if size != (planes.width, planes.height) {
-            return Err(ServeError::Invalid(format!(
-                "`{stain}` is {}×{} pixels, but `{}` is {}×{}; the channels of an image must agree",
-                size.0, size.1, files[0].0, planes.width, planes.height
-            )));
-        }
-        planes.channels += 1;
-        planes.data.extend(plane.data);
-    }
-    Ok(planes)
 }
 
 impl Floats {

@@ -24,6 +24,7 @@ mod repository;
 pub mod rest;
 mod run;
 mod service;
+mod upload;
 mod worker;
 
 pub use auth::{ApiKeys, KeyError};
@@ -37,3 +38,4 @@ pub use queue::{Batching, Queue};
 pub use repository::{IndexEntry, Repository, Source};
 pub use run::{Ended, Options, RunError, Signal, run};
 pub use service::{Parsed, Service};
+pub use upload::{Files, Shown, Upload, WHOLE_NAME, gray_png};

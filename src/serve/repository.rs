@@ -210,6 +210,16 @@ impl Repository {
         Ok(models.get(name).cloned().unwrap_or_default())
     }
 
+    /// The newest loaded version of each model, by name.
+    #[must_use]
+    pub fn newest(&self) -> Vec<Arc<Model>> {
+        let models = self.models.load();
+        models
+            .values()
+            .filter_map(|versions| versions.last().cloned())
+            .collect()
+    }
+
     /// Loads all models that are there; returns what was done, for the log.
     ///
     /// # Errors

@@ -42,6 +42,8 @@ pub struct Options {
     pub bodies: BodyLimits,
     /// What connections may do.
     pub connections: Connections,
+    /// By what names browsers may call a server on a loopback address, beside `localhost`.
+    pub host_names: Vec<String>,
     /// The keys that requests need, if they do.
     pub api_key_file: Option<PathBuf>,
 }
@@ -104,7 +106,10 @@ pub async fn run(
     let repository = Repository::new(options.source, loader);
     let threads = options.decode_threads;
     let service = Arc::new(Service::new(repository, metrics, threads, options.timeout)?);
-    let rest = Rest::new(service.clone(), keys.clone(), options.bodies);
+    let mut rest = Rest::new(service.clone(), keys.clone(), options.bodies);
+    if addr.ip().is_loopback() {
+        rest = rest.known_as(&options.host_names);
+    }
 
     let (close, closing) = watch::channel(false);
     let serving = options.connections.serve(listener, router(rest), closing);

@@ -94,6 +94,33 @@ impl Service {
         Ok(model)
     }
 
+    /// The time that a request has whose client gives it `timeout`.
+    #[must_use]
+    pub fn time(&self, timeout: Option<Duration>) -> Duration {
+        timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout))
+    }
+
+    /// Does work that takes its time on a thread for that. It is not begun once the future is
+    /// dropped.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`, and [`ServeError::Failed`] if it panics.
+    pub async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, ServeError> + Send + 'static,
+    ) -> Result<T, ServeError> {
+        let (sender, done) = oneshot::channel();
+        self.preparers.spawn(move || {
+            if !sender.is_closed() {
+                // A client that left needs no answer.
+                let _ = sender.send(work());
+            }
+        });
+        let lost = |_| ServeError::Failed("preparing the images failed".into());
+        done.await.map_err(lost)?
+    }
+
     /// Computes what `parse` finds in a request: it runs on a thread that may take its time.
     /// `timeout` is the client's, counted from now. Dropping the future gives up the request.
     ///
@@ -107,22 +134,11 @@ impl Service {
         parse: impl FnOnce(&ModelSpec) -> Result<Parsed<T>, ServeError> + Send + 'static,
     ) -> Result<(Answer, T), ServeError> {
         let start = Instant::now();
-        let timeout = timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout));
-        let deadline = start + timeout;
-        let (sender, prepared) = oneshot::channel();
+        let deadline = start + self.time(timeout);
         let for_model = model.clone();
-        self.preparers.spawn(move || {
-            if sender.is_closed() {
-                return;
-            }
-            let prepared = prepare(&for_model, parse, (start, deadline));
-            // A client that left needs no answer.
-            let _ = sender.send(prepared);
-        });
-        let prepared = timeout_at(deadline.into(), prepared).await;
-        let prepared = prepared.map_err(|_| ServeError::Deadline)?;
-        let lost = |_| ServeError::Failed("preparing the images failed".into());
-        let (pending, deadline, rest) = prepared.map_err(lost)??;
+        let prepare = move || prepare(&for_model, parse, (start, deadline));
+        let prepared = timeout_at(deadline.into(), self.work(prepare)).await;
+        let (pending, deadline, rest) = prepared.map_err(|_| ServeError::Deadline)??;
         let answer = timeout_at(deadline.into(), pending.answer()).await;
         let answer = answer.map_err(|_| ServeError::Deadline)??;
         model.metrics().observe(Stage::Total, start.elapsed());

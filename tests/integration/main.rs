@@ -56,6 +56,8 @@ mod score_threads;
 mod score_urls;
 mod score_votes;
 #[cfg(feature = "serve")]
+mod serve_browser;
+#[cfg(feature = "serve")]
 mod serve_clients;
 #[cfg(feature = "serve")]
 mod serve_connections;
@@ -65,6 +67,8 @@ mod serve_hostile;
 mod serve_load;
 #[cfg(feature = "serve")]
 mod serve_models;
+#[cfg(feature = "serve")]
+mod serve_page;
 #[cfg(feature = "serve")]
 mod serve_protocol;
 #[cfg(feature = "serve")]

@@ -49,6 +49,10 @@ impl Bodies {
         Self { limits, room }
     }
 
+    pub(super) fn limits(&self) -> BodyLimits {
+        self.limits
+    }
+
     /// Reads a body.
     ///
     /// # Errors

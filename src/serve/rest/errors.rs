@@ -34,6 +34,7 @@ fn status(error: &ServeError) -> StatusCode {
         ServeError::Invalid(_) => StatusCode::BAD_REQUEST,
         ServeError::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ServeError::Unauthorized => StatusCode::UNAUTHORIZED,
+        ServeError::Forbidden(_) => StatusCode::FORBIDDEN,
         ServeError::Unknown(_) => StatusCode::NOT_FOUND,
         ServeError::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
         ServeError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,

@@ -9,16 +9,17 @@ use axum::response::{IntoResponse, Response};
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::Instrument;
 
-use super::Rest;
 use super::errors::{Cause, Refusal};
 use super::leftover::lend;
+use super::{Rest, origin, page};
 use crate::serve::{Metrics, ServeError};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// Paths that need no key: probes have none, and the description holds no secret.
-const OPEN: [&str; 3] = ["/v2/health/live", "/v2/health/ready", "/openapi.json"];
+/// Paths that need no key: probes have none, the description holds no secret, and the page is
+/// where a person gives the key.
+const OPEN: [&str; 4] = ["/", "/v2/health/live", "/v2/health/ready", "/openapi.json"];
 
 /// Gives the request an id, unless it has one, and counts and logs what becomes of it.
 pub(super) async fn observe(State(rest): State<Rest>, request: Request, next: Next) -> Response {
@@ -59,13 +60,19 @@ pub(super) async fn observe(State(rest): State<Rest>, request: Request, next: Ne
     response
 }
 
-/// Lets requests pass that have a key, or need none.
+/// Lets requests pass that have a key, or need none, and that no page of somebody else's sends.
 pub(super) async fn authorize(State(rest): State<Rest>, request: Request, next: Next) -> Response {
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    if let Err(error) = origin::check(method, uri, headers, rest.names.as_deref()) {
+        return Refusal::from(error).into_response();
+    }
     let Some(keys) = &rest.keys else {
         return next.run(request).await;
     };
-    let allowed = OPEN.contains(&request.uri().path())
-        || key(request.headers()).is_some_and(|key| keys.allow(key));
+    let path = uri.path();
+    let allowed = OPEN.contains(&path)
+        || path.starts_with(page::FOLDER)
+        || key(headers).is_some_and(|key| keys.allow(key));
     if allowed {
         next.run(request).await
     } else {

@@ -1,14 +1,21 @@
 //! The server over HTTP: the Open Inference Protocol's REST half with the binary tensor and model
-//! repository extensions, uploads of images, metrics and the description of all that.
+//! repository extensions, uploads of images, a page for people, metrics and the description of all
+//! that.
 
+mod about;
 mod body;
 mod errors;
+mod explain;
+mod form;
 mod health;
 mod infer;
 mod layers;
 mod leftover;
 mod numbers;
 mod openapi;
+mod origin;
+mod page;
+mod people;
 mod predict;
 mod repository;
 mod tensors;
@@ -37,6 +44,8 @@ pub struct Rest {
     service: Arc<Service>,
     keys: Option<Arc<ApiKeys>>,
     bodies: Arc<Bodies>,
+    /// The names of a server that only its own machine reaches.
+    names: Option<Arc<[String]>>,
 }
 
 impl Rest {
@@ -48,6 +57,17 @@ impl Rest {
             service,
             keys,
             bodies,
+            names: None,
+        }
+    }
+
+    /// Has browsers refused that call the server by another name than `names`, `localhost` or an
+    /// address: for servers that only their own machine reaches.
+    #[must_use]
+    pub fn known_as(self, names: &[String]) -> Self {
+        Self {
+            names: Some(names.into()),
+            ..self
         }
     }
 }
@@ -61,8 +81,13 @@ pub fn router(rest: Rest) -> Router {
             post(infer::infer_version),
         )
         .route("/v1/predict", post(predict::predict))
+        .route("/v1/explain", post(explain::explain))
         .layer(RequestDecompressionLayer::new());
     Router::new()
+        .route("/", get(page::index))
+        .route("/page/{file}", get(page::part))
+        .route("/v1/about", get(about::about_server))
+        .route("/v1/samples/{class}/{file}", get(about::draw))
         .route("/v2", get(health::server))
         .route("/v2/health/live", get(health::live))
         .route("/v2/health/ready", get(health::ready))

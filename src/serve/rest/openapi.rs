@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{health, infer, predict, repository};
+use super::{about, explain, health, infer, page, predict, repository};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -17,6 +17,7 @@ use super::{health, infer, predict, repository};
         health::server, health::live, health::ready, health::model, health::model_version,
         health::model_ready, health::version_ready, health::metrics, health::description,
         infer::infer, infer::infer_version, predict::predict,
+        explain::explain, about::about_server, about::draw, page::index, page::part,
         repository::index, repository::load, repository::unload,
     ),
     security((), ("bearer" = []), ("key" = [])),

@@ -1,30 +1,31 @@
 //! Images in, classes out: for people and scripts.
 
 use axum::Json;
-use axum::extract::multipart::MultipartError;
-use axum::extract::{FromRequest, Multipart, Request, State};
-use bytes::Bytes;
+use axum::extract::{Request, State};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use tokio::sync::oneshot;
 
 use super::Rest;
 use super::errors::Refusal;
-use super::infer::timeout;
-use super::types::{ClassPrediction, InferErrors, Prediction, Upload};
+use super::form::Received;
+use super::people::{ClassPrediction, PredictForm, Prediction, ShownImage, ShownPlane};
+use super::types::InferErrors;
 use crate::score::Answer;
-use crate::serve::{Input, Model, Parsed, ServeError};
+use crate::serve::{Input, Model, Parsed, ServeError, Shown, Upload};
 
-/// Most fields of a form: stains, and what a browser may add.
-const MAX_FIELDS: usize = 80;
+/// Largest side of planes that come back, in pixels.
+pub(super) const MAX_SHOWN: u32 = 1024;
 
 /// Says which classes an image shows
 ///
 /// A form with a file for each of the model's stains (`red`, `green`, `blue`, `yellow` unless the
-/// model was trained on others). Two more fields say which model answers where there are several:
-/// `model` and `version`.
+/// model was trained on others), or one TIFF file with all of them as `image`. Two more fields say
+/// which model answers where there are several: `model` and `version`.
 #[utoipa::path(
     post, path = "/v1/predict", tag = "images",
     params(("timeout" = Option<String>, Header, description = "After what time the answer is of \
              no use: seconds, or a number with a unit: 250ms")),
-    request_body(content = inline(Upload), content_type = "multipart/form-data"),
+    request_body(content = inline(PredictForm), content_type = "multipart/form-data"),
     responses((status = 200, description = "The classes", body = Prediction), InferErrors),
 )]
 pub(super) async fn predict(
@@ -36,87 +37,61 @@ pub(super) async fn predict(
 
 impl Rest {
     async fn predict(&self, request: Request) -> Result<Prediction, ServeError> {
-        let _accepted = self.service.lifecycle().accept()?;
-        let (parts, body) = request.into_parts();
-        let timeout = timeout(&parts.headers)?;
-        let read = self.bodies.read(&parts.headers, body).await?;
-        // The form is taken apart in memory: reading it off the network has its own bounds.
-        let request = Request::from_parts(parts, read.bytes.clone().into());
-        let mut fields = fields(request).await?;
-        let name = take(&mut fields, "model").map(text).transpose()?;
-        let version = take(&mut fields, "version").map(text).transpose()?;
-        let name = name.map_or_else(|| self.service.repository().only(), Ok)?;
-        let model = self.service.model(&name, version.as_deref())?;
-        let files = files(fields, &model)?;
+        let Received {
+            model,
+            files,
+            option,
+            timeout,
+            accepted: _accepted,
+            read: _read,
+        } = self.receive(request, "planes").await?;
+        let mut upload = Upload::from(files);
+        let mut shown = None;
+        if let Some(side) = option {
+            check_side(side)?;
+            let (to, from) = oneshot::channel();
+            upload = upload.show(side, to);
+            shown = Some(from);
+        }
         let parse = |_: &_| {
             Ok(Parsed {
-                input: Input::Files(files),
+                input: Input::Upload(upload),
                 timeout: None,
                 rest: (),
             })
         };
         let (answer, ()) = self.service.infer(&model, timeout, parse).await?;
-        Ok(prediction(&model, &answer))
+        let mut prediction = prediction(&model, &answer);
+        if let Some(shown) = shown {
+            let lost = |_| ServeError::Failed("the planes were lost".into());
+            prediction.image = Some(image(&model, &shown.await.map_err(lost)?));
+        }
+        Ok(prediction)
     }
 }
 
-/// The fields of a form.
-async fn fields(request: Request) -> Result<Vec<(String, Bytes)>, ServeError> {
-    let form = Multipart::from_request(request, &()).await;
-    let mut form = form.map_err(|error| {
-        let error = error.body_text();
-        ServeError::Unsupported(format!("send a form, multipart/form-data: {error}"))
-    })?;
-    let broken = |error: MultipartError| {
-        ServeError::Invalid(format!("the form cannot be read: {}", error.body_text()))
-    };
-    let mut fields: Vec<(String, Bytes)> = Vec::new();
-    while let Some(field) = form.next_field().await.map_err(broken)? {
-        let name = field.name().unwrap_or_default().to_owned();
-        if fields.iter().any(|(known, _)| *known == name) {
-            return Err(ServeError::Invalid(format!(
-                "the field `{name}` is there twice"
-            )));
-        }
-        fields.push((name, field.bytes().await.map_err(broken)?));
-        if fields.len() > MAX_FIELDS {
-            let message = format!("the form has more than {MAX_FIELDS} fields");
-            return Err(ServeError::Invalid(message));
-        }
+fn check_side(side: u32) -> Result<(), ServeError> {
+    if (1..=MAX_SHOWN).contains(&side) {
+        return Ok(());
     }
-    Ok(fields)
+    Err(ServeError::Invalid(format!(
+        "the field `planes` is {side}; it must be 1 to {MAX_SHOWN}, the longest side of the planes \
+         that come back, in pixels"
+    )))
 }
 
-fn take(fields: &mut Vec<(String, Bytes)>, name: &str) -> Option<Bytes> {
-    let at = fields.iter().position(|(known, _)| known == name)?;
-    Some(fields.swap_remove(at).1)
-}
-
-fn text(bytes: Bytes) -> Result<String, ServeError> {
-    let text = String::from_utf8(bytes.into());
-    text.map_err(|_| ServeError::Invalid("`model` and `version` must be text".into()))
-}
-
-/// The files of the model's stains, in their order.
-fn files(
-    mut fields: Vec<(String, Bytes)>,
-    model: &Model,
-) -> Result<Vec<(String, Bytes)>, ServeError> {
+fn image(model: &Model, shown: &Shown) -> ShownImage {
     let stains = model.spec().preprocess.stains();
-    let wanted = stains.join(", ");
-    let mut files = Vec::with_capacity(stains.len());
-    for stain in stains {
-        let Some(bytes) = take(&mut fields, &stain) else {
-            let message = format!("there is no file `{stain}`; give one for each of {wanted}");
-            return Err(ServeError::Invalid(message));
-        };
-        files.push((stain, bytes));
-    }
-    match fields.first() {
-        None => Ok(files),
-        Some((name, _)) => Err(ServeError::Invalid(format!(
-            "the field `{name}` is none of {wanted}, model, version"
-        ))),
+    let planes = stains.into_iter().zip(&shown.planes);
+    ShownImage {
+        width: shown.width,
+        height: shown.height,
+        planes: planes
+            .map(|(stain, png)| ShownPlane {
+                stain,
+                png: BASE64_STANDARD.encode(png),
+            })
+            .collect(),
     }
 }
 
@@ -141,5 +116,6 @@ fn prediction(model: &Model, answer: &Answer) -> Prediction {
         model_version: model.version().to_owned(),
         predicted: present.map(|class| class.name.clone()).collect(),
         classes,
+        image: None,
     }
 }

@@ -21,6 +21,9 @@ pub(super) enum InferErrors {
     /// No valid API key was sent, and this server wants one.
     #[response(status = 401)]
     Unauthorized(ErrorBody),
+    /// A web page of another origin sent this.
+    #[response(status = 403)]
+    Forbidden(ErrorBody),
     /// There is no such model or version.
     #[response(status = 404)]
     Unknown(ErrorBody),
@@ -60,6 +63,9 @@ pub(super) enum LookErrors {
     /// No valid API key was sent, and this server wants one.
     #[response(status = 401)]
     Unauthorized(ErrorBody),
+    /// A web page of another origin sent this.
+    #[response(status = 403)]
+    Forbidden(ErrorBody),
     /// There is no such model or version.
     #[response(status = 404)]
     Unknown(ErrorBody),
@@ -69,6 +75,54 @@ pub(super) enum LookErrors {
     /// The server is starting or leaving.
     #[response(status = 503)]
     NotReady(ErrorBody),
+}
+
+/// How a request for a sample can fail.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "it only describes")]
+pub(super) enum SampleErrors {
+    /// The path is no text.
+    #[response(status = 400)]
+    Invalid(ErrorBody),
+    /// No valid API key was sent, and this server wants one.
+    #[response(status = 401)]
+    Unauthorized(ErrorBody),
+    /// A web page of another origin sent this.
+    #[response(status = 403)]
+    Forbidden(ErrorBody),
+    /// There is no such sample.
+    #[response(status = 404)]
+    Unknown(ErrorBody),
+    /// The head of the request is too large.
+    #[response(status = 431)]
+    TooManyHeaders,
+    /// It cannot be drawn.
+    #[response(status = 500)]
+    Failed(ErrorBody),
+    /// The server is starting or leaving.
+    #[response(status = 503)]
+    NotReady(ErrorBody),
+}
+
+/// How a request for the page can fail.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "it only describes")]
+pub(super) enum PageErrors {
+    /// The client has it already.
+    #[response(status = 304)]
+    NotModified,
+    /// The path is no text.
+    #[response(status = 400)]
+    Invalid(ErrorBody),
+    /// The browser calls the server by a name that is not its own.
+    #[response(status = 403)]
+    Forbidden(ErrorBody),
+    /// There is no such file.
+    #[response(status = 404)]
+    Unknown(ErrorBody),
+    /// The head of the request is too large.
+    #[response(status = 431)]
+    TooManyHeaders,
 }
 
 /// What this server is.
@@ -238,50 +292,4 @@ pub struct IndexedModel {
     pub state: &'static str,
     /// Why its last loading failed.
     pub reason: String,
-}
-
-/// Files of one image, a field for each of the model's stains.
-#[derive(ToSchema)]
-#[allow(dead_code, reason = "it only describes")]
-pub(super) struct Upload {
-    /// PNG, JPEG or TIFF of 8 or 16 bits; a colour file stands for its brightest channel.
-    #[schema(format = Binary, content_media_type = "application/octet-stream")]
-    red: String,
-    /// As `red`.
-    #[schema(format = Binary, content_media_type = "application/octet-stream")]
-    green: String,
-    /// As `red`.
-    #[schema(format = Binary, content_media_type = "application/octet-stream")]
-    blue: String,
-    /// As `red`.
-    #[schema(format = Binary, content_media_type = "application/octet-stream")]
-    yellow: String,
-}
-
-/// What a model says of an uploaded image.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Prediction {
-    /// The model that answered.
-    pub model_name: String,
-    /// Its version.
-    pub model_version: String,
-    /// The names of the classes that are present.
-    pub predicted: Vec<String>,
-    /// All classes, in the order of the model's output.
-    pub classes: Vec<ClassPrediction>,
-}
-
-/// What a model says of one class.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ClassPrediction {
-    /// Its number in the model's output.
-    pub index: usize,
-    /// Its name.
-    pub name: String,
-    /// How probable it is, 0–1.
-    pub probability: f32,
-    /// From which probability on it is present.
-    pub threshold: f32,
-    /// Whether it is present.
-    pub present: bool,
 }

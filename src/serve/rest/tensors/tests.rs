@@ -45,7 +45,7 @@ fn holds(body: &[u8], header: Option<&str>) -> bool {
             };
             assert_eq!(found, count * 2 * height as usize * width as usize);
         }
-        Input::Files(_) => panic!("there are none in this protocol"),
+        Input::Upload(_) => panic!("there are none in this protocol"),
     }
     true
 }

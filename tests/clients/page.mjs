@@ -1,0 +1,308 @@
+// The page of `rgby serve` in a real Chromium, as people use it.
+//
+//     npm install playwright-core                # anywhere; NODE_PATH says where
+//     NODE_PATH=…/node_modules node tests/clients/page.mjs http://127.0.0.1:8000 \
+//         [--tiff FILE] [--locked URL --key KEY] [--shots DIR]
+//
+// CHROMIUM is the browser, else /usr/bin/chromium (Debian's package `chromium`). --tiff is a file
+// whose channels 0 to 3 are the stains of a model that sees the top right of the image only; --locked is a server that asks for --key; --shots
+// is where screenshots go. `--check` only says whether all that is needed is there.
+
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    check: { type: "boolean" },
+    tiff: { type: "string" },
+    locked: { type: "string" },
+    key: { type: "string" },
+    shots: { type: "string" },
+  },
+});
+
+function unavailable(why) {
+  console.log(why);
+  process.exit(3);
+}
+
+const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+if (!existsSync(executablePath)) unavailable(`there is no Chromium at ${executablePath}`);
+let chromium;
+try {
+  // `require` looks into NODE_PATH, `import` does not.
+  ({ chromium } = createRequire(import.meta.url)("playwright-core"));
+} catch {
+  unavailable("playwright-core is not installed: `npm install playwright-core`, NODE_PATH");
+}
+if (options.check) process.exit(0);
+
+const url = positionals[0];
+const browser = await chromium.launch({
+  executablePath,
+  args: [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+  ],
+});
+
+/** A page that notes each request to elsewhere and each complaint. */
+async function open(address, settings = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...settings });
+  const page = await context.newPage();
+  page.setDefaultTimeout(60_000);
+  const faults = [];
+  page.on("request", (request) => {
+    const target = new URL(request.url());
+    if (target.protocol !== "blob:" && target.origin !== new URL(address).origin) {
+      faults.push(`request to ${request.url()}`);
+    }
+  });
+  page.on("console", (message) => {
+    // The warnings are of what this script itself does: reading pixels.
+    if (message.type() === "error") faults.push(message.text());
+  });
+  page.on("pageerror", (error) => faults.push(String(error)));
+  await page.goto(address);
+  return { page, context, faults };
+}
+
+async function done({ context, faults }, expected = /^$/) {
+  assert.deepEqual(faults.filter((fault) => !expected.test(fault)), []);
+  await context.close();
+}
+
+async function shoot(page, name) {
+  if (options.shots) await page.screenshot({ path: join(options.shots, `${name}.png`), fullPage: true });
+}
+
+/** Whether anything is wider than the page. */
+const overflows = (page) =>
+  page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
+
+/** The colour sums of the picture. */
+const colours = (page) =>
+  page.evaluate(() => {
+    const canvas = document.getElementById("picture");
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const sums = [0, 0, 0];
+    data.forEach((value, at) => at % 4 < 3 && (sums[at % 4] += value));
+    return sums;
+  });
+
+const bars = (page) => page.locator("#bars .class");
+const status = (page) => page.locator("#status");
+
+async function useSample(page) {
+  await page.locator("#use-sample").click();
+  await page.waitForFunction(() => document.querySelectorAll("#bars .class").length > 0);
+}
+
+const checks = {
+  async "a sample is classified, its bars are sorted, and each says what it means"() {
+    const opened = await open(url);
+    const { page } = opened;
+    await page.locator("#stage .prompt").waitFor();
+    assert.match(await page.locator("#limits").textContent(), /up to \d+ MiB/);
+    await shoot(page, "empty-1280");
+    await useSample(page);
+    assert.match(await status(page).textContent(), /^(Predicted: |None of )/);
+    assert.equal(await bars(page).count() >= 8, true);
+    await page.locator("#more").click();
+    assert.equal(await bars(page).count(), 28);
+    const values = (await page.locator("#bars .number").allTextContents()).map(Number);
+    assert.deepEqual(values, [...values].sort((a, b) => b - a));
+    // Predicted or not shows in a sign and in the text that is read out, not in colour alone.
+    for (const row of await page.locator("#bars li").all()) {
+      const present = (await row.getAttribute("class")) === "present";
+      assert.equal((await row.locator(".check").textContent()) === "✓", present);
+      assert.match(await row.locator(".unseen").textContent(), present ? /, predicted$/ : /not predicted$/);
+    }
+    await page.getByText("Nucleoli", { exact: true }).and(page.locator("#bars .name")).click();
+    assert.match(await page.locator("#bars .about").textContent(), /ribosomes.*threshold/);
+    assert.equal(await overflows(page), false);
+    await done(opened);
+  },
+
+  async "stains can be switched on and off"() {
+    const opened = await open(url);
+    const { page } = opened;
+    await useSample(page);
+    const [red, green, blue] = await colours(page);
+    assert.ok(red > 0 && green > 0 && blue > 0);
+    await page.getByRole("checkbox", { name: "green" }).uncheck();
+    const without = await colours(page);
+    assert.ok(without[1] < green && without[0] === red);
+    for (const stain of ["red", "blue", "yellow"]) await page.getByRole("checkbox", { name: stain }).uncheck();
+    assert.deepEqual(await colours(page), [0, 0, 0]);
+    assert.match(await page.locator("#picture").getAttribute("aria-label"), /no stain/);
+    await done(opened);
+  },
+
+  async "the map shows where the network looked, with its progress"() {
+    const opened = await open(url);
+    const { page } = opened;
+    await useSample(page);
+    await page.locator("#explain").click();
+    await page.locator("#heat-choice").waitFor();
+    await page.waitForFunction(() => /At most by|hiding any one/.test(document.getElementById("reading").textContent));
+    assert.equal(await page.locator("#explaining").isVisible(), false);
+    // It lies over the picture, not under it.
+    const stage = page.locator("#stage");
+    const seen = await stage.screenshot();
+    await page.evaluate(() => {
+      const canvas = document.getElementById("heat");
+      const context = canvas.getContext("2d");
+      context.fillStyle = "red";
+      context.fillRect(0, 0, canvas.width, canvas.height);
+    });
+    assert.notDeepEqual(await stage.screenshot(), seen);
+    await page.locator("#show-heat").uncheck();
+    await page.locator("#show-heat").check();
+    await shoot(page, "explained-1280");
+    await page.locator("#show-heat").uncheck();
+    assert.equal(await page.locator("#heat").isVisible(), false);
+    await done(opened);
+  },
+
+  async "keys alone are enough"() {
+    const opened = await open(url);
+    const { page } = opened;
+    await page.locator("#stage .prompt").waitFor();
+    const reach = async (wanted) => {
+      for (let presses = 0; presses < 60; presses += 1) {
+        await page.keyboard.press("Tab");
+        const at = await page.evaluate(() => {
+          const element = document.activeElement;
+          return { id: element.id, text: element.textContent, ring: getComputedStyle(element).outlineStyle };
+        });
+        if (wanted(at)) return at;
+      }
+      throw new Error(`Tab does not reach ${wanted}`);
+    };
+    await reach(({ id }) => id === "sample");
+    await page.keyboard.press("ArrowDown");
+    const show = await reach(({ id }) => id === "use-sample");
+    assert.notEqual(show.ring, "none");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.querySelectorAll("#bars .class").length > 0);
+    await reach(({ text }) => text === "" || /green/.test(text));
+    await page.keyboard.press("Space");
+    await reach(({ id }) => id === "explain");
+    await page.keyboard.press("Enter");
+    await page.locator("#heat-choice").waitFor();
+    await page.waitForFunction(() => !document.getElementById("explain").disabled);
+    await reach(({ text }) => /probability/.test(text));
+    await page.keyboard.press("Tab");
+    const chosen = await page.evaluate(() => document.activeElement.dataset.index);
+    await page.keyboard.press("Enter");
+    // The row stays focused when it opens.
+    assert.equal(await page.evaluate(() => document.activeElement.dataset.index), chosen);
+    assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-expanded")), "true");
+    await done(opened);
+  },
+
+  async "files are taken by their names, and what is wrong is said in a sentence"() {
+    const opened = await open(url);
+    const { page } = opened;
+    await page.locator("#stage .prompt").waitFor();
+    const file = (name, buffer) => ({ name, mimeType: "image/png", buffer });
+    const sample = async (stain) =>
+      Buffer.from(await (await page.request.get(`${url}/v1/samples/22/${stain}.png`)).body());
+    const stains = ["red", "green", "blue", "yellow"];
+    const planes = Object.fromEntries(await Promise.all(stains.map(async (name) => [name, await sample(name)])));
+    const files = stains.map((stain) => file(`plate_A1_${stain}.png`, planes[stain]));
+    await page.locator("#files").setInputFiles(files.slice(0, 3));
+    await page.waitForFunction(() => /Still missing: yellow/.test(document.getElementById("status").textContent));
+    await page.getByLabel("File of yellow").setInputFiles(files[3]);
+    await page.waitForFunction(() => document.querySelectorAll("#bars .class").length > 0);
+    assert.match(await page.locator("#about-image").textContent(), /512×512/);
+    const alert = page.locator("#alert p");
+    await page.locator("#files").setInputFiles([file("holiday.png", planes.red)]);
+    assert.match(await alert.textContent(), /holiday.png does not say .*\.$/i);
+    const broken = [...files.slice(0, 3), file("x_yellow.png", Buffer.from("not an image"))];
+    await page.locator("#files").setInputFiles(broken);
+    await page.waitForFunction(() => /^`yellow`.*\.$/.test(document.querySelector("#alert p").textContent));
+    // The browser notes the refusal itself.
+    await done(opened, /status of 400/);
+  },
+
+  async "one TIFF holds all stains"() {
+    if (!options.tiff) return;
+    const opened = await open(url);
+    const { page } = opened;
+    await page.locator("#stage .prompt").waitFor();
+    await page.locator("#files").setInputFiles(options.tiff);
+    await page.waitForFunction(() => /no channel `red`/.test(document.querySelector("#alert p").textContent));
+    await page.locator("summary").click();
+    await page.locator("#whole-channels").fill("0,1,2,3");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.querySelectorAll("#bars .class").length > 0);
+    assert.equal(await page.locator("#alert").isVisible(), false);
+    // The model behind this server sees one cell of the grid only, that at the top right.
+    await page.locator("#explain").click();
+    await page.waitForFunction(() => /At most by/.test(document.getElementById("reading").textContent));
+    const lit = await page.evaluate(() => {
+      const { width, height } = document.getElementById("heat");
+      const context = document.getElementById("heat").getContext("2d");
+      const opacity = (x, y) => context.getImageData(x, y, 1, 1).data[3];
+      return [opacity(width - 1, 0), opacity(0, 0), opacity(width / 2, height / 2), opacity(width - 1, height - 1)];
+    });
+    assert.ok(lit[0] > 128 && lit.slice(1).every((opacity) => opacity === 0), String(lit));
+    await done(opened, /status of 400/);
+  },
+
+  async "a server that wants a key gets it"() {
+    if (!options.locked) return;
+    const opened = await open(options.locked);
+    const { page } = opened;
+    await page.locator("#key-value").fill("wrong-key-of-some-length");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => /not known/.test(document.querySelector("#alert p").textContent));
+    await page.locator("#key-value").fill(options.key);
+    await page.keyboard.press("Enter");
+    await page.locator("#stage .prompt").waitFor();
+    await useSample(page);
+    const kept = await page.evaluate(() => [localStorage.length, sessionStorage.length, document.cookie]);
+    assert.deepEqual(kept, [0, 0, ""]);
+    await done(opened, /status of 401/);
+  },
+
+  async "a phone and a dark screen are enough"() {
+    const opened = await open(url, { viewport: { width: 390, height: 844 }, hasTouch: true });
+    const { page } = opened;
+    await page.locator("#stage .prompt").waitFor();
+    await shoot(page, "empty-390");
+    assert.equal(await overflows(page), false);
+    await useSample(page);
+    await page.locator("#explain").tap();
+    await page.locator("#heat-choice").waitFor();
+    await page.waitForFunction(() => !document.getElementById("explain").disabled);
+    await shoot(page, "explained-390");
+    assert.equal(await overflows(page), false);
+    await done(opened);
+    const dark = await open(url, { colorScheme: "dark" });
+    await useSample(dark.page);
+    const ground = await dark.page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    assert.ok(ground.match(/\d+/g).every((part) => Number(part) < 64), ground);
+    await shoot(dark.page, "dark-1280");
+    await done(dark);
+  },
+};
+
+try {
+  for (const [name, check] of Object.entries(checks)) {
+    await check();
+    console.log(`${name}: ok`);
+  }
+} finally {
+  await browser.close();
+}
