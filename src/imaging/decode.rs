@@ -8,6 +8,7 @@ pub(super) use channels::append_channels;
 pub use channels::{ChannelError, check_channels, decode_channels};
 
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::error::LimitErrorKind;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
@@ -174,13 +175,26 @@ fn append(
         ImageFormat::Tiff if channels::begins_with_planar_tiles(bytes) => {
             Err(DecodeError::Unsupported(channels::PLANAR_TILES.into()))
         }
-        ImageFormat::Jpeg | ImageFormat::Tiff => append_other(bytes, format, limits, out),
+        ImageFormat::Jpeg | ImageFormat::Tiff => {
+            guarded(|| append_other(bytes, format, limits, out))
+        }
         other => {
             let name = other.extensions_str().first().copied();
             let name = name.unwrap_or("this format").to_uppercase();
             Err(DecodeError::Unsupported(name))
         }
     }
+}
+
+/// What a decoder says of a file, or its panic as the file's fault: `tiff` 0.11 computes with the
+/// sizes of tiles that a header claims, and with tiles of a plane, without minding overflow.
+fn guarded<T>(decode: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
+    // What a broken-off decoder leaves behind the pixels before is cut off by the caller.
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| {
+        Err(DecodeError::Damaged(
+            "no decoder can make sense of it".into(),
+        ))
+    })
 }
 
 /// JPEG and TIFF.

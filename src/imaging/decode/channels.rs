@@ -8,7 +8,7 @@ mod pages;
 pub use error::ChannelError;
 pub(super) use pages::{PLANAR_TILES, begins_with_planar_tiles};
 
-use super::{DecodeError, DecodeLimits};
+use super::{DecodeError, DecodeLimits, guarded};
 use crate::imaging::Planes;
 use description::Described;
 use pages::{Pages, Place};
@@ -57,7 +57,7 @@ pub(in crate::imaging) fn append_channels(
     out: &mut Vec<u8>,
 ) -> Result<(u32, u32), DecodeError> {
     let before = out.len();
-    let size = append(bytes, wanted, limits, out);
+    let size = guarded(|| append(bytes, wanted, limits, out));
     if size.is_err() {
         out.truncate(before);
     }
@@ -94,7 +94,7 @@ pub fn check_channels(
     wanted: &[&str],
     limits: &DecodeLimits,
 ) -> Result<(), DecodeError> {
-    let channels = channels(&mut open(bytes, limits)?)?;
+    let channels = guarded(|| channels(&mut open(bytes, limits)?))?;
     let places = wanted.iter().map(|name| place(&channels, name));
     Ok(places.collect::<Result<Vec<_>, _>>().map(drop)?)
 }
