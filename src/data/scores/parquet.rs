@@ -1,6 +1,7 @@
 //! Parquet: a column `Id` of strings and one of floats a class.
 
 use std::fs::File;
+use std::panic::catch_unwind;
 use std::path::Path;
 
 use arrow_array::cast::AsArray;
@@ -12,6 +13,12 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::{Rows, Scores, ScoresFault};
 
 pub(super) fn read(path: &Path, classes: Option<&[String]>) -> Result<Scores, ScoresFault> {
+    // The crate takes some numbers of a damaged file at their word, and panics.
+    catch_unwind(|| read_file(path, classes))
+        .unwrap_or_else(|_| Err(ScoresFault::Parquet("it is damaged".into())))
+}
+
+fn read_file(path: &Path, classes: Option<&[String]>) -> Result<Scores, ScoresFault> {
     let unreadable = |error: &dyn std::fmt::Display| ScoresFault::Parquet(error.to_string());
     let file = File::open(path).map_err(|e| unreadable(&e))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(&e))?;

@@ -289,4 +289,17 @@ mod parquet_files {
             assert!(error.contains(wanted), "{wanted}: {error}");
         }
     }
+
+    #[test]
+    fn a_flipped_byte_ends_nothing() {
+        let x: ArrayRef = Arc::new(Float32Array::from(vec![0.5, 0.25]));
+        let whole = bytes(vec![("Id", ids()), ("x", x)]);
+        let mut refused = 0;
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0xff;
+            refused += usize::from(read("s.parquet", &bytes, None).is_err());
+        }
+        assert!(refused > whole.len() / 4, "{refused} of {}", whole.len());
+    }
 }
