@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
@@ -137,6 +138,12 @@ fn open_csv(path: PathBuf) -> Result<Part, MergeError> {
 }
 
 fn open_parquet(path: PathBuf) -> Result<Part, MergeError> {
+    // The crate takes some numbers of a damaged file at their word, and panics.
+    let damaged = MergeError::part(&path, "cannot be read as Parquet: it is damaged");
+    catch_unwind(|| read_parquet(path)).unwrap_or(Err(damaged))
+}
+
+fn read_parquet(path: PathBuf) -> Result<Part, MergeError> {
     let fault = |error: &dyn std::error::Error| {
         MergeError::part(&path, format!("cannot be read as Parquet: {error}"))
     };
