@@ -204,8 +204,8 @@ fn intervals_hold_the_truth_as_often_as_they_say() {
     }
 }
 
-/// What docs/evaluation.md quotes: `cargo test --release --lib coverage_of -- --ignored
-/// --nocapture`.
+/// Repeats the column «ours» of docs/evaluation.md:
+/// `cargo test --release --lib coverage_of -- --ignored --nocapture`.
 #[test]
 #[ignore = "minutes of work for figures, not for a verdict"]
 fn coverage_of_small_and_large_sets() {
