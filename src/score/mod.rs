@@ -47,6 +47,7 @@ pub use merge::{MergeError, Merged, merge};
 pub use model::{INPUT_NAME, ModelFile, OUTPUT_NAME};
 pub use parts::{
     Form, MANIFEST, Parts, PartsError, embedding_names, folder_of as parts_folder, is_unfinished,
+    remove_leftovers,
 };
 pub use pipeline::{
     BatchScores, Failure, PipelineOptions, ScoreError, ScoreTable, Sink, Source, score, score_to,

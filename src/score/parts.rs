@@ -132,6 +132,18 @@ pub fn folder_of(output: &Path) -> PathBuf {
     name.into()
 }
 
+/// Removes what a run that was killed while it removed the parts of `output` left of them.
+///
+/// # Errors
+///
+/// The file system's.
+pub fn remove_leftovers(output: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder_of(output)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 impl Parts {
     /// The parts of the run `key` that writes `output`; with `resume` those that are there. Each is
     /// copied to `copies` too.
@@ -305,6 +317,8 @@ impl Parts {
         if let Some(copies) = &mut self.copies {
             copies.remove()?;
         }
+        // What no manifest speaks of counts for nothing, so that goes first.
+        fs::remove_file(self.folder.join(MANIFEST))?;
         fs::remove_dir_all(self.folder)
     }
 

@@ -71,6 +71,12 @@ fn killed_or_stopped_it_ends_the_same() {
     assert_eq!(run(path, &format!("{SCORE} --resume")).code, Some(1));
     assert!(whole == results(path));
     assert!(!path.join("out.csv.parts").exists());
+    // As after a kill while the parts were removed: the manifest goes first.
+    fs::create_dir(path.join("out.csv.parts")).unwrap();
+    fs::write(path.join("out.csv.parts/000000000004.csv"), "").unwrap();
+    assert_eq!(run(path, &format!("{SCORE} --resume")).code, Some(1));
+    assert!(whole == results(path));
+    assert!(!path.join("out.csv.parts").exists());
 }
 
 #[test]

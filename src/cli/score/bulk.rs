@@ -18,6 +18,7 @@ use crate::data::Images;
 use crate::imaging::{FileSource, LocalFiles, Sample};
 use crate::score::{
     EngineConfig, Ensemble, Form, Parts, RunKey, Source, hash_of_ids, is_unfinished, output,
+    remove_leftovers,
 };
 use crate::store::Location;
 
@@ -159,6 +160,7 @@ impl Bulk {
             return Ok(None);
         };
         outputs.write_errors(&failures)?;
+        remove_leftovers(&self.out)?;
         Ok(Some(failures.len()))
     }
 
