@@ -24,6 +24,7 @@ pub mod network;
 #[cfg(test)]
 #[path = "tests/numbers.rs"]
 mod numbers;
+pub mod operator;
 pub mod patches;
 pub mod quantize;
 #[cfg(test)]

@@ -14,13 +14,15 @@ mod location;
 mod options;
 #[cfg(feature = "remote")]
 mod remote;
+mod url;
 #[cfg(not(feature = "remote"))]
 mod without;
 
 pub use error::{StoreError, StoreErrorKind};
-pub use location::{Location, LocationError, LocationErrorKind, Scheme, Url};
+pub use location::{Location, LocationError, LocationErrorKind};
 pub use options::StoreOptions;
 #[cfg(feature = "remote")]
 pub use remote::{Names, ReadAhead, ReadFailure, Store, Version};
+pub use url::{Scheme, Url};
 #[cfg(not(feature = "remote"))]
 pub use without::{Names, ReadAhead, ReadFailure, Store, Version};

@@ -3,7 +3,7 @@
 use image::{GrayImage, ImageFormat, Luma};
 
 use super::*;
-use crate::imaging::CHANNELS;
+use crate::imaging::{CHANNELS, DecodeError};
 
 fn all_channels() -> Vec<String> {
     CHANNELS.map(String::from).to_vec()
