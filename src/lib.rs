@@ -37,6 +37,7 @@ pub mod memory;
 pub mod metrics;
 #[cfg(feature = "train")]
 pub mod model;
+mod panics;
 pub mod report;
 pub mod score;
 #[cfg(feature = "serve")]

@@ -8,13 +8,13 @@ pub(super) use channels::append_channels;
 pub use channels::{ChannelError, check_channels, decode_channels};
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::error::LimitErrorKind;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 use thiserror::Error;
 
 use super::Plane;
+use crate::panics;
 
 /// What an image may cost before it is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,7 +190,7 @@ fn append(
 /// sizes of tiles that a header claims, and with tiles of a plane, without minding overflow.
 fn guarded<T>(decode: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
     // What a broken-off decoder leaves behind the pixels before is cut off by the caller.
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| {
+    panics::expected(decode).unwrap_or_else(|_| {
         Err(DecodeError::Damaged(
             "no decoder can make sense of it".into(),
         ))

@@ -8,6 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor};
 
+use crate::panics;
+
 /// A GPU, or a processor that plays one.
 #[derive(Debug, Clone)]
 pub struct Gpu {
@@ -171,12 +173,7 @@ fn quietly<T>(ask: impl FnOnce() -> T) -> Result<T, String> {
     let answer = catch_unwind(AssertUnwindSafe(ask));
     set_hook(hook);
     drop(guard);
-    answer.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        text.unwrap_or("its driver failed without a word")
-            .to_owned()
-    })
+    answer.map_err(|panic| panics::message(&*panic))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Parquet: a column `Id` of strings and one of floats a class.
 
 use std::fs::File;
-use std::panic::catch_unwind;
 use std::path::Path;
 
 use arrow_array::cast::AsArray;
@@ -11,10 +10,11 @@ use arrow_schema::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{Rows, Scores, ScoresFault};
+use crate::panics;
 
 pub(super) fn read(path: &Path, classes: Option<&[String]>) -> Result<Scores, ScoresFault> {
     // The crate takes some numbers of a damaged file at their word, and panics.
-    catch_unwind(|| read_file(path, classes))
+    panics::expected(|| read_file(path, classes))
         .unwrap_or_else(|_| Err(ScoresFault::Parquet("it is damaged".into())))
 }
 

@@ -1,7 +1,6 @@
 //! The rows of a Parquet manifest.
 
 use std::fs::File;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 
 use arrow_array::{Array, RecordBatch, StringArray};
@@ -9,6 +8,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
 use super::{At, ManifestFault, Rows, check_file};
+use crate::panics;
 
 /// Rows that are decoded at a time.
 const BATCH: usize = 256;
@@ -17,7 +17,7 @@ pub(super) fn read<'a>(path: &Path, rows: Rows<'a>) -> Result<Rows<'a>, Manifest
     check_file(path)?;
     // The crate takes some numbers of a damaged file at their word, and panics. Nothing is left of
     // the rows then, so that nothing can be seen half-done.
-    let read = panic::catch_unwind(AssertUnwindSafe(|| read_rows(path, rows)));
+    let read = panics::expected(|| read_rows(path, rows));
     read.unwrap_or(Err(ManifestFault::Damaged))
 }
 
