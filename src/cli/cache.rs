@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{LayoutArgs, Outcome, Ui};
+use super::{LabelledArgs, Outcome, Ui};
 use crate::data::{CacheForm, Dataset, PixelCache};
 use crate::imaging::{CHANNELS, Preprocess, Resize, SampleError};
 use crate::score::{Failure, output};
@@ -22,15 +22,9 @@ use crate::score::{Failure, output};
                   runs/first"
 )]
 pub struct CacheArgs {
-    /// Folder that holds the image files, or a manifest that names them
-    #[arg(long, value_name = "DIR|FILE.csv|FILE.parquet")]
-    pub images: PathBuf,
-    /// How the images are stored
+    /// Images and labels, which give the samples and their order
     #[command(flatten)]
-    pub layout: LayoutArgs,
-    /// CSV `Id,Target`: the samples, in their order; the classes do not matter here
-    #[arg(long, value_name = "CSV")]
-    pub labels: PathBuf,
+    pub data: LabelledArgs,
     /// Side of the cached images in pixels: the configs' input size, or more where they crop
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub size: u32,
@@ -62,8 +56,8 @@ impl CacheArgs {
         // Any class that a target can hold.
         let classes = usize::from(u16::MAX) + 1;
         let dataset = Dataset::open(
-            &self.layout.of(&self.images)?,
-            &self.labels,
+            &self.data.images()?,
+            &self.data.labels,
             &form.stains,
             classes,
         )?;

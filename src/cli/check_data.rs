@@ -8,7 +8,7 @@ use anyhow::ensure;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{LayoutArgs, Outcome, Ui};
+use super::{LabelledArgs, Outcome, Ui};
 use crate::data::{Check, Checked, Expected, Kind, Severity, read_class_names};
 use crate::fsx;
 use crate::imaging::{CHANNELS, Preprocess};
@@ -30,15 +30,9 @@ use crate::labels::hpa_classes;
 
 docs/checking-data.md lists the kinds of problems and what to do about each.")]
 pub struct CheckDataArgs {
-    /// Folder that holds the image files, or a manifest that names them
-    #[arg(long, value_name = "DIR|FILE.csv|FILE.parquet")]
-    pub images: PathBuf,
-    /// How the images are stored
+    /// Images and labels
     #[command(flatten)]
-    pub layout: LayoutArgs,
-    /// The labels: CSV `Id,Target`, classes separated by spaces
-    #[arg(long, value_name = "CSV")]
-    pub labels: PathBuf,
+    pub data: LabelledArgs,
     /// model.channels of the config that will train on it: the stains that each sample must have
     #[arg(long, value_name = "CHANNELS", value_delimiter = ',', default_values_t = CHANNELS.map(str::to_owned))]
     pub channels: Vec<String>,
@@ -88,8 +82,8 @@ impl CheckDataArgs {
                 out.display()
             );
         }
-        let images = self.layout.of(&self.images)?;
-        let check = Check::begin(&images, &self.labels, expected)?;
+        let images = self.data.images()?;
+        let check = Check::begin(&images, &self.data.labels, expected)?;
         let bar = ui.progress(check.samples() as u64, "checking");
         let mut checked = check.finish(&|| bar.inc(1));
         bar.finish_and_clear();
@@ -123,8 +117,8 @@ impl CheckDataArgs {
             );
         }
         let mut document = serde_json::to_value(checked)?;
-        document["images"] = json!(self.images);
-        document["labels"] = json!(self.labels);
+        document["images"] = json!(self.data.images);
+        document["labels"] = json!(self.data.labels);
         document["errors"] = checked.count(Severity::Error).into();
         document["warnings"] = checked.count(Severity::Warning).into();
         document["kinds"] = kinds.into();

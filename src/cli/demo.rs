@@ -10,8 +10,8 @@ use clap::Args;
 use super::retrain::RetrainArgs;
 use super::train::{HeadChoice, RunArgs, TrainArgs};
 use super::{
-    ConvertArgs, EngineArgs, EvalArgs, ExportArgs, Judgement, LayoutArgs, Outcome, ScoreArgs,
-    ShardArgs, StoreArgs, SynthArgs, Threshold, Ui, VoteArgs, WorkerArgs,
+    ConvertArgs, EngineArgs, EvalArgs, ExportArgs, Judgement, LabelledArgs, LayoutArgs, Outcome,
+    ScoreArgs, ShardArgs, StoreArgs, SynthArgs, Threshold, Ui, VoteArgs, WorkerArgs,
 };
 use crate::graph::Message;
 use crate::model::{Arch, random_export};
@@ -168,9 +168,11 @@ impl DemoArgs {
             feature_cache: None,
             config: self.out.join("config.toml"),
             set: set.iter().map(ToString::to_string).collect(),
-            images: self.out.join("train").join("images"),
-            layout: LayoutArgs::default(),
-            labels: self.out.join("train").join("labels.csv"),
+            data: LabelledArgs {
+                images: self.out.join("train").join("images"),
+                layout: LayoutArgs::default(),
+                labels: self.out.join("train").join("labels.csv"),
+            },
             out: self.out.join(out),
             device: TrainDevice::Cpu,
             recalibrate: None,

@@ -20,6 +20,7 @@ mod eval;
 mod export;
 #[cfg(feature = "train")]
 mod inspect;
+mod labelled_args;
 mod layout_args;
 mod merge;
 #[cfg(feature = "train")]
@@ -59,6 +60,7 @@ pub use eval::{EvalArgs, Judgement, TuneMethod};
 pub use export::ExportArgs;
 #[cfg(feature = "train")]
 pub use inspect::InspectArgs;
+pub use labelled_args::LabelledArgs;
 pub use layout_args::LayoutArgs;
 pub use merge::MergeArgs;
 #[cfg(feature = "train")]

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::cache::write_cache;
 use super::convert::restore_exported;
 use super::signals::Signals;
-use super::{LayoutArgs, Outcome, Ui};
+use super::{LabelledArgs, Outcome, Ui};
 use crate::data::{Dataset, PixelCache};
 use crate::export::OrtExtractor;
 use crate::memory;
@@ -54,16 +54,9 @@ pub struct RunArgs {
     /// Override one value of the config
     #[arg(long, value_name = "TABLE.KEY=VALUE")]
     pub set: Vec<String>,
-    /// Folder of <Id>_<stain> images, with the stains of model.channels, or a manifest that names
-    /// them
-    #[arg(long, value_name = "DIR|FILE.csv|FILE.parquet")]
-    pub images: PathBuf,
-    /// How the images are stored
+    /// Images with the stains of model.channels, and labels
     #[command(flatten)]
-    pub layout: LayoutArgs,
-    /// CSV `Id,Target`, classes separated by spaces
-    #[arg(long, value_name = "CSV")]
-    pub labels: PathBuf,
+    pub data: LabelledArgs,
     /// Decode and resize the images once into this file and train from it; one that is there
     /// already is used as it is
     #[arg(long, value_name = "FILE")]
@@ -138,12 +131,7 @@ impl RunArgs {
         let device = self.device.open().map_err(anyhow::Error::msg)?;
         let classes = config.model.classes.len();
         let stains = config.preprocess().stains();
-        let dataset = Dataset::open(
-            &self.layout.of(&self.images)?,
-            &self.labels,
-            &stains,
-            classes,
-        )?;
+        let dataset = Dataset::open(&self.data.images()?, &self.data.labels, &stains, classes)?;
         let signals = Signals::listen()?;
         let (epochs, samples) = (config.train.epochs, dataset.len());
         ui.note(&format!(

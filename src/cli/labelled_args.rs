@@ -1,0 +1,33 @@
+//! Flags that name labelled images, for all commands that need both.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::LayoutArgs;
+use crate::data::Images;
+
+/// Images and what is to be seen in them.
+#[derive(Debug, Clone, Args)]
+pub struct LabelledArgs {
+    /// Folder of `<Id>_<stain>` images, or a manifest that names them
+    #[arg(long, value_name = "DIR|FILE.csv|FILE.parquet")]
+    pub images: PathBuf,
+    /// How the images are stored
+    #[command(flatten)]
+    pub layout: LayoutArgs,
+    /// CSV `Id,Target`, classes separated by spaces
+    #[arg(long, value_name = "CSV")]
+    pub labels: PathBuf,
+}
+
+impl LabelledArgs {
+    /// The images.
+    ///
+    /// # Errors
+    ///
+    /// As [`LayoutArgs::of`].
+    pub fn images(&self) -> anyhow::Result<Images> {
+        self.layout.of(&self.images)
+    }
+}
