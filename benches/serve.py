@@ -27,32 +27,38 @@ import numpy as np
 SIDE = 32
 
 
-def noop_model(path):
-    """The mean of each channel, seven times over: 28 classes for next to no work."""
+def save_model(path, nodes, weights=()):
+    """A model of `nodes`, from `image` to `probabilities`, which rgby serves like its own."""
     import onnx
     from onnx import TensorProto, helper
 
-    nodes = [
-        helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("Concat", ["flat"] * 7, ["all"], axis=1),
-        helper.make_node("Sigmoid", ["all"], ["probabilities"]),
-    ]
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        nodes, "noop",
+        nodes, "bench",
         [value("image", TensorProto.FLOAT, ["N", 4, SIDE, SIDE])],
-        [value("probabilities", TensorProto.FLOAT, ["N", 28])],
+        [value("probabilities", TensorProto.FLOAT, ["N", 28])], weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     spec = {
-        "arch": "noop", "classes": [f"class {k}" for k in range(28)], "thresholds": [0.5] * 28,
+        "arch": "bench", "classes": [f"class {k}" for k in range(28)], "thresholds": [0.5] * 28,
         "preprocess": {"channels": ["red", "green", "blue", "yellow"], "size": SIDE,
                        "resize": "bilinear", "mean": [0.5] * 4, "std": [0.5] * 4},
         "provenance": {"rgby_version": "0", "source": None, "source_sha256": None, "steps": 0},
     }
     helper.set_model_props(model, {"rgby": json.dumps(spec)})
     onnx.save(model, path)
+
+
+def noop_model(path):
+    """The mean of each channel, seven times over: 28 classes for next to no work."""
+    from onnx import helper
+
+    save_model(path, [
+        helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Concat", ["flat"] * 7, ["all"], axis=1),
+        helper.make_node("Sigmoid", ["all"], ["probabilities"]),
+    ])
 
 
 def input_shape(path):
