@@ -9,13 +9,16 @@ is told to stop while it answers.
 Needs `pip install tritonclient[grpc,http]`. Exits with 0 if all is as the client expects.
 """
 
+import re
 import sys
 import time
+from pathlib import Path
 
 import grpc
 import numpy as np
 import tritonclient.grpc as triton
 import tritonclient.http
+from google.protobuf.descriptor import FieldDescriptor
 from triton_http import SIDE, expected, image
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc as calls
@@ -23,6 +26,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 GRAYS = [[0, 60, 120, 255], [1, 2, 3, 4], [255, 255, 0, 0]]
 KEY = "0123456789abcdef"
+PROTOCOL = Path(__file__).parents[2] / "src/serve/grpc/inference.proto"
 
 
 def tensor(module, name, array):
@@ -58,6 +62,38 @@ def message(array, name="image", datatype=None, shape=None, raws=None):
     given.shape.extend(shape or array.shape)
     request.raw_input_contents.extend([array.tobytes()] if raws is None else raws)
     return request
+
+
+def check_protocol():
+    """Our text of the protocol against the client's."""
+    names = ("bool", "double", "float", "int64", "uint32", "uint64", "string", "bytes")
+    kinds = {name: getattr(FieldDescriptor, f"TYPE_{name.upper()}") for name in names}
+    scopes, fields = [messages.DESCRIPTOR], 0
+    for line in PROTOCOL.read_text().splitlines():
+        line = line.split("//")[0].strip()
+        if found := re.fullmatch(r"(message|service|oneof) (\w+) \{(\}?)", line):
+            kind, name, closed = found.groups()
+            scope = scopes[-1]
+            if kind == "message":
+                scope = getattr(scope, "nested_types_by_name", None) or messages.DESCRIPTOR.message_types_by_name
+                scope = scope[name]
+            elif kind == "service":
+                scope = messages.DESCRIPTOR.services_by_name[name]
+            if not closed:
+                scopes.append(scope)
+        elif line == "}":
+            scopes.pop()
+        elif found := re.fullmatch(r"rpc (\w+)\((\w+)\) returns \((\w+)\) \{\}", line):
+            method = scopes[-1].methods_by_name[found[1]]
+            assert (method.input_type.name, method.output_type.name) == found.groups()[1:], line
+        elif found := re.fullmatch(r"(repeated )?(\w+|map<.*>) (\w+) = (\d+);", line):
+            field = scopes[-1].fields_by_name[found[3]]
+            assert field.number == int(found[4]), line
+            assert field.is_repeated == bool(found[1] or found[2].startswith("map")), line
+            kind = kinds.get(found[2])
+            assert field.type == kind if kind else field.message_type.name in (found[2], "ParametersEntry"), line
+            fields += 1
+    assert len(scopes) == 1 and fields > 50, (scopes, fields)
 
 
 def check_metadata(client, _http, _stub):
@@ -112,6 +148,8 @@ def check_calls(client, _http, stub):
     assert len(dict(call.initial_metadata())["x-request-id"]) == 32
     given = [tensor(triton, "image", image(GRAYS))]
     late = lambda: client.infer("rgby", given, timeout=1)
+    refused(late, "DEADLINE_EXCEEDED", "deadline passed before it was computed")
+    late = lambda: stub.ModelInfer(request, metadata=(("grpc-timeout", "1n"),))
     refused(late, "DEADLINE_EXCEEDED", "deadline passed before it was computed")
     request.parameters["timeout"].string_param = "soon"
     refused(lambda: stub.ModelInfer(request), "INVALID_ARGUMENT", "microseconds")
@@ -190,15 +228,14 @@ def check_keys(client, _http, stub):
         stub.ModelInfer(request, metadata=metadata)
 
 
-def slow(stub):
-    """Requests of one image each, which take their time."""
-    request = message(np.zeros((1, 4, 2, 2), np.uint8), "planes")
-    while True:
-        yield stub.ModelInfer.future(request, timeout=120)
+def slow(stub, count):
+    """A request of so many images, which take their time."""
+    request = message(np.zeros((count, 4, 2, 2), np.uint8), "planes")
+    return stub.ModelInfer.future(request, timeout=120)
 
 
 def check_full(_client, _http, stub):
-    pending = [next(slow(stub)) for _ in range(8)]
+    pending = [slow(stub, 1) for _ in range(8)]
     codes = [call.code() for call in pending]
     full = grpc.StatusCode.RESOURCE_EXHAUSTED
     assert set(codes) == {grpc.StatusCode.OK, full}, codes
@@ -209,13 +246,13 @@ def check_full(_client, _http, stub):
 
 
 def check_drain(_client, _http, stub):
-    pending = next(slow(stub))
+    pending = slow(stub, 16)
     # Whoever reads this stops the server.
     print("sent", flush=True)
     sys.stdin.readline()
-    refused(lambda: next(slow(stub)).result(), "UNAVAILABLE", "")
+    refused(slow(stub, 1).result, "UNAVAILABLE", "shutting down")
     assert not pending.done(), "it was not slow enough"
-    assert len(pending.result().raw_output_contents[0]) == 4 * 28
+    assert len(pending.result().raw_output_contents[0]) == 16 * 28 * 4
 
 
 def main():
@@ -234,7 +271,8 @@ def main():
             print(f"{check.__name__}: ok")
         if mode == "all":
             check_bytes(channel)
-            print("check_bytes: ok")
+            check_protocol()
+            print("check_bytes, check_protocol: ok")
 
 
 if __name__ == "__main__":

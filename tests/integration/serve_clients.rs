@@ -48,8 +48,8 @@ fn grpc_server(dir: &Path, args: &str) -> (Server, String) {
 }
 
 /// One whose model takes its time.
-fn slow_grpc_server(dir: &Path, layers: usize, args: &str) -> (Server, String) {
-    write_model(&dir.join("model.onnx"), &slow_model(layers));
+fn slow_grpc_server(dir: &Path, args: &str) -> (Server, String) {
+    write_model(&dir.join("model.onnx"), &slow_model(48));
     let args = format!("--intra-threads 1 --sessions 1 --max-batch 1 {args}");
     grpc_server(dir, &args)
 }
@@ -114,7 +114,7 @@ fn a_grpc_client_is_told_that_the_queue_is_full() {
         return;
     }
     let dir = workplace();
-    let (server, addr) = slow_grpc_server(dir.path(), 48, "--max-queue 1");
+    let (server, addr) = slow_grpc_server(dir.path(), "--max-queue 1");
     assert_ok(script("triton_grpc.py", &["full", &addr]), 1, &server);
     server.assert_well();
 }
@@ -125,7 +125,7 @@ fn a_grpc_call_under_way_is_answered_when_the_server_is_stopped() {
         return;
     }
     let dir = workplace();
-    let (mut server, addr) = slow_grpc_server(dir.path(), 200, "");
+    let (mut server, addr) = slow_grpc_server(dir.path(), "");
     let mut script = script("triton_grpc.py", &["drain", &addr]);
     let mut line = String::new();
     let mut stdout = BufReader::new(script.stdout.take().unwrap());
