@@ -1,4 +1,4 @@
-//! `rgby serve`: a model behind HTTP.
+//! `rgby serve`: a model behind HTTP and gRPC.
 
 mod logging;
 
@@ -17,10 +17,11 @@ use self::logging::LogFormat;
 use super::engine_args::{EngineArgs, RunnerArgs};
 use super::{Outcome, Started, Ui};
 use crate::score::{Devices, SessionOptions};
-use crate::serve::rest::BodyLimits;
-use crate::serve::{Batching, Connections, Ended, Engines, Options, Signal, Source, run};
+use crate::serve::{
+    Addresses, Batching, BodyLimits, Connections, Ended, Engines, Options, Signal, Source, run,
+};
 
-/// Serve models over HTTP: a page, uploads of images and the Open Inference Protocol v2
+/// Serve models over HTTP and gRPC: a page, uploads of images and the Open Inference Protocol v2
 ///
 /// Requests are joined into batches. The server is ready once each size of batch was tried; the
 /// line `ready: http://…` on stderr says so and where. SIGTERM makes it finish what it accepted
@@ -31,6 +32,7 @@ use crate::serve::{Batching, Connections, Ended, Engines, Options, Signal, Sourc
   rgby serve --model model.onnx        # then open http://127.0.0.1:8000 in a browser, or
   curl -F red=@a_red.png -F green=@a_green.png -F blue=@a_blue.png -F yellow=@a_yellow.png \\
       http://127.0.0.1:8000/v1/predict
+  rgby serve --model model.onnx --grpc-addr 127.0.0.1:8001
 
 A folder of models holds <version>/model.onnx, or <name>/<version>/model.onnx for several models;
 versions are 1, 2, 3, … and the newest is served.")]
@@ -50,6 +52,9 @@ pub struct ServeArgs {
     /// Where to listen; with port 0 the system chooses one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     pub addr: SocketAddr,
+    /// Where to listen for gRPC too: the Open Inference Protocol as Triton's gRPC clients speak it
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub grpc_addr: Option<SocketAddr>,
     /// Where the models run: cpu, cuda, cuda:1, tensorrt, …, or side by side on several of a kind:
     /// cuda:0,1
     #[arg(long, value_name = "DEVICE", default_value_t = Devices::default())]
@@ -158,7 +163,7 @@ impl ServeArgs {
     async fn serve(&self, started: &Started) -> anyhow::Result<Outcome> {
         let (sender, signals) = mpsc::channel(4);
         let stopped_by = listen_to_signals(sender)?;
-        let ready = |addr| self.say_ready(addr);
+        let ready = |addresses| self.say_ready(addresses);
         let Ended { cut_off } = run(self.options(started), signals, ready).await?;
         if cut_off > 0 {
             return Ok(Outcome::SomeFailed);
@@ -176,6 +181,7 @@ impl ServeArgs {
         } = self.limits;
         Options {
             addr: self.addr,
+            grpc_addr: self.grpc_addr,
             source: self.source(),
             engines: Engines {
                 runtimes: started.runtimes.clone(),
@@ -223,14 +229,18 @@ impl ServeArgs {
         }
     }
 
-    /// The line that scripts wait for, whatever the log's level.
-    fn say_ready(&self, addr: SocketAddr) {
-        let line = match self.log_format {
-            LogFormat::Text => format!("ready: http://{addr}"),
-            LogFormat::Json => json!({"ready": format!("http://{addr}")}).to_string(),
-        };
-        // Where stderr is closed there is nobody to tell.
-        let _ = writeln!(std::io::stderr(), "{line}");
+    /// The line that scripts wait for, whatever the log's level; before it one for gRPC.
+    fn say_ready(&self, addresses: Addresses) {
+        let Addresses { http, grpc } = addresses;
+        let grpc = grpc.map(|addr| format!("grpc://{addr}"));
+        for url in grpc.into_iter().chain([format!("http://{http}")]) {
+            let line = match self.log_format {
+                LogFormat::Text => format!("ready: {url}"),
+                LogFormat::Json => json!({"ready": url}).to_string(),
+            };
+            // Where stderr is closed there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "{line}");
+        }
     }
 }
 

@@ -1,22 +1,25 @@
-//! An inference server: the Open Inference Protocol and uploads of images over HTTP.
+//! An inference server: the Open Inference Protocol over HTTP and gRPC, and uploads of images.
 //!
 //! A request goes through these stages, each of them bounded:
 //!
 //! ```text
-//! listener ─▶ rest ─▶ Service::infer ─▶ preparers ─▶ Queue ─▶ Worker, Engine ─▶ back
-//! (connections, (bytes to    (deadline)    (parse, decode,  (images)  (one thread a session)
-//!  headers)      JSON)                      resize)
+//! listener ─▶ http ─▶ rest, grpc ─▶ Service::infer ─▶ preparers ─▶ Queue ─▶ Worker, Engine ─▶ back
+//! (connections, (keys,  (bytes to      (deadline)        (parse, decode,  (images)  (one thread
+//!  headers)      bodies) Input)                           resize)                    a session)
 //! ```
 //!
-//! [`Service`] knows no protocol; [`rest`] and whatever other protocols there are turn bytes into
-//! its [`Input`] and its answers into bytes. [`Repository`] says which [`Model`] answers, and
+//! [`Service`] knows no protocol; [`rest`] and [`grpc`] turn bytes into its [`Input`] and its answers
+//! into bytes, through the same checks of tensors. [`Repository`] says which [`Model`] answers, and
 //! [`run`] is the whole life of a server.
 
 mod auth;
 mod error;
+pub mod grpc;
+mod http;
 mod input;
 mod lifecycle;
 mod listener;
+mod metadata;
 mod metrics;
 mod model;
 mod queue;
@@ -24,11 +27,13 @@ mod repository;
 pub mod rest;
 mod run;
 mod service;
+mod tensor;
 mod upload;
 mod worker;
 
 pub use auth::{ApiKeys, KeyError};
 pub use error::ServeError;
+pub use http::{BodyLimits, Gate};
 pub use input::{Floats, Input, PLANES_NAME, Pixels, upload_limits};
 pub use lifecycle::{Accepted, Lifecycle};
 pub use listener::Connections;
@@ -36,6 +41,6 @@ pub use metrics::{Metrics, ModelMetrics, Stage};
 pub use model::{Engines, Loader, Model};
 pub use queue::{Batching, Queue};
 pub use repository::{IndexEntry, Repository, Source};
-pub use run::{Ended, Options, RunError, Signal, run};
+pub use run::{Addresses, Ended, Options, RunError, Signal, run};
 pub use service::{Parsed, Service};
 pub use upload::{Files, Shown, Upload, WHOLE_NAME, gray_png};

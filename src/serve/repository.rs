@@ -67,6 +67,14 @@ pub struct IndexEntry {
     pub reason: String,
 }
 
+impl IndexEntry {
+    /// Its state by the protocol's names.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        if self.ready { "READY" } else { "UNAVAILABLE" }
+    }
+}
+
 impl Source {
     /// The models that are there now.
     fn files(&self) -> Result<Files, String> {

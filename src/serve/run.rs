@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::rest::{BodyLimits, Rest, router};
 use super::{
-    ApiKeys, Batching, Connections, Engines, KeyError, Loader, Metrics, Repository, ServeError,
-    Service, Source,
+    ApiKeys, Batching, BodyLimits, Connections, Engines, Gate, KeyError, Loader, Metrics,
+    Repository, ServeError, Service, Source, grpc, rest,
 };
 
 /// How long a server that owes no answer any more still refuses requests in words, for clients
@@ -26,6 +25,8 @@ const LINGER: Duration = Duration::from_millis(250);
 pub struct Options {
     /// Where it listens; with port 0 the system chooses one.
     pub addr: SocketAddr,
+    /// Where it listens for gRPC, if it does.
+    pub grpc_addr: Option<SocketAddr>,
     /// The models.
     pub source: Source,
     /// What runs them.
@@ -57,6 +58,15 @@ pub enum Signal {
     Stop,
 }
 
+/// Where a server listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// For HTTP.
+    pub http: SocketAddr,
+    /// For gRPC.
+    pub grpc: Option<SocketAddr>,
+}
+
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
@@ -68,8 +78,10 @@ pub struct Ended {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The address cannot be had.
-    #[error("--addr {addr}: cannot listen there: {source}; is another server running?")]
+    #[error("{flag} {addr}: cannot listen there: {source}; is another server running?")]
     Listen {
+        /// What says the address.
+        flag: &'static str,
         /// The address.
         addr: SocketAddr,
         /// What the system said.
@@ -86,7 +98,7 @@ pub enum RunError {
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
-/// Runs a server until a signal stops it. `ready` is called with its address once requests are
+/// Runs a server until a signal stops it. `ready` is called with its addresses once requests are
 /// answered.
 ///
 /// # Errors
@@ -95,28 +107,45 @@ pub enum RunError {
 pub async fn run(
     options: Options,
     mut signals: mpsc::Receiver<Signal>,
-    ready: impl FnOnce(SocketAddr),
+    ready: impl FnOnce(Addresses),
 ) -> Result<Ended, RunError> {
     let keys = options.api_key_file.as_deref().map(ApiKeys::read);
     let keys = keys.transpose()?.map(Arc::new);
-    let listener = listen(options.addr).await?;
-    let addr = listener.local_addr().unwrap_or(options.addr);
+    let (listener, http) = listen("--addr", options.addr).await?;
+    let grpc = match options.grpc_addr {
+        Some(addr) => Some(listen("--grpc-addr", addr).await?),
+        None => None,
+    };
+    let addresses = Addresses {
+        http,
+        grpc: grpc.as_ref().map(|(_, addr)| *addr),
+    };
     let metrics = Arc::new(Metrics::default());
     let loader = Loader::new(options.engines, options.batching, metrics.clone());
     let repository = Repository::new(options.source, loader);
     let threads = options.decode_threads;
     let service = Arc::new(Service::new(repository, metrics, threads, options.timeout)?);
-    let mut rest = Rest::new(service.clone(), keys.clone(), options.bodies);
-    if addr.ip().is_loopback() {
-        rest = rest.known_as(&options.host_names);
-    }
+    let gate = Gate::new(service.clone(), keys.clone(), options.bodies);
+    let gate = |addr: SocketAddr| {
+        let gate = gate.clone();
+        if addr.ip().is_loopback() {
+            gate.known_as(&options.host_names)
+        } else {
+            gate
+        }
+    };
 
     let (close, closing) = watch::channel(false);
-    let serving = options.connections.serve(listener, router(rest), closing);
-    let connections = tokio::spawn(serving);
+    let mut connections = JoinSet::new();
+    let router = rest::router(gate(http));
+    connections.spawn(options.connections.serve(listener, router, closing.clone()));
+    if let Some((listener, addr)) = grpc {
+        let router = grpc::router(gate(addr));
+        connections.spawn(options.connections.serve(listener, router, closing));
+    }
     if load(&service, &mut signals).await? {
         service.lifecycle().set_warm();
-        ready(addr);
+        ready(addresses);
         wait(&service, keys.as_deref(), &mut signals).await;
     }
     let ended = drain(&service, &mut signals, options.drain).await;
@@ -126,9 +155,15 @@ pub async fn run(
     Ok(ended)
 }
 
-async fn listen(addr: SocketAddr) -> Result<TcpListener, RunError> {
+/// A listener, and the address that it has.
+async fn listen(
+    flag: &'static str,
+    addr: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), RunError> {
     let listener = TcpListener::bind(addr).await;
-    listener.map_err(|source| RunError::Listen { addr, source })
+    let listener = listener.map_err(|source| RunError::Listen { flag, addr, source })?;
+    let addr = listener.local_addr().unwrap_or(addr);
+    Ok((listener, addr))
 }
 
 /// Loads all models; health requests are answered meanwhile. False if it is to stop before.
@@ -206,11 +241,11 @@ async fn drain(service: &Service, signals: &mut mpsc::Receiver<Signal>, most: Du
 }
 
 /// Ends the connections, each after the answer that it is being sent, then the engines.
-async fn finish(connections: JoinHandle<()>, service: &Arc<Service>) {
+async fn finish(mut connections: JoinSet<()>, service: &Arc<Service>) {
     const MOST: Duration = Duration::from_secs(1);
-    let abort = connections.abort_handle();
-    if timeout(MOST, connections).await.is_err() {
-        abort.abort();
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if timeout(MOST, ended).await.is_err() {
+        connections.abort_all();
     }
     let service = service.clone();
     let closing = tokio::task::spawn_blocking(move || service.repository().close());

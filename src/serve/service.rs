@@ -10,7 +10,7 @@ use super::lifecycle::Lifecycle;
 use super::metrics::{Metrics, Stage};
 use super::model::Model;
 use super::queue::Pending;
-use super::repository::Repository;
+use super::repository::{IndexEntry, Repository};
 use super::{Input, ServeError};
 use crate::score::Answer;
 use crate::spec::ModelSpec;
@@ -143,6 +143,67 @@ impl Service {
         let answer = answer.map_err(|_| ServeError::Deadline)??;
         model.metrics().observe(Stage::Total, start.elapsed());
         Ok((answer, rest))
+    }
+}
+
+/// What the protocol's extension for the model repository does. It reads files, which takes time.
+impl Service {
+    /// The models that are there or loaded, or only those that are `ready`.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Failed`] if listing them panics.
+    pub async fn index(self: &Arc<Self>, ready: bool) -> Result<Vec<IndexEntry>, ServeError> {
+        let mut entries = self.blocking(Repository::index).await?;
+        entries.retain(|entry| entry.ready || !ready);
+        Ok(entries)
+    }
+
+    /// Loads a model as it is on disk. A request's `parameters` would have it loaded otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repository::load`]; [`ServeError::Invalid`] if there are parameters.
+    pub async fn load<'a>(
+        self: &Arc<Self>,
+        name: String,
+        mut parameters: impl Iterator<Item = &'a str>,
+    ) -> Result<(), ServeError> {
+        if let Some(parameter) = parameters.next() {
+            let parameter: String = parameter.chars().take(64).collect();
+            return Err(ServeError::Invalid(format!(
+                "parameter `{parameter}`: models are loaded as they are on the server's disk, \
+                 without parameters"
+            )));
+        }
+        let load = move |repository: &Repository| {
+            let done = repository.load(&name);
+            match &done {
+                Ok(note) => tracing::info!("serving {note}"),
+                Err(error) => tracing::error!(%error, "what was loaded stays"),
+            }
+            done.map(drop)
+        };
+        self.blocking(load).await?
+    }
+
+    /// Takes a model out of service.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repository::unload`].
+    pub async fn unload(self: &Arc<Self>, name: String) -> Result<(), ServeError> {
+        self.blocking(move |repository| repository.unload(&name))
+            .await?
+    }
+
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Repository) -> T + Send + 'static,
+    ) -> Result<T, ServeError> {
+        let service = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(service.repository())).await;
+        done.map_err(|error| ServeError::Failed(error.to_string()))
     }
 }
 

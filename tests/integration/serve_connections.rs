@@ -92,33 +92,66 @@ fn slow_and_endless_heads_are_cut_off() {
 #[test]
 fn streams_that_are_reset_as_they_open_end_the_connection() {
     let dir = workplace();
-    let server = Server::start(dir.path(), "");
-    let mut stream = server.connect();
-    stream
-        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-        .unwrap();
-    let frame = |kind: u8, flags: u8, id: u32, payload: &[u8]| {
-        let length = (payload.len() as u32).to_be_bytes();
-        [&length[1..], &[kind, flags], &id.to_be_bytes(), payload].concat()
-    };
-    stream.write_all(&frame(4, 0, 0, b"")).unwrap();
-    // GET / by http, the authority left out: entries 2, 4 and 6 of HPACK's static table.
-    let headers = [0x82, 0x84, 0x86];
-    let mut sent = 0;
-    for id in (1..).step_by(2).take(20_000) {
-        let reset = frame(3, 0, id, &8_u32.to_be_bytes());
-        let both = [frame(1, 5, id, &headers), reset].concat();
-        if stream.write_all(&both).is_err() {
-            break;
+    let server = Server::start(dir.path(), "--grpc-addr 127.0.0.1:0");
+    for addr in [server.addr, server.grpc.unwrap()] {
+        let mut stream = Server::connect_to(addr);
+        stream
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .unwrap();
+        let frame = |kind: u8, flags: u8, id: u32, payload: &[u8]| {
+            let length = (payload.len() as u32).to_be_bytes();
+            [&length[1..], &[kind, flags], &id.to_be_bytes(), payload].concat()
+        };
+        stream.write_all(&frame(4, 0, 0, b"")).unwrap();
+        // GET / by http, the authority left out: entries 2, 4 and 6 of HPACK's static table.
+        let headers = [0x82, 0x84, 0x86];
+        let mut sent = 0;
+        for id in (1..).step_by(2).take(20_000) {
+            let reset = frame(3, 0, id, &8_u32.to_be_bytes());
+            let both = [frame(1, 5, id, &headers), reset].concat();
+            if stream.write_all(&both).is_err() {
+                break;
+            }
+            sent += 1;
         }
-        sent += 1;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        // GOAWAY is frame 7; with it or without, the connection is over long before the end.
+        assert!(
+            sent < 20_000 || answer.windows(2).any(|pair| pair[0] == 7),
+            "all {sent} were taken"
+        );
     }
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    // GOAWAY is frame 7; with it or without, the connection is over long before the end.
-    assert!(
-        sent < 20_000 || answer.windows(2).any(|pair| pair[0] == 7),
-        "all {sent} were taken"
-    );
+    server.assert_well();
+}
+
+/// What a web page can make a browser send to this machine, and what is slow, is no call.
+#[test]
+fn the_port_for_grpc_takes_nothing_else_and_does_not_wait_for_ever() {
+    let dir = workplace();
+    let args = "--grpc-addr 127.0.0.1:0 --read-timeout 1s";
+    let server = Server::start(dir.path(), args);
+    let addr = server.grpc.unwrap();
+    let unload = "/inference.GRPCInferenceService/RepositoryModelUnload";
+    let message = b"\0\0\0\0\x06\x12\x04rgby";
+    let cases: [(&[(&str, &str)], u16); 3] = [
+        (&[("content-type", "text/plain")], 415),
+        (&[("content-type", "application/grpc")], 415),
+        // A refusal of a call is no error of HTTP.
+        (&[("origin", "http://evil.example")], 200),
+    ];
+    for (headers, status) in cases {
+        let mut stream = Server::connect_to(addr);
+        send(&mut stream, "POST", unload, headers, message).unwrap();
+        let answer = receive(&mut stream).unwrap();
+        assert_eq!(answer.status, status, "{headers:?}: {answer:?}");
+        let code = if status == 200 { "7" } else { "3" };
+        assert_eq!(answer.header("grpc-status"), Some(code), "{answer:?}");
+    }
+    assert_eq!(server.get("/v2/models/rgby/ready").status, 200);
+    let start = Instant::now();
+    let mut silent = Server::connect_to(addr);
+    let _ = silent.read_to_end(&mut Vec::new());
+    assert!(start.elapsed() < Duration::from_mins(1));
     server.assert_well();
 }

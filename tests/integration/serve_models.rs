@@ -192,7 +192,8 @@ fn what_cannot_be_served_ends_it_before_it_is_ready() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
     let listen = format!("serve --model model.onnx --addr {addr} --quiet");
-    let cases: [(&str, &[&str]); 8] = [
+    let grpc = format!("serve --model model.onnx --addr 127.0.0.1:0 --grpc-addr {addr} --quiet");
+    let cases: [(&str, &[&str]); 9] = [
         ("serve --quiet", &["--model"]),
         (
             "serve --quiet --addr 127.0.0.1:0 --model bad.onnx",
@@ -216,6 +217,7 @@ fn what_cannot_be_served_ends_it_before_it_is_ready() {
             &["line 1"],
         ),
         (&listen, &["--addr", "cannot listen"]),
+        (&grpc, &["--grpc-addr", "cannot listen"]),
     ];
     assert_refused(dir.path(), &cases);
 }

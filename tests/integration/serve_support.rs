@@ -21,6 +21,8 @@ pub const PATIENCE: Duration = Duration::from_mins(2);
 pub struct Server {
     child: Child,
     pub addr: SocketAddr,
+    /// Where it listens for gRPC, if it does.
+    pub grpc: Option<SocketAddr>,
     log: Arc<Mutex<String>>,
 }
 
@@ -42,11 +44,18 @@ impl Server {
     pub fn start_with(dir: &Path, args: &str) -> Self {
         let (mut child, log, lines) = spawn(dir, args);
         let start = Instant::now();
+        let mut grpc = None;
         while start.elapsed() < PATIENCE {
             match lines.recv_timeout(Duration::from_secs(1)) {
                 Ok(line) => {
-                    if let Some(addr) = address(&line) {
-                        return Self { child, addr, log };
+                    grpc = grpc.or(address(&line, "grpc://"));
+                    if let Some(addr) = address(&line, "http://") {
+                        return Self {
+                            child,
+                            addr,
+                            grpc,
+                            log,
+                        };
                     }
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
@@ -63,7 +72,11 @@ impl Server {
     }
 
     pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.addr).unwrap();
+        Self::connect_to(self.addr)
+    }
+
+    pub fn connect_to(addr: SocketAddr) -> TcpStream {
+        let stream = TcpStream::connect(addr).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
@@ -166,8 +179,8 @@ fn spawn(dir: &Path, args: &str) -> Started {
 }
 
 /// The address in a line that says that a server is ready.
-fn address(line: &str) -> Option<SocketAddr> {
-    let (before, address) = line.split_once("http://")?;
+fn address(line: &str, scheme: &str) -> Option<SocketAddr> {
+    let (before, address) = line.split_once(scheme)?;
     let address = address.trim_end_matches(['"', '}']);
     before.contains("ready").then(|| address.parse().unwrap())
 }

@@ -5,8 +5,6 @@
     reason = "handlers are async, whether they wait or not"
 )]
 
-use std::any::Any;
-
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -87,10 +85,4 @@ pub(super) async fn no_such_route(uri: Uri) -> Response {
 pub(super) async fn wrong_method(method: Method) -> Response {
     let message = format!("{method} is not answered here; the header `Allow` says what is");
     answer(StatusCode::METHOD_NOT_ALLOWED, message, "invalid")
-}
-
-pub(super) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
-    tracing::error!("a handler panicked");
-    let message = "this should not have happened; the server's log says more";
-    answer(StatusCode::INTERNAL_SERVER_ERROR, message.into(), "failed")
 }

@@ -8,8 +8,8 @@ use axum::extract::{FromRequest, Multipart, Request};
 use bytes::Bytes;
 
 use super::Rest;
-use super::body::Read;
 use super::infer::timeout;
+use crate::serve::http::Read;
 use crate::serve::{Accepted, Files, Model, ServeError, WHOLE_NAME};
 
 /// Most fields of a form: stains, and what a browser may add.

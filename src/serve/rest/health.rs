@@ -12,11 +12,9 @@ use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
 
 use super::errors::Refusal;
-use super::types::{LookErrors, ModelMetadata, ModelReady, ServerMetadata, TensorMetadata};
+use super::types::{LookErrors, ModelMetadata, ModelReady, ServerMetadata};
 use super::{Rest, Target};
-use crate::score::{INPUT_NAME, OUTPUT_NAME};
-use crate::serve::{Model, PLANES_NAME, ServeError};
-use crate::spec::EMBEDDINGS_NAME;
+use crate::serve::{Model, ServeError, metadata};
 
 /// What this server is
 #[utoipa::path(
@@ -25,13 +23,9 @@ use crate::spec::EMBEDDINGS_NAME;
 )]
 pub(super) async fn server() -> Json<ServerMetadata> {
     Json(ServerMetadata {
-        name: "rgby",
-        version: env!("CARGO_PKG_VERSION"),
-        extensions: vec![
-            "binary_tensor_data",
-            "model_repository",
-            "model_repository(unload_dependents)",
-        ],
+        name: metadata::NAME,
+        version: metadata::VERSION,
+        extensions: metadata::EXTENSIONS.to_vec(),
     })
 }
 
@@ -153,42 +147,12 @@ impl Rest {
                 .iter()
                 .map(|model| model.version().to_owned())
                 .collect(),
-            platform: "onnx_onnxv1",
-            inputs: inputs(&model),
-            outputs: outputs(&model),
+            platform: metadata::PLATFORM,
+            inputs: metadata::inputs(&model),
+            outputs: metadata::outputs(&model),
             parameters: parameters(&model),
         })
     }
-}
-
-fn inputs(model: &Model) -> Vec<TensorMetadata> {
-    let preprocess = &model.spec().preprocess;
-    let (channels, side) = (preprocess.channels.len() as i64, i64::from(preprocess.size));
-    let stains = preprocess.stains().len() as i64;
-    vec![
-        TensorMetadata {
-            name: INPUT_NAME,
-            datatype: "FP32",
-            shape: vec![-1, channels, side, side],
-        },
-        TensorMetadata {
-            name: PLANES_NAME,
-            datatype: "UINT8",
-            shape: vec![-1, stains, -1, -1],
-        },
-    ]
-}
-
-fn outputs(model: &Model) -> Vec<TensorMetadata> {
-    let spec = model.spec();
-    let classes = Some((OUTPUT_NAME, spec.classes.len()));
-    let embeddings = spec.embeddings.map(|width| (EMBEDDINGS_NAME, width));
-    let tensor = |(name, width): (&'static str, usize)| TensorMetadata {
-        name,
-        datatype: "FP32",
-        shape: vec![-1, width as i64],
-    };
-    classes.into_iter().chain(embeddings).map(tensor).collect()
 }
 
 fn parameters(model: &Model) -> Map<String, Value> {

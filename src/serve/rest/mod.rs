@@ -3,17 +3,13 @@
 //! that.
 
 mod about;
-mod body;
 mod errors;
 mod explain;
 mod form;
 mod health;
 mod infer;
-mod layers;
-mod leftover;
 mod numbers;
 mod openapi;
-mod origin;
 mod page;
 mod people;
 mod predict;
@@ -23,57 +19,50 @@ mod types;
 
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath, Request};
+use axum::http::Method;
 use axum::http::request::Parts;
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use axum::{RequestPartsExt, Router, middleware};
+use axum::{RequestPartsExt, Router};
 use tower_http::decompression::RequestDecompressionLayer;
 
-use self::body::Bodies;
-pub use self::body::BodyLimits;
-use self::errors::Refusal;
+use self::errors::{Cause, Refusal};
 pub use self::numbers::Numbers;
 pub use self::openapi::openapi;
-pub use self::tensors::{Request, parse};
+pub use self::tensors::{Wanted, parse};
 pub use self::types::{InferRequest, InferResponse};
-use super::{ApiKeys, ServeError, Service};
+use super::http::{Bodies, Gate, Label, Outcome, Protocol, around};
+use super::{ServeError, Service};
+
+/// What happens around the handlers.
+const PROTOCOL: Protocol = Protocol {
+    label,
+    is_open,
+    refuse: |error| Refusal::from(error).into_response(),
+    outcome: |response| Outcome {
+        status: response.status().as_u16(),
+        cause: response.extensions().get::<Cause>().map(|cause| cause.0),
+    },
+};
+
+/// Paths that need no key: probes have none, the description holds no secret, and the page is
+/// where a person gives the key.
+const OPEN: [&str; 4] = ["/", "/v2/health/live", "/v2/health/ready", "/openapi.json"];
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
-pub struct Rest {
+struct Rest {
     service: Arc<Service>,
-    keys: Option<Arc<ApiKeys>>,
     bodies: Arc<Bodies>,
-    /// The names of a server that only its own machine reaches.
-    names: Option<Arc<[String]>>,
-}
-
-impl Rest {
-    /// Handlers of `service`, for all or for those who have a key.
-    #[must_use]
-    pub fn new(service: Arc<Service>, keys: Option<Arc<ApiKeys>>, limits: BodyLimits) -> Self {
-        let bodies = Arc::new(Bodies::new(limits));
-        Self {
-            service,
-            keys,
-            bodies,
-            names: None,
-        }
-    }
-
-    /// Has browsers refused that call the server by another name than `names`, `localhost` or an
-    /// address: for servers that only their own machine reaches.
-    #[must_use]
-    pub fn known_as(self, names: &[String]) -> Self {
-        Self {
-            names: Some(names.into()),
-            ..self
-        }
-    }
 }
 
 /// All routes.
-pub fn router(rest: Rest) -> Router {
+pub fn router(gate: Gate) -> Router {
+    let rest = Rest {
+        service: gate.service.clone(),
+        bodies: gate.bodies.clone(),
+    };
     let inference = Router::new()
         .route("/v2/models/{model}/infer", post(infer::infer))
         .route(
@@ -83,7 +72,7 @@ pub fn router(rest: Rest) -> Router {
         .route("/v1/predict", post(predict::predict))
         .route("/v1/explain", post(explain::explain))
         .layer(RequestDecompressionLayer::new());
-    Router::new()
+    let routes = Router::new()
         .route("/", get(page::index))
         .route("/page/{file}", get(page::part))
         .route("/v1/about", get(about::about_server))
@@ -112,18 +101,36 @@ pub fn router(rest: Rest) -> Router {
         .merge(inference)
         .fallback(errors::no_such_route)
         .method_not_allowed_fallback(errors::wrong_method)
-        .layer(middleware::from_fn_with_state(
-            rest.clone(),
-            layers::authorize,
-        ))
-        .layer(tower_http::catch_panic::CatchPanicLayer::custom(
-            errors::panicked,
-        ))
-        .layer(middleware::from_fn_with_state(
-            rest.clone(),
-            layers::observe,
-        ))
-        .with_state(rest)
+        .with_state(rest);
+    around(routes, gate, PROTOCOL)
+}
+
+fn is_open(path: &str) -> bool {
+    OPEN.contains(&path) || path.starts_with(page::FOLDER)
+}
+
+fn label(request: &Request) -> Label {
+    let matched = request.extensions().get::<MatchedPath>();
+    let route = matched.map_or("none", MatchedPath::as_str).to_owned();
+    Label {
+        method: method_label(request.method()),
+        quiet: route.starts_with("/v2/health") || route == "/metrics",
+        route,
+    }
+}
+
+/// A method as a label: a client may invent any.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::PATCH => "PATCH",
+        _ => "other",
+    }
 }
 
 /// The model, and perhaps the version, that a path names.

@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use super::errors::Refusal;
 use super::types::{ErrorBody, IndexRequest, IndexedModel, LoadRequest, LookErrors};
 use super::{Rest, Target};
-use crate::serve::{IndexEntry, ServeError};
+use crate::serve::ServeError;
 
 /// Lists the models on disk and those that are loaded
 #[utoipa::path(
@@ -36,19 +36,13 @@ pub(super) async fn index(
             ServeError::Invalid(format!("the body is no request for the index: {e}"))
         })?
     };
-    let service = rest.service.clone();
-    let entries = tokio::task::spawn_blocking(move || service.repository().index()).await;
-    let entries = entries.map_err(|e| ServeError::Failed(e.to_string()))?;
-    let wanted = |entry: &IndexEntry| entry.ready || !request.ready;
-    let listed = entries
-        .into_iter()
-        .filter(wanted)
-        .map(|entry| IndexedModel {
-            state: if entry.ready { "READY" } else { "UNAVAILABLE" },
-            name: entry.name,
-            version: entry.version,
-            reason: entry.reason,
-        });
+    let entries = rest.service.index(request.ready).await?;
+    let listed = entries.into_iter().map(|entry| IndexedModel {
+        state: entry.state(),
+        name: entry.name,
+        version: entry.version,
+        reason: entry.reason,
+    });
     Ok(Json(listed.collect()))
 }
 
@@ -78,40 +72,14 @@ pub(super) async fn load(
 ) -> Result<(), Refusal> {
     rest.service.lifecycle().check_ready()?;
     let read = rest.bodies.read(&headers, body).await?;
-    check_load(&read.bytes)?;
-    let service = rest.service.clone();
-    let name = target.model;
-    let loading = tokio::task::spawn_blocking(move || {
-        let done = service.repository().load(&name);
-        match &done {
-            Ok(note) => tracing::info!("serving {note}"),
-            Err(error) => tracing::error!(%error, "what was loaded stays"),
-        }
-        done
-    });
-    let loaded = loading
-        .await
-        .map_err(|e| ServeError::Failed(e.to_string()))?;
-    Ok(loaded.map(drop)?)
-}
-
-/// Refuses what the protocol lets a client send in place of what lies on the server's disk.
-fn check_load(body: &[u8]) -> Result<(), ServeError> {
-    if body.is_empty() {
-        return Ok(());
-    }
-    let request: LoadRequest = serde_json::from_slice(body)
-        .map_err(|e| ServeError::Invalid(format!("the body is no request to load: {e}")))?;
-    match request.parameters.keys().next() {
-        None => Ok(()),
-        Some(name) => {
-            let name: String = name.chars().take(64).collect();
-            Err(ServeError::Invalid(format!(
-                "parameter `{name}`: models are loaded as they are on the server's disk, without \
-                 parameters"
-            )))
-        }
-    }
+    let request: LoadRequest = if read.bytes.is_empty() {
+        LoadRequest::default()
+    } else {
+        let parsed = serde_json::from_slice(&read.bytes);
+        parsed.map_err(|e| ServeError::Invalid(format!("the body is no request to load: {e}")))?
+    };
+    let parameters = request.parameters.keys().map(String::as_str);
+    Ok(rest.service.load(target.model, parameters).await?)
 }
 
 /// Takes a model out of service; requests that it has are still answered
@@ -122,10 +90,5 @@ fn check_load(body: &[u8]) -> Result<(), ServeError> {
 )]
 pub(super) async fn unload(State(rest): State<Rest>, target: Target) -> Result<(), Refusal> {
     rest.service.lifecycle().check_ready()?;
-    let service = rest.service.clone();
-    let unloading = tokio::task::spawn_blocking(move || service.repository().unload(&target.model));
-    let unloaded = unloading
-        .await
-        .map_err(|e| ServeError::Failed(e.to_string()))?;
-    Ok(unloaded?)
+    Ok(rest.service.unload(target.model).await?)
 }

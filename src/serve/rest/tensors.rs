@@ -7,17 +7,15 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::numbers::Numbers;
-use super::types::{InferRequest, InferResponse, InputTensor, OutputTensor};
-use crate::score::{Answer, INPUT_NAME, OUTPUT_NAME};
-use crate::serve::{Floats, Input, Model, PLANES_NAME, Parsed, Pixels, ServeError};
-use crate::spec::{EMBEDDINGS_NAME, ModelSpec};
-
-/// Most dimensions of a shape that is printed in an error.
-const MAX_RANK: usize = 8;
+use super::types::{InferRequest, InferResponse, InputTensor, OutputTensor, WantedOutput};
+use crate::score::Answer;
+use crate::serve::tensor::{self, Data, Form, Output};
+use crate::serve::{Model, Parsed, ServeError};
+use crate::spec::ModelSpec;
 
 /// How the answer is to be written.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct Wanted {
     id: Option<String>,
     /// Name and whether it comes as binary data.
     outputs: Vec<(&'static str, bool)>,
@@ -32,11 +30,11 @@ pub fn parse(
     body: &Bytes,
     header: Option<&str>,
     spec: &ModelSpec,
-) -> Result<Parsed<Request>, ServeError> {
+) -> Result<Parsed<Wanted>, ServeError> {
     read(body, header, spec).map_err(ServeError::Invalid)
 }
 
-fn read(body: &Bytes, header: Option<&str>, spec: &ModelSpec) -> Result<Parsed<Request>, String> {
+fn read(body: &Bytes, header: Option<&str>, spec: &ModelSpec) -> Result<Parsed<Wanted>, String> {
     let json_len = match header {
         None => body.len(),
         Some(text) => {
@@ -56,55 +54,41 @@ fn read(body: &Bytes, header: Option<&str>, spec: &ModelSpec) -> Result<Parsed<R
     let timeout = timeout(&request.parameters)?;
     let inputs: Result<[InputTensor; 1], _> = request.inputs.try_into();
     let Ok([tensor]) = inputs else {
-        return Err(format!("give one input, `{INPUT_NAME}` or `{PLANES_NAME}`"));
+        return Err(tensor::not_one_input());
     };
-    let binary = body.slice(json_len..);
-    let input = match &*tensor.name {
-        INPUT_NAME => images(tensor, binary, spec)?,
-        PLANES_NAME => planes(tensor, binary, spec)?,
-        _ => {
-            return Err(format!(
-                "unknown input; give `{INPUT_NAME}` or `{PLANES_NAME}`"
-            ));
-        }
-    };
+    let InputTensor {
+        name,
+        shape,
+        datatype,
+        parameters,
+        data,
+    } = tensor;
+    let form = Form::of(&name, &datatype, shape, spec)?;
+    let data = values(&parameters, data, body.slice(json_len..));
+    let data = data.map_err(|e| format!("input `{}`: {e}", form.name()))?;
+    let input = form.input(data)?;
     let id = request.id;
     Ok(Parsed {
         input,
         timeout,
-        rest: Request { id, outputs },
+        rest: Wanted { id, outputs },
     })
 }
 
 /// The outputs that are wanted, and whether each comes as binary data.
 fn outputs(request: &InferRequest, spec: &ModelSpec) -> Result<Vec<(&'static str, bool)>, String> {
     let binary = flag(&request.parameters, "binary_data_output")?.unwrap_or(false);
-    let embeddings = spec.embeddings.map(|_| EMBEDDINGS_NAME);
-    let offered = [Some(OUTPUT_NAME), embeddings];
-    let offered: Vec<&'static str> = offered.into_iter().flatten().collect();
-    if request.outputs.is_empty() {
-        return Ok(offered.into_iter().map(|name| (name, binary)).collect());
-    }
-    let mut wanted: Vec<(&'static str, bool)> = Vec::new();
-    for output in &request.outputs {
-        let known = offered.iter().find(|name| **name == output.name);
-        let name = *known
-            .ok_or_else(|| format!("unknown output; the model has `{}`", offered.join("`, `")))?;
-        if wanted.iter().any(|(other, _)| *other == name) {
-            return Err(format!("output `{name}` is named twice"));
+    let names = request.outputs.iter().map(|output| &*output.name);
+    let names = tensor::outputs(names, spec)?;
+    let mut wanted: Vec<_> = names.into_iter().map(|name| (name, binary)).collect();
+    // Where all are wanted, none says how.
+    for ((name, as_binary), WantedOutput { parameters, .. }) in
+        wanted.iter_mut().zip(&request.outputs)
+    {
+        tensor::check_extensions(name, |extension| parameters.contains_key(extension))?;
+        if let Some(own) = flag(parameters, "binary_data")? {
+            *as_binary = own;
         }
-        for extension in ["classification", "shared_memory_region"] {
-            if output.parameters.contains_key(extension) {
-                return Err(format!(
-                    "output `{name}`: `{extension}` is not among the extensions of this server, \
-                     which `/v2` lists"
-                ));
-            }
-        }
-        wanted.push((
-            name,
-            flag(&output.parameters, "binary_data")?.unwrap_or(binary),
-        ));
     }
     Ok(wanted)
 }
@@ -129,163 +113,32 @@ fn timeout(parameters: &Map<String, Value>) -> Result<Option<Duration>, String> 
     Ok((micros > 0).then(|| Duration::from_micros(micros)))
 }
 
-/// A tensor's values where they were sent: in the JSON or behind it.
-enum Data {
-    Numbers(Vec<f64>),
-    Bytes(Bytes),
-}
-
-impl Data {
-    /// The data of a tensor that is the only one of its request.
-    fn of(tensor: &mut InputTensor, binary: Bytes) -> Result<Self, String> {
-        if tensor.parameters.contains_key("shared_memory_region") {
-            return Err("shared memory is not among the extensions of this server".into());
-        }
-        let size = tensor.parameters.get("binary_data_size");
-        match (size, tensor.data.take()) {
-            (Some(_), Some(_)) => {
-                Err("has both `data` and `binary_data_size`; give one of them".into())
-            }
-            (None, None) => Err("has neither `data` nor `binary_data_size`".into()),
-            (Some(size), None) if size.as_u64() == Some(binary.len() as u64) => {
-                Ok(Self::Bytes(binary))
-            }
-            (Some(_), None) => Err(format!(
-                "`binary_data_size` must be the number of bytes behind the JSON, {}",
-                binary.len()
-            )),
-            (None, Some(_)) if !binary.is_empty() => Err(format!(
-                "{} bytes are behind the JSON that are no input's; see `binary_data_size`",
-                binary.len()
-            )),
-            (None, Some(Numbers(numbers))) => Ok(Self::Numbers(numbers)),
-        }
+/// The values of a tensor that is the only one of its request, from where they were sent: in the
+/// JSON or behind it.
+fn values(
+    parameters: &Map<String, Value>,
+    data: Option<Numbers>,
+    binary: Bytes,
+) -> Result<Data, String> {
+    if parameters.contains_key("shared_memory_region") {
+        return Err("shared memory is not among the extensions of this server".into());
     }
-
-    /// Checks that there are as many values of so many bytes as the shape says.
-    fn check_len(&self, wanted: usize, width: usize, shape: &[u64]) -> Result<(), String> {
-        let (found, what, wanted) = match self {
-            Self::Numbers(numbers) => (numbers.len(), "values", wanted),
-            Self::Bytes(bytes) => (bytes.len(), "bytes", wanted.saturating_mul(width)),
-        };
-        if found == wanted {
-            return Ok(());
+    match (parameters.get("binary_data_size"), data) {
+        (Some(_), Some(_)) => {
+            Err("has both `data` and `binary_data_size`; give one of them".into())
         }
-        Err(format!(
-            "{found} {what} were sent for the shape {shape:?}, which takes {wanted}"
-        ))
+        (None, None) => Err("has neither `data` nor `binary_data_size`".into()),
+        (Some(size), None) if size.as_u64() == Some(binary.len() as u64) => Ok(Data::Bytes(binary)),
+        (Some(_), None) => Err(format!(
+            "`binary_data_size` must be the number of bytes behind the JSON, {}",
+            binary.len()
+        )),
+        (None, Some(_)) if !binary.is_empty() => Err(format!(
+            "{} bytes are behind the JSON that are no input's; see `binary_data_size`",
+            binary.len()
+        )),
+        (None, Some(Numbers(numbers))) => Ok(Data::Numbers(numbers)),
     }
-}
-
-fn check_type(tensor: &InputTensor, types: &[&str]) -> Result<(), String> {
-    if types.contains(&&*tensor.datatype) {
-        return Ok(());
-    }
-    Err(format!(
-        "input `{}` must have the datatype {}",
-        tensor.name,
-        types.join(" or ")
-    ))
-}
-
-/// A shape, shortened if it is absurd.
-fn printed(shape: &[u64]) -> String {
-    match shape.get(..=MAX_RANK) {
-        Some(first) => format!("{first:?}…"),
-        None => format!("{shape:?}"),
-    }
-}
-
-fn images(mut tensor: InputTensor, binary: Bytes, spec: &ModelSpec) -> Result<Input, String> {
-    check_type(&tensor, &["FP32"])?;
-    let preprocess = &spec.preprocess;
-    let (channels, side) = (preprocess.channels.len(), preprocess.size);
-    let wanted = [channels as u64, u64::from(side), u64::from(side)];
-    let count = match tensor.shape[..] {
-        [count, ref rest @ ..] if count > 0 && *rest == wanted => usize::try_from(count).ok(),
-        _ => None,
-    };
-    let len = count.and_then(|count| count.checked_mul(preprocess.input_len()));
-    let (Some(count), Some(len)) = (count, len) else {
-        return Err(format!(
-            "input `{INPUT_NAME}` has the shape {}; it must be [n, {channels}, {side}, {side}], \
-             with n from 1",
-            printed(&tensor.shape)
-        ));
-    };
-    let data = Data::of(&mut tensor, binary).map_err(|e| format!("input `{INPUT_NAME}`: {e}"))?;
-    data.check_len(len, 4, &tensor.shape)?;
-    let values = match data {
-        Data::Numbers(numbers) => {
-            Floats::Values(numbers.into_iter().map(|number| number as f32).collect())
-        }
-        Data::Bytes(bytes) => Floats::Bytes(bytes),
-    };
-    Ok(Input::Images { count, values })
-}
-
-fn planes(mut tensor: InputTensor, binary: Bytes, spec: &ModelSpec) -> Result<Input, String> {
-    check_type(&tensor, &["UINT8", "UINT16"])?;
-    let stains = spec.preprocess.stains();
-    let max_side = u64::from(crate::serve::upload_limits().max_side);
-    let sizes = match tensor.shape[..] {
-        [channels, height, width] => Some((1, channels, height, width)),
-        [count, channels, height, width] => Some((count, channels, height, width)),
-        _ => None,
-    };
-    let sizes = sizes.filter(|(count, channels, height, width)| {
-        let range = 1..=max_side;
-        *count > 0
-            && *channels == stains.len() as u64
-            && range.contains(height)
-            && range.contains(width)
-    });
-    let len = sizes.and_then(|(count, channels, height, width)| {
-        // The sides are bounded, so that only the count can overflow.
-        usize::try_from(count)
-            .ok()?
-            .checked_mul((channels * height * width) as usize)
-    });
-    let (Some((count, _, height, width)), Some(len)) = (sizes, len) else {
-        return Err(format!(
-            "input `{PLANES_NAME}` has the shape {}; it must be [{c}, H, W] or [n, {c}, H, W], \
-             with n from 1 and H and W from 1 to {max_side}: the stains {}",
-            printed(&tensor.shape),
-            stains.join(", "),
-            c = stains.len()
-        ));
-    };
-    let data = Data::of(&mut tensor, binary).map_err(|e| format!("input `{PLANES_NAME}`: {e}"))?;
-    let wide = tensor.datatype == "UINT16";
-    data.check_len(len, if wide { 2 } else { 1 }, &tensor.shape)?;
-    let pixels = match (data, wide) {
-        (Data::Bytes(bytes), false) => Pixels::Gray8(bytes),
-        (Data::Bytes(bytes), true) => Pixels::Gray16Bytes(bytes),
-        (Data::Numbers(numbers), false) => {
-            let pixels: Vec<u8> = whole(&numbers, u8::MAX.into(), |number| number as u8)?;
-            Pixels::Gray8(pixels.into())
-        }
-        (Data::Numbers(numbers), true) => {
-            Pixels::Gray16(whole(&numbers, u16::MAX.into(), |number| number as u16)?)
-        }
-    };
-    Ok(Input::Planes {
-        count: count as usize,
-        height: height as u32,
-        width: width as u32,
-        pixels,
-    })
-}
-
-/// Whole numbers from 0 to `most`.
-fn whole<T>(numbers: &[f64], most: f64, convert: impl Fn(f64) -> T) -> Result<Vec<T>, String> {
-    let convert = |(at, number): (usize, &f64)| {
-        let fits = number.fract() == 0.0 && (0.0..=most).contains(number);
-        fits.then(|| convert(*number)).ok_or_else(|| {
-            format!("value {at} of `{PLANES_NAME}` is {number}; it must be a whole number from 0 to {most}")
-        })
-    };
-    numbers.iter().enumerate().map(convert).collect()
 }
 
 /// The answer's body, and the length of its JSON if binary tensors follow.
@@ -294,25 +147,23 @@ fn whole<T>(numbers: &[f64], most: f64, convert: impl Fn(f64) -> T) -> Result<Ve
 ///
 /// [`ServeError::Failed`] if it cannot be written, which no model should make happen.
 pub(super) fn write(
-    request: Request,
+    wanted: Wanted,
     model: &Model,
     answer: Answer,
 ) -> Result<(Vec<u8>, Option<usize>), ServeError> {
-    let classes = model.spec().classes.len();
-    let count = answer.probabilities.len() / classes.max(1);
-    let (mut probabilities, mut embeddings) = (answer.probabilities, answer.embeddings);
+    let names = wanted.outputs.iter().map(|(name, _)| *name);
+    let outputs = tensor::answered(names, answer, model.spec().classes.len());
+    let any_binary = wanted.outputs.iter().any(|(_, as_binary)| *as_binary);
     let mut tensors = Vec::new();
     let mut binary = Vec::new();
-    let mut any_binary = false;
-    for (name, as_binary) in request.outputs {
-        let values = std::mem::take(match name {
-            EMBEDDINGS_NAME => &mut embeddings,
-            _ => &mut probabilities,
-        });
-        let shape = [count, values.len() / count.max(1)];
+    for (output, (_, as_binary)) in outputs.into_iter().zip(wanted.outputs) {
+        let Output {
+            name,
+            shape,
+            values,
+        } = output;
         let mut parameters = Map::new();
         if as_binary {
-            any_binary = true;
             parameters.insert("binary_data_size".into(), json!(values.len() * 4));
             binary.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         }
@@ -327,7 +178,7 @@ pub(super) fn write(
     let response = InferResponse {
         model_name: model.name().to_owned(),
         model_version: model.version().to_owned(),
-        id: request.id,
+        id: wanted.id,
         outputs: tensors,
     };
     let failed = |error: serde_json::Error| ServeError::Failed(error.to_string());

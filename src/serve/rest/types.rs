@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoResponses, ToSchema};
 
+use crate::serve::metadata::TensorMetadata;
+
 /// Why a request was refused.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorBody {
@@ -156,19 +158,6 @@ pub struct ModelMetadata {
     /// What else there is to know: the names of classes and stains, thresholds, the file's hash.
     #[schema(value_type = Object)]
     pub parameters: Map<String, Value>,
-}
-
-/// What a tensor is.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct TensorMetadata {
-    /// Its name.
-    #[schema(value_type = String)]
-    pub name: &'static str,
-    /// The type of its values.
-    #[schema(value_type = String)]
-    pub datatype: &'static str,
-    /// Its size in each dimension; -1 where that is open.
-    pub shape: Vec<i64>,
 }
 
 /// Whether a model is ready.

@@ -3,6 +3,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::imaging::Preprocess;
+use crate::serve::{Input, Pixels};
 use crate::spec::{Precision, Provenance};
 
 fn spec() -> ModelSpec {

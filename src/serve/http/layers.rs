@@ -1,82 +1,134 @@
 //! What happens around every request: it gets an id, is let in, is counted and logged.
 
+use std::any::Any;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use prometheus_client::metrics::gauge::Gauge;
+use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
-use super::errors::{Cause, Refusal};
 use super::leftover::lend;
-use super::{Rest, origin, page};
+use super::{Gate, origin};
 use crate::serve::{Metrics, ServeError};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// Paths that need no key: probes have none, the description holds no secret, and the page is
-/// where a person gives the key.
-const OPEN: [&str; 4] = ["/", "/v2/health/live", "/v2/health/ready", "/openapi.json"];
+/// How one protocol differs from another in what happens around its requests.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::serve) struct Protocol {
+    /// What a request is counted as.
+    pub label: fn(&Request) -> Label,
+    /// Whether a path needs no key.
+    pub is_open: fn(&str) -> bool,
+    /// How a refusal looks.
+    pub refuse: fn(ServeError) -> Response,
+    /// What a response says.
+    pub outcome: fn(&Response) -> Outcome,
+}
+
+/// What a request is counted as. A client may invent any method or path, so that these must not be
+/// its own words.
+#[derive(Debug)]
+pub(in crate::serve) struct Label {
+    /// The method.
+    pub method: &'static str,
+    /// The route.
+    pub route: String,
+    /// Whether it is a probe or a scrape, which would drown everything else in the log.
+    pub quiet: bool,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub(in crate::serve) struct Outcome {
+    /// The protocol's number for it.
+    pub status: u16,
+    /// Why there is no result, if there is none.
+    pub cause: Option<&'static str>,
+}
+
+/// Handlers and all that happens around them.
+pub(in crate::serve) fn around(handlers: Router, gate: Gate, protocol: Protocol) -> Router {
+    let Protocol { refuse, .. } = protocol;
+    let panicked = move |_: Box<dyn Any + Send + 'static>| {
+        tracing::error!("a handler panicked");
+        let message = "this should not have happened; the server's log says more";
+        refuse(ServeError::Failed(message.into()))
+    };
+    let state = (gate, protocol);
+    handlers
+        .layer(from_fn_with_state(state.clone(), authorize))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(state, observe))
+}
 
 /// Gives the request an id, unless it has one, and counts and logs what becomes of it.
-pub(super) async fn observe(State(rest): State<Rest>, request: Request, next: Next) -> Response {
+async fn observe(
+    State((gate, protocol)): State<(Gate, Protocol)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let start = Instant::now();
     let id = request_id(request.headers());
-    let method = method_label(request.method());
-    let matched = request.extensions().get::<MatchedPath>();
-    let route = matched.map_or("none", MatchedPath::as_str).to_owned();
+    let Label {
+        method,
+        route,
+        quiet,
+    } = (protocol.label)(&request);
     let path = request.uri().path().to_owned();
-    let metrics = rest.service.metrics();
+    let metrics = gate.service.metrics();
     let mut open = Open::new(metrics);
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
     let (request, leftover) = lend(request);
     let mut response = next.run(request).instrument(span.clone()).await;
     if !response.headers().contains_key(header::CONNECTION) {
-        rest.bodies.forget(leftover).await;
+        gate.bodies.forget(leftover).await;
     }
     open.answered = true;
-    let status = response.status().as_u16();
+    let Outcome { status, cause } = (protocol.outcome)(&response);
     metrics.answered(method, &route, status);
-    let cause = response.extensions().get::<Cause>().map(|cause| cause.0);
     if let Some(cause) = cause {
         metrics.failed(cause);
     }
     let ms = start.elapsed().as_secs_f64() * 1e3;
     let _entered = span.enter();
-    // Probes and scrapes would drown everything else.
-    if route.starts_with("/v2/health") || route == "/metrics" {
+    if quiet {
         tracing::debug!(method, path, status, ms, "answered");
     } else {
         tracing::info!(method, path, status, ms, cause, "answered");
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
-    if rest.service.lifecycle().is_draining() {
+    if gate.service.lifecycle().is_draining() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
 /// Lets requests pass that have a key, or need none, and that no page of somebody else's sends.
-pub(super) async fn authorize(State(rest): State<Rest>, request: Request, next: Next) -> Response {
+async fn authorize(
+    State((gate, protocol)): State<(Gate, Protocol)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-    if let Err(error) = origin::check(method, uri, headers, rest.names.as_deref()) {
-        return Refusal::from(error).into_response();
+    if let Err(error) = origin::check(method, uri, headers, gate.names.as_deref()) {
+        return (protocol.refuse)(error);
     }
-    let Some(keys) = &rest.keys else {
+    let Some(keys) = &gate.keys else {
         return next.run(request).await;
     };
-    let path = uri.path();
-    let allowed = OPEN.contains(&path)
-        || path.starts_with(page::FOLDER)
-        || key(headers).is_some_and(|key| keys.allow(key));
+    let allowed = (protocol.is_open)(uri.path()) || key(headers).is_some_and(|key| keys.allow(key));
     if allowed {
         next.run(request).await
     } else {
-        Refusal::from(ServeError::Unauthorized).into_response()
+        (protocol.refuse)(ServeError::Unauthorized)
     }
 }
 
@@ -104,20 +156,6 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         // Digits are always a valid value.
         HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
     })
-}
-
-/// A method as a label: a client may invent any.
-fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::HEAD => "HEAD",
-        Method::OPTIONS => "OPTIONS",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        Method::PATCH => "PATCH",
-        _ => "other",
-    }
 }
 
 /// A request that is being answered. If it is dropped before, its client has left.

@@ -1,0 +1,73 @@
+//! Any bytes as an infer request, by both protocols: JSON with or without binary tensors behind it,
+//! and a message of gRPC.
+//!
+//! Nothing may panic, and what is accepted has as many values as its shape says.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use rgby::imaging::Preprocess;
+use rgby::serve::{Input, Pixels, ServeError, grpc, rest};
+use rgby::spec::{ModelSpec, Precision, Provenance};
+
+static SPEC: LazyLock<ModelSpec> = LazyLock::new(|| ModelSpec {
+    arch: "tiny".into(),
+    classes: vec!["a".into(), "b".into()],
+    thresholds: vec![0.5; 2],
+    preprocess: Preprocess::new(&["red", "green"], 2),
+    provenance: Provenance::default(),
+    precision: Precision::Fp32,
+    embeddings: Some(3),
+});
+
+// The first byte says which protocol it is; for JSON with bytes behind it the next two say where
+// they begin.
+fuzz_target!(|bytes: &[u8]| {
+    let input = match bytes {
+        [b'g', message @ ..] => {
+            let request = grpc::decode(Bytes::copy_from_slice(message));
+            request
+                .and_then(|request| grpc::parse(request, &SPEC))
+                .map(|parsed| parsed.input)
+        }
+        [b'j', body @ ..] => json(body, None),
+        [b'b', high, low, body @ ..] => {
+            json(body, Some(u16::from_be_bytes([*high, *low]).to_string()))
+        }
+        _ => return,
+    };
+    match input {
+        Ok(input) => check(&input),
+        Err(ServeError::Invalid(message)) => assert!(message.len() < 1000, "{message}"),
+        Err(error) => panic!("{error:?}"),
+    }
+});
+
+fn json(body: &[u8], json_len: Option<String>) -> Result<Input, ServeError> {
+    let parsed = rest::parse(&Bytes::copy_from_slice(body), json_len.as_deref(), &SPEC)?;
+    Ok(parsed.input)
+}
+
+fn check(input: &Input) {
+    assert!(input.count() > 0);
+    match input {
+        Input::Images { count, values } => assert_eq!(values.len(), count * 8),
+        Input::Planes {
+            count,
+            height,
+            width,
+            pixels,
+        } => {
+            let found = match pixels {
+                Pixels::Gray8(bytes) => bytes.len(),
+                Pixels::Gray16(values) => values.len(),
+                Pixels::Gray16Bytes(bytes) => bytes.len() / 2,
+            };
+            assert_eq!(found, count * 2 * *height as usize * *width as usize);
+        }
+        Input::Upload(_) => panic!("there are none in these protocols"),
+    }
+}
