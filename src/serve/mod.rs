@@ -24,6 +24,8 @@ mod repository;
 pub mod rest;
 mod run;
 mod service;
+mod tls;
+mod trace;
 mod upload;
 mod worker;
 
@@ -38,4 +40,6 @@ pub use queue::{Batching, Queue};
 pub use repository::{IndexEntry, Repository, Source};
 pub use run::{Ended, Options, RunError, Signal, run};
 pub use service::{Parsed, Service};
+pub use tls::{Tls, TlsError, TlsFiles};
+pub use trace::{Collector, Trace, TraceError};
 pub use upload::{Files, Shown, Upload, WHOLE_NAME, gray_png};

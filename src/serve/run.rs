@@ -2,9 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::rest::{BodyLimits, Rest, router};
 use super::{
     ApiKeys, Batching, Connections, Engines, KeyError, Loader, Metrics, Repository, ServeError,
-    Service, Source,
+    Service, Source, Tls, TlsError, TlsFiles,
 };
 
 /// How long a server that owes no answer any more still refuses requests in words, for clients
@@ -46,12 +46,14 @@ pub struct Options {
     pub host_names: Vec<String>,
     /// The keys that requests need, if they do.
     pub api_key_file: Option<PathBuf>,
+    /// The certificate, if it speaks TLS.
+    pub tls: Option<TlsFiles>,
 }
 
 /// What somebody wants of a running server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Load the models and the keys anew.
+    /// Load the models, the keys and the certificate anew.
     Reload,
     /// Finish what was accepted and leave; a second time, leave at once.
     Stop,
@@ -62,6 +64,8 @@ pub enum Signal {
 pub struct Ended {
     /// Accepted requests that were not answered in time.
     pub cut_off: usize,
+    /// What is left of the time to finish.
+    pub left: Duration,
 }
 
 /// Why a server did not start.
@@ -78,6 +82,9 @@ pub enum RunError {
     /// The file of keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A model cannot be served.
     #[error(transparent)]
     Load(#[from] ServeError),
@@ -97,33 +104,72 @@ pub async fn run(
     mut signals: mpsc::Receiver<Signal>,
     ready: impl FnOnce(SocketAddr),
 ) -> Result<Ended, RunError> {
-    let keys = options.api_key_file.as_deref().map(ApiKeys::read);
-    let keys = keys.transpose()?.map(Arc::new);
+    let secrets = Secrets::read(options.api_key_file.as_deref(), options.tls)?;
     let listener = listen(options.addr).await?;
     let addr = listener.local_addr().unwrap_or(options.addr);
+    secrets.warn(addr);
     let metrics = Arc::new(Metrics::default());
     let loader = Loader::new(options.engines, options.batching, metrics.clone());
     let repository = Repository::new(options.source, loader);
     let threads = options.decode_threads;
     let service = Arc::new(Service::new(repository, metrics, threads, options.timeout)?);
-    let mut rest = Rest::new(service.clone(), keys.clone(), options.bodies);
+    let mut rest = Rest::new(service.clone(), secrets.keys.clone(), options.bodies);
     if addr.ip().is_loopback() {
         rest = rest.known_as(&options.host_names);
     }
 
     let (close, closing) = watch::channel(false);
-    let serving = options.connections.serve(listener, router(rest), closing);
-    let connections = tokio::spawn(serving);
+    let (most, tls) = (options.connections, secrets.tls.clone());
+    let connections = tokio::spawn(most.serve(listener, tls, router(rest), closing));
     if load(&service, &mut signals).await? {
         service.lifecycle().set_warm();
         ready(addr);
-        wait(&service, keys.as_deref(), &mut signals).await;
+        wait(&service, &secrets, &mut signals).await;
     }
     let ended = drain(&service, &mut signals, options.drain).await;
     // Nobody listens to it any more where the connections are gone.
     let _ = close.send(true);
     finish(connections, &service).await;
     Ok(ended)
+}
+
+/// What is read from files beside the models, and again on a signal.
+struct Secrets {
+    keys: Option<Arc<ApiKeys>>,
+    tls: Option<Arc<Tls>>,
+}
+
+impl Secrets {
+    fn read(keys: Option<&Path>, tls: Option<TlsFiles>) -> Result<Self, RunError> {
+        let keys = keys.map(ApiKeys::read).transpose()?;
+        let tls = tls.map(Tls::read).transpose()?;
+        Ok(Self {
+            keys: keys.map(Arc::new),
+            tls: tls.map(Arc::new),
+        })
+    }
+
+    /// Reads them again; what cannot be read stays as it was.
+    fn reload(&self) {
+        if let Some(Err(error)) = self.keys.as_deref().map(ApiKeys::reload) {
+            tracing::error!(%error, "the keys stay as they were");
+        }
+        match self.tls.as_deref().map(Tls::reload) {
+            Some(Ok(())) => tracing::info!("the certificate was read anew"),
+            Some(Err(error)) => tracing::error!(%error, "the certificate stays as it was"),
+            None => {}
+        }
+    }
+
+    /// Says so where keys can be read on their way.
+    fn warn(&self, addr: SocketAddr) {
+        if self.keys.is_some() && self.tls.is_none() && !addr.ip().is_loopback() {
+            tracing::warn!(
+                "API keys come to {addr} in the clear; give --tls-cert and --tls-key, unless a \
+                 proxy before it speaks TLS"
+            );
+        }
+    }
 }
 
 async fn listen(addr: SocketAddr) -> Result<TcpListener, RunError> {
@@ -159,15 +205,9 @@ fn spawn_load(service: &Arc<Service>) -> JoinHandle<Result<Vec<String>, ServeErr
 }
 
 /// Answers requests until it is to stop.
-async fn wait(
-    service: &Arc<Service>,
-    keys: Option<&ApiKeys>,
-    signals: &mut mpsc::Receiver<Signal>,
-) {
+async fn wait(service: &Arc<Service>, secrets: &Secrets, signals: &mut mpsc::Receiver<Signal>) {
     while let Some(Signal::Reload) = signals.recv().await {
-        if let Some(Err(error)) = keys.map(ApiKeys::reload) {
-            tracing::error!(%error, "the keys stay as they were");
-        }
+        secrets.reload();
         let loading = spawn_load(service);
         // A signal to stop need not wait for it.
         tokio::spawn(async move {
@@ -194,15 +234,16 @@ async fn drain(service: &Service, signals: &mut mpsc::Receiver<Signal>, most: Du
         sleep(LINGER).await;
     };
     let again = async { while signals.recv().await == Some(Signal::Reload) {} };
-    tokio::select! {
-        _ = timeout(most, answered) => {}
-        () = again => {}
-    }
+    let began = Instant::now();
+    let left = tokio::select! {
+        _ = timeout(most, answered) => most.saturating_sub(began.elapsed()),
+        () = again => Duration::ZERO,
+    };
     let cut_off = lifecycle.accepted();
     if cut_off > 0 {
         tracing::error!(cut_off, "requests were cut off");
     }
-    Ended { cut_off }
+    Ended { cut_off, left }
 }
 
 /// Ends the connections, each after the answer that it is being sent, then the engines.

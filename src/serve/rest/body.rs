@@ -1,7 +1,7 @@
 //! Reading a request's body: no larger, no slower and no more of them than there is room for.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::leftover::Leftover;
-use crate::serve::ServeError;
+use crate::serve::{ServeError, Trace};
 
 /// Memory is shared out in blocks of so many bytes.
 const BLOCK: usize = 1024;
@@ -61,6 +61,7 @@ impl Bodies {
     pub(super) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Read, ServeError> {
         let limit = self.limits.max_body;
         let room = self.reserve(announced(headers))?;
+        let began = Instant::now();
         let read = timeout(self.limits.timeout, Limited::new(body, limit).collect()).await;
         let read = read.map_err(|_| ServeError::TooSlow(self.limits.timeout))?;
         let read = read.map_err(|error| {
@@ -69,10 +70,9 @@ impl Bodies {
             }
             ServeError::Invalid(format!("the request's body cannot be read: {error}"))
         })?;
-        Ok(Read {
-            bytes: read.to_bytes(),
-            _room: room,
-        })
+        let bytes = read.to_bytes();
+        Trace::current().stage("read", began, &[("rgby.bytes", bytes.len())]);
+        Ok(Read { bytes, _room: room })
     }
 
     /// Reads and forgets what a handler left of a body.

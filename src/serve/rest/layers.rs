@@ -1,4 +1,4 @@
-//! What happens around every request: it gets an id, is let in, is counted and logged.
+//! What happens around every request: it gets an id, is let in, is counted, logged and traced.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::errors::{Cause, Refusal};
 use super::leftover::lend;
 use super::{Rest, origin, page};
-use crate::serve::{Metrics, ServeError};
+use crate::serve::{Metrics, ServeError, Trace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -21,7 +21,7 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// where a person gives the key.
 const OPEN: [&str; 4] = ["/", "/v2/health/live", "/v2/health/ready", "/openapi.json"];
 
-/// Gives the request an id, unless it has one, and counts and logs what becomes of it.
+/// Gives the request an id, unless it has one, and counts, logs and traces what becomes of it.
 pub(super) async fn observe(State(rest): State<Rest>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let id = request_id(request.headers());
@@ -29,11 +29,26 @@ pub(super) async fn observe(State(rest): State<Rest>, request: Request, next: Ne
     let matched = request.extensions().get::<MatchedPath>();
     let route = matched.map_or("none", MatchedPath::as_str).to_owned();
     let path = request.uri().path().to_owned();
+    // Probes and scrapes would drown everything else.
+    let quiet = route.starts_with("/v2/health") || route == "/metrics";
+    let trace = if quiet {
+        Trace::default()
+    } else {
+        Trace::begin(request.headers(), || format!("{method} {route}"))
+    };
+    let id_text = id.to_str().unwrap_or_default();
+    trace.texts(&[
+        ("http.request.method", method),
+        ("http.route", &route),
+        ("url.path", &path),
+        ("rgby.request_id", id_text),
+    ]);
     let metrics = rest.service.metrics();
-    let mut open = Open::new(metrics);
-    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
+    let mut open = Open::new(metrics, &trace);
+    let span = tracing::info_span!("request", id = id_text, trace_id = trace.id());
     let (request, leftover) = lend(request);
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let response = trace.around(next.run(request));
+    let mut response = response.instrument(span.clone()).await;
     if !response.headers().contains_key(header::CONNECTION) {
         rest.bodies.forget(leftover).await;
     }
@@ -43,11 +58,13 @@ pub(super) async fn observe(State(rest): State<Rest>, request: Request, next: Ne
     let cause = response.extensions().get::<Cause>().map(|cause| cause.0);
     if let Some(cause) = cause {
         metrics.failed(cause);
+        trace.fail(cause);
     }
+    trace.number("http.response.status_code", status.into());
+    trace.end();
     let ms = start.elapsed().as_secs_f64() * 1e3;
     let _entered = span.enter();
-    // Probes and scrapes would drown everything else.
-    if route.starts_with("/v2/health") || route == "/metrics" {
+    if quiet {
         tracing::debug!(method, path, status, ms, "answered");
     } else {
         tracing::info!(method, path, status, ms, cause, "answered");
@@ -124,16 +141,18 @@ fn method_label(method: &Method) -> &'static str {
 struct Open<'a> {
     metrics: &'a Metrics,
     gauge: &'a Gauge,
+    trace: &'a Trace,
     answered: bool,
 }
 
 impl<'a> Open<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
+    fn new(metrics: &'a Metrics, trace: &'a Trace) -> Self {
         let gauge = metrics.open();
         gauge.inc();
         Self {
             metrics,
             gauge,
+            trace,
             answered: false,
         }
     }
@@ -144,6 +163,8 @@ impl Drop for Open<'_> {
         self.gauge.dec();
         if !self.answered {
             self.metrics.failed("client_left");
+            self.trace.fail("client_left");
+            self.trace.end();
         }
     }
 }
