@@ -18,15 +18,16 @@ use super::engine_args::{EngineArgs, RunnerArgs};
 use super::{Outcome, Started, Ui};
 use crate::score::{Devices, SessionOptions};
 use crate::serve::{
-    Addresses, Batching, BodyLimits, Connections, Ended, Engines, Options, Signal, Source, run,
+    Addresses, Batching, BodyLimits, Collector, Connections, Ended, Engines, Options, Signal,
+    Source, TlsFiles, run,
 };
 
 /// Serve models over HTTP and gRPC: a page, uploads of images and the Open Inference Protocol v2
 ///
 /// Requests are joined into batches. The server is ready once each size of batch was tried; the
 /// line `ready: http://…` on stderr says so and where. SIGTERM makes it finish what it accepted
-/// and leave, SIGHUP makes it load models and keys anew. It listens to this machine only, unless
-/// --addr says otherwise.
+/// and leave, SIGHUP makes it load models, keys and certificate anew. It listens to this machine
+/// only, unless --addr says otherwise.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   rgby serve --model model.onnx        # then open http://127.0.0.1:8000 in a browser, or
@@ -68,10 +69,22 @@ pub struct ServeArgs {
     /// A file of API keys, one a line, of which a request must have one; read anew on SIGHUP
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
+    /// The server's certificate as PEM, for HTTPS; those that lead to a known authority follow it.
+    /// Read anew on SIGHUP
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key as PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// A name by which browsers may open a server that listens to this machine only, beside
     /// localhost: that of a proxy before it
     #[arg(long = "host-name", value_name = "NAME")]
     pub host_names: Vec<String>,
+    /// A collector that takes traces of requests by OTLP over HTTP, such as
+    /// `http://127.0.0.1:4318`; without it `OTEL_EXPORTER_OTLP_ENDPOINT` names one, if traces are
+    /// wanted
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     /// How the log on stderr is written
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,
@@ -118,12 +131,13 @@ impl ServeArgs {
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         self.check()?;
         logging::start(self.log_format, ui.is_quiet());
+        let traces = Collector::connect(self.otlp_endpoint.as_deref())?;
         let started = self.engine().start()?;
         for line in started.notes() {
             tracing::info!("{line}");
         }
         let tokio = Tokio::new().context("cannot start the threads that serve connections")?;
-        let ended = tokio.block_on(self.serve(&started));
+        let ended = tokio.block_on(self.serve(&started, traces));
         // A model that is being loaded, or a batch that nobody waits for, is not waited for.
         tokio.shutdown_timeout(Duration::from_secs(1));
         ended
@@ -160,11 +174,15 @@ impl ServeArgs {
         }
     }
 
-    async fn serve(&self, started: &Started) -> anyhow::Result<Outcome> {
+    async fn serve(&self, started: &Started, traces: Option<Collector>) -> anyhow::Result<Outcome> {
         let (sender, signals) = mpsc::channel(4);
         let stopped_by = listen_to_signals(sender)?;
         let ready = |addresses| self.say_ready(addresses);
-        let Ended { cut_off } = run(self.options(started), signals, ready).await?;
+        let Ended { cut_off, left } = run(self.options(started), signals, ready).await?;
+        if let Some(traces) = traces {
+            let finish = move || traces.finish(left);
+            tokio::task::spawn_blocking(finish).await?;
+        }
         if cut_off > 0 {
             return Ok(Outcome::SomeFailed);
         }
@@ -210,7 +228,14 @@ impl ServeArgs {
             },
             host_names: self.host_names.clone(),
             api_key_file: self.api_key_file.clone(),
+            tls: self.tls(),
         }
+    }
+
+    /// clap sees to it that there are both or none.
+    fn tls(&self) -> Option<TlsFiles> {
+        let (cert, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
+        Some(TlsFiles { cert, key })
     }
 
     fn source(&self) -> Source {
@@ -232,11 +257,12 @@ impl ServeArgs {
     /// The line that scripts wait for, whatever the log's level; before it one for gRPC.
     fn say_ready(&self, addresses: Addresses) {
         let Addresses { http, grpc } = addresses;
-        let grpc = grpc.map(|addr| format!("grpc://{addr}"));
-        for url in grpc.into_iter().chain([format!("http://{http}")]) {
+        let tls = self.tls_cert.as_ref().map_or("", |_| "s");
+        let grpc = grpc.map(|addr| format!("grpc{tls}://{addr}"));
+        for url in grpc.into_iter().chain([format!("http{tls}://{http}")]) {
             let line = match self.log_format {
                 LogFormat::Text => format!("ready: {url}"),
-                LogFormat::Json => json!({"ready": url}).to_string(),
+                LogFormat::Json => json!({ "ready": url }).to_string(),
             };
             // Where stderr is closed there is nobody to tell.
             let _ = writeln!(std::io::stderr(), "{line}");

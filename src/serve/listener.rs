@@ -1,4 +1,4 @@
-//! Connections: how many, how long they may say nothing, and how they end.
+//! Connections: how many, with TLS or without, how long they may say nothing, and how they end.
 
 use std::convert::Infallible;
 use std::io;
@@ -14,10 +14,15 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
+
+use super::Tls;
 
 /// Most headers of a request.
 const MAX_HEADERS: usize = 100;
@@ -33,7 +38,7 @@ const PING: Duration = Duration::from_secs(20);
 pub struct Connections {
     /// Most connections at a time; more wait to be accepted.
     pub most: usize,
-    /// How long a client may take to send a request's head.
+    /// How long a client may take to shake hands, and to send a request's head.
     pub head_timeout: Duration,
 }
 
@@ -43,6 +48,7 @@ impl Connections {
     pub async fn serve(
         self,
         listener: TcpListener,
+        tls: Option<Arc<Tls>>,
         router: Router,
         closing: watch::Receiver<bool>,
     ) {
@@ -60,10 +66,20 @@ impl Connections {
                 next = next => next,
                 _ = &mut closed => break,
             };
+            // Small answers should not wait for the next one to fill a packet.
+            let _ = stream.set_nodelay(true);
+            let tls = tls.clone();
             let router = router.clone();
             let closing = closing.clone();
             open.spawn(async move {
-                self.connection(stream, router, closing).await;
+                match tls {
+                    None => self.connection(stream, router, closing).await,
+                    Some(tls) => {
+                        if let Some(stream) = self.handshake(&tls, stream, closing.clone()).await {
+                            self.connection(stream, router, closing).await;
+                        }
+                    }
+                }
                 drop(permit);
             });
             // Tasks that ended are forgotten as they come.
@@ -73,14 +89,27 @@ impl Connections {
         while open.join_next().await.is_some() {}
     }
 
+    /// `None` for a client that cannot do it, or takes too long.
+    async fn handshake(
+        self,
+        tls: &Tls,
+        stream: TcpStream,
+        mut closing: watch::Receiver<bool>,
+    ) -> Option<TlsStream<TcpStream>> {
+        let accepted = tokio::select! {
+            accepted = timeout(self.head_timeout, tls.accept(stream)) => accepted.ok()?,
+            _ = closing.wait_for(|closing| *closing) => return None,
+        };
+        let failed = |error: &io::Error| tracing::debug!(%error, "no TLS with a client");
+        accepted.inspect_err(failed).ok()
+    }
+
     async fn connection(
         self,
-        stream: TcpStream,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         router: Router,
         mut closing: watch::Receiver<bool>,
     ) {
-        // Small answers should not wait for the next one to fill a packet.
-        let _ = stream.set_nodelay(true);
         let asked = Arc::new(AtomicBool::new(false));
         let seen = asked.clone();
         let service = service_fn(move |request: Request<Incoming>| {

@@ -28,6 +28,8 @@ pub mod rest;
 mod run;
 mod service;
 mod tensor;
+mod tls;
+mod trace;
 mod upload;
 mod worker;
 
@@ -43,4 +45,6 @@ pub use queue::{Batching, Queue};
 pub use repository::{IndexEntry, Repository, Source};
 pub use run::{Addresses, Ended, Options, RunError, Signal, run};
 pub use service::{Parsed, Service};
+pub use tls::{Tls, TlsError, TlsFiles};
+pub use trace::{Collector, Trace, TraceError};
 pub use upload::{Files, Shown, Upload, WHOLE_NAME, gray_png};

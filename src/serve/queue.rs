@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::ServeError;
 use super::metrics::{ModelMetrics, Stage};
+use super::{ServeError, Trace};
 use crate::score::Answer;
 
 /// How requests are joined, and how many may wait.
@@ -60,6 +60,8 @@ pub(super) struct Job {
     arrived: Instant,
     reply: oneshot::Sender<Reply>,
     places: Places,
+    /// That of its request.
+    trace: Trace,
 }
 
 /// What comes back for a job.
@@ -156,6 +158,7 @@ impl Queue {
         mut places: Places,
         values: Vec<f32>,
         deadline: Instant,
+        trace: &Trace,
     ) -> Pending {
         let total = places.count;
         let row = values.len() / total.max(1);
@@ -175,6 +178,7 @@ impl Queue {
                 arrived,
                 reply,
                 places: places.split(count),
+                trace: trace.clone(),
             });
         }
         let mut state = self.lock();
@@ -287,6 +291,14 @@ impl Job {
         self.places.release();
         let waited = self.arrived.elapsed();
         self.places.queue.metrics.observe(Stage::Queue, waited);
+        let images = [("rgby.images", self.count)];
+        self.trace.stage("queue", self.arrived, &images);
+    }
+
+    /// Notes that it was computed in a batch of so many images.
+    pub(super) fn computed(&self, began: Instant, batch: usize) {
+        let images = [("rgby.images", self.count), ("rgby.batch_images", batch)];
+        self.trace.stage("infer", began, &images);
     }
 
     /// Answers it, if the client is still there.

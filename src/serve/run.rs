@@ -2,9 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     ApiKeys, Batching, BodyLimits, Connections, Engines, Gate, KeyError, Loader, Metrics,
-    Repository, ServeError, Service, Source, grpc, rest,
+    Repository, ServeError, Service, Source, Tls, TlsError, TlsFiles, grpc, rest,
 };
 
 /// How long a server that owes no answer any more still refuses requests in words, for clients
@@ -47,12 +47,14 @@ pub struct Options {
     pub host_names: Vec<String>,
     /// The keys that requests need, if they do.
     pub api_key_file: Option<PathBuf>,
+    /// The certificate, if it speaks TLS.
+    pub tls: Option<TlsFiles>,
 }
 
 /// What somebody wants of a running server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Load the models and the keys anew.
+    /// Load the models, the keys and the certificate anew.
     Reload,
     /// Finish what was accepted and leave; a second time, leave at once.
     Stop,
@@ -72,6 +74,8 @@ pub struct Addresses {
 pub struct Ended {
     /// Accepted requests that were not answered in time.
     pub cut_off: usize,
+    /// What is left of the time to finish.
+    pub left: Duration,
 }
 
 /// Why a server did not start.
@@ -90,6 +94,9 @@ pub enum RunError {
     /// The file of keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A model cannot be served.
     #[error(transparent)]
     Load(#[from] ServeError),
@@ -109,9 +116,9 @@ pub async fn run(
     mut signals: mpsc::Receiver<Signal>,
     ready: impl FnOnce(Addresses),
 ) -> Result<Ended, RunError> {
-    let keys = options.api_key_file.as_deref().map(ApiKeys::read);
-    let keys = keys.transpose()?.map(Arc::new);
+    let secrets = Secrets::read(options.api_key_file.as_deref(), options.tls)?;
     let (listener, http) = listen("--addr", options.addr).await?;
+    secrets.warn(http);
     let grpc = match options.grpc_addr {
         Some(addr) => Some(listen("--grpc-addr", addr).await?),
         None => None,
@@ -120,12 +127,15 @@ pub async fn run(
         http,
         grpc: grpc.as_ref().map(|(_, addr)| *addr),
     };
+    if let Some(addr) = addresses.grpc {
+        secrets.warn(addr);
+    }
     let metrics = Arc::new(Metrics::default());
     let loader = Loader::new(options.engines, options.batching, metrics.clone());
     let repository = Repository::new(options.source, loader);
     let threads = options.decode_threads;
     let service = Arc::new(Service::new(repository, metrics, threads, options.timeout)?);
-    let gate = Gate::new(service.clone(), keys.clone(), options.bodies);
+    let gate = Gate::new(service.clone(), secrets.keys.clone(), options.bodies);
     let gate = |addr: SocketAddr| {
         let gate = gate.clone();
         if addr.ip().is_loopback() {
@@ -137,22 +147,64 @@ pub async fn run(
 
     let (close, closing) = watch::channel(false);
     let mut connections = JoinSet::new();
-    let router = rest::router(gate(http));
-    connections.spawn(options.connections.serve(listener, router, closing.clone()));
+    let mut serve = |listener, router| {
+        let tls = secrets.tls.clone();
+        let most = options.connections;
+        connections.spawn(most.serve(listener, tls, router, closing.clone()));
+    };
+    serve(listener, rest::router(gate(http)));
     if let Some((listener, addr)) = grpc {
-        let router = grpc::router(gate(addr));
-        connections.spawn(options.connections.serve(listener, router, closing));
+        serve(listener, grpc::router(gate(addr)));
     }
     if load(&service, &mut signals).await? {
         service.lifecycle().set_warm();
         ready(addresses);
-        wait(&service, keys.as_deref(), &mut signals).await;
+        wait(&service, &secrets, &mut signals).await;
     }
     let ended = drain(&service, &mut signals, options.drain).await;
     // Nobody listens to it any more where the connections are gone.
     let _ = close.send(true);
     finish(connections, &service).await;
     Ok(ended)
+}
+
+/// What is read from files beside the models, and again on a signal.
+struct Secrets {
+    keys: Option<Arc<ApiKeys>>,
+    tls: Option<Arc<Tls>>,
+}
+
+impl Secrets {
+    fn read(keys: Option<&Path>, tls: Option<TlsFiles>) -> Result<Self, RunError> {
+        let keys = keys.map(ApiKeys::read).transpose()?;
+        let tls = tls.map(Tls::read).transpose()?;
+        Ok(Self {
+            keys: keys.map(Arc::new),
+            tls: tls.map(Arc::new),
+        })
+    }
+
+    /// Reads them again; what cannot be read stays as it was.
+    fn reload(&self) {
+        if let Some(Err(error)) = self.keys.as_deref().map(ApiKeys::reload) {
+            tracing::error!(%error, "the keys stay as they were");
+        }
+        match self.tls.as_deref().map(Tls::reload) {
+            Some(Ok(())) => tracing::info!("the certificate was read anew"),
+            Some(Err(error)) => tracing::error!(%error, "the certificate stays as it was"),
+            None => {}
+        }
+    }
+
+    /// Says so where keys can be read on their way.
+    fn warn(&self, addr: SocketAddr) {
+        if self.keys.is_some() && self.tls.is_none() && !addr.ip().is_loopback() {
+            tracing::warn!(
+                "API keys come to {addr} in the clear; give --tls-cert and --tls-key, unless a \
+                 proxy before it speaks TLS"
+            );
+        }
+    }
 }
 
 /// A listener, and the address that it has.
@@ -194,15 +246,9 @@ fn spawn_load(service: &Arc<Service>) -> JoinHandle<Result<Vec<String>, ServeErr
 }
 
 /// Answers requests until it is to stop.
-async fn wait(
-    service: &Arc<Service>,
-    keys: Option<&ApiKeys>,
-    signals: &mut mpsc::Receiver<Signal>,
-) {
+async fn wait(service: &Arc<Service>, secrets: &Secrets, signals: &mut mpsc::Receiver<Signal>) {
     while let Some(Signal::Reload) = signals.recv().await {
-        if let Some(Err(error)) = keys.map(ApiKeys::reload) {
-            tracing::error!(%error, "the keys stay as they were");
-        }
+        secrets.reload();
         let loading = spawn_load(service);
         // A signal to stop need not wait for it.
         tokio::spawn(async move {
@@ -229,15 +275,16 @@ async fn drain(service: &Service, signals: &mut mpsc::Receiver<Signal>, most: Du
         sleep(LINGER).await;
     };
     let again = async { while signals.recv().await == Some(Signal::Reload) {} };
-    tokio::select! {
-        _ = timeout(most, answered) => {}
-        () = again => {}
-    }
+    let began = Instant::now();
+    let left = tokio::select! {
+        _ = timeout(most, answered) => most.saturating_sub(began.elapsed()),
+        () = again => Duration::ZERO,
+    };
     let cut_off = lifecycle.accepted();
     if cut_off > 0 {
         tracing::error!(cut_off, "requests were cut off");
     }
-    Ended { cut_off }
+    Ended { cut_off, left }
 }
 
 /// Ends the connections, each after the answer that it is being sent, then the engines.

@@ -11,7 +11,7 @@ use super::metrics::{Metrics, Stage};
 use super::model::Model;
 use super::queue::Pending;
 use super::repository::{IndexEntry, Repository};
-use super::{Input, ServeError};
+use super::{Input, ServeError, Trace};
 use crate::score::Answer;
 use crate::spec::ModelSpec;
 
@@ -135,8 +135,13 @@ impl Service {
     ) -> Result<(Answer, T), ServeError> {
         let start = Instant::now();
         let deadline = start + self.time(timeout);
+        let trace = Trace::current();
+        trace.texts(&[
+            ("rgby.model", model.name()),
+            ("rgby.model_version", model.version()),
+        ]);
         let for_model = model.clone();
-        let prepare = move || prepare(&for_model, parse, (start, deadline));
+        let prepare = move || prepare(&for_model, parse, (start, deadline), &trace);
         let prepared = timeout_at(deadline.into(), self.work(prepare)).await;
         let (pending, deadline, rest) = prepared.map_err(|_| ServeError::Deadline)??;
         let answer = timeout_at(deadline.into(), pending.answer()).await;
@@ -212,6 +217,7 @@ fn prepare<T>(
     model: &Model,
     parse: impl FnOnce(&ModelSpec) -> Result<Parsed<T>, ServeError>,
     (start, deadline): (Instant, Instant),
+    trace: &Trace,
 ) -> Result<(Pending, Instant, T), ServeError> {
     let check = |deadline| {
         let late = Instant::now() >= deadline;
@@ -230,9 +236,11 @@ fn prepare<T>(
     let deadline = own.map_or(deadline, |own| own.min(deadline));
     check(deadline)?;
     // Taken before the work, so that a full queue costs no more.
-    let places = model.queue().reserve(parsed.input.count())?;
+    let count = parsed.input.count();
+    let places = model.queue().reserve(count)?;
     let rows = parsed.input.prepare(model)?;
     model.metrics().observe(Stage::Prepare, began.elapsed());
-    let pending = model.queue().submit(places, rows, deadline);
+    trace.stage("prepare", began, &[("rgby.images", count)]);
+    let pending = model.queue().submit(places, rows, deadline, trace);
     Ok((pending, deadline, parsed.rest))
 }

@@ -54,6 +54,9 @@ impl Worker {
             let elapsed = start.elapsed();
             self.metrics.observe(Stage::Infer, elapsed);
             self.queue.finished(images, elapsed.as_secs_f64());
+            for job in &jobs {
+                job.computed(start, images);
+            }
             match answer {
                 Ok(answer) => share_out(jobs, &answer),
                 Err(error) if jobs.len() == 1 => Self::fail(jobs, &error),
@@ -66,8 +69,13 @@ impl Worker {
     }
 
     fn alone(&mut self, job: Job, buffer: &mut Vec<f32>) {
+        let start = Instant::now();
         let jobs = vec![job];
-        match self.compute(&jobs, buffer) {
+        let answer = self.compute(&jobs, buffer);
+        for job in &jobs {
+            job.computed(start, job.count);
+        }
+        match answer {
             Ok(answer) => share_out(jobs, &answer),
             Err(error) => Self::fail(jobs, &error),
         }

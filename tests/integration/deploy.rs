@@ -11,7 +11,7 @@ use crate::support::{read, rgby, run, skipped, workplace};
 
 const SHARDS: usize = 8;
 
-fn deployed(file: &str) -> PathBuf {
+pub fn deployed(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("deploy")
         .join(file)
@@ -52,7 +52,7 @@ fn assert_merged(dir: &Path) {
 }
 
 /// Lines of a YAML file between one that is `from` and one that is `to`, without comments.
-fn between(text: &str, from: &str, to: &str) -> Vec<String> {
+pub fn between(text: &str, from: &str, to: &str) -> Vec<String> {
     let lines = text
         .lines()
         .map(str::trim)

@@ -18,6 +18,8 @@ mod configs;
 mod convert;
 #[cfg(unix)]
 mod deploy;
+#[cfg(all(unix, feature = "serve"))]
+mod deploy_serve;
 #[cfg(feature = "wgpu")]
 mod devices;
 #[cfg(feature = "train")]
@@ -73,6 +75,10 @@ mod serve_page;
 mod serve_protocol;
 #[cfg(feature = "serve")]
 mod serve_support;
+#[cfg(all(unix, feature = "serve"))]
+mod serve_tls;
+#[cfg(all(unix, feature = "serve"))]
+mod serve_traces;
 #[cfg(target_os = "linux")]
 mod shard_kills;
 mod shards;

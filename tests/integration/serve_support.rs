@@ -42,14 +42,33 @@ impl Server {
 
     /// Starts `rgby serve` with those arguments in `dir`; waits until it is ready.
     pub fn start_with(dir: &Path, args: &str) -> Self {
-        let (mut child, log, lines) = spawn(dir, args);
+        Self::start_in(dir, args, &[])
+    }
+
+    /// Starts `rgby serve` with those arguments and variables in `dir`; waits until it is ready.
+    pub fn start_in(dir: &Path, args: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = rgby();
+        command.arg("serve");
+        if !args.contains("--addr") {
+            command.args(["--addr", "127.0.0.1:0"]);
+        }
+        command
+            .args(args.split_whitespace())
+            .envs(variables.iter().copied())
+            .current_dir(dir);
+        Self::run(command)
+    }
+
+    /// Runs a command that becomes a server; waits until it is ready.
+    pub fn run(mut command: Command) -> Self {
+        let (mut child, log, lines) = spawn(&mut command);
         let start = Instant::now();
         let mut grpc = None;
         while start.elapsed() < PATIENCE {
             match lines.recv_timeout(Duration::from_secs(1)) {
                 Ok(line) => {
-                    grpc = grpc.or(address(&line, "grpc://"));
-                    if let Some(addr) = address(&line, "http://") {
+                    grpc = grpc.or(address(&line, "grpc"));
+                    if let Some(addr) = address(&line, "http") {
                         return Self {
                             child,
                             addr,
@@ -63,7 +82,7 @@ impl Server {
             }
         }
         let _ = child.kill();
-        panic!("`serve {args}` was not ready: {}", log.lock().unwrap());
+        panic!("{command:?} was not ready: {}", log.lock().unwrap());
     }
 
     /// What it wrote to stderr so far.
@@ -130,6 +149,15 @@ impl Server {
         assert!(sent.unwrap().success());
     }
 
+    /// Waits until its log holds that.
+    pub fn wait_for_log(&self, text: &str) {
+        let start = Instant::now();
+        while !self.log().contains(text) {
+            assert!(start.elapsed() < PATIENCE, "no {text}: {}", self.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Waits for its end; returns the exit code.
     pub fn wait(&mut self) -> Option<i32> {
         let start = Instant::now();
@@ -156,11 +184,8 @@ impl Drop for Server {
 
 type Started = (Child, Arc<Mutex<String>>, Receiver<String>);
 
-fn spawn(dir: &Path, args: &str) -> Started {
-    let mut child = rgby()
-        .args(["serve", "--addr", "127.0.0.1:0"])
-        .args(args.split_whitespace())
-        .current_dir(dir)
+fn spawn(command: &mut Command) -> Started {
+    let mut child = command
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -180,13 +205,14 @@ fn spawn(dir: &Path, args: &str) -> Started {
 
 /// The address in a line that says that a server is ready.
 fn address(line: &str, scheme: &str) -> Option<SocketAddr> {
-    let (before, address) = line.split_once(scheme)?;
+    let (before, url) = line.split_once(scheme)?;
+    let (_, address) = url.split_once("://")?;
     let address = address.trim_end_matches(['"', '}']);
     before.contains("ready").then(|| address.parse().unwrap())
 }
 
 pub fn send(
-    stream: &mut TcpStream,
+    stream: &mut impl Write,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
@@ -201,7 +227,7 @@ pub fn send(
 }
 
 /// Reads one answer.
-pub fn receive(stream: &mut TcpStream) -> io::Result<Answer> {
+pub fn receive(stream: &mut impl Read) -> io::Result<Answer> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::leftover::Leftover;
-use crate::serve::ServeError;
+use crate::serve::{ServeError, Trace};
 
 /// Memory is shared out in blocks of so many bytes.
 const BLOCK: usize = 1024;
@@ -61,8 +61,11 @@ impl Bodies {
     /// It is too large or too slow, breaks off, or there is no room for it now.
     pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Read, ServeError> {
         let room = self.reserve(announced(headers))?;
-        let bytes = self.in_time(collect(body, self.limits.max_body)).await?;
-        Ok(Read { bytes, _room: room })
+        self.in_time(async {
+            let bytes = collect(body, self.limits.max_body).await?;
+            Ok(Read { bytes, _room: room })
+        })
+        .await
     }
 
     /// Reads a body whose length stands in its first `N` bytes, from which `length` reads it.
@@ -106,14 +109,16 @@ impl Bodies {
         self.in_time(read).await
     }
 
-    async fn in_time<T>(
+    async fn in_time(
         &self,
-        read: impl Future<Output = Result<T, ServeError>>,
-    ) -> Result<T, ServeError> {
-        let most = self.limits.timeout;
-        timeout(most, read)
+        read: impl Future<Output = Result<Read, ServeError>>,
+    ) -> Result<Read, ServeError> {
+        let (most, began) = (self.limits.timeout, Instant::now());
+        let read = timeout(most, read)
             .await
-            .map_err(|_| ServeError::TooSlow(most))?
+            .map_err(|_| ServeError::TooSlow(most))??;
+        Trace::current().stage("read", began, &[("rgby.bytes", read.bytes.len())]);
+        Ok(read)
     }
 
     /// Reads and forgets what a handler left of a body.

@@ -1,4 +1,4 @@
-//! What happens around every request: it gets an id, is let in, is counted and logged.
+//! What happens around every request: it gets an id, is let in, is counted, logged and traced.
 
 use std::any::Any;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use tracing::Instrument;
 
 use super::leftover::lend;
 use super::{Gate, origin};
-use crate::serve::{Metrics, ServeError};
+use crate::serve::{Metrics, ServeError, Trace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -68,7 +68,7 @@ pub(in crate::serve) fn around(handlers: Router, gate: Gate, protocol: Protocol)
         .layer(from_fn_with_state(state, observe))
 }
 
-/// Gives the request an id, unless it has one, and counts and logs what becomes of it.
+/// Gives the request an id, unless it has one, and counts, logs and traces what becomes of it.
 async fn observe(
     State((gate, protocol)): State<(Gate, Protocol)>,
     request: Request,
@@ -82,11 +82,24 @@ async fn observe(
         quiet,
     } = (protocol.label)(&request);
     let path = request.uri().path().to_owned();
+    let trace = if quiet {
+        Trace::default()
+    } else {
+        Trace::begin(request.headers(), || format!("{method} {route}"))
+    };
+    let id_text = id.to_str().unwrap_or_default();
+    trace.texts(&[
+        ("http.request.method", method),
+        ("http.route", &route),
+        ("url.path", &path),
+        ("rgby.request_id", id_text),
+    ]);
     let metrics = gate.service.metrics();
-    let mut open = Open::new(metrics);
-    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
+    let mut open = Open::new(metrics, &trace);
+    let span = tracing::info_span!("request", id = id_text, trace_id = trace.id());
     let (request, leftover) = lend(request);
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let response = trace.around(next.run(request));
+    let mut response = response.instrument(span.clone()).await;
     if !response.headers().contains_key(header::CONNECTION) {
         gate.bodies.forget(leftover).await;
     }
@@ -95,7 +108,10 @@ async fn observe(
     metrics.answered(method, &route, status);
     if let Some(cause) = cause {
         metrics.failed(cause);
+        trace.fail(cause);
     }
+    trace.number("http.response.status_code", status.into());
+    trace.end();
     let ms = start.elapsed().as_secs_f64() * 1e3;
     let _entered = span.enter();
     if quiet {
@@ -162,16 +178,18 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 struct Open<'a> {
     metrics: &'a Metrics,
     gauge: &'a Gauge,
+    trace: &'a Trace,
     answered: bool,
 }
 
 impl<'a> Open<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
+    fn new(metrics: &'a Metrics, trace: &'a Trace) -> Self {
         let gauge = metrics.open();
         gauge.inc();
         Self {
             metrics,
             gauge,
+            trace,
             answered: false,
         }
     }
@@ -182,6 +200,8 @@ impl Drop for Open<'_> {
         self.gauge.dec();
         if !self.answered {
             self.metrics.failed("client_left");
+            self.trace.fail("client_left");
+            self.trace.end();
         }
     }
 }

@@ -18,7 +18,12 @@ fn queue(max_batch: usize, max_queue: usize) -> Arc<Queue> {
 /// Queues images of two values, each `value`.
 fn submit(queue: &Arc<Queue>, count: usize, value: f32) -> Pending {
     let places = queue.reserve(count).unwrap();
-    queue.submit(places, vec![value; count * 2], Instant::now() + HOUR)
+    queue.submit(
+        places,
+        vec![value; count * 2],
+        Instant::now() + HOUR,
+        &Trace::default(),
+    )
 }
 
 fn counts(jobs: &[Job]) -> Vec<usize> {
@@ -106,7 +111,7 @@ fn room_is_bounded_and_given_back() {
 async fn the_late_and_the_gone_are_not_handed_out() {
     let queue = queue(4, 10);
     let places = queue.reserve(1).unwrap();
-    let late = queue.submit(places, vec![0.0; 2], Instant::now());
+    let late = queue.submit(places, vec![0.0; 2], Instant::now(), &Trace::default());
     drop(submit(&queue, 1, 0.0));
     let alive = submit(&queue, 1, 7.0);
     let mut jobs = queue.next().unwrap();

@@ -26,7 +26,7 @@ use super::form::Received;
 use super::people::{ExplainForm, ExplanationLine, ExplanationRow, ExplanationStart};
 use super::types::{ErrorBody, InferErrors};
 use crate::imaging::Preprocess;
-use crate::serve::{Accepted, Floats, Input, Model, Parsed, ServeError, Service, Upload};
+use crate::serve::{Accepted, Floats, Input, Model, Parsed, ServeError, Service, Trace, Upload};
 
 /// Cells of a side where the form says nothing.
 const GRID: u32 = 8;
@@ -75,6 +75,7 @@ struct Explanation {
     /// The row to be computed next; none before the first line.
     row: Option<usize>,
     deadline: Instant,
+    trace: Trace,
     _accepted: Accepted,
 }
 
@@ -109,6 +110,7 @@ impl Rest {
             grid,
             row: None,
             deadline,
+            trace: Trace::current(),
             _accepted: accepted,
         })
     }
@@ -186,7 +188,9 @@ impl Explanation {
                 rest: (),
             })
         };
-        let (answer, ()) = self.service.infer(&self.model, Some(left), parse).await?;
+        // The handler, and with it the request's span, is over.
+        let answer = self.service.infer(&self.model, Some(left), parse);
+        let (answer, ()) = self.trace.around(answer).await?;
         let fall = |(whole, hidden): (&f32, &f32)| whole - hidden;
         let cells = answer.probabilities.chunks(self.whole.len().max(1));
         Ok(cells

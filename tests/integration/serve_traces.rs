@@ -1,0 +1,398 @@
+//! Traces: what a collector gets of requests, and that a collector that is dead or slow costs
+//! nothing.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::serve_support::{Server, planes};
+use super::serve_tls::certificate;
+use super::support::{assert_refused, workplace};
+
+const INFER: &str = "/v2/models/rgby/infer";
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const PARENT: &str = "b7ad6b7169203331";
+const KEY: &str = "the-key-of-the-laboratory";
+
+/// `ExportTraceServiceRequest` of OTLP 1, as far as it is looked at here.
+#[derive(Clone, PartialEq, Message)]
+struct Export {
+    #[prost(message, repeated, tag = "1")]
+    resources: Vec<ResourceSpans>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ResourceSpans {
+    #[prost(message, optional, tag = "1")]
+    resource: Option<Resource>,
+    #[prost(message, repeated, tag = "2")]
+    scopes: Vec<ScopeSpans>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Resource {
+    #[prost(message, repeated, tag = "1")]
+    attributes: Vec<Attribute>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ScopeSpans {
+    #[prost(message, repeated, tag = "2")]
+    spans: Vec<Span>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Span {
+    #[prost(bytes = "vec", tag = "1")]
+    trace_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    parent: Vec<u8>,
+    #[prost(string, tag = "5")]
+    name: String,
+    #[prost(int32, tag = "6")]
+    kind: i32,
+    #[prost(fixed64, tag = "7")]
+    start: u64,
+    #[prost(fixed64, tag = "8")]
+    end: u64,
+    #[prost(message, repeated, tag = "9")]
+    attributes: Vec<Attribute>,
+    #[prost(message, optional, tag = "15")]
+    status: Option<Status>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Status {
+    #[prost(int32, tag = "3")]
+    code: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Attribute {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(message, optional, tag = "2")]
+    value: Option<AnyValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AnyValue {
+    #[prost(string, optional, tag = "1")]
+    text: Option<String>,
+    #[prost(int64, optional, tag = "3")]
+    number: Option<i64>,
+}
+
+/// The value of an attribute as text.
+fn attribute(attributes: &[Attribute], key: &str) -> Option<String> {
+    let found = attributes.iter().find(|attribute| attribute.key == key)?;
+    let value = found.value.clone()?;
+    value.text.or(value.number.map(|number| number.to_string()))
+}
+
+impl Span {
+    fn get(&self, key: &str) -> String {
+        attribute(&self.attributes, key).unwrap_or_else(|| panic!("no {key}: {self:?}"))
+    }
+
+    fn status(&self) -> i32 {
+        self.status.as_ref().map_or(0, |status| status.code)
+    }
+}
+
+/// A collector that keeps the bodies that it is sent.
+struct Collector {
+    addr: SocketAddr,
+    bodies: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Collector {
+    /// `wrap` makes a connection ready to be read.
+    fn start<S: Read + Write>(wrap: impl Fn(TcpStream) -> S + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let bodies: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+        let kept = bodies.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = wrap(stream.unwrap());
+                let (head, body) = read_request(&mut stream);
+                assert!(head.starts_with("post /v1/traces http/1.1"), "{head}");
+                assert!(head.contains("application/x-protobuf"), "{head}");
+                kept.lock().unwrap().push(body);
+                let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+                stream.write_all(answer).unwrap();
+                stream.flush().unwrap();
+            }
+        });
+        Self { addr, bodies }
+    }
+
+    fn resources(&self) -> Vec<ResourceSpans> {
+        let bodies = self.bodies.lock().unwrap();
+        let exports = bodies.iter().map(|body| Export::decode(&body[..]).unwrap());
+        exports.flat_map(|export| export.resources).collect()
+    }
+
+    fn spans(&self) -> Vec<Span> {
+        let resources = self.resources().into_iter();
+        let scopes = resources.flat_map(|resource| resource.scopes);
+        scopes.flat_map(|scope| scope.spans).collect()
+    }
+
+    fn saw(&self, text: &str) -> bool {
+        let bodies = self.bodies.lock().unwrap();
+        let mut bodies = bodies.iter();
+        bodies.any(|body| body.windows(text.len()).any(|part| part == text.as_bytes()))
+    }
+}
+
+fn read_request(stream: &mut impl Read) -> (String, Vec<u8>) {
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(reader.read_line(&mut head).unwrap() > 0, "{head}");
+    }
+    let head = head.to_lowercase();
+    let length = head.split_once("content-length: ").unwrap().1;
+    let length = length.split_once("\r\n").unwrap().0;
+    let mut body = vec![0; length.parse().unwrap()];
+    reader.read_exact(&mut body).unwrap();
+    (head, body)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+    digits.collect::<Vec<_>>().concat()
+}
+
+/// Asks for one image by a trace of the client's.
+fn ask(server: &Server, flags: &str, more: &[(&str, &str)]) -> u16 {
+    let parent = format!("00-{TRACE}-{PARENT}-{flags}");
+    let headers = [
+        &[("traceparent", &*parent), ("x-request-id", "plate-7")],
+        more,
+    ]
+    .concat();
+    let body = planes(&[[255; 4]]).to_string();
+    let answer = server.ask("POST", INFER, &headers, body.as_bytes());
+    answer.status
+}
+
+#[test]
+fn a_request_continues_its_clients_trace_with_its_stages() {
+    let dir = workplace();
+    fs::write(dir.path().join("keys"), KEY).unwrap();
+    let collector = Collector::start(|stream| stream);
+    let mut server = Server::start(
+        dir.path(),
+        &format!(
+            "--otlp-endpoint http://{} --api-key-file keys",
+            collector.addr
+        ),
+    );
+    let authorized = format!("Bearer {KEY}");
+    let authorized = ("authorization", &*authorized);
+    assert_eq!(ask(&server, "01", &[authorized]), 200);
+    // Within the drain time, however long the next batch of spans would have waited.
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(143));
+
+    let resources = collector.resources();
+    let about = &resources[0].resource.as_ref().unwrap().attributes;
+    assert_eq!(attribute(about, "service.name").unwrap(), "rgby");
+    let spans = collector.spans();
+    assert!(spans.iter().all(|span| hex(&span.trace_id) == TRACE));
+    let request = spans.iter().find(|span| hex(&span.parent) == PARENT);
+    let request = request.unwrap_or_else(|| panic!("{spans:?}"));
+    assert_eq!(request.name, "POST /v2/models/{model}/infer");
+    assert_eq!((request.kind, request.status()), (2, 0));
+    for (key, value) in [
+        ("http.request.method", "POST"),
+        ("http.route", "/v2/models/{model}/infer"),
+        ("url.path", INFER),
+        ("http.response.status_code", "200"),
+        ("rgby.request_id", "plate-7"),
+        ("rgby.model", "rgby"),
+        ("rgby.model_version", "1"),
+    ] {
+        assert_eq!(request.get(key), value, "{key}");
+    }
+    let mut stages: Vec<&Span> = spans
+        .iter()
+        .filter(|span| span.parent == request.id)
+        .collect();
+    stages.sort_by_key(|span| span.start);
+    let names: Vec<&str> = stages.iter().map(|span| &*span.name).collect();
+    assert_eq!(names, ["read", "prepare", "queue", "infer"]);
+    assert_eq!(spans.len(), 5);
+    assert_eq!(stages[3].get("rgby.batch_images"), "1");
+    // One after the other, within the request; clocks are read a moment apart.
+    let slack = 1_000_000;
+    let mut now = request.start;
+    for stage in stages {
+        assert!(
+            stage.start + slack >= now && stage.end >= stage.start,
+            "{spans:?}"
+        );
+        now = stage.end;
+    }
+    assert!(now <= request.end + slack, "{spans:?}");
+    assert!(
+        server.log().contains(&format!("trace_id=\"{TRACE}\"")),
+        "{}",
+        server.log()
+    );
+}
+
+#[test]
+fn spans_say_what_went_wrong_and_never_a_key() {
+    let dir = workplace();
+    fs::write(dir.path().join("keys"), KEY).unwrap();
+    let collector = Collector::start(|stream| stream);
+    let url = format!("http://{}", collector.addr);
+    // By the variable this time.
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*url),
+        ("RUST_LOG", "debug"),
+    ];
+    let args = "--model model.onnx --api-key-file keys";
+    let mut server = Server::start_in(dir.path(), args, &variables);
+    let key = ("x-api-key", KEY);
+    assert_eq!(ask(&server, "01", &[key, ("timeout", "0")]), 504);
+    let wrong = format!("{KEY}-but-wrong");
+    assert_eq!(ask(&server, "01", &[("x-api-key", &wrong)]), 401);
+    // Neither what the client does not record, nor probes.
+    assert_eq!(ask(&server, "00", &[key]), 200);
+    server.assert_well();
+    let bearer = format!("Bearer {KEY}");
+    let headers = [("authorization", &*bearer), ("traceparent", "nonsense")];
+    let answer = server.ask("GET", &format!("/nothing?key={KEY}"), &headers, b"");
+    assert_eq!(answer.status, 404);
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(143));
+
+    let spans = collector.spans();
+    let of = |status: &str| {
+        let has = |span: &&Span| {
+            attribute(&span.attributes, "http.response.status_code").as_deref() == Some(status)
+        };
+        spans
+            .iter()
+            .find(has)
+            .unwrap_or_else(|| panic!("no {status}: {spans:?}"))
+    };
+    let late = of("504");
+    assert_eq!(
+        (late.get("error.type").as_str(), late.status()),
+        ("deadline", 2)
+    );
+    // The client's fault is none of the server's.
+    let refused = of("401");
+    assert_eq!(
+        (refused.get("error.type").as_str(), refused.status()),
+        ("unauthorized", 0)
+    );
+    let unknown = of("404");
+    assert_eq!(unknown.name, "GET none");
+    assert_eq!(unknown.get("url.path"), "/nothing");
+    assert!(unknown.parent.is_empty() && hex(&unknown.trace_id) != TRACE);
+    let requests = spans.iter().filter(|span| span.kind == 2).count();
+    assert_eq!(requests, 3, "{spans:?}");
+    assert!(!collector.saw(KEY));
+    assert!(!server.log().contains(KEY));
+}
+
+#[test]
+fn a_collector_that_is_dead_costs_one_warning() {
+    let dir = workplace();
+    // Nobody listens there; somebody does, but never answers.
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    for (addr, warned) in [(closed, true), (silent.local_addr().unwrap(), false)] {
+        let args = format!("--model model.onnx --otlp-endpoint http://{addr}");
+        let often = [("OTEL_BSP_SCHEDULE_DELAY", "20")];
+        let mut server = Server::start_in(dir.path(), &args, &often);
+        for _ in 0..3 {
+            assert_eq!(ask(&server, "01", &[]), 200);
+            thread::sleep(Duration::from_millis(100));
+        }
+        if warned {
+            server.wait_for_log("the collector takes no traces");
+        }
+        server.assert_well();
+        let start = Instant::now();
+        server.signal("TERM");
+        assert_eq!(server.wait(), Some(143));
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "{:?}",
+            start.elapsed()
+        );
+        let log = server.log();
+        assert_eq!(log.matches("WARN").count(), 1, "{log}");
+    }
+}
+
+#[test]
+fn a_collector_may_want_tls() {
+    let dir = workplace();
+    let path = dir.path();
+    if !certificate(path, "cert.pem", "key.pem") {
+        return;
+    }
+    let config = tls(path);
+    let collector = Collector::start(move |stream| {
+        StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream)
+    });
+    let args = format!(
+        "--model model.onnx --otlp-endpoint https://{}",
+        collector.addr
+    );
+    // Where the system's authorities are looked for.
+    let variables = [("SSL_CERT_FILE", "cert.pem")];
+    let mut server = Server::start_in(path, &args, &variables);
+    assert_eq!(ask(&server, "01", &[]), 200);
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(143));
+    assert_eq!(collector.spans().len(), 5, "{}", server.log());
+}
+
+fn tls(path: &Path) -> Arc<ServerConfig> {
+    let cert = CertificateDer::from_pem_file(path.join("cert.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(path.join("key.pem")).unwrap();
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let config = builder
+        .with_no_client_auth()
+        .with_single_cert(vec![cert], key);
+    Arc::new(config.unwrap())
+}
+
+#[test]
+fn a_collector_that_cannot_be_is_refused() {
+    let dir = workplace();
+    let serve = "serve --model model.onnx --addr 127.0.0.1:0 --otlp-endpoint";
+    for (url, wanted) in [
+        ("127.0.0.1:4318", "--otlp-endpoint: "),
+        ("grpc://127.0.0.1:4317", "is not http or https"),
+        ("http://me:secret@127.0.0.1", "OTEL_EXPORTER_OTLP_HEADERS"),
+    ] {
+        assert_refused(dir.path(), &[(&format!("{serve} {url}"), &[wanted])]);
+    }
+}
