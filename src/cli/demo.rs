@@ -11,7 +11,7 @@ use super::retrain::RetrainArgs;
 use super::train::{HeadChoice, RunArgs, TrainArgs};
 use super::{
     ConvertArgs, EngineArgs, EvalArgs, ExportArgs, Judgement, LayoutArgs, Outcome, ScoreArgs,
-    ShardArgs, StoreArgs, SynthArgs, Threshold, Ui, VoteArgs, WorkerArgs,
+    ShardArgs, StoreArgs, SynthArgs, Threshold, TrackingArgs, Ui, VoteArgs, WorkerArgs,
 };
 use crate::graph::Message;
 use crate::model::{Arch, random_export};
@@ -176,6 +176,7 @@ impl DemoArgs {
             recalibrate: None,
             checkpoint_every: None,
             resume: false,
+            tracking: TrackingArgs::default(),
         }
     }
 

@@ -35,12 +35,16 @@ mod kill;
 #[cfg(feature = "wgpu")]
 mod layer_kinds;
 mod merge_hostile;
+#[cfg(all(feature = "train", feature = "remote"))]
+mod mlflow_server;
 #[cfg(feature = "train")]
 mod precision;
 #[cfg(feature = "train")]
 mod precision_goldens;
 #[cfg(feature = "train")]
 mod pytorch;
+#[cfg(feature = "train")]
+mod reports;
 #[cfg(feature = "train")]
 mod resume;
 #[cfg(feature = "train")]
@@ -79,6 +83,8 @@ mod shards;
 mod support;
 #[cfg(feature = "train")]
 mod tensorboard;
+#[cfg(all(feature = "train", feature = "remote"))]
+mod tracking;
 #[cfg(feature = "train")]
 mod training;
 mod worker;
