@@ -47,7 +47,7 @@ pub(super) fn run_charts(course: &Course) -> Vec<Titled> {
         line("validation", of_rows(|row| row.valid_loss)),
     ];
     let f1 = vec![
-        line("mean (macro-F1)", of_rows(|row| Some(row.f1_mean))),
+        line("macro-F1", of_rows(|row| Some(row.f1_mean))),
         line("best class", of_rows(|row| Some(row.f1_max))),
         line("worst class", of_rows(|row| Some(row.f1_min))),
     ];

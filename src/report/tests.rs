@@ -89,8 +89,8 @@ fn a_run_is_shown_by_epoch_with_its_best_and_where_it_came_from() {
     assert_eq!(text.matches("<svg").count(), 5);
     for (name, words) in [
         ("loss.svg", vec!["Loss", "epoch", "train", "validation"]),
-        ("f1.svg", vec!["mean (macro-F1)", "worst class"]),
-        ("learning_rate.svg", vec!["Learning rate", "5e-5"]),
+        ("f1.svg", vec!["macro-F1", "worst class"]),
+        ("learning_rate.svg", vec!["Learning rate", "2e-5"]),
         ("throughput.svg", vec!["images/s"]),
         ("data_wait.svg", vec!["% of the time"]),
     ] {

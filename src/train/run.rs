@@ -7,7 +7,7 @@ mod stages;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::fit::check_memory;
 use super::folder::{
@@ -22,6 +22,9 @@ use crate::data::{Augment, Dataset, Loader, Plan, Source, write_split};
 use crate::metrics::{Labelled, evaluate};
 use crate::report::{self, EpochRow, EventFile, TimingRow};
 use crate::spec::Provenance;
+
+/// Epochs may be shorter than it takes to write the page to a slow disk.
+const PAGE_EVERY: Duration = Duration::from_secs(1);
 
 /// Trains until all epochs are done or [`Job::stop`] is set.
 ///
@@ -62,6 +65,7 @@ struct Run<'a> {
     /// Keeps other runs out of the folder.
     _lock: File,
     last_save: Instant,
+    last_page: Option<Instant>,
     dataset: Arc<Dataset>,
     source: Arc<Source>,
     /// The same samples by the features of a frozen backbone, and the stage that has them.
@@ -126,6 +130,7 @@ impl<'a> Run<'a> {
             job,
             _lock: lock,
             last_save: Instant::now(),
+            last_page: None,
             dataset,
             source,
             features: None,
@@ -352,7 +357,13 @@ impl<'a> Run<'a> {
         }
         self.keep_top(row.epoch)?;
         self.save("last")?;
-        self.write_page(report::Progress::UnderWay)?;
+        if self
+            .last_page
+            .is_none_or(|last| last.elapsed() >= PAGE_EVERY)
+        {
+            self.write_page(report::Progress::UnderWay)?;
+            self.last_page = Some(Instant::now());
+        }
         watch.epoch(row, &timing);
         Ok(())
     }

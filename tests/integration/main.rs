@@ -43,7 +43,7 @@ mod precision;
 mod precision_goldens;
 #[cfg(feature = "train")]
 mod pytorch;
-#[cfg(feature = "train")]
+#[cfg(all(feature = "train", feature = "serve"))]
 mod reports;
 #[cfg(feature = "train")]
 mod resume;

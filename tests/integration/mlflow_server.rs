@@ -114,6 +114,7 @@ fn answer(mut stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
     if let Some(left) = &mut state.for_requests {
         *left -= 1;
         if *left == 0 {
+            state.for_requests = None;
             state.mood = Mood::Well;
         }
     }

@@ -4,8 +4,14 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use image::RgbaImage;
+use rgby::graph::Message;
+
 use crate::resume::stop_early;
-use crate::support::{read, records, run, skipped};
+use crate::serve_page::corner_model;
+use crate::support::{node, read, records, run, skipped, workplace_with_samples};
 use crate::training::{DATA, must, workplace};
 
 const TRAIN: &str = "train --config baseline.toml --set data.split=random:0.25";
@@ -97,6 +103,63 @@ fn stages_and_a_missing_validation_are_said() {
     assert!(resumed.stderr.contains("run.json"), "{resumed:?}");
 }
 
+/// The overlays of a report.
+fn overlays(page: &str) -> Vec<RgbaImage> {
+    const BEGINS: &str = "<img class=\"overlay\" alt=\"\" src=\"data:image/png;base64,";
+    let images = page.split(BEGINS).skip(1);
+    let decode = |rest: &str| {
+        let png = BASE64_STANDARD
+            .decode(rest.split('"').next().unwrap())
+            .unwrap();
+        image::load_from_memory(&png).unwrap().to_rgba8()
+    };
+    images.map(decode).collect()
+}
+
+/// `light` is a false alarm of a model that looks at the corner at the top right, and is missed by
+/// one that says the opposite.
+#[test]
+fn overlays_show_where_a_model_looked() {
+    let dir = workplace_with_samples();
+    let path = dir.path();
+    let mut model = corner_model();
+    fs::write(path.join("corner.onnx"), model.write_to_bytes().unwrap()).unwrap();
+    let graph = model.graph.as_mut().unwrap();
+    graph.node.insert(1, node("Neg", &["corner"], "negative"));
+    graph.node[2].input[0] = "negative".into();
+    fs::write(path.join("negative.onnx"), model.write_to_bytes().unwrap()).unwrap();
+    fs::write(path.join("labels.csv"), "Id,Target\nlight,0\ndark,0\n").unwrap();
+    let eval = "eval --engine tract --images images --labels labels.csv --batch 10 --out out";
+    // The false alarms are all the same; the first of them is shown.
+    for (model, said) in [
+        ("corner", "what speaks for Nuclear membrane, by 0.43"),
+        ("negative", "what speaks against Nucleoplasm, by 0.43"),
+    ] {
+        must(path, &format!("{eval} --model {model}.onnx"));
+        let page = read(path, "out/report.html");
+        assert!(page.contains(said), "{model}: {said}");
+        let overlay = &overlays(&page)[0];
+        let (width, height) = overlay.dimensions();
+        let alpha = |x: u32, y: u32| overlay.get_pixel(x, y).0[3];
+        assert!(alpha(width - 1, 0) > 100);
+        for (x, y) in [(0, 0), (width / 2, 0), (width - 1, height / 2)] {
+            assert_eq!(alpha(x, y), 0, "{x} {y}");
+        }
+        // What is black already cannot be hidden.
+        assert!(page.contains("no single square speaks"));
+    }
+    must(path, &format!("{eval} --model corner.onnx --no-overlays"));
+    assert!(overlays(&read(path, "out/report.html")).is_empty());
+    let score = "score --engine tract --model corner.onnx --images images --out o.csv";
+    must(path, &format!("{score} --scores p.csv"));
+    must(
+        path,
+        "eval --scores p.csv --labels labels.csv --images images --out out",
+    );
+    let page = read(path, "out/report.html");
+    assert!(page.contains("Most wrong") && overlays(&page).is_empty());
+}
+
 #[test]
 fn reports_look_right_in_chromium() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/reports.mjs");
@@ -120,8 +183,15 @@ fn reports_look_right_in_chromium() {
         path,
         &format!("eval --model a-run-with-a-very-long-name {DATA} --threshold 0.3 --out judged"),
     );
-    assert!(read(path, "judged/report.html").contains("class=\"overlay\""));
-    let files = ["a-run-with-a-very-long-name", "short", "judged"]
+    // A model of which it is known where it looks.
+    let model = corner_model().write_to_bytes().unwrap();
+    fs::write(path.join("corner.onnx"), model).unwrap();
+    must(
+        path,
+        &format!("eval --engine tract --model corner.onnx {DATA} --out corner"),
+    );
+    assert!(!overlays(&read(path, "corner/report.html")).is_empty());
+    let files = ["a-run-with-a-very-long-name", "short", "judged", "corner"]
         .map(|folder| format!("{folder}/report.html"));
     let mut browser = Command::new("node");
     browser.arg(script).args(&files).current_dir(path);
@@ -132,5 +202,5 @@ fn reports_look_right_in_chromium() {
     let [stdout, stderr] =
         [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     assert!(output.status.success(), "{stdout}{stderr}");
-    assert_eq!(stdout.matches(": ok").count(), 12, "{stdout}");
+    assert_eq!(stdout.matches(": ok").count(), 16, "{stdout}");
 }

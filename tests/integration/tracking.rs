@@ -209,7 +209,7 @@ fn a_server_that_cannot_be_used_stops_nothing_and_is_told_why() {
         "{ended:?}"
     );
     assert!(!ended.stderr.contains(TOKEN), "{ended:?}");
-    assert!(!read(path, "runs/first/mlflow.json").contains(TOKEN));
+    assert!(!read(path, "runs/first/log.txt").contains(TOKEN));
 }
 
 #[test]

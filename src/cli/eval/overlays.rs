@@ -102,8 +102,9 @@ impl Judgement {
         let hidden = self.hidden.get(&sample)?;
         let data = self.judged.data().ok()?;
         let classes = data.row(sample).enumerate();
+        // Of equal ones the first.
         let (class, (whole, truth)) =
-            classes.max_by(|(_, a), (_, b)| measure(a).total_cmp(&measure(b)))?;
+            classes.min_by(|(_, a), (_, b)| measure(b).total_cmp(&measure(a)))?;
         let speaks_for = speaks_for(truth);
         let sign = if speaks_for { 1.0 } else { -1.0 };
         let rows = hidden.chunks(self.judged.classes);

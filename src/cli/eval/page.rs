@@ -19,7 +19,7 @@ const SIDE: u32 = 320;
 /// With fewer positives than this, an F1 is little more than a guess.
 const FEW: usize = 10;
 /// A probability that changes by less than this, wherever the image is hidden, tells nothing.
-const FAINT: f32 = 0.02;
+const FAINT: f32 = 0.005;
 
 /// What of a sample's evidence a section shows.
 type Find = fn(&Judgement, usize) -> Option<Evidence>;
@@ -105,7 +105,7 @@ impl Judgement {
             return Ok((None, looked));
         }
         let map = draw_cells(&evidence.cells, most, size);
-        let looked = format!("what speaks {what} {class}, at most {most:.2}");
+        let looked = format!("what speaks {what} {class}, by {most:.3} at most");
         Ok((Some(png(&map.into(), id)?), looked))
     }
 

@@ -115,7 +115,7 @@ impl Plot {
             (last - 1.0, last + 1.0)
         };
         let highest = if highest > 0.0 { highest } else { 1.0 };
-        let y_step = step(chart.y_max.unwrap_or(highest), 4.0);
+        let y_step = step(chart.y_max.unwrap_or(highest), 5.0);
         let fitted = (highest / y_step).ceil() * y_step;
         let fitted = if fitted.is_finite() { fitted } else { highest };
         Self {

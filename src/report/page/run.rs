@@ -92,7 +92,7 @@ impl RunPage<'_> {
                 section {
                     h2 { "Epoch by epoch" }
                     p.muted.small { (self.legend()) }
-                    div.pair {
+                    div.charts {
                         @for (_, title, chart) in charts {
                             figure { figcaption { (title) } (chart.svg()) }
                         }
@@ -107,8 +107,10 @@ impl RunPage<'_> {
             }
             section {
                 h2 { "Config" }
-                p.muted.small { "Everything resolved, as in config.toml." }
-                pre { (self.config) }
+                details {
+                    summary { "Everything resolved, as in config.toml" }
+                    pre { (self.config) }
+                }
             }
         };
         document(&format!("Training of {}", self.name), &body)
