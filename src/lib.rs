@@ -18,6 +18,7 @@
 //! - [`score`]: that file over a folder of images, on ONNX Runtime or tract.
 //! - `serve`: the same behind HTTP, for whoever sends images.
 //! - [`metrics`], [`report`]: how good it is, in numbers and pictures.
+//! - [`tracking`]: a training run on a server that shows many of them.
 //! - [`synth`]: samples to try all this with; [`labels`], [`spec`], [`fsx`] and [`memory`]: what many
 //!   use.
 //! - [`cli`]: the `rgby` program, and everything's user.
@@ -45,5 +46,7 @@ pub mod serve;
 pub mod spec;
 pub mod store;
 pub mod synth;
+#[cfg(feature = "train")]
+pub mod tracking;
 #[cfg(feature = "train")]
 pub mod train;

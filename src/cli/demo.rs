@@ -11,7 +11,7 @@ use super::retrain::RetrainArgs;
 use super::train::{HeadChoice, RunArgs, TrainArgs};
 use super::{
     ConvertArgs, EngineArgs, EvalArgs, ExportArgs, Judgement, LabelledArgs, LayoutArgs, Outcome,
-    ScoreArgs, ShardArgs, StoreArgs, SynthArgs, Threshold, Ui, VoteArgs, WorkerArgs,
+    ScoreArgs, ShardArgs, StoreArgs, SynthArgs, Threshold, TrackingArgs, Ui, VoteArgs, WorkerArgs,
 };
 use crate::graph::Message;
 use crate::model::{Arch, random_export};
@@ -178,6 +178,7 @@ impl DemoArgs {
             recalibrate: None,
             checkpoint_every: None,
             resume: false,
+            tracking: TrackingArgs::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 mod answers;
 mod compare;
 mod judgement;
+mod overlays;
 mod page;
 mod text;
 mod tune;
@@ -95,6 +96,9 @@ pub struct EvalArgs {
     /// `thresholds.json` (for `rgby export --thresholds`) and, if samples failed, `errors.csv`
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Leave out of the report where the model looked, for which it scores some samples 64 times
+    #[arg(long, requires = "out")]
+    pub no_overlays: bool,
     /// How to run the model
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -125,6 +129,7 @@ impl Default for EvalArgs {
             bootstrap: DRAWS,
             seed: 0,
             out: None,
+            no_overlays: false,
             engine: EngineArgs::default(),
             json: false,
         }
@@ -142,8 +147,14 @@ impl EvalArgs {
         if let [a, b] = &self.compare[..] {
             return self.run_comparison(a, b, ui);
         }
-        let judgement = self.judge(ui)?;
+        let mut judgement = self.judge(ui)?;
         if let Some(out) = &self.out {
+            // The numbers are known by now, and worth more than that.
+            if let Err(error) = judgement.look(ui) {
+                ui.warn(&format!(
+                    "the report does not show where the model looked: {error:#}"
+                ));
+            }
             judgement.write(out)?;
             ui.note(&format!("written to {}", out.join("report.html").display()));
         }
@@ -194,6 +205,11 @@ impl EvalArgs {
             }
         );
         Ok(())
+    }
+
+    /// Whether the model is asked again once it has judged.
+    fn wants_overlays(&self) -> bool {
+        self.out.is_some() && self.compare.is_empty() && !self.no_overlays
     }
 
     fn draws(&self) -> Bootstrap {

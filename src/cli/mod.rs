@@ -36,6 +36,8 @@ mod stem;
 mod store_args;
 mod synth;
 #[cfg(feature = "train")]
+mod tracking_args;
+#[cfg(feature = "train")]
 mod train;
 mod ui;
 
@@ -72,6 +74,8 @@ pub use serve::{LimitArgs, ServeArgs};
 pub use stage::{Stage, StoreFiles};
 pub use store_args::StoreArgs;
 pub use synth::SynthArgs;
+#[cfg(feature = "train")]
+pub use tracking_args::TrackingArgs;
 #[cfg(feature = "train")]
 pub use train::TrainArgs;
 pub use ui::Ui;

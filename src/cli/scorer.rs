@@ -161,6 +161,12 @@ impl Scorer {
         &mut self.engines
     }
 
+    /// The sessions, for other work.
+    #[must_use]
+    pub fn into_engines(self) -> Vec<Box<dyn Engine>> {
+        self.engines
+    }
+
     /// How the pipeline around them works.
     #[must_use]
     pub fn options(&self) -> &PipelineOptions {

@@ -1,35 +1,35 @@
 //! `rgby train`, and what `retrain` shares with it.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+mod screen;
 
-use anyhow::{Context, bail, ensure};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{bail, ensure};
 use clap::Args;
-use indicatif::ProgressBar;
 use tempfile::TempDir;
 
 use super::cache::write_cache;
 use super::convert::restore_exported;
 use super::signals::Signals;
+use super::tracking_args::{Tracker, TrackingArgs};
 use super::{LabelledArgs, Outcome, Ui};
 use crate::data::{Dataset, PixelCache};
 use crate::export::OrtExtractor;
 use crate::memory;
 use crate::model::{Classifier, Keep, ModelConfig};
-use crate::report::{EpochRow, TimingRow};
 use crate::score::{Runtime, RuntimeOptions};
 use crate::train::{
-    Checkpoint, Config, Ended, Every, Extractor, FeatureCache, Job, RECALIBRATE_DEFAULT,
-    StepReport, TrainDevice, Watch, resolve, train,
+    Checkpoint, Config, Ended, Every, Extractor, FeatureCache, Job, Origin, RECALIBRATE_DEFAULT,
+    TrainDevice, resolve, train,
 };
+use screen::Screen;
 
 /// Train a network from a config: from a converted checkpoint, or from random weights
 ///
-/// Writes RUN/config.toml (everything resolved), metrics.csv (a row an epoch), log.txt, plots,
-/// tensorboard (event files) and checkpoints/best and last. SIGTERM saves and leaves (exit code
-/// 143); --resume goes on.
+/// Writes RUN/config.toml (everything resolved), metrics.csv (a row an epoch), report.html (the
+/// course so far, to look at), log.txt, plots, tensorboard (event files) and checkpoints/best and
+/// last. SIGTERM saves and leaves (exit code 143); --resume goes on.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  rgby train --config configs/resnet50-rgby.toml --from initial \\\n    \
@@ -81,6 +81,9 @@ pub struct RunArgs {
     /// Go on with the run in --out where it stopped
     #[arg(long)]
     pub resume: bool,
+    /// Servers that follow the run
+    #[command(flatten)]
+    pub tracking: TrackingArgs,
 }
 
 impl TrainArgs {
@@ -141,7 +144,10 @@ impl RunArgs {
             self.device,
             self.out.display()
         ));
+        let origin = self.origin(from.as_ref());
+        let tracker = Tracker::new(&self.tracking, &self.out, &origin, &dataset);
         let job = Job {
+            origin,
             cache: self.open_cache(&dataset, &config, ui)?.map(Arc::new),
             dataset: Arc::new(dataset),
             config,
@@ -163,10 +169,10 @@ impl RunArgs {
             device,
             stop: signals.stop(),
         };
-        let watch = Screen::new(ui, &self.out, epochs);
-        let ended = train(job, &watch)?;
-        watch.bar.finish_and_clear();
-        Ok(match ended {
+        let watch = Screen::new(ui, &self.out, epochs, tracker);
+        let ended = train(job, &watch);
+        watch.end(&ended);
+        Ok(match ended? {
             Ended::Finished => Outcome::Done,
             Ended::Stopped => signals.outcome(),
         })
@@ -189,6 +195,19 @@ fn on_onnx_runtime(
 }
 
 impl RunArgs {
+    /// Where the run comes from, for its report.
+    fn origin(&self, from: Option<&Start>) -> Origin {
+        let path = |path: &Path| path.display().to_string();
+        Origin {
+            rgby_version: env!("CARGO_PKG_VERSION").into(),
+            device: self.device.to_string(),
+            images: path(&self.data.images),
+            labels: path(&self.data.labels),
+            from: from.map(|start| path(&start.shown)),
+            head: from.map(|start| kept(start.keep).into()),
+        }
+    }
+
     /// The pixel cache, made if it is not there.
     fn open_cache(
         &self,
@@ -209,6 +228,8 @@ impl RunArgs {
 /// The checkpoint that a run starts from.
 struct Start {
     dir: PathBuf,
+    /// What the user knows it by.
+    shown: PathBuf,
     keep: Keep,
     /// Its BatchNorm statistics were made up, because a converted file had them folded.
     unfolded: bool,
@@ -258,13 +279,10 @@ fn starting_point(
     ui.note(&format!(
         "starting from {}, its head {}",
         shown.display(),
-        match keep {
-            Keep::All => "kept",
-            Keep::Prefix => "kept as far as its layers are the config's",
-            Keep::Backbone => "replaced by a new one",
-        }
+        kept(keep)
     ));
     Ok(Start {
+        shown: shown.to_owned(),
         dir,
         keep,
         unfolded: checkpoint.unfolded > 0,
@@ -272,90 +290,11 @@ fn starting_point(
     })
 }
 
-/// Progress on the screen, and the same in RUN/log.txt.
-struct Screen<'a> {
-    ui: &'a Ui,
-    bar: ProgressBar,
-    epochs: u32,
-    out: PathBuf,
-    log: Mutex<Log>,
-}
-
-/// RUN/log.txt. The folder appears only once the run can start; lines before that wait for it.
-#[derive(Default)]
-struct Log {
-    file: Option<File>,
-    waiting: String,
-}
-
-impl<'a> Screen<'a> {
-    fn new(ui: &'a Ui, out: &Path, epochs: u32) -> Self {
-        let bar = ui.progress(0, "");
-        Self {
-            ui,
-            bar,
-            epochs,
-            out: out.to_owned(),
-            log: Mutex::default(),
-        }
-    }
-
-    fn log(&self, line: &str) -> anyhow::Result<()> {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.waiting += line;
-        log.waiting.push('\n');
-        if !self.out.is_dir() {
-            return Ok(());
-        }
-        let mut file = if let Some(file) = log.file.take() {
-            file
-        } else {
-            let path = self.out.join("log.txt");
-            let file = OpenOptions::new().create(true).append(true).open(&path);
-            file.with_context(|| path.display().to_string())?
-        };
-        file.write_all(std::mem::take(&mut log.waiting).as_bytes())?;
-        log.file = Some(file);
-        Ok(())
-    }
-}
-
-impl Watch for Screen<'_> {
-    fn step(&self, report: &StepReport) {
-        self.bar
-            .set_length(u64::from(self.epochs) * report.steps as u64);
-        let done = u64::from(report.epoch - 1) * report.steps as u64 + report.step as u64;
-        self.bar.set_position(done);
-        self.bar.set_message(format!(
-            "epoch {}/{}  loss {:.4}  {:.1} images/s",
-            report.epoch, self.epochs, report.loss, report.images_per_s
-        ));
-    }
-
-    fn extracted(&self, done: usize, all: usize) {
-        self.bar.set_length(all as u64);
-        self.bar.set_position(done as u64);
-        self.bar.set_message("features of the frozen part");
-    }
-
-    fn epoch(&self, row: &EpochRow, timing: &TimingRow) {
-        self.note(&format!(
-            "epoch {:>3}  loss {:.4}  validation {:.4}  macro-F1 {:.4}  {:.1} images/s  {:.0} s, \
-             of which {:.0} % waiting for data",
-            row.epoch,
-            row.train_loss,
-            row.valid_loss.unwrap_or(f64::NAN),
-            row.f1_mean,
-            timing.images_per_s,
-            timing.seconds,
-            100.0 * timing.waited / timing.seconds.max(1e-9)
-        ));
-    }
-
-    fn note(&self, text: &str) {
-        self.ui.note(text);
-        if let Err(error) = self.log(text) {
-            self.ui.warn(&format!("the log was not written: {error:#}"));
-        }
+/// What becomes of a head, in words.
+fn kept(keep: Keep) -> &'static str {
+    match keep {
+        Keep::All => "kept",
+        Keep::Prefix => "kept as far as its layers are the config's",
+        Keep::Backbone => "replaced by a new one",
     }
 }

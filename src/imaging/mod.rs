@@ -10,6 +10,7 @@ mod decode;
 mod dihedral;
 mod files;
 mod mix;
+mod occlusion;
 mod preparer;
 mod preparers;
 mod preprocess;
@@ -26,6 +27,7 @@ pub use decode::{
 pub use dihedral::{DIHEDRAL, dihedral, dihedral_inverse};
 pub use files::{FileSource, LocalFiles};
 pub use mix::{Mix, MixError, Term};
+pub use occlusion::{draw_cells, hide_cell};
 pub use preparer::Preparer;
 pub use preparers::Preparers;
 pub use preprocess::Preprocess;

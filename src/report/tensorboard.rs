@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{EpochRow, TimingRow};
+use super::{EpochRow, TimingRow, scalars};
 
 /// What event files' names begin with; readers look for it.
 const PREFIX: &str = "events.out.tfevents.";
@@ -92,21 +92,8 @@ fn opening(wall_time: f64, first: u32) -> Vec<u8> {
 
 /// The scalars of an epoch, under the names of `metrics.csv` and `timing.csv`.
 fn epoch(wall_time: f64, row: &EpochRow, timing: &TimingRow) -> Vec<u8> {
-    let scalars = [
-        ("loss/train", Some(row.train_loss)),
-        ("loss/validation", row.valid_loss),
-        ("f1/mean", Some(row.f1_mean)),
-        ("f1/std", Some(row.f1_std)),
-        ("f1/min", Some(row.f1_min)),
-        ("f1/max", Some(row.f1_max)),
-        ("learning_rate", Some(row.lr)),
-        ("time/seconds", Some(timing.seconds)),
-        ("time/images_per_s", Some(timing.images_per_s)),
-        ("time/waited", Some(timing.waited)),
-    ];
     let mut summary = Vec::new();
-    for (tag, value) in scalars {
-        let Some(value) = value else { continue };
+    for (tag, value) in scalars(row, timing) {
         let mut scalar = Vec::new();
         bytes_field(&mut scalar, 1, tag.as_bytes());
         // Summary.Value.simple_value is a float32.

@@ -19,6 +19,7 @@ mod locate;
 mod manifest;
 mod merge;
 mod model;
+mod occlusion;
 pub mod output;
 mod parts;
 mod pipeline;
@@ -45,6 +46,7 @@ pub use error::EngineError;
 pub use manifest::{Decision, ManifestError, ResultKind, ResultManifest, manifest_path};
 pub use merge::{MergeError, Merged, merge};
 pub use model::{INPUT_NAME, ModelFile, OUTPUT_NAME};
+pub use occlusion::Occlusion;
 pub use parts::{
     Form, MANIFEST, Parts, PartsError, embedding_names, folder_of as parts_folder, is_unfinished,
     remove_leftovers,

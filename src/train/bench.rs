@@ -9,7 +9,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 
 use super::step::StepRule;
-use super::{Config, Job, Loss, StepReport, TrainError, Trainer, Watch, train};
+use super::{Config, Job, Loss, Origin, StepReport, TrainError, Trainer, Watch, train};
 use crate::data::{Batch, Dataset, Loader, PixelCache, Plan, Source, epoch_order};
 use crate::memory;
 use crate::model::Classifier;
@@ -147,6 +147,7 @@ impl TrainBench<'_> {
             cache: Some(self.cache.clone()),
             features: None,
             from: None,
+            origin: Origin::default(),
             recalibrate: 0,
             out: self.folder.join("run"),
             resume: false,

@@ -78,7 +78,7 @@ fn resolved_config(job: &Job) -> Result<String, TrainError> {
     toml::to_string_pretty(&job.config).map_err(|error| refuse(&job.out, error.to_string()))
 }
 
-fn refuse(path: &Path, reason: impl Into<String>) -> TrainError {
+pub(super) fn refuse(path: &Path, reason: impl Into<String>) -> TrainError {
     TrainError::Folder {
         path: path.display().to_string(),
         reason: reason.into(),

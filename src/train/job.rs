@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 
-use super::{Config, Every, FeatureCache, StepReport};
+use super::{Config, Every, FeatureCache, Origin, StepReport};
 use crate::data::{Dataset, PixelCache};
 use crate::model::Keep;
 use crate::report::{EpochRow, TimingRow};
@@ -24,6 +24,8 @@ pub struct Job<'a> {
     pub features: Option<FeatureCache<'a>>,
     /// Checkpoint to start from, and what of it is kept; random weights without one.
     pub from: Option<(PathBuf, Keep)>,
+    /// Where all that comes from, for the run's page.
+    pub origin: Origin,
     /// Training samples on which a new run's BatchNorm statistics are measured first; 0 for none.
     pub recalibrate: usize,
     /// The run's folder.
@@ -40,6 +42,8 @@ pub struct Job<'a> {
 
 /// Sees a run as it goes.
 pub trait Watch {
+    /// Once, when the run's folder is there; so many epochs of a resumed run are done.
+    fn started(&self, _done: u32) {}
     /// After each step.
     fn step(&self, report: &StepReport);
     /// After each batch of the pass that computes a frozen backbone's features, so many of all.

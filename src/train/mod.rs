@@ -20,6 +20,7 @@ mod losses;
 mod nearest;
 mod one_pass;
 mod optimizer;
+mod origin;
 mod plan;
 mod precision;
 mod recalibrate;
@@ -48,6 +49,7 @@ pub use loss::{
 };
 pub use losses::StepLoss;
 pub use optimizer::{Constants, OptimizerConfig, OptimizerName};
+pub use origin::Origin;
 pub use precision::Precision;
 pub use recalibrate::RECALIBRATE_DEFAULT;
 pub use run::train;

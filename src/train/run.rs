@@ -1,13 +1,14 @@
 //! A training run from data to best checkpoint.
 
+mod page;
 mod save;
+mod stages;
 
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::features::{Samples, StageAt, features, remove_features};
 use super::fit::check_memory;
 use super::folder::{
     add_events, check_folder, event_file, lock_folder, make_folder, write_config, write_rows,
@@ -16,11 +17,14 @@ use super::losses::{BadLoss, Losses};
 use super::plan::{Training, divide, split_file};
 use super::start::{begin, resume};
 use super::step::StepRule;
-use super::{Ended, Input, Job, Loss, Progress, StepReport, TrainError, Trainer, Watch};
+use super::{Ended, Job, Loss, Origin, Progress, StepReport, TrainError, Trainer, Watch};
 use crate::data::{Augment, Dataset, Loader, Plan, Source, write_split};
 use crate::metrics::{Labelled, evaluate};
-use crate::report::{EpochRow, EventFile, TimingRow, training_curves};
+use crate::report::{self, EpochRow, EventFile, TimingRow};
 use crate::spec::Provenance;
+
+/// Epochs may be shorter than it takes to write the page to a slow disk.
+const PAGE_EVERY: Duration = Duration::from_secs(1);
 
 /// Trains until all epochs are done or [`Job::stop`] is set.
 ///
@@ -32,29 +36,15 @@ pub fn train(job: Job, watch: &dyn Watch) -> Result<Ended, TrainError> {
     if !run.job.resume {
         // So that a run killed in its first epoch can be resumed, and a full disk shows at once.
         run.save("last")?;
+        run.origin.write(&run.job.out)?;
         write_config(&run.job)?;
     }
-    while run.goes_on(watch) {
-        if run.train_epoch(watch)? == Ended::Stopped {
-            run.save("last")?;
-            watch.note(&format!(
-                "stopped at epoch {}, step {}; go on with --resume",
-                run.progress.epoch + 1,
-                run.progress.step_in_epoch
-            ));
-            return Ok(Ended::Stopped);
-        }
-        let row = match run.validate() {
-            Ok(row) => row,
-            Err(error) => {
-                // The epoch's steps are done, whatever is wrong with a validation sample.
-                run.save("last")?;
-                return Err(error);
-            }
-        };
-        run.finish_epoch(&row, watch)?;
-    }
-    Ok(Ended::Finished)
+    watch.started(run.progress.epoch);
+    let ended = run.all_epochs(watch);
+    let page = run.write_page(Run::how(&ended));
+    let ended = ended?;
+    page?;
+    Ok(ended)
 }
 
 /// Where the samples' pixels come from.
@@ -75,6 +65,7 @@ struct Run<'a> {
     /// Keeps other runs out of the folder.
     _lock: File,
     last_save: Instant,
+    last_page: Option<Instant>,
     dataset: Arc<Dataset>,
     source: Arc<Source>,
     /// The same samples by the features of a frozen backbone, and the stage that has them.
@@ -86,6 +77,7 @@ struct Run<'a> {
     losses: Losses,
     progress: Progress,
     provenance: Provenance,
+    origin: Origin,
     rows: Vec<EpochRow>,
     timing: Vec<TimingRow>,
     events: EventFile,
@@ -126,12 +118,19 @@ impl<'a> Run<'a> {
             watch.note("no validation split: the metrics are those of the training samples");
         }
         let training = Training::new(&dataset, training, job.config.data.balance_threshold);
+        let origin = if job.resume {
+            job.origin.clone().resumed(&job.out)?
+        } else {
+            job.origin.clone()
+        };
         Ok(Self {
             events: event_file(&job.out, start.progress.epoch + 1)?,
+            origin,
             losses: Losses::on(&job.device),
             job,
             _lock: lock,
             last_save: Instant::now(),
+            last_page: None,
             dataset,
             source,
             features: None,
@@ -144,6 +143,31 @@ impl<'a> Run<'a> {
             rows: start.rows,
             timing: start.timing,
         })
+    }
+
+    /// Trains and validates, epoch by epoch.
+    fn all_epochs(&mut self, watch: &dyn Watch) -> Result<Ended, TrainError> {
+        while self.goes_on(watch) {
+            if self.train_epoch(watch)? == Ended::Stopped {
+                self.save("last")?;
+                watch.note(&format!(
+                    "stopped at epoch {}, step {}; go on with --resume",
+                    self.progress.epoch + 1,
+                    self.progress.step_in_epoch
+                ));
+                return Ok(Ended::Stopped);
+            }
+            let row = match self.validate() {
+                Ok(row) => row,
+                Err(error) => {
+                    // The epoch's steps are done, whatever is wrong with a validation sample.
+                    self.save("last")?;
+                    return Err(error);
+                }
+            };
+            self.finish_epoch(&row, watch)?;
+        }
+        Ok(Ended::Finished)
     }
 
     /// Whether another epoch is due.
@@ -249,59 +273,6 @@ impl<'a> Run<'a> {
         schedule.lr(number, u64::from(stage.epochs) * steps, steps)
     }
 
-    /// Freezes what the stage of the epoch under way freezes; a stage begins with a new optimizer.
-    fn enter_stage(&mut self, watch: &dyn Watch) -> Result<(), TrainError> {
-        let config = &self.job.config;
-        if config.train.stages.is_empty() {
-            return Ok(());
-        }
-        let epoch = self.progress.epoch;
-        let (first, stage) = config.train.stage(epoch);
-        self.trainer.freeze(&stage.freeze)?;
-        if first == epoch && self.progress.step_in_epoch == 0 {
-            self.trainer.set_optimizer(config.optimizer.init());
-            let frozen = match stage.freeze.as_slice() {
-                [] => "nothing frozen".to_owned(),
-                frozen => format!("{} frozen", frozen.join(", ")),
-            };
-            watch.note(&format!(
-                "epochs {} to {}: {frozen}, learning rate {}",
-                first + 1,
-                first + stage.epochs,
-                stage.lr.unwrap_or(config.optimizer.lr())
-            ));
-        }
-        Ok(())
-    }
-
-    /// From here on trains on features where that is the same and less work.
-    fn use_features(&mut self, watch: &dyn Watch) -> Result<(), TrainError> {
-        let (first, stage) = self.job.config.train.stage(self.progress.epoch);
-        if self.features_of == Some(first) {
-            return Ok(());
-        }
-        let samples = Samples {
-            training: &self.training.samples,
-            validation: &self.validation,
-            source: &self.source,
-        };
-        let at = StageAt {
-            first,
-            epochs: stage.epochs as usize,
-            steps: self.plan().len(),
-        };
-        self.features = features(&self.job, self.trainer.classifier(), &samples, &at, watch)?;
-        self.features_of = Some(first);
-        self.trainer.set_input(match self.features {
-            Some(_) => Input::Features,
-            None => Input::Images,
-        });
-        if self.features.is_none() {
-            remove_features(&self.job)?;
-        }
-        Ok(())
-    }
-
     /// Sample indices of each step of the epoch under way.
     fn plan(&self) -> Vec<Vec<usize>> {
         let epoch = u64::from(self.progress.epoch);
@@ -349,7 +320,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Records the epoch: row, plots, events, `last`, and `best` if it is.
+    /// Records the epoch: row, page, events, `last`, and `best` if it is.
     fn finish_epoch(&mut self, row: &EpochRow, watch: &dyn Watch) -> Result<(), TrainError> {
         let better = match (row.valid_loss, self.progress.best_loss) {
             (Some(loss), Some(best)) => loss < best,
@@ -386,7 +357,13 @@ impl<'a> Run<'a> {
         }
         self.keep_top(row.epoch)?;
         self.save("last")?;
-        training_curves(&self.rows, &self.job.out.join("plots"))?;
+        if self
+            .last_page
+            .is_none_or(|last| last.elapsed() >= PAGE_EVERY)
+        {
+            self.write_page(report::Progress::UnderWay)?;
+            self.last_page = Some(Instant::now());
+        }
         watch.epoch(row, &timing);
         Ok(())
     }

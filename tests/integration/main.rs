@@ -37,12 +37,16 @@ mod kill;
 #[cfg(feature = "wgpu")]
 mod layer_kinds;
 mod merge_hostile;
+#[cfg(all(feature = "train", feature = "remote"))]
+mod mlflow_server;
 #[cfg(feature = "train")]
 mod precision;
 #[cfg(feature = "train")]
 mod precision_goldens;
 #[cfg(feature = "train")]
 mod pytorch;
+#[cfg(all(feature = "train", feature = "serve"))]
+mod reports;
 #[cfg(feature = "train")]
 mod resume;
 #[cfg(feature = "train")]
@@ -85,6 +89,8 @@ mod shards;
 mod support;
 #[cfg(feature = "train")]
 mod tensorboard;
+#[cfg(all(feature = "train", feature = "remote"))]
+mod tracking;
 #[cfg(feature = "train")]
 mod training;
 mod worker;

@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use super::super::Ui;
 use super::super::scorer::{Scorer, Threshold, open_model};
 use super::EvalArgs;
+use super::overlays::Runner;
 use crate::data::{LabelTable, read_class_names, read_labels, read_scores};
 use crate::imaging::{CHANNELS, Sample};
 use crate::labels::hpa_classes;
@@ -35,6 +36,8 @@ pub(super) struct Answers {
     pub pictures: Vec<Sample>,
     /// What is known of the model or file.
     pub about: Vec<(String, String)>,
+    /// The model, if it is to be asked again.
+    pub runner: Option<Runner>,
 }
 
 /// The samples that were both labelled and scored.
@@ -128,8 +131,14 @@ impl EvalArgs {
         let alone = Ensemble::new(model, Vec::new())?;
         let spec = alone.spec();
         let (labels, samples) = self.labelled_samples(spec, images)?;
-        let scored = Scorer::start(&alone, &self.engine, ui)?.score(&samples, ui)?;
+        let mut running = Scorer::start(&alone, &self.engine, ui)?;
+        let scored = running.score(&samples, ui)?;
         let mut answers = self.of_model(path, spec, labels, samples);
+        answers.runner = self.wants_overlays().then(|| Runner {
+            batch: running.options().batch,
+            whole_batches: running.options().whole_batches,
+            engines: running.into_engines(),
+        });
         answers.engine = Some(scored.engine);
         answers.table = scored.table;
         answers.about.push(("SHA-256".into(), sha256));
@@ -163,9 +172,15 @@ impl EvalArgs {
         let engine = BurnEngine::load(&dir)?;
         let spec = engine.spec().clone();
         let (labels, samples) = self.labelled_samples(&spec, images)?;
-        let mut engines: [Box<dyn Engine>; 1] = [Box::new(engine)];
-        let table = score_with(&mut engines, &samples, &self.engine.pipeline(), ui)?;
+        let mut engines: Vec<Box<dyn Engine>> = vec![Box::new(engine)];
+        let options = self.engine.pipeline();
+        let table = score_with(&mut engines, &samples, &options, ui)?;
         let mut answers = self.of_model(path, &spec, labels, samples);
+        answers.runner = self.wants_overlays().then_some(Runner {
+            engines,
+            batch: options.batch,
+            whole_batches: options.whole_batches,
+        });
         answers.engine = Some(format!("Burn on cpu, {}", dir.display()));
         answers.table = table;
         Ok(answers)
@@ -205,6 +220,7 @@ impl EvalArgs {
             },
             pictures: samples,
             about: about(spec),
+            runner: None,
         }
     }
 
@@ -268,6 +284,7 @@ impl EvalArgs {
             },
             labels,
             about: Vec::new(),
+            runner: None,
         })
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::EvalArgs;
 use super::answers::{Answers, Judged};
+use super::overlays::{Hidden, Runner};
 use super::page::write_page;
 use crate::data::LabelTable;
 use crate::fsx::write_atomic;
@@ -46,6 +47,9 @@ pub struct Judgement {
     pub(super) judged: Judged,
     /// The images of all labelled samples, if there are any.
     pub(super) pictures: Vec<Sample>,
+    /// The model, until it was asked where it looked, and what it said.
+    pub(super) runner: Option<Runner>,
+    pub(super) hidden: Hidden,
 }
 
 /// Thresholds that were tuned on the labels at hand.
@@ -102,6 +106,8 @@ impl Judgement {
             bootstrap: args.draws(),
             judged,
             pictures: answers.pictures,
+            runner: answers.runner,
+            hidden: Hidden::new(),
         })
     }
 

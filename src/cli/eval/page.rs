@@ -4,11 +4,12 @@ use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::Context;
-use image::ImageFormat;
 use image::imageops::thumbnail;
+use image::{DynamicImage, ImageFormat};
 
 use super::Judgement;
-use crate::imaging::{CHANNELS, DecodeLimits, Planes, Sample, composite, read_sample};
+use super::overlays::Evidence;
+use crate::imaging::{CHANNELS, DecodeLimits, Planes, Sample, composite, draw_cells, read_sample};
 use crate::report::{Card, EvaluationPage, Picked, pick};
 
 /// Samples in each section.
@@ -17,13 +18,21 @@ const SAMPLES: usize = 12;
 const SIDE: u32 = 320;
 /// With fewer positives than this, an F1 is little more than a guess.
 const FEW: usize = 10;
+/// A probability that changes by less than this, wherever the image is hidden, tells nothing.
+const FAINT: f32 = 0.005;
+
+/// What of a sample's evidence a section shows.
+type Find = fn(&Judgement, usize) -> Option<Evidence>;
 
 /// Writes `report.html` and `plots/`.
 pub(super) fn write_page(judgement: &Judgement, out: &Path) -> anyhow::Result<()> {
     let data = judgement.judged.data()?;
     let [wrong, uncertain] = pick(&data, SAMPLES);
-    let cards = |picked: Picked, unit: &str| -> anyhow::Result<Vec<Card>> {
-        let card = |(sample, value)| judgement.card(sample, format!("{unit} {value:.3}"));
+    let cards = |picked: Picked, unit: &str, evidence: Find| -> anyhow::Result<Vec<Card>> {
+        let card = |(sample, value)| {
+            let measured = format!("{unit} {value:.3}");
+            judgement.card(sample, measured, evidence(judgement, sample))
+        };
         picked.into_iter().map(card).collect()
     };
     let subject = judgement.subject.file_name().unwrap_or_default();
@@ -37,12 +46,12 @@ pub(super) fn write_page(judgement: &Judgement, out: &Path) -> anyhow::Result<()
             (
                 "Most wrong",
                 "The samples with the highest loss. Wrong labels are often among them.",
-                cards(wrong, "loss")?,
+                cards(wrong, "loss", Judgement::evidence_of_error)?,
             ),
             (
                 "Most uncertain",
                 "The samples whose probabilities say least: the highest mean entropy, in bits.",
-                cards(uncertain, "entropy")?,
+                cards(uncertain, "entropy", Judgement::evidence_of_doubt)?,
             ),
         ],
         about: judgement.about.clone(),
@@ -51,20 +60,53 @@ pub(super) fn write_page(judgement: &Judgement, out: &Path) -> anyhow::Result<()
 }
 
 impl Judgement {
-    fn card(&self, sample: usize, measured: String) -> anyhow::Result<Card> {
+    fn card(
+        &self,
+        sample: usize,
+        measured: String,
+        evidence: Option<Evidence>,
+    ) -> anyhow::Result<Card> {
         let id = &self.judged.ids[sample];
         let files = self.pictures.iter().find(|files| files.id == *id);
         // An image that cannot be read is no reason to do without the report.
-        let picture = files
-            .and_then(|files| picture(files).transpose())
-            .transpose()?;
-        Ok(Card {
+        let picture = files.and_then(picture);
+        let mut card = Card {
             sample,
             id: id.clone(),
             measured,
-            picture,
-            overlay: None,
-        })
+            ..Card::default()
+        };
+        if let Some(picture) = picture {
+            let size = [picture.width(), picture.height()];
+            card.picture = Some(png(&picture, id)?);
+            if let Some(evidence) = evidence {
+                (card.overlay, card.looked) = self.overlay(&evidence, size, id)?;
+            }
+        }
+        Ok(card)
+    }
+
+    /// The evidence as a picture of that size, and what it shows in words.
+    fn overlay(
+        &self,
+        evidence: &Evidence,
+        size: [u32; 2],
+        id: &str,
+    ) -> anyhow::Result<(Option<Vec<u8>>, String)> {
+        let class = &self.classes[evidence.class];
+        let what = if evidence.speaks_for {
+            "for"
+        } else {
+            "against"
+        };
+        let most = evidence.cells.iter().copied().fold(0.0, f32::max);
+        if most < FAINT {
+            let looked = format!("no single square speaks {what} {class}");
+            return Ok((None, looked));
+        }
+        let map = draw_cells(&evidence.cells, most, size);
+        let looked = format!("what speaks {what} {class}, by {most:.3} at most");
+        Ok((Some(png(&map.into(), id)?), looked))
     }
 
     /// What a reader should know beside the numbers.
@@ -110,21 +152,22 @@ impl Judgement {
     }
 }
 
-/// A sample's composite as PNG; `None` if its files cannot be read.
-fn picture(sample: &Sample) -> anyhow::Result<Option<Vec<u8>>> {
-    let Ok(planes) = read_sample(sample, &DecodeLimits::default()) else {
-        return Ok(None);
-    };
+/// A sample's composite, small; `None` if its files cannot be read.
+fn picture(sample: &Sample) -> Option<DynamicImage> {
+    let planes = read_sample(sample, &DecodeLimits::default()).ok()?;
     let whole = composite(&in_order(planes, &sample.channels));
     let longest = whole.width().max(whole.height()).max(1);
     let scale = (f64::from(SIDE) / f64::from(longest)).min(1.0);
     let side = |pixels: u32| ((f64::from(pixels) * scale).round() as u32).max(1);
-    let small = thumbnail(&whole, side(whole.width()), side(whole.height()));
+    Some(thumbnail(&whole, side(whole.width()), side(whole.height())).into())
+}
+
+fn png(picture: &DynamicImage, id: &str) -> anyhow::Result<Vec<u8>> {
     let mut png = Cursor::new(Vec::new());
-    small
+    picture
         .write_to(&mut png, ImageFormat::Png)
-        .with_context(|| format!("the picture of {}", sample.id))?;
-    Ok(Some(png.into_inner()))
+        .with_context(|| format!("the picture of {id}"))?;
+    Ok(png.into_inner())
 }
 
 /// The planes that the composite wants: red, green, blue and yellow where all stains have these

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::report::{EpochRow, TimingRow, read_rows};
+use crate::report::{EpochRow, TimingRow, best_epoch, read_rows};
 
 /// The rows of a run.
 #[derive(Debug, Serialize)]
@@ -35,15 +35,9 @@ impl Course {
             path if path.exists() => read_rows(&path)?,
             _ => Vec::new(),
         };
-        let loss = |row: &&EpochRow| row.valid_loss.filter(|loss| loss.is_finite());
-        let judged = metrics.iter().filter(|row| loss(row).is_some());
-        let best = judged.min_by(|a, b| {
-            let [a, b] = [a, b].map(|row| row.valid_loss.unwrap_or(f64::INFINITY));
-            a.total_cmp(&b)
-        });
         Ok(Some(Self {
             epochs: metrics.len(),
-            best: best.or(metrics.last()).cloned(),
+            best: best_epoch(&metrics).cloned(),
             last: metrics.last().cloned(),
             seconds: timing.iter().map(|row| row.seconds).sum(),
             metrics,

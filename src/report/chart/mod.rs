@@ -6,12 +6,14 @@
 mod bars;
 mod curves;
 mod heat;
+mod lines;
 
 use maud::{Markup, PreEscaped, html};
 
 pub(super) use bars::{Bar, class_bars};
 pub(super) use curves::{calibration, histogram, precision_recall};
 pub(super) use heat::heat_map;
+pub(super) use lines::{Line, Lines, line_chart, significant};
 
 /// The colours of charts. Okabe and Ito's, which stay apart for colour-blind readers.
 pub(super) const STYLE: &str = include_str!("chart.css");
@@ -48,6 +50,12 @@ impl Chart {
         };
         svg.into_string() + "\n"
     }
+}
+
+/// A chart under its title, for a file.
+pub(super) fn titled(title: &str, chart: Chart) -> Chart {
+    let label = chart.label.clone();
+    grid(&label, 1, &[(title.to_owned(), chart)])
 }
 
 /// Charts in rows of `columns`, each under its title.

@@ -1,9 +1,11 @@
-//! `report.html` of an evaluation: one file that needs nothing beside it, and its charts as files.
+//! `report.html` of an evaluation and of a training run: one file that needs nothing beside it, and
+//! its charts as files.
 //!
-//! The page asks for nothing from any network, which its own Content-Security-Policy enforces.
+//! A page asks for nothing from any network, which its own Content-Security-Policy enforces.
 //! Whatever comes from outside (class names, ids, paths) is escaped by the template engine.
 
 mod figures;
+mod run;
 mod samples;
 mod tables;
 #[cfg(test)]
@@ -18,6 +20,7 @@ use super::chart;
 use crate::fsx;
 use crate::metrics::{Decisions, Evaluation, Intervals, Labelled};
 
+pub use run::{Progress, RunPage};
 pub use samples::{Card, Picked, pick};
 
 /// How good decisions of one kind are.
@@ -95,33 +98,37 @@ impl EvaluationPage<'_> {
     }
 
     fn html(&self) -> Markup {
-        html! {
-            (DOCTYPE)
-            html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta http-equiv="Content-Security-Policy"
-                        content="default-src 'none'; img-src data:; style-src 'unsafe-inline'";
-                    meta name="generator" content=(concat!("rgby ", env!("CARGO_PKG_VERSION")));
-                    title { "Evaluation of " (self.subject) }
-                    style { (PreEscaped(chart::STYLE)) (PreEscaped(include_str!("page.css"))) }
-                }
-                body {
-                    main {
-                        (tables::head(self))
-                        (tables::points(self))
-                        (tables::remarks(self))
-                        (figures::classes(self))
-                        (tables::classes(self))
-                        (figures::calibration(self))
-                        (figures::together(self))
-                        (figures::curves(self))
-                        (samples::sections(self))
-                        (tables::about(self))
-                    }
-                }
+        let body = html! {
+            (tables::head(self))
+            (tables::points(self))
+            (tables::remarks(self))
+            (figures::classes(self))
+            (tables::classes(self))
+            (figures::calibration(self))
+            (figures::together(self))
+            (figures::curves(self))
+            (samples::sections(self))
+            (tables::about(self))
+        };
+        document(&format!("Evaluation of {}", self.subject), &body)
+    }
+}
+
+/// A whole page that asks for nothing from outside.
+fn document(title: &str, body: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta http-equiv="Content-Security-Policy"
+                    content="default-src 'none'; img-src data:; style-src 'unsafe-inline'";
+                meta name="generator" content=(concat!("rgby ", env!("CARGO_PKG_VERSION")));
+                title { (title) }
+                style { (PreEscaped(chart::STYLE)) (PreEscaped(include_str!("page.css"))) }
             }
+            body { main { (body) } }
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Card {
     pub picture: Option<Vec<u8>>,
     /// Where the model looked, as PNG with transparency of the same shape, laid over the picture.
     pub overlay: Option<Vec<u8>>,
+    /// What the overlay shows: `what speaks for Nuclei`; or why there is none.
+    pub looked: String,
 }
 
 /// Samples by number with what was measured of them, the most extreme first.
@@ -63,6 +65,11 @@ pub(super) fn sections(page: &EvaluationPage) -> Markup {
                         (what) " "
                         span.hit { "✓ found" } ", " span.alarm { "✗ predicted wrongly" }
                         ", ○ missed, each with its probability."
+                        @if cards.iter().any(|card| card.overlay.is_some()) {
+                            " Squares are the parts of the image without which one class's "
+                            "probability falls (what speaks for it) or rises (against it): the "
+                            "lighter, the more."
+                        }
                     }
                     div.cards {
                         @for card in cards {
@@ -79,10 +86,7 @@ pub(super) fn sections(page: &EvaluationPage) -> Markup {
 fn draw(card: &Card, toggle: &str, chips: &Markup) -> Markup {
     html! {
         div.card {
-            @if card.overlay.is_some() {
-                input type="checkbox" id=(toggle) checked;
-                label.small for=(toggle) { " where it looked" }
-            }
+            @if card.overlay.is_some() { input type="checkbox" id=(toggle) checked; }
             @if let Some(picture) = &card.picture {
                 span.picture {
                     img alt=(format!("sample {}", card.id)) src=(data_url(picture));
@@ -90,6 +94,11 @@ fn draw(card: &Card, toggle: &str, chips: &Markup) -> Markup {
                         img.overlay alt="" src=(data_url(overlay));
                     }
                 }
+            }
+            @if card.overlay.is_some() {
+                label.small for=(toggle) { (card.looked) }
+            } @else if !card.looked.is_empty() {
+                p.muted.small.looked { (card.looked) }
             }
             p.id { (card.id) " " span.muted { (card.measured) } }
             ul.chips { (chips) }

@@ -1,10 +1,6 @@
 //! Where a network looked: how its answer changes when a part of the image is hidden.
 //!
-//! Each cell of a grid is made black in turn, and the image is scored again (Zeiler & Fergus 2014,
-//! "Visualizing and Understanding Convolutional Networks", section 4.2). That needs nothing of a
-//! model but its answers, so that it works for every head, precision and exporter. Class
-//! activation maps would need the feature map as a further output, and weights that follow global
-//! pooling.
+//! [`hide_cell`] says how that is done and why.
 //!
 //! A row of the grid is one request to the queue. So an explanation never takes more of the
 //! queue's places than a row has cells, others are served between its rows, and whoever waits for
@@ -25,7 +21,7 @@ use super::errors::Refusal;
 use super::form::Received;
 use super::people::{ExplainForm, ExplanationLine, ExplanationRow, ExplanationStart};
 use super::types::{ErrorBody, InferErrors};
-use crate::imaging::Preprocess;
+use crate::imaging::{Preprocess, hide_cell};
 use crate::serve::{Accepted, Floats, Input, Model, Parsed, ServeError, Service, Trace, Upload};
 
 /// Cells of a side where the form says nothing.
@@ -179,7 +175,7 @@ impl Explanation {
         let parse = move |spec: &crate::spec::ModelSpec| {
             let hidden = (0..grid).flat_map(|column| {
                 let mut hidden = image.to_vec();
-                hide(&mut hidden, &spec.preprocess, grid, [row, column]);
+                hide_cell(&mut hidden, &spec.preprocess, grid, [row, column]);
                 hidden
             });
             Ok(Parsed {
@@ -199,38 +195,9 @@ impl Explanation {
     }
 }
 
-/// Makes a cell of the grid black in all channels of an input `[C, S, S]`.
-fn hide(image: &mut [f32], preprocess: &Preprocess, grid: usize, [row, column]: [usize; 2]) {
-    let side = preprocess.size as usize;
-    let bounds = |cell: usize| cell * side / grid..(cell + 1) * side / grid;
-    let normalisation = preprocess.mean.iter().zip(&preprocess.std);
-    for (plane, (mean, std)) in image.chunks_exact_mut(side * side).zip(normalisation) {
-        let black = (0.0 - mean) / std;
-        for y in bounds(row) {
-            plane[y * side..][bounds(column)].fill(black);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_cells_cover_each_pixel_once() {
-        let preprocess = Preprocess::new(&["red", "green"], 7);
-        let mut hits = vec![0; 2 * 49];
-        for cell in 0..9 {
-            let mut image = vec![1.0; 2 * 49];
-            hide(&mut image, &preprocess, 3, [cell / 3, cell % 3]);
-            for (hits, value) in hits.iter_mut().zip(image) {
-                // Black is -1 by this normalisation.
-                assert!((value.abs() - 1.0).abs() < 1e-6);
-                *hits += i32::from(value < 0.0);
-            }
-        }
-        assert_eq!(hits, vec![1; 2 * 49]);
-    }
 
     #[test]
     fn grids_are_bounded_by_the_input() {

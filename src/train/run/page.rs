@@ -1,0 +1,96 @@
+//! The run's page: `report.html`, and `plots/`.
+
+use super::super::{Ended, TrainError};
+use super::Run;
+use crate::report::{Progress, RunPage};
+
+impl Run<'_> {
+    /// Writes the page with all epochs so far.
+    pub(super) fn write_page(&self, progress: Progress) -> Result<(), TrainError> {
+        let job = &self.job;
+        let out = std::path::absolute(&job.out).unwrap_or_else(|_| job.out.clone());
+        let page = RunPage {
+            name: out.file_name().map_or_else(
+                || out.display().to_string(),
+                |name| name.to_string_lossy().into_owned(),
+            ),
+            progress,
+            epochs: job.config.train.epochs,
+            rows: &self.rows,
+            timing: &self.timing,
+            stages: self.stages(),
+            remarks: self.remarks(),
+            about: self.about(),
+            config: toml::to_string_pretty(&job.config).unwrap_or_default(),
+        };
+        Ok(page.write(&job.out)?)
+    }
+
+    /// How the run ended, for its page.
+    pub(super) fn how(ended: &Result<Ended, TrainError>) -> Progress {
+        match ended {
+            Ok(Ended::Finished) => Progress::Finished,
+            Ok(Ended::Stopped) => Progress::Stopped,
+            Err(error) => Progress::Failed(error.to_string()),
+        }
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if self.validation.is_empty() {
+            remarks.push(
+                "There is no validation split: loss and F1 are those of the training samples, \
+                 which say little about others."
+                    .into(),
+            );
+        }
+        if let Some(steps) = self.job.config.train.validation_steps {
+            remarks.push(format!(
+                "Validation is cut to {steps} batches (train.validation_steps)."
+            ));
+        }
+        remarks
+    }
+
+    fn about(&self) -> Vec<(&'static str, String)> {
+        let (job, origin, provenance) = (&self.job, &self.origin, &self.provenance);
+        let model = &job.config.model;
+        let network = format!(
+            "{}, {} × {1} pixels, {}; {} classes",
+            model.arch.name(),
+            model.input_size,
+            model.channels.join(", "),
+            model.classes.len()
+        );
+        let samples = format!(
+            "{}: {} train, {} validate",
+            self.dataset.len(),
+            self.training.samples.len(),
+            self.validation.len()
+        );
+        let program = format!(
+            "rgby {} on {} {}",
+            origin.rgby_version,
+            std::env::consts::OS,
+            std::env::consts::ARCH
+        );
+        let from = origin.from.clone().unwrap_or("random weights".into());
+        let steps = format!("{}, with those of earlier runs", self.progress.steps);
+        let about = [
+            ("started from", Some(from)),
+            ("its head", origin.head.clone()),
+            ("pretrained file", provenance.source.clone()),
+            ("its SHA-256", provenance.source_sha256.clone()),
+            ("training steps", Some(steps)),
+            ("network", Some(network)),
+            ("images", Some(origin.images.clone())),
+            ("labels", Some(origin.labels.clone())),
+            ("samples", Some(samples)),
+            ("SHA-256 of the data", Some(self.progress.data.clone())),
+            ("device", Some(origin.device.clone())),
+            ("program", Some(program)),
+        ];
+        let known = |(name, value): (_, Option<String>)| Some((name, value?));
+        about.into_iter().filter_map(known).collect()
+    }
+}

@@ -1,0 +1,79 @@
+//! The stages of a run: what each freezes, and what need not be computed in it.
+
+use super::super::features::{Samples, StageAt, features, remove_features};
+use super::super::{Input, Stage, TrainError, Watch};
+use super::Run;
+
+impl Run<'_> {
+    /// Freezes what the stage of the epoch under way freezes; a stage begins with a new optimizer.
+    pub(super) fn enter_stage(&mut self, watch: &dyn Watch) -> Result<(), TrainError> {
+        let config = &self.job.config;
+        if config.train.stages.is_empty() {
+            return Ok(());
+        }
+        let epoch = self.progress.epoch;
+        let (first, stage) = config.train.stage(epoch);
+        self.trainer.freeze(&stage.freeze)?;
+        if first == epoch && self.progress.step_in_epoch == 0 {
+            self.trainer.set_optimizer(config.optimizer.init());
+            watch.note(&format!(
+                "epochs {} to {}: {}",
+                first + 1,
+                first + stage.epochs,
+                self.describe(&stage)
+            ));
+        }
+        Ok(())
+    }
+
+    /// From here on trains on features where that is the same and less work.
+    pub(super) fn use_features(&mut self, watch: &dyn Watch) -> Result<(), TrainError> {
+        let (first, stage) = self.job.config.train.stage(self.progress.epoch);
+        if self.features_of == Some(first) {
+            return Ok(());
+        }
+        let samples = Samples {
+            training: &self.training.samples,
+            validation: &self.validation,
+            source: &self.source,
+        };
+        let at = StageAt {
+            first,
+            epochs: stage.epochs as usize,
+            steps: self.plan().len(),
+        };
+        self.features = features(&self.job, self.trainer.classifier(), &samples, &at, watch)?;
+        self.features_of = Some(first);
+        self.trainer.set_input(match self.features {
+            Some(_) => Input::Features,
+            None => Input::Images,
+        });
+        if self.features.is_none() {
+            remove_features(&self.job)?;
+        }
+        Ok(())
+    }
+
+    /// What a stage does.
+    fn describe(&self, stage: &Stage) -> String {
+        let frozen = match stage.freeze.as_slice() {
+            [] => "nothing frozen".to_owned(),
+            frozen => format!("{} frozen", frozen.join(", ")),
+        };
+        let lr = stage.lr.unwrap_or(self.job.config.optimizer.lr());
+        format!("{frozen}, learning rate {lr}")
+    }
+
+    /// The first epoch of each stage, from 1, and what it does; none in a run without stages.
+    pub(super) fn stages(&self) -> Vec<(u32, String)> {
+        let train = &self.job.config.train;
+        let mut stages = Vec::new();
+        let mut next = 0;
+        while !train.stages.is_empty() && next < train.epochs {
+            let (first, stage) = train.stage(next);
+            stages.push((first + 1, self.describe(&stage)));
+            next = first + stage.epochs.max(1);
+        }
+        stages
+    }
+}

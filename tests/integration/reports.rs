@@ -1,0 +1,206 @@
+//! `report.html` of runs and evaluations: what is in it, and how a browser shows it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use image::RgbaImage;
+use rgby::graph::Message;
+
+use crate::resume::stop_early;
+use crate::serve_page::corner_model;
+use crate::support::{node, read, records, run, skipped, workplace_with_samples};
+use crate::training::{DATA, must, workplace};
+
+const TRAIN: &str = "train --config baseline.toml --set data.split=random:0.25";
+
+/// The epochs in the page's table, the newest first.
+fn epochs(dir: &Path, run: &str) -> Vec<u32> {
+    let page = read(dir, &format!("{run}/report.html"));
+    let rows = page.split("<tr").skip(2);
+    let epoch = |row: &str| {
+        let cell = row.split("<th>").nth(1).unwrap();
+        cell.split(['<', ' ']).next().unwrap().parse().unwrap()
+    };
+    rows.map(epoch).collect()
+}
+
+#[test]
+fn a_resumed_run_has_the_whole_runs_page() {
+    let dir = workplace(48, "0,25");
+    let path = dir.path();
+    must(
+        path,
+        &format!("{TRAIN} {DATA} --set train.epochs=1 --out first"),
+    );
+    assert_eq!(epochs(path, "first"), [1]);
+    let retrain =
+        format!("re{TRAIN} {DATA} --set train.epochs=4 --from first --head replace --out second");
+    stop_early(path, &retrain, "second");
+    let stopped = read(path, "second/report.html");
+    assert!(stopped.contains("; stopped, rgby train --resume goes on"));
+    must(path, &format!("{retrain} --resume"));
+    assert_eq!(epochs(path, "second"), [4, 3, 2, 1]);
+    let page = read(path, "second/report.html");
+    let best = records(path, "second/metrics.csv")
+        .into_iter()
+        .min_by(|a, b| {
+            let [a, b]: [f64; 2] = [a, b].map(|row| row[2].parse().unwrap());
+            a.total_cmp(&b)
+        })
+        .unwrap();
+    for part in [
+        "Training of second",
+        "4 of 4 epochs, finished",
+        "first/checkpoints/best",
+        "replaced by a new one",
+        "data/labels.csv",
+        "48: 36 train, 12 validate",
+        "<dd>cpu</dd>",
+        "arch = &quot;baseline&quot;",
+        &format!("best: {}", best[0]),
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    for chart in ["loss", "f1", "learning_rate", "throughput", "data_wait"] {
+        assert!(read(path, &format!("second/plots/{chart}.svg")).contains("</svg>"));
+    }
+}
+
+#[test]
+fn stages_and_a_missing_validation_are_said() {
+    let dir = workplace(16, "0,25");
+    let path = dir.path();
+    let config = read(path, "baseline.toml").replace(
+        "epochs = 2",
+        "epochs = 3\nstages = [{ epochs = 1, freeze = [\"backbone\"], lr = 0.5 }]",
+    );
+    fs::write(path.join("staged.toml"), config).unwrap();
+    must(
+        path,
+        &format!("train --config staged.toml {DATA} --out run"),
+    );
+    let page = read(path, "run/report.html");
+    for part in [
+        "from epoch 1",
+        "backbone frozen, learning rate 0.5",
+        "from epoch 2",
+        "nothing frozen",
+        "There is no validation split",
+        "random weights",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert_eq!(epochs(path, "run"), [3, 2, 1]);
+    fs::write(path.join("run/run.json"), "{").unwrap();
+    let resumed = run(
+        path,
+        &format!("train --config staged.toml {DATA} --out run --resume"),
+    );
+    assert_eq!(resumed.code, Some(2), "{resumed:?}");
+    assert!(resumed.stderr.contains("run.json"), "{resumed:?}");
+}
+
+/// The overlays of a report.
+fn overlays(page: &str) -> Vec<RgbaImage> {
+    const BEGINS: &str = "<img class=\"overlay\" alt=\"\" src=\"data:image/png;base64,";
+    let images = page.split(BEGINS).skip(1);
+    let decode = |rest: &str| {
+        let png = BASE64_STANDARD
+            .decode(rest.split('"').next().unwrap())
+            .unwrap();
+        image::load_from_memory(&png).unwrap().to_rgba8()
+    };
+    images.map(decode).collect()
+}
+
+/// `light` is a false alarm of a model that looks at the corner at the top right, and is missed by
+/// one that says the opposite.
+#[test]
+fn overlays_show_where_a_model_looked() {
+    let dir = workplace_with_samples();
+    let path = dir.path();
+    let mut model = corner_model();
+    fs::write(path.join("corner.onnx"), model.write_to_bytes().unwrap()).unwrap();
+    let graph = model.graph.as_mut().unwrap();
+    graph.node.insert(1, node("Neg", &["corner"], "negative"));
+    graph.node[2].input[0] = "negative".into();
+    fs::write(path.join("negative.onnx"), model.write_to_bytes().unwrap()).unwrap();
+    fs::write(path.join("labels.csv"), "Id,Target\nlight,0\ndark,0\n").unwrap();
+    let eval = "eval --engine tract --images images --labels labels.csv --batch 10 --out out";
+    // The false alarms are all the same; the first of them is shown.
+    for (model, said) in [
+        ("corner", "what speaks for Nuclear membrane, by 0.43"),
+        ("negative", "what speaks against Nucleoplasm, by 0.43"),
+    ] {
+        must(path, &format!("{eval} --model {model}.onnx"));
+        let page = read(path, "out/report.html");
+        assert!(page.contains(said), "{model}: {said}");
+        let overlay = &overlays(&page)[0];
+        let (width, height) = overlay.dimensions();
+        let alpha = |x: u32, y: u32| overlay.get_pixel(x, y).0[3];
+        assert!(alpha(width - 1, 0) > 100);
+        for (x, y) in [(0, 0), (width / 2, 0), (width - 1, height / 2)] {
+            assert_eq!(alpha(x, y), 0, "{x} {y}");
+        }
+        // What is black already cannot be hidden.
+        assert!(page.contains("no single square speaks"));
+    }
+    must(path, &format!("{eval} --model corner.onnx --no-overlays"));
+    assert!(overlays(&read(path, "out/report.html")).is_empty());
+    let score = "score --engine tract --model corner.onnx --images images --out o.csv";
+    must(path, &format!("{score} --scores p.csv"));
+    must(
+        path,
+        "eval --scores p.csv --labels labels.csv --images images --out out",
+    );
+    let page = read(path, "out/report.html");
+    assert!(page.contains("Most wrong") && overlays(&page).is_empty());
+}
+
+#[test]
+fn reports_look_right_in_chromium() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/reports.mjs");
+    let check = Command::new("node").args([script, "--check"]).output();
+    match check {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => return skipped(String::from_utf8_lossy(&output.stdout).trim()),
+        Err(_) => return skipped("Node.js is not installed, which drives Chromium"),
+    }
+    let dir = workplace(64, "0,7,21,25");
+    let path = dir.path();
+    must(
+        path,
+        &format!("{TRAIN} {DATA} --set train.epochs=12 --out a-run-with-a-very-long-name"),
+    );
+    must(
+        path,
+        &format!("train --config baseline.toml {DATA} --set train.epochs=1 --out short"),
+    );
+    must(
+        path,
+        &format!("eval --model a-run-with-a-very-long-name {DATA} --threshold 0.3 --out judged"),
+    );
+    // A model of which it is known where it looks.
+    let model = corner_model().write_to_bytes().unwrap();
+    fs::write(path.join("corner.onnx"), model).unwrap();
+    must(
+        path,
+        &format!("eval --engine tract --model corner.onnx {DATA} --out corner"),
+    );
+    assert!(!overlays(&read(path, "corner/report.html")).is_empty());
+    let files = ["a-run-with-a-very-long-name", "short", "judged", "corner"]
+        .map(|folder| format!("{folder}/report.html"));
+    let mut browser = Command::new("node");
+    browser.arg(script).args(&files).current_dir(path);
+    if let Some(shots) = std::env::var_os("RGBY_SHOTS") {
+        browser.arg("--shots").arg(shots);
+    }
+    let output = browser.output().unwrap();
+    let [stdout, stderr] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert_eq!(stdout.matches(": ok").count(), 16, "{stdout}");
+}

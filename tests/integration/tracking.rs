@@ -1,0 +1,440 @@
+//! `--log-mlflow`, against a stand-in that fails in all ways, and against MLflow itself.
+
+use std::fs;
+use std::net::TcpListener;
+#[cfg(unix)]
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::mlflow_server::{Mood, Server};
+use crate::support::{Run, assert_refused, read, records, rgby, run, skipped};
+use crate::training::{DATA, workplace};
+
+const TOKEN: &str = "a-token-of-mine";
+const SET: &str = "--set data.split=random:0.25 --set train.steps_per_epoch=2";
+
+fn train_args(url: &str, epochs: u32) -> String {
+    format!(
+        "train --config baseline.toml {DATA} {SET} --set train.epochs={epochs} --out runs/first \
+         --log-mlflow {url}"
+    )
+}
+
+/// Trains with a token in the environment.
+fn train(dir: &Path, args: &str) -> Run {
+    let output = rgby()
+        .args(args.split_whitespace())
+        .env("MLFLOW_TRACKING_TOKEN", TOKEN)
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    Run {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Each number of the run's files is on the server, each once.
+fn assert_posted(dir: &Path, metrics: impl Fn(&str) -> Vec<(u64, Value)>) {
+    let names = [
+        ("metrics.csv", 1, "loss/train"),
+        ("metrics.csv", 2, "loss/validation"),
+        ("metrics.csv", 3, "f1/mean"),
+        ("metrics.csv", 7, "learning_rate"),
+        ("timing.csv", 2, "time/images_per_s"),
+    ];
+    for (file, column, name) in names {
+        let rows = records(dir, &format!("runs/first/{file}"));
+        let wanted: Vec<(u64, f64)> = rows
+            .iter()
+            .map(|row| (row[0].parse().unwrap(), row[column].parse().unwrap()))
+            .collect();
+        let found: Vec<(u64, f64)> = metrics(name)
+            .into_iter()
+            .map(|(step, value)| (step, value.as_f64().unwrap()))
+            .collect();
+        assert_eq!(found, wanted, "{name}");
+    }
+}
+
+fn assert_on(server: &Server, dir: &Path, status: &str) {
+    let state = server.lock();
+    assert_eq!(state.runs.len(), 1, "{:?}", state.requests);
+    assert_eq!(state.runs[0].status, status);
+    assert_posted(dir, |name| state.runs[0].metrics[name].clone());
+}
+
+#[test]
+fn a_run_is_on_the_server_as_it_is_in_its_files() {
+    let dir = workplace(24, "0,25");
+    let path = dir.path();
+    let server = Server::start();
+    server.lock().wanted = Some(format!("Bearer {TOKEN}"));
+    // An old one, which does not take the names of 28 classes.
+    server.lock().most = 500;
+    let args = train_args(&server.url, 3);
+    let ended = train(path, &args);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let link = format!("MLflow: {}/#/experiments/0/runs/run-0", server.url);
+    assert!(ended.stderr.contains(&link), "{ended:?}");
+    assert!(!ended.stderr.contains("could not be posted"), "{ended:?}");
+    assert_on(&server, path, "FINISHED");
+    {
+        let state = server.lock();
+        assert_eq!(state.experiments, ["rgby"]);
+        let run = &state.runs[0];
+        assert_eq!(run.name, "first");
+        let param = |name: &str| run.params[name].as_str();
+        assert_eq!(param("model.arch"), "baseline");
+        assert_eq!(param("train.epochs"), "3");
+        assert_eq!(param("data.split"), "random:0.25");
+        assert_eq!(param("model.classes").len(), 500);
+        assert_eq!(run.tags["rgby.version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(run.tags["rgby.device"], "cpu");
+        assert_eq!(run.tags["rgby.labels"], "data/labels.csv");
+        assert_eq!(run.tags["rgby.data"].len(), 64);
+        let config = fs::read(path.join("runs/first/config.toml")).unwrap();
+        assert!(run.files["config.toml"] == config);
+        let page = String::from_utf8(run.files["report.html"].clone()).unwrap();
+        assert!(page.contains("3 of 3 epochs, finished"));
+    }
+    // Nothing is posted twice, and a deleted run is not written to.
+    let resume = format!("{args} --resume");
+    assert_eq!(train(path, &resume).code, Some(0));
+    assert_on(&server, path, "FINISHED");
+    server.lock().runs[0].deleted = true;
+    assert_eq!(train(path, &resume).code, Some(0));
+    let state = server.lock();
+    assert_eq!(state.runs.len(), 2);
+    assert_posted(path, |name| state.runs[1].metrics[name].clone());
+    assert!(read(path, "runs/first/mlflow.json").contains("run-1"));
+}
+
+#[test]
+fn what_a_server_misses_is_told_once_and_posted_by_a_resumed_run() {
+    let dir = workplace(24, "0,25");
+    let path = dir.path();
+    let server = Server::start();
+    server.lock().mood = Mood::Broken;
+    let args = train_args(&server.url, 3);
+    let ended = train(path, &args);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stderr.matches("training goes on").count(), 1);
+    for part in [
+        "it answers 500 Internal Server Error: no disk",
+        "MLflow: 3 epochs could not be posted",
+        "--resume posts what is missing",
+    ] {
+        assert!(ended.stderr.contains(part), "{part}: {ended:?}");
+        assert!(read(path, "runs/first/log.txt").contains(part), "{part}");
+    }
+    assert!(server.lock().runs.is_empty());
+    // It is well after two more requests.
+    server.lock().for_requests = Some(2);
+    let resumed = train(path, &format!("{args} --resume --quiet"));
+    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    assert!(
+        !resumed.stderr.contains("could not be posted"),
+        "{resumed:?}"
+    );
+    assert_on(&server, path, "FINISHED");
+}
+
+#[test]
+fn what_was_done_without_an_answer_is_not_done_twice() {
+    let dir = workplace(24, "0,25");
+    let path = dir.path();
+    let server = Server::start();
+    // The first ones make the run, then there are its config, its epochs and its end.
+    for mute in 1..=8 {
+        let _ = fs::remove_dir_all(path.join("runs"));
+        {
+            let mut state = server.lock();
+            state.runs.clear();
+            state.experiments.clear();
+            state.requests.clear();
+            state.mute_at = mute;
+        }
+        let ended = train(path, &train_args(&server.url, 2));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(!ended.stderr.contains("could not be posted"), "{ended:?}");
+        assert_on(&server, path, "FINISHED");
+    }
+}
+
+#[test]
+fn a_server_that_cannot_be_used_stops_nothing_and_is_told_why() {
+    let dir = workplace(24, "0,25");
+    let path = dir.path();
+    let server = Server::start();
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    let other = "is there an MLflow server at this URL?";
+    for (mood, url, said) in [
+        (Mood::Well, closed.as_str(), "Connection refused"),
+        (Mood::Other, &server.url, other),
+        (Mood::Moved, &server.url, "it sends on to http://elsewhere/"),
+        (Mood::Silent, &server.url, "could not be posted"),
+    ] {
+        let _ = fs::remove_dir_all(path.join("runs"));
+        server.lock().mood = mood;
+        let start = Instant::now();
+        let ended = train(path, &train_args(url, 1));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.stderr.contains(said), "{said}: {ended:?}");
+        assert_eq!(records(path, "runs/first/metrics.csv").len(), 1);
+        // The end waits ten seconds at most.
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(25), "{mood:?}: {took:?}");
+    }
+    let _ = fs::remove_dir_all(path.join("runs"));
+    {
+        let mut state = server.lock();
+        state.mood = Mood::Well;
+        state.wanted = Some("Bearer another".into());
+    }
+    let ended = train(path, &train_args(&server.url, 1));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("401"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("set MLFLOW_TRACKING_TOKEN"),
+        "{ended:?}"
+    );
+    assert!(!ended.stderr.contains(TOKEN), "{ended:?}");
+    assert!(!read(path, "runs/first/log.txt").contains(TOKEN));
+}
+
+#[test]
+fn what_is_no_server_is_refused_before_anything_is_done() {
+    let dir = workplace(4, "0");
+    let train = format!("train --config baseline.toml {DATA} --out run");
+    assert_refused(
+        dir.path(),
+        &[
+            (
+                &format!("{train} --log-mlflow localhost:5000"),
+                &[
+                    "--log-mlflow",
+                    "neither http nor https",
+                    "http://127.0.0.1:5000",
+                ],
+            ),
+            (
+                &format!("{train} --log-mlflow ./mlruns"),
+                &["--log-mlflow", "name the tracking server"],
+            ),
+            (
+                &format!("{train} --mlflow-experiment mine"),
+                &["--log-mlflow"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_setting_that_cannot_be_used_is_named() {
+    let dir = workplace(24, "0");
+    let path = dir.path();
+    fs::write(path.join("no.pem"), "no certificate").unwrap();
+    let output = rgby()
+        .args(train_args("http://127.0.0.1:9", 1).split_whitespace())
+        .env("MLFLOW_TRACKING_SERVER_CERT_PATH", "missing.pem")
+        .current_dir(path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("MLFLOW_TRACKING_SERVER_CERT_PATH=missing.pem"),
+        "{said}"
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn a_killed_run_goes_on_as_the_same_one_and_a_stopped_one_says_so() {
+    let dir = workplace(24, "0,25");
+    let path = dir.path();
+    let server = Server::start();
+    let args = train_args(&server.url, 60);
+    let start = |args: &str| -> Child {
+        let mut command = rgby();
+        command.args(args.split_whitespace()).current_dir(path);
+        command.stderr(Stdio::null()).spawn().unwrap()
+    };
+    let posted = || {
+        let state = server.lock();
+        let run = state.runs.first();
+        run.and_then(|run| run.metrics.get("loss/train"))
+            .map_or(0, Vec::len)
+    };
+    let mut child = start(&args);
+    while posted() < 2 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended too soon");
+        sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(server.lock().runs[0].status, "RUNNING");
+    let before = posted();
+    let mut child = start(&format!("{args} --resume"));
+    while posted() <= before {
+        assert!(child.try_wait().unwrap().is_none(), "it ended too soon");
+        sleep(Duration::from_millis(2));
+    }
+    let id = child.id().to_string();
+    assert!(Command::new("kill").arg(id).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert_on(&server, path, "KILLED");
+    assert_eq!(train(path, &format!("{args} --resume")).code, Some(0));
+    assert_on(&server, path, "FINISHED");
+}
+
+#[test]
+fn a_run_that_fails_is_failed() {
+    let dir = workplace(24, "0,25");
+    let path = dir.path();
+    let server = Server::start();
+    let args = train_args(&server.url, 3);
+    let ended = run(
+        path,
+        &format!("{args} --set optimizer.name=sgd --set optimizer.lr=1e30"),
+    );
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("the loss became"), "{ended:?}");
+    assert_eq!(server.lock().runs[0].status, "FAILED");
+    let page = read(path, "runs/first/report.html");
+    assert!(page.contains("ended with an error: the loss became"));
+}
+
+/// MLflow itself, on a port of its own; ends with the test.
+#[cfg(unix)]
+struct Real {
+    child: Child,
+    url: String,
+}
+
+#[cfg(unix)]
+impl Real {
+    /// `None` where it is not installed.
+    fn start(dir: &Path) -> Option<Self> {
+        let found = Command::new("python3")
+            .args(["-c", "import mlflow.server"])
+            .output();
+        if !found.is_ok_and(|output| output.status.success()) {
+            skipped("no mlflow: `pip install mlflow`");
+            return None;
+        }
+        let port = {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        let child = Command::new("python3")
+            .args([
+                "-m",
+                "mlflow",
+                "server",
+                "--host",
+                "127.0.0.1",
+                "--workers",
+                "1",
+            ])
+            .args(["--port", &port.to_string()])
+            .args(["--backend-store-uri", "sqlite:///mlflow.db"])
+            .args(["--artifacts-destination", "artifacts"])
+            .current_dir(dir)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Its workers end with it.
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let real = Self {
+            child,
+            url: format!("http://127.0.0.1:{port}"),
+        };
+        let start = Instant::now();
+        while real.ask("--check").is_none() {
+            assert!(
+                start.elapsed() < Duration::from_mins(2),
+                "it does not start"
+            );
+            sleep(Duration::from_millis(500));
+        }
+        Some(real)
+    }
+
+    /// What `tests/clients/mlflow_runs.py` prints.
+    fn ask(&self, args: &str) -> Option<Value> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/mlflow_runs.py");
+        let mut command = Command::new("python3");
+        let output = command
+            .args([script, &self.url])
+            .args(args.split_whitespace())
+            .output();
+        let output = output.unwrap();
+        output
+            .status
+            .success()
+            .then(|| serde_json::from_slice(&output.stdout).unwrap())
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Real {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["--", &group]).status();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn mlflow_itself_has_the_run() {
+    let dir = workplace(24, "0,25");
+    let path = dir.path();
+    let Some(real) = Real::start(path) else {
+        return;
+    };
+    let args = format!("{} --mlflow-experiment my/plates", train_args(&real.url, 3));
+    for args in [args.clone(), format!("{args} --resume")] {
+        let ended = run(path, &args);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(!ended.stderr.contains("could not be posted"), "{ended:?}");
+    }
+    let runs = real.ask("my/plates").unwrap();
+    assert_eq!(runs.as_array().unwrap().len(), 1, "{runs}");
+    let told = &runs[0];
+    assert_eq!(
+        (&told["name"], &told["status"]),
+        (&json!("first"), &json!("FINISHED"))
+    );
+    assert_eq!(told["params"]["train.epochs"], "3");
+    let classes = told["params"]["model.classes"].as_str().unwrap();
+    assert!(classes.contains("Rods & rings"), "{classes}");
+    assert_eq!(told["tags"]["rgby.device"], "cpu");
+    assert_posted(path, |name| {
+        let points = told["metrics"][name].as_array().unwrap();
+        points
+            .iter()
+            .map(|point| (point[0].as_u64().unwrap(), point[1].clone()))
+            .collect()
+    });
+    let config = read(path, "runs/first/config.toml");
+    assert_eq!(told["files"]["config.toml"].as_str(), Some(config.as_str()));
+    assert!(
+        told["files"]["report.html"]
+            .as_str()
+            .unwrap()
+            .contains("Training of first")
+    );
+}
