@@ -21,6 +21,7 @@ mod export;
 #[cfg(feature = "train")]
 mod inspect;
 mod layout_args;
+mod man;
 mod merge;
 #[cfg(feature = "train")]
 mod retrain;
@@ -60,6 +61,7 @@ pub use export::ExportArgs;
 #[cfg(feature = "train")]
 pub use inspect::InspectArgs;
 pub use layout_args::LayoutArgs;
+pub use man::ManArgs;
 pub use merge::MergeArgs;
 #[cfg(feature = "train")]
 pub use retrain::RetrainArgs;
@@ -121,6 +123,7 @@ enum Command {
     Bench(BenchArgs),
     Devices(DevicesArgs),
     Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 /// How a command that was not prevented ended.
@@ -193,6 +196,7 @@ impl Command {
             Self::Bench(args) => args.run(ui),
             Self::Devices(args) => args.run(ui),
             Self::Completions(args) => args.run(ui),
+            Self::Man(args) => args.run(ui),
         }
     }
 }
