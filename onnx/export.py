@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["torch", "torchvision", "timm", "onnx", "onnxscript"]
+# ///
 """Exports ResNet50, InceptionResNetV2 and DenseNet121 to ONNX with every BatchNorm kept.
 
 An eval-mode export usually folds BatchNorm into the convolutions, which loses its statistics.
@@ -9,6 +13,7 @@ This script exports without folding and checks that none took place.
     python export.py --skeletons                                          # the graphs kept here
 
 It needs Python 3.10 or later and: pip install torch torchvision timm onnx onnxscript
+(`uv run export.py` in place of `python export.py` installs them for itself)
 """
 
 import argparse

@@ -87,6 +87,23 @@ pub struct Provenance {
 }
 
 impl ModelSpec {
+    /// A float32 model of this version of rgby with thresholds of 0.5, that came from nowhere.
+    #[must_use]
+    pub fn new(arch: &str, classes: Vec<String>, preprocess: Preprocess) -> Self {
+        Self {
+            arch: arch.to_owned(),
+            thresholds: vec![0.5; classes.len()],
+            classes,
+            preprocess,
+            provenance: Provenance {
+                rgby_version: env!("CARGO_PKG_VERSION").into(),
+                ..Provenance::default()
+            },
+            precision: Precision::Fp32,
+            embeddings: None,
+        }
+    }
+
     /// Checks that the parts agree with each other.
     ///
     /// # Errors

@@ -15,12 +15,10 @@ use crate::score::{Failure, output};
 /// it. Samples that cannot be read are left out and listed in FILE.errors.csv; the exit code is
 /// then 1.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  rgby cache --images train/ --labels train.csv --size 139 \
-                  --out train-139.cache\n  rgby train --cache train-139.cache --config \
-                  configs/inception-random.toml \\\n    --images train/ --labels train.csv --out \
-                  runs/first"
-)]
+#[command(after_help = "Example:
+  rgby cache --images train/ --labels train.csv --size 139 --resize skimage --out train-139.cache
+  rgby train --cache train-139.cache --config configs/baseline.toml \\
+    --images train/ --labels train.csv --out runs/cached")]
 pub struct CacheArgs {
     /// Images and labels, which give the samples and their order
     #[command(flatten)]

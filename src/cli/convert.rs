@@ -7,6 +7,7 @@ use std::str::FromStr;
 use anyhow::{Context, bail, ensure};
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
+use tempfile::TempDir;
 
 use super::stem::StemChoice;
 use super::{Outcome, Ui};
@@ -15,7 +16,7 @@ use crate::fsx;
 use crate::graph::{self, ModelProto};
 use crate::imaging::Preprocess;
 use crate::model::{Arch, Classifier, ConvertReport, Exported, ModelConfig, Pretrained};
-use crate::spec::{ModelSpec, Precision, Provenance};
+use crate::spec::ModelSpec;
 use crate::train::{Checkpoint, Saved};
 
 /// Turn a pretrained 3-channel ONNX export into a 4-channel checkpoint
@@ -30,8 +31,8 @@ use crate::train::{Checkpoint, Saved};
 #[command(
     after_help = "Example:\n  rgby convert --onnx resnet50.onnx --out initial\n  \
     rgby convert --onnx densenet121.onnx --channels dna,er,rna,agp,mito --stem BGR00 \\\n    \
-    --labels-from classes.csv --out initial\n\n\
-    onnx/README.md says how to get a pretrained file."
+    --labels-from classes.csv --out initial-plate\n\n\
+    docs/pretrained.md says how to get a pretrained file."
 )]
 pub struct ConvertArgs {
     /// The network that the file holds: resnet50, resnet50-v1, inception-resnet-v2 or densenet121;
@@ -151,23 +152,11 @@ impl ConvertArgs {
             .with_context(file)?;
         drop(pretrained);
         let sha256 = fsx::sha256_file(&self.onnx)?;
-        let spec = ModelSpec {
-            arch: arch.name().into(),
-            thresholds: vec![0.5; config.classes.len()],
-            classes: config.classes.clone(),
-            preprocess: Preprocess::new(&config.channels, config.input_size),
-            provenance: Provenance {
-                rgby_version: env!("CARGO_PKG_VERSION").into(),
-                source: self
-                    .onnx
-                    .file_name()
-                    .map(|name| name.to_string_lossy().into_owned()),
-                source_sha256: Some(sha256.clone()),
-                steps: 0,
-            },
-            precision: Precision::Fp32,
-            embeddings: None,
-        };
+        let preprocess = Preprocess::new(&config.channels, config.input_size);
+        let mut spec = ModelSpec::new(arch.name(), config.classes.clone(), preprocess);
+        let name = self.onnx.file_name();
+        spec.provenance.source = name.map(|name| name.to_string_lossy().into_owned());
+        spec.provenance.source_sha256 = Some(sha256.clone());
         let table = self.describe(&report, &config, &sha256)?;
         let mut checkpoint = Checkpoint::new(config, spec);
         checkpoint.unfolded = report.unfolded;
@@ -315,25 +304,37 @@ fn list(names: &[String]) -> String {
     }
 }
 
-/// Makes a checkpoint of an exported ONNX file in a folder that lives as long as the result.
+/// A checkpoint that was made of an ONNX file.
+pub(super) struct Unpacked {
+    /// Holds `checkpoint`, as long as this lives.
+    pub folder: TempDir,
+    /// The file is a pretrained network without a head for these classes, not one that rgby
+    /// exported.
+    pub pretrained: bool,
+}
+
+/// Makes a checkpoint of an ONNX file: of an exported one with all that is in it, of a pretrained
+/// one for `channels`, as `rgby convert` does if it is told nothing else.
 ///
 /// # Errors
 ///
-/// The file was not exported by rgby, or is damaged.
-pub(super) fn restore_exported(onnx: &Path) -> anyhow::Result<tempfile::TempDir> {
+/// The file is damaged, or of no known network.
+pub(super) fn unpack(onnx: &Path, channels: &[String], ui: &Ui) -> anyhow::Result<Unpacked> {
     let source = graph::read(onnx).with_context(|| onnx.display().to_string())?;
-    ensure!(
-        Exported::is(&source),
-        "{} was not exported by rgby; make a checkpoint of it with `rgby convert` and start from \
-         that",
-        onnx.display()
-    );
-    let exported = Exported::new(source).with_context(|| onnx.display().to_string())?;
-    let classifier = exported
-        .load()
-        .with_context(|| onnx.display().to_string())?;
-    let dir = tempfile::tempdir()?;
-    let checkpoint = Checkpoint::new(exported.config, exported.spec);
-    checkpoint.save(&dir.path().join("checkpoint"), Saved::weights(&classifier))?;
-    Ok(dir)
+    let folder = tempfile::tempdir()?;
+    let mut args = ConvertArgs::new(onnx.to_owned(), folder.path().join("checkpoint"));
+    let pretrained = !Exported::is(&source);
+    let quiet = Ui::new(true);
+    if pretrained {
+        ui.note(&format!(
+            "{} is a pretrained network; its stem is made {}; `rgby convert` has other choices",
+            onnx.display(),
+            args.stem.describe(channels)?
+        ));
+        args.channels = Some(channels.to_vec());
+        args.convert(source, &quiet)?;
+    } else {
+        args.restore(source, &quiet)?;
+    }
+    Ok(Unpacked { folder, pretrained })
 }

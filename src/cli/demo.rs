@@ -242,7 +242,12 @@ impl DemoArgs {
             // Chance is a mean over all classes; the absent ones add nothing to its sum.
             evaluation.chance.best() * evaluation.classes.len() as f64 / CLASSES.len() as f64,
         );
-        text
+        let out = self.out.display();
+        text + &format!(
+            "\nNext:\n  open {out}/report/report.html in a browser\n  \
+             rgby serve --model {out}/model.onnx, then open http://127.0.0.1:8000\n  \
+             docs/quick-start.md has the same with your own images\n"
+        )
     }
 }
 

@@ -22,6 +22,7 @@ mod export;
 mod inspect;
 mod labelled_args;
 mod layout_args;
+mod man;
 mod merge;
 #[cfg(feature = "train")]
 mod retrain;
@@ -64,6 +65,7 @@ pub use export::ExportArgs;
 pub use inspect::InspectArgs;
 pub use labelled_args::LabelledArgs;
 pub use layout_args::LayoutArgs;
+pub use man::ManArgs;
 pub use merge::MergeArgs;
 #[cfg(feature = "train")]
 pub use retrain::RetrainArgs;
@@ -127,6 +129,7 @@ enum Command {
     Bench(BenchArgs),
     Devices(DevicesArgs),
     Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 /// How a command that was not prevented ended.
@@ -199,6 +202,7 @@ impl Command {
             Self::Bench(args) => args.run(ui),
             Self::Devices(args) => args.run(ui),
             Self::Completions(args) => args.run(ui),
+            Self::Man(args) => args.run(ui),
         }
     }
 }

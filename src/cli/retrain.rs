@@ -18,7 +18,7 @@ use super::{Outcome, Ui};
     --images train/ --labels train.csv --out runs/second"
 )]
 pub struct RetrainArgs {
-    /// Checkpoint, run or exported model to start from
+    /// Checkpoint, run or ONNX file to start from
     #[arg(long, value_name = "CKPT|RUN|FILE")]
     pub from: PathBuf,
     /// What becomes of the checkpoint's head

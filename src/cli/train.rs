@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use anyhow::{bail, ensure};
 use clap::Args;
-use tempfile::TempDir;
 
 use super::cache::write_cache;
-use super::convert::restore_exported;
+use super::convert::{Unpacked, unpack};
 use super::signals::Signals;
 use super::tracking_args::{Tracker, TrackingArgs};
 use super::{LabelledArgs, Outcome, Ui};
@@ -25,19 +24,19 @@ use crate::train::{
 };
 use screen::Screen;
 
-/// Train a network from a config: from a converted checkpoint, or from random weights
+/// Train a network from a config: from pretrained weights, or from random ones
 ///
 /// Writes RUN/config.toml (everything resolved), metrics.csv (a row an epoch), report.html (the
 /// course so far, to look at), log.txt, plots, tensorboard (event files) and checkpoints/best and
 /// last. SIGTERM saves and leaves (exit code 143); --resume goes on.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  rgby train --config configs/resnet50-rgby.toml --from initial \\\n    \
+    after_help = "Example:\n  rgby train --config configs/resnet50-rgby.toml --from resnet50.onnx \\\n    \
     --images train/ --labels train.csv --out runs/first"
 )]
 pub struct TrainArgs {
-    /// Checkpoint to start from, as `rgby convert` makes it, or a model that rgby exported; random
-    /// weights if absent
+    /// Checkpoint to start from, as `rgby convert` makes it, or an ONNX file: a pretrained network,
+    /// which is converted by the way, or one that rgby exported; random weights if absent
     #[arg(long, value_name = "CKPT|FILE")]
     pub from: Option<PathBuf>,
     /// Config, data, device and folder of the run
@@ -173,7 +172,14 @@ impl RunArgs {
         let ended = train(job, &watch);
         watch.end(&ended);
         Ok(match ended? {
-            Ended::Finished => Outcome::Done,
+            Ended::Finished => {
+                let out = self.out.display();
+                ui.note(&format!(
+                    "{out}/checkpoints/best is the epoch of the lowest loss; `rgby export --from \
+                     {out} --out model.onnx` makes a file of it to score with"
+                ));
+                Outcome::Done
+            }
             Ended::Stopped => signals.outcome(),
         })
     }
@@ -233,8 +239,8 @@ struct Start {
     keep: Keep,
     /// Its BatchNorm statistics were made up, because a converted file had them folded.
     unfolded: bool,
-    /// The folder of a checkpoint that was made of an ONNX file; it goes with this.
-    _made: Option<TempDir>,
+    /// A checkpoint that was made of an ONNX file; it goes with this.
+    _made: Option<Unpacked>,
 }
 
 fn starting_point(
@@ -243,9 +249,10 @@ fn starting_point(
     head: HeadChoice,
     ui: &Ui,
 ) -> anyhow::Result<Start> {
-    let made = path.is_file().then(|| restore_exported(path)).transpose()?;
+    let unpacked = path.is_file().then(|| unpack(path, &model.channels, ui));
+    let made = unpacked.transpose()?;
     let dir = match &made {
-        Some(made) => made.path().join("checkpoint"),
+        Some(made) => made.folder.path().join("checkpoint"),
         None => resolve(path)?,
     };
     let checkpoint = Checkpoint::open(&dir)?;
@@ -266,7 +273,13 @@ fn starting_point(
         theirs.channels,
         model.channels
     );
+    let headless = made.as_ref().is_some_and(|made| made.pretrained);
     let keep = match head {
+        HeadChoice::Keep | HeadChoice::Prefix if headless => bail!(
+            "{} is a pretrained network, whose head is for other classes; leave out --head",
+            shown.display()
+        ),
+        _ if headless => Keep::Backbone,
         HeadChoice::Prefix => Keep::Prefix,
         HeadChoice::Keep | HeadChoice::Auto if theirs.same_head(model) => Keep::All,
         HeadChoice::Auto | HeadChoice::Replace => Keep::Backbone,

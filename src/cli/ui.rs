@@ -1,9 +1,16 @@
 //! What a person sees: progress and notes on stderr, results on stdout.
 
 use std::io::{self, Write};
+use std::thread;
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{
+    HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+    WeakProgressBar,
+};
+
+/// How often a log file hears of a bar that it cannot show.
+const SPOKEN_EVERY: Duration = Duration::from_mins(1);
 
 /// Stderr and stdout, as the user wants them.
 #[derive(Debug)]
@@ -35,25 +42,30 @@ impl Ui {
         self.quiet
     }
 
-    /// A bar for `len` samples or steps, with count, rate and time left. Colours follow `NO_COLOR`.
+    /// A bar for `len` samples or steps, with count, rate and time left; with 0, which stands for
+    /// a number that is not known yet, a message only. Colours follow `NO_COLOR`. Where stderr is
+    /// no terminal, a line a minute says how far it is.
     #[must_use]
     pub fn progress(&self, len: u64, message: &str) -> ProgressBar {
-        const TEMPLATE: &str =
-            "{msg} {wide_bar:.cyan/dim} {human_pos}/{human_len}  {rate}  {eta} left";
-        // A template that cannot be parsed would leave indicatif's own look, no worse than that.
-        let style = ProgressStyle::with_template(TEMPLATE)
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .with_key(
-                "rate",
-                |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
-                    let _ = write!(out, "{:.1}/s", state.per_sec());
-                },
-            );
         let bar = self.bars.add(ProgressBar::new(len));
-        bar.set_style(style);
+        bar.set_style(style(len));
         bar.set_message(message.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
+        if bar.is_hidden() && !self.quiet {
+            let bar = bar.downgrade();
+            // It ends with the bar, or with the program.
+            thread::spawn(move || speak(&bar, SPOKEN_EVERY, &mut io::stderr()));
+        }
         bar
+    }
+
+    /// Says how many there are in all, once that is known.
+    pub fn set_length(bar: &ProgressBar, len: u64) {
+        if bar.length() != Some(len) {
+            bar.set_style(style(len));
+            bar.set_length(len);
+            bar.reset_eta();
+        }
     }
 
     /// Prints a line to stderr, unless quiet.
@@ -98,5 +110,78 @@ impl Ui {
     /// Stdout cannot be written.
     pub fn print_json(&self, value: &serde_json::Value) -> io::Result<()> {
         self.print(&format!("{value:#}\n"))
+    }
+}
+
+/// The look of a bar.
+fn style(len: u64) -> ProgressStyle {
+    let template = match len {
+        0 => "{msg} …",
+        _ => "{msg} {wide_bar:.cyan/dim} {human_pos}/{human_len}  {rate}  {eta} left",
+    };
+    // A template that cannot be parsed would leave indicatif's own look, no worse than that.
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key(
+            "rate",
+            |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let _ = write!(out, "{:.1}/s", state.per_sec());
+            },
+        )
+}
+
+/// Says again and again how far a bar is that is not drawn, until it is finished or gone.
+fn speak(bar: &WeakProgressBar, every: Duration, out: &mut dyn Write) {
+    loop {
+        thread::sleep(every);
+        let Some(bar) = bar.upgrade().filter(|bar| !bar.is_finished()) else {
+            return;
+        };
+        let message = bar.message();
+        let line = match bar.length() {
+            None | Some(0) => format!("{message} …\n"),
+            Some(len) => format!(
+                "{message}  {}/{len}  {:.1}/s  {} left\n",
+                bar.position(),
+                bar.per_sec(),
+                HumanDuration(bar.eta())
+            ),
+        };
+        // Where stderr is closed there is nobody to tell.
+        if out.write_all(line.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_that_is_not_drawn_is_spoken_of_until_it_ends() {
+        let bar = ProgressBar::hidden();
+        let weak = bar.downgrade();
+        let speaking = thread::spawn(move || {
+            let mut said = Vec::new();
+            speak(&weak, Duration::from_millis(20), &mut said);
+            String::from_utf8(said).unwrap()
+        });
+        bar.set_length(0);
+        bar.set_message("reading images");
+        thread::sleep(Duration::from_millis(200));
+        Ui::set_length(&bar, 8);
+        bar.set_message("scoring");
+        bar.set_position(3);
+        thread::sleep(Duration::from_millis(200));
+        bar.finish_and_clear();
+        let said = speaking.join().unwrap();
+        assert!(said.starts_with("reading images …\n"), "{said}");
+        assert!(said.contains("\nscoring  3/8  "), "{said}");
+        // Nothing is said of a bar that is gone.
+        let mut said = Vec::new();
+        let gone = ProgressBar::hidden().downgrade();
+        speak(&gone, Duration::ZERO, &mut said);
+        assert!(said.is_empty());
     }
 }

@@ -189,8 +189,10 @@ impl PixelCache {
         }
         if form.resize != wanted.resize {
             return refuse(format!(
-                "its images were resized by {:?}, the run asks for {:?} (data.resize)",
-                form.resize, wanted.resize
+                "its images were resized by {}, the run asks for {} (data.resize, --resize of \
+                 `rgby cache`)",
+                form.resize.name(),
+                wanted.resize.name()
             ));
         }
         if form.stains != wanted.stains {

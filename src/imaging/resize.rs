@@ -24,6 +24,18 @@ pub enum Resize {
     Skimage,
 }
 
+impl Resize {
+    /// The name in configs and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bilinear => "bilinear",
+            Self::Nearest => "nearest",
+            Self::Skimage => "skimage",
+        }
+    }
+}
+
 /// Resized planes, `[channels, size, size]`, 0–255, in memory that is used again.
 #[derive(Debug, Default)]
 pub(super) struct Resized {

@@ -83,6 +83,11 @@ pub enum CheckpointError {
         /// What happened.
         source: io::Error,
     },
+    /// There is nothing.
+    #[error(
+        "there is no {0}; `rgby convert --onnx FILE --out {0}` makes a checkpoint of that name"
+    )]
+    Absent(String),
     /// There is no checkpoint.
     #[error("{0} is not a checkpoint: it has no {MANIFEST}, and no checkpoints/best or last in it")]
     Missing(String),
@@ -317,7 +322,7 @@ fn load_file(
 ///
 /// # Errors
 ///
-/// [`CheckpointError::Missing`].
+/// [`CheckpointError::Missing`], or [`CheckpointError::Absent`].
 pub fn resolve(path: &Path) -> Result<PathBuf, CheckpointError> {
     let candidates = [
         path.to_owned(),
@@ -331,5 +336,12 @@ pub fn resolve(path: &Path) -> Result<PathBuf, CheckpointError> {
             let _ = fsx::recover_dir(dir);
             dir.join(MANIFEST).is_file()
         })
-        .ok_or_else(|| CheckpointError::Missing(path.display().to_string()))
+        .ok_or_else(|| {
+            let name = path.display().to_string();
+            if path.exists() {
+                CheckpointError::Missing(name)
+            } else {
+                CheckpointError::Absent(name)
+            }
+        })
 }

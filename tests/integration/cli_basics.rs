@@ -2,7 +2,10 @@
 
 use std::io::pipe;
 
-use crate::support::{assert_refused, records, rgby, run, workplace};
+use clap::CommandFactory;
+use rgby::cli::Cli;
+
+use crate::support::{assert_refused, listing, read, records, rgby, run, workplace};
 
 #[test]
 fn synthetic_samples_can_be_scored_and_are_not_overwritten() {
@@ -40,6 +43,35 @@ fn completions_name_every_command() {
 }
 
 #[test]
+fn every_command_has_a_manual_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = run(dir.path(), "man --out share/man1");
+    assert_eq!((written.code, written.stdout.as_str()), (Some(0), ""));
+    let names = Cli::command()
+        .get_subcommands()
+        .map(|command| format!("rgby-{}.1", command.get_name()))
+        .collect::<Vec<_>>();
+    assert_eq!(
+        listing(&dir.path().join("share/man1")).len(),
+        names.len() + 1
+    );
+    for name in &names {
+        let page = read(dir.path(), &format!("share/man1/{name}"));
+        let printed = run(dir.path(), &name.replace("rgby-", "man ").replace(".1", ""));
+        assert_eq!(printed.stdout, page, "{name}");
+        for part in [".TH", ".SH SYNOPSIS", "Example:"] {
+            assert!(page.contains(part), "{name}: no {part} in {page}");
+        }
+    }
+    let whole = run(dir.path(), "man").stdout;
+    assert_eq!(whole, read(dir.path(), "share/man1/rgby.1"));
+    for name in &names {
+        let name = name.replace('-', "\\-").replace(".1", "(1)");
+        assert!(whole.contains(&name), "no {name} in {whole}");
+    }
+}
+
+#[test]
 fn a_reader_that_went_away_is_no_error() {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
@@ -66,6 +98,9 @@ fn wrong_usage_is_fatal_and_writes_nothing() {
             ("synth --out model.onnx", &["model.onnx"]),
             ("synth", &["--out"]),
             ("frobnicate", &["frobnicate"]),
+            ("man frobnicate", &["no command `frobnicate`"]),
+            ("man --out model.onnx", &["model.onnx"]),
+            ("man score --out new", &["--out"]),
         ],
     );
 }

@@ -16,7 +16,7 @@ const IDS: [&str; 3] = ["a", "b_1", "c"];
 const SCORE: &str = "score --model model.onnx --engine tract";
 
 /// A multi-page TIFF; the first page has the description.
-fn tiff(pages: &[GrayImage], description: &str) -> Vec<u8> {
+pub fn tiff(pages: &[GrayImage], description: &str) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     let mut encoder = TiffEncoder::new(&mut bytes).unwrap();
     for (number, page) in pages.iter().enumerate() {

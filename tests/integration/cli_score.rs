@@ -119,6 +119,18 @@ fn ids_decide_extent_and_order() {
 }
 
 #[test]
+fn a_run_without_predictions_is_pointed_out() {
+    let dir = workplace_with_samples();
+    let hint = "samples reach no class's threshold";
+    let high = score(dir.path(), "--threshold 1");
+    assert!(high.stderr.contains(&format!("3 of 3 {hint}")), "{high:?}");
+    for kept in ["--threshold 0.5", "--threshold 1 --keep-argmax"] {
+        let run = score(dir.path(), kept);
+        assert!(!run.stderr.contains(hint), "{kept}: {run:?}");
+    }
+}
+
+#[test]
 fn a_threshold_stands_for_all_classes() {
     let dir = workplace_with_samples();
     let between = f32::midpoint(probability(10), probability(240));

@@ -1,5 +1,6 @@
 //! Tests of the `rgby` program as a user runs it: one binary, a module a subject.
 
+mod book;
 #[cfg(feature = "train")]
 mod cache;
 mod cli_basics;
@@ -36,6 +37,8 @@ mod heads;
 mod kill;
 #[cfg(feature = "wgpu")]
 mod layer_kinds;
+#[cfg(all(feature = "train", feature = "serve"))]
+mod library;
 mod merge_hostile;
 #[cfg(all(feature = "train", feature = "remote"))]
 mod mlflow_server;

@@ -1,8 +1,12 @@
 //! What a retrained network keeps of the one that it starts from.
 
+use std::fs;
 use std::path::Path;
 
-use crate::support::{records, run};
+use rgby::graph::Message;
+use rgby::model::{Arch, random_export};
+
+use crate::support::{assert_refused, read, records, run};
 use crate::training::{DATA, must, workplace};
 
 #[test]
@@ -98,4 +102,57 @@ pub fn exported_weights(path: &Path, checkpoint: &str) -> Vec<(String, Vec<u8>)>
         .collect();
     weights.sort();
     weights
+}
+
+#[test]
+fn training_takes_a_pretrained_file_as_convert_would() {
+    let dir = workplace(4, "0,25");
+    let path = dir.path();
+    let export = random_export(Arch::ResNet50, 3).unwrap();
+    let bytes = export.write_to_bytes().unwrap();
+    fs::write(path.join("pretrained.onnx"), bytes).unwrap();
+    must(path, "convert --onnx pretrained.onnx --out initial");
+    let resnet = "--set model.arch=resnet50 --set model.input_size=32 --set train.epochs=1";
+    let train = format!("--config baseline.toml {resnet} {DATA}");
+    must(
+        path,
+        &format!("train {train} --from initial --out by-convert"),
+    );
+    let direct = must(
+        path,
+        &format!("train {train} --from pretrained.onnx --out direct"),
+    );
+    for said in [
+        "pretrained network",
+        "yellow from zero",
+        "its head replaced",
+    ] {
+        assert!(direct.stderr.contains(said), "{said}: {}", direct.stderr);
+    }
+    for name in ["metrics.csv", "checkpoints/last/weights.bpk"] {
+        let bytes = |run: &str| fs::read(path.join(run).join(name)).unwrap();
+        assert!(bytes("direct") == bytes("by-convert"), "{name} differs");
+    }
+    assert_eq!(
+        read(path, "direct/config.toml"),
+        read(path, "by-convert/config.toml")
+    );
+    let densenet = train.replace("resnet50", "densenet121");
+    assert_refused(
+        path,
+        &[
+            (
+                &format!("train {densenet} --from pretrained.onnx --out x"),
+                &["pretrained.onnx holds resnet50", "model.arch"],
+            ),
+            (
+                &format!("train {train} --from nowhere --out x"),
+                &["there is no nowhere", "rgby convert"],
+            ),
+            (
+                &format!("retrain {train} --from pretrained.onnx --head keep --out x"),
+                &["pretrained.onnx", "leave out --head"],
+            ),
+        ],
+    );
 }

@@ -183,7 +183,9 @@ fn the_demo_ends_above_chance() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     let shown = must(path, "demo --out demo");
-    assert!(shown.stdout.contains("macro-F1"), "{}", shown.stdout);
+    for part in ["macro-F1", "Next:", "rgby serve --model demo/model.onnx"] {
+        assert!(shown.stdout.contains(part), "{part}: {}", shown.stdout);
+    }
     let report = judge(path, "demo/model.onnx", "demo/test");
     let number = |value: &serde_json::Value| value.as_f64().unwrap();
     let (f1, chance) = (

@@ -120,7 +120,15 @@ impl Bulk {
             ));
             return Ok(signals.outcome());
         }
-        outputs.write(&parts, &ensemble, &self.args.decision(&ensemble))?;
+        let without = outputs.write(&parts, &ensemble, &self.args.decision(&ensemble))?;
+        if 2 * without > samples.len() {
+            ui.note(&format!(
+                "{without} of {} samples reach no class's threshold and have an empty prediction; \
+                 --threshold lowers it, --keep-argmax keeps the most probable class, `rgby eval \
+                 --tune-thresholds` finds better ones",
+                samples.len()
+            ));
+        }
         stage.publish(&self.out, &outputs.errors)?;
         let failed = parts.failed();
         parts.remove()?;

@@ -116,14 +116,15 @@ impl Outputs<'_> {
     }
 
     /// Writes the files, each with its manifest; the predictions last, so that where they are the
-    /// rest is too.
+    /// rest is too. Returns how many samples were scored, but reached no class's threshold.
     pub(super) fn write(
         &self,
         parts: &Parts,
         ensemble: &Ensemble,
         decision: &Decision,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<usize> {
         let spec = ensemble.spec();
+        let mut without = 0;
         let failures = parts.failures();
         self.write_errors(&failures)?;
         for (kind, path) in self.files() {
@@ -136,7 +137,11 @@ impl Outputs<'_> {
                     output::write_scores(path, &mut parts.embeddings(), &names)?;
                 }
                 ResultKind::Predictions => {
-                    let mut tables = parts.tables().map(|table| Ok(decidable(table?, decision)));
+                    let mut tables = parts.tables().map(|table| {
+                        let table = decidable(table?, decision);
+                        without += undecided(&table, &decision.thresholds);
+                        Ok(table)
+                    });
                     output::write_predictions(path, &mut tables, &decision.thresholds)?;
                 }
             }
@@ -145,7 +150,7 @@ impl Outputs<'_> {
             manifest.failures.clone_from(&failures);
             manifest.write(path)?;
         }
-        Ok(())
+        Ok(without)
     }
 
     /// Says where they are.
@@ -170,6 +175,12 @@ pub(super) fn decidable(mut table: ScoreTable, decision: &Decision) -> ScoreTabl
         }
     }
     table
+}
+
+/// How many scored samples have no class.
+fn undecided(table: &ScoreTable, thresholds: &[f32]) -> usize {
+    let none = |row: &&Vec<f32>| row.iter().zip(thresholds).all(|(p, least)| p < least);
+    table.probabilities.iter().flatten().filter(none).count()
 }
 
 /// Checks that a file can be written at `path` without writing it.

@@ -33,7 +33,7 @@ struct Log {
 
 impl<'a> Screen<'a> {
     pub fn new(ui: &'a Ui, out: &Path, epochs: u32, tracker: Tracker) -> Self {
-        let bar = ui.progress(0, "");
+        let bar = ui.progress(0, "reading images");
         Self {
             ui,
             bar,
@@ -103,8 +103,7 @@ impl Watch for Screen<'_> {
 
     fn step(&self, report: &StepReport) {
         self.tell(self.tracker.notices());
-        self.bar
-            .set_length(u64::from(self.epochs) * report.steps as u64);
+        Ui::set_length(&self.bar, u64::from(self.epochs) * report.steps as u64);
         let done = u64::from(report.epoch - 1) * report.steps as u64 + report.step as u64;
         self.bar.set_position(done);
         self.bar.set_message(format!(
@@ -114,7 +113,7 @@ impl Watch for Screen<'_> {
     }
 
     fn extracted(&self, done: usize, all: usize) {
-        self.bar.set_length(all as u64);
+        Ui::set_length(&self.bar, all as u64);
         self.bar.set_position(done as u64);
         self.bar.set_message("features of the frozen part");
     }

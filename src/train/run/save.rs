@@ -6,7 +6,7 @@ use super::super::folder::remove_others;
 use super::super::{Checkpoint, Saved, TrainError};
 use super::Run;
 use crate::report::EpochRow;
-use crate::spec::{ModelSpec, Precision};
+use crate::spec::ModelSpec;
 
 impl Run<'_> {
     /// Saves the epoch if it is among the best, and removes the one that it displaces.
@@ -28,15 +28,9 @@ impl Run<'_> {
         self.settle()?;
         let config = &self.job.config;
         self.provenance.steps = self.progress.steps;
-        let spec = ModelSpec {
-            arch: config.model.arch.name().into(),
-            classes: config.model.classes.clone(),
-            thresholds: vec![0.5; config.model.classes.len()],
-            preprocess: self.source.preprocess().clone(),
-            provenance: self.provenance.clone(),
-            precision: Precision::Fp32,
-            embeddings: None,
-        };
+        let (arch, classes) = (config.model.arch.name(), config.model.classes.clone());
+        let mut spec = ModelSpec::new(arch, classes, self.source.preprocess().clone());
+        spec.provenance = self.provenance.clone();
         let mut checkpoint = Checkpoint::new(config.model.clone(), spec);
         checkpoint.config = Some(config.clone());
         checkpoint.progress = Some(self.progress.clone());

@@ -1,0 +1,55 @@
+//! rgby's routes in an axum application of one's own: `cargo run --release --features examples
+//! --example serve -- model.onnx`, then open <http://127.0.0.1:8000/cells/>.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use axum::{Router, routing::get};
+use rgby::score::{Runtime, RuntimeOptions, SessionOptions};
+use rgby::serve::rest::{BodyLimits, Rest, router};
+use rgby::serve::{Batching, Engines, Loader, Metrics, Repository, Service, Source};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [model] = &args[..] else {
+        bail!("usage: serve MODEL.onnx");
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:8000").await?;
+    Ok(axum::serve(listener, app(model)?).await?)
+}
+
+/// The application: a page of its own, and below `/cells` all that `rgby serve` answers.
+pub fn app(model: &Path) -> anyhow::Result<Router> {
+    let engines = Engines {
+        runtimes: vec![Runtime::start(&RuntimeOptions::default())?],
+        sessions: 1,
+        session: SessionOptions::from(2),
+    };
+    let batching = Batching {
+        max_batch: 8,
+        max_delay: Duration::from_millis(5),
+        max_queue: 64,
+    };
+    let source = Source::File {
+        name: "rgby".into(),
+        path: model.to_owned(),
+    };
+    let metrics = Arc::new(Metrics::default());
+    let loader = Loader::new(engines, batching, metrics.clone());
+    let repository = Repository::new(source, loader);
+    let service = Service::new(repository, metrics, 2, Duration::from_secs(30))?;
+    // Until this is done, requests would be told to wait.
+    service.repository().load_all()?;
+    service.lifecycle().set_warm();
+    let limits = BodyLimits {
+        max_body: 64 << 20,
+        max_bodies: 256 << 20,
+        timeout: Duration::from_secs(30),
+    };
+    let cells = router(Rest::new(Arc::new(service), None, limits));
+    let own = Router::new().route("/", get(|| async { "cells are at /cells/" }));
+    Ok(own.nest("/cells", cells))
+}

@@ -1,0 +1,68 @@
+//! `rgby man`: the manual pages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Command, CommandFactory};
+use clap_mangen::Man;
+
+use super::{Cli, Outcome, Ui};
+use crate::fsx;
+
+/// Print a manual page, or write all of them into a folder
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  rgby man score | man -l -
+  rgby man --out ~/.local/share/man/man1")]
+pub struct ManArgs {
+    /// The command whose page is printed [default: rgby's own page]
+    #[arg(value_name = "COMMAND", conflicts_with = "out")]
+    pub name: Option<String>,
+    /// Folder for rgby.1 and a page for each command, such as rgby-score.1; made if it is not
+    /// there
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+impl ManArgs {
+    /// Prints or writes the pages.
+    ///
+    /// # Errors
+    ///
+    /// There is no such command, or the pages cannot be written.
+    pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
+        let mut program = Cli::command().disable_help_subcommand(true);
+        program.build();
+        match (&self.out, &self.name) {
+            (Some(out), _) => write_all(&program, out, ui)?,
+            (None, None) => ui.print(&page(&program)?)?,
+            (None, Some(name)) => {
+                let command = program.find_subcommand(name).with_context(|| {
+                    format!("there is no command `{name}`; `rgby --help` lists them")
+                })?;
+                ui.print(&page(command)?)?;
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// The page of a command, in the language of man (roff).
+fn page(command: &Command) -> anyhow::Result<String> {
+    let mut page = Vec::new();
+    Man::new(command.clone()).render(&mut page)?;
+    Ok(String::from_utf8(page)?)
+}
+
+fn write_all(program: &Command, out: &Path, ui: &Ui) -> anyhow::Result<()> {
+    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    let pages = || std::iter::once(program).chain(program.get_subcommands());
+    for command in pages() {
+        let path = out.join(Man::new(command.clone()).get_filename());
+        let write = fsx::write_atomic(&path, page(command)?.as_bytes());
+        write.with_context(|| path.display().to_string())?;
+    }
+    ui.note(&format!("{} pages → {}", pages().count(), out.display()));
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! The programs in `examples/`, which use the library as anybody may: converted, trained, exported,
+//! scored and served by them.
+
+#[allow(dead_code, reason = "its main is the example's")]
+#[path = "../../examples/convert.rs"]
+mod convert;
+#[allow(dead_code, reason = "its main is the example's")]
+#[path = "../../examples/score.rs"]
+mod score;
+#[allow(dead_code, reason = "its main is the example's")]
+#[path = "../../examples/serve.rs"]
+mod serve;
+#[allow(dead_code, reason = "its main is the example's")]
+#[path = "../../examples/train.rs"]
+mod train;
+
+use std::fs;
+use std::process::Command;
+
+use axum::body::Body;
+use axum::http::Request;
+use http_body_util::BodyExt;
+use rgby::graph::Message;
+use rgby::model::{Arch, random_export};
+use rgby::train::{Config, Ended};
+use tower::ServiceExt;
+
+use crate::training::{must, workplace};
+
+const CONFIG: &str = "\
+[model]
+arch = \"resnet50\"
+input_size = 32
+[train]
+epochs = 1
+batch_size = 2
+steps_per_epoch = 2
+[optimizer]
+name = \"adam\"
+";
+
+/// What the application answers to a request without a body.
+fn get(app: &axum::Router, path: &str) -> String {
+    let request = Request::get(path).body(Body::empty()).unwrap();
+    let answer = async {
+        let response = app.clone().oneshot(request).await.unwrap();
+        assert!(response.status().is_success(), "{path}: {response:?}");
+        response.into_body().collect().await.unwrap().to_bytes()
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let bytes = runtime.block_on(answer);
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+#[ignore = "the_examples_do_what_they_say runs it in a process of its own"]
+fn examples() {
+    let dir = workplace(6, "0,25");
+    let path = dir.path();
+    let pretrained = random_export(Arch::ResNet50, 1).unwrap();
+    let bytes = pretrained.write_to_bytes().unwrap();
+    fs::write(path.join("pretrained.onnx"), bytes).unwrap();
+    let initial = path.join("initial");
+    convert::convert(&path.join("pretrained.onnx"), &initial).unwrap();
+
+    let config = Config::parse("library.rs", CONFIG, &[]).unwrap();
+    let (images, labels) = (path.join("data/images"), path.join("data/labels.csv"));
+    let ended = train::start(config, &initial, (&images, &labels), &path.join("run"));
+    assert_eq!(ended.unwrap(), Ended::Finished);
+
+    must(path, "export --from run --out model.onnx");
+    let model = path.join("model.onnx");
+    let predicted = score::predict(&model, &images).unwrap();
+    let ids: Vec<&str> = predicted.iter().map(|(id, _)| id.as_str()).collect();
+    must(
+        path,
+        "score --model model.onnx --images data/images --out out.csv",
+    );
+    let rows = crate::support::records(path, "out.csv");
+    assert_eq!(
+        ids,
+        rows.iter().map(|row| row[0].as_str()).collect::<Vec<_>>()
+    );
+    for ((id, classes), row) in predicted.iter().zip(&rows) {
+        let theirs = row[1].split_whitespace().count();
+        assert_eq!(classes.len(), theirs, "{id}: {classes:?}");
+    }
+    let app = serve::app(&model).unwrap();
+    assert_eq!(get(&app, "/"), "cells are at /cells/");
+    let about = get(&app, "/cells/v1/about");
+    assert!(about.contains("Nucleoplasm"), "{about}");
+    get(&app, "/cells/v2/models/rgby/ready");
+}
+
+/// A process has one engine, and the other tests start theirs.
+#[test]
+fn the_examples_do_what_they_say() {
+    let this = std::env::current_exe().unwrap();
+    let output = Command::new(this)
+        .args(["--exact", "library::examples", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
