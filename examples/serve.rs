@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::bail;
 use axum::{Router, routing::get};
 use rgby::score::{Runtime, RuntimeOptions, SessionOptions};
-use rgby::serve::rest::{BodyLimits, Rest, router};
-use rgby::serve::{Batching, Engines, Loader, Metrics, Repository, Service, Source};
+use rgby::serve::{
+    Batching, BodyLimits, Engines, Gate, Loader, Metrics, Repository, Service, Source, rest,
+};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -49,7 +50,7 @@ pub fn app(model: &Path) -> anyhow::Result<Router> {
         max_bodies: 256 << 20,
         timeout: Duration::from_secs(30),
     };
-    let cells = router(Rest::new(Arc::new(service), None, limits));
+    let cells = rest::router(Gate::new(Arc::new(service), None, limits));
     let own = Router::new().route("/", get(|| async { "cells are at /cells/" }));
     Ok(own.nest("/cells", cells))
 }

@@ -9,7 +9,7 @@ use anyhow::bail;
 use rgby::data::{Dataset, Images};
 use rgby::model::Keep;
 use rgby::report::{EpochRow, TimingRow};
-use rgby::train::{Config, Ended, Job, StepReport, TrainDevice, Watch, train};
+use rgby::train::{Config, Ended, Job, Origin, StepReport, TrainDevice, Watch, train};
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -39,6 +39,14 @@ pub fn start(
         features: None,
         from: Some((checkpoint.to_owned(), Keep::Backbone)),
         recalibrate: 0,
+        origin: Origin {
+            rgby_version: env!("CARGO_PKG_VERSION").into(),
+            device: "cpu".into(),
+            images: images.display().to_string(),
+            labels: labels.display().to_string(),
+            from: Some(checkpoint.display().to_string()),
+            head: None,
+        },
         out: out.to_owned(),
         resume: false,
         checkpoint_every: None,
