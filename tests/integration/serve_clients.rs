@@ -109,13 +109,13 @@ fn a_grpc_call_needs_a_key_where_keys_are_wanted() {
 }
 
 #[test]
-fn a_grpc_client_is_told_that_the_queue_is_full() {
+fn a_grpc_client_is_told_that_it_is_late_or_the_queue_full() {
     if !has_client("grpc") {
         return;
     }
     let dir = workplace();
     let (server, addr) = slow_grpc_server(dir.path(), "--max-queue 1");
-    assert_ok(script("triton_grpc.py", &["full", &addr]), 1, &server);
+    assert_ok(script("triton_grpc.py", &["slow", &addr]), 2, &server);
     server.assert_well();
 }
 
