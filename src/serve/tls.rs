@@ -82,7 +82,7 @@ pub enum TlsError {
     },
     /// The key is damaged, or of another kind.
     #[error(
-        "--tls-key {}: cannot be used: {source}; RSA keys of 2048 to 4096 bits, ECDSA keys on \
+        "--tls-key {}: cannot be used: {reason}; RSA keys of 2048 to 4096 bits, ECDSA keys on \
          P-256 or P-384 and Ed25519 keys can",
         path.display()
     )]
@@ -90,7 +90,7 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: Error,
+        reason: String,
     },
     /// The key is that of another certificate.
     #[error(
@@ -183,9 +183,13 @@ fn config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
             path: cert.clone(),
             source,
         },
+        Error::General(reason) => TlsError::Key {
+            path: key.clone(),
+            reason,
+        },
         source => TlsError::Key {
             path: key.clone(),
-            source,
+            reason: source.to_string(),
         },
     };
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));

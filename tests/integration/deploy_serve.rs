@@ -112,10 +112,8 @@ fn every_command_serves_is_probed_and_ends() {
             };
             assert_eq!(status, 200, "{file}: {probe}");
         }
-        assert_eq!(
-            text.matches("scheme: HTTPS").count(),
-            if speaks_tls { 3 } else { 0 }
-        );
+        let secure = text.lines().filter(|line| line.trim() == "scheme: HTTPS");
+        assert_eq!(secure.count(), if speaks_tls { 3 } else { 0 });
         server.signal("TERM");
         assert_eq!(server.wait(), Some(143), "{file}: {}", server.log());
     }
@@ -253,7 +251,7 @@ fn a_server_writes_no_file_and_needs_no_home() {
         28
     );
     server.signal("HUP");
-    server.wait_for_log("serving rgby");
+    server.wait_for_log("serving model `rgby`");
     server.assert_well();
     server.signal("TERM");
     assert_eq!(server.wait(), Some(143));
