@@ -30,6 +30,7 @@ use super::http::{Gate, Label, Protocol, around};
 
 /// What happens around the handlers.
 const PROTOCOL: Protocol = Protocol {
+    attributes: ["rpc.system", "rpc.method", "rpc.grpc.status_code"],
     label,
     is_open: |path| matches!(method(path), Some("ServerLive" | "ServerReady")),
     refuse: |error| status(error).into_http(),

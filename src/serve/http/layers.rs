@@ -22,6 +22,8 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// How one protocol differs from another in what happens around its requests.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::serve) struct Protocol {
+    /// What OpenTelemetry calls method, route and status of its requests.
+    pub attributes: [&'static str; 3],
     /// What a request is counted as.
     pub label: fn(&Request) -> Label,
     /// Whether a path needs no key.
@@ -88,9 +90,10 @@ async fn observe(
         Trace::begin(request.headers(), || format!("{method} {route}"))
     };
     let id_text = id.to_str().unwrap_or_default();
+    let [method_key, route_key, status_key] = protocol.attributes;
     trace.texts(&[
-        ("http.request.method", method),
-        ("http.route", &route),
+        (method_key, method),
+        (route_key, &route),
         ("url.path", &path),
         ("rgby.request_id", id_text),
     ]);
@@ -110,7 +113,7 @@ async fn observe(
         metrics.failed(cause);
         trace.fail(cause);
     }
-    trace.number("http.response.status_code", status.into());
+    trace.number(status_key, status.into());
     trace.end();
     let ms = start.elapsed().as_secs_f64() * 1e3;
     let _entered = span.enter();

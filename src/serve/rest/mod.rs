@@ -37,6 +37,11 @@ use super::{ServeError, Service};
 
 /// What happens around the handlers.
 const PROTOCOL: Protocol = Protocol {
+    attributes: [
+        "http.request.method",
+        "http.route",
+        "http.response.status_code",
+    ],
     label,
     is_open,
     refuse: |error| Refusal::from(error).into_response(),
