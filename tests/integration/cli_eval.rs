@@ -67,7 +67,7 @@ fn a_model_is_judged_by_labels() {
     assert!(read(dir.path(), "report/plots/class_f1.svg").contains("<svg"));
     let page = read(dir.path(), "report/report.html");
     // Pictures of all three samples, most wrong and most uncertain.
-    assert_eq!(page.matches("src=\"data:image/png;base64,").count(), 6);
+    assert_eq!(page.matches("alt=\"sample ").count(), 6);
 
     let score = "score --engine tract --model model.onnx --images images --out out.csv";
     let run_score = run(dir.path(), &format!("{score} --scores p.csv"));

@@ -94,6 +94,8 @@ mod support;
 mod tensorboard;
 #[cfg(all(feature = "train", feature = "remote"))]
 mod tracking;
+#[cfg(all(unix, feature = "train", feature = "remote"))]
+mod tracking_mlflow;
 #[cfg(feature = "train")]
 mod training;
 mod worker;
