@@ -16,8 +16,8 @@ use crate::score::{Failure, output};
 /// then 1.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  rgby cache --images train/ --labels train.csv --size 139 --resize skimage --out train-139.cache
-  rgby train --cache train-139.cache --config configs/baseline.toml \\
+  rgby cache --images train/ --labels train.csv --size 224 --resize skimage --out train-224.cache
+  rgby train --cache train-224.cache --config configs/resnet50-rgby.toml \\
     --images train/ --labels train.csv --out runs/cached")]
 pub struct CacheArgs {
     /// Images and labels, which give the samples and their order

@@ -327,7 +327,8 @@ pub(super) fn unpack(onnx: &Path, channels: &[String], ui: &Ui) -> anyhow::Resul
     let quiet = Ui::new(true);
     if pretrained {
         ui.note(&format!(
-            "{} is a pretrained network; its stem is made {}; `rgby convert` has other choices",
+            "{} is a pretrained network; the channels of its stem: {} (`rgby convert` has other \
+             choices)",
             onnx.display(),
             args.stem.describe(channels)?
         ));

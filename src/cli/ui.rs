@@ -64,7 +64,6 @@ impl Ui {
         if bar.length() != Some(len) {
             bar.set_style(style(len));
             bar.set_length(len);
-            bar.reset_eta();
         }
     }
 
@@ -156,28 +155,42 @@ fn speak(bar: &WeakProgressBar, every: Duration, out: &mut dyn Write) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
+
+    /// Hands on what is written.
+    struct Lines(mpsc::Sender<String>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            self.0.send(text).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
 
     #[test]
     fn a_bar_that_is_not_drawn_is_spoken_of_until_it_ends() {
+        let (sender, lines) = mpsc::channel();
         let bar = ProgressBar::hidden();
-        let weak = bar.downgrade();
-        let speaking = thread::spawn(move || {
-            let mut said = Vec::new();
-            speak(&weak, Duration::from_millis(20), &mut said);
-            String::from_utf8(said).unwrap()
-        });
         bar.set_length(0);
         bar.set_message("reading images");
-        thread::sleep(Duration::from_millis(200));
-        Ui::set_length(&bar, 8);
+        let weak = bar.downgrade();
+        let speaking = thread::spawn(move || {
+            speak(&weak, Duration::from_millis(1), &mut Lines(sender));
+        });
+        assert_eq!(lines.recv().unwrap(), "reading images …\n");
         bar.set_message("scoring");
         bar.set_position(3);
-        thread::sleep(Duration::from_millis(200));
+        Ui::set_length(&bar, 8);
+        assert!(lines.iter().any(|line| line.starts_with("scoring  3/8  ")));
         bar.finish_and_clear();
-        let said = speaking.join().unwrap();
-        assert!(said.starts_with("reading images …\n"), "{said}");
-        assert!(said.contains("\nscoring  3/8  "), "{said}");
+        speaking.join().unwrap();
         // Nothing is said of a bar that is gone.
         let mut said = Vec::new();
         let gone = ProgressBar::hidden().downgrade();

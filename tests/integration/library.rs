@@ -98,6 +98,8 @@ fn the_examples_do_what_they_say() {
     let this = std::env::current_exe().unwrap();
     let output = Command::new(this)
         .args(["--exact", "library::examples", "--ignored", "--nocapture"])
+        // Without optimisation the generated networks need more than a test's two megabytes.
+        .env("RUST_MIN_STACK", "16777216")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

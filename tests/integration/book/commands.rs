@@ -22,7 +22,6 @@ const NOT_RUN: &[(&str, &str)] = &[
         "`.ci/run` builds the book where mdbook is installed",
     ),
     ("pip install", "downloads packages"),
-    ("uv run", "downloads packages"),
     ("python onnx/export.py --skeletons", "needs PyTorch"),
     (
         "python onnx/export.py --arch inception",
@@ -78,10 +77,12 @@ fn not_run(command: &str) -> Option<&'static str> {
 /// What rgby's parser has to say against a command of its own.
 fn refused(command: &str) -> Option<String> {
     let words = words(command);
-    let own = words.iter().position(|word| word == "rgby");
     // `cargo run -- demo` is one too.
-    let cargo = words.starts_with(&["cargo".into(), "run".into()]);
-    let own = own.or_else(|| words.iter().position(|word| cargo && word == "--"))?;
+    let own = match words.first()?.as_str() {
+        "rgby" => 0,
+        "cargo" if words[1] == "run" => words.iter().position(|word| word == "--")?,
+        _ => return None,
+    };
     let args = std::iter::once("rgby").chain(words[own + 1..].iter().map(String::as_str));
     let parsed = Cli::command().try_get_matches_from(args);
     parsed.err().map(|error| format!("{command}: {error}"))
@@ -132,6 +133,7 @@ fn a_wrong_command_would_be_found() {
     for fine in [
         "curl x --nonsense",
         "cargo run --release -- demo",
+        "git clone x rgby && y",
         "rgby devices | head",
     ] {
         assert_eq!(refused(fine), None);

@@ -1,6 +1,7 @@
 //! The pages do not lie: their commands run, their links lead somewhere, and what they say of
 //! commands and config keys is what the program does.
 
+#[cfg(all(feature = "train", feature = "serve", feature = "remote", unix))]
 mod blocks;
 #[cfg(all(feature = "train", feature = "serve", feature = "remote", unix))]
 mod commands;
@@ -9,7 +10,7 @@ mod config_keys;
 mod links;
 #[cfg(all(feature = "train", feature = "serve", feature = "remote"))]
 mod reference;
-#[cfg(all(feature = "train", unix))]
+#[cfg(all(feature = "train", feature = "serve", feature = "remote", unix))]
 mod world;
 
 use std::fs;
