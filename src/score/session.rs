@@ -44,27 +44,30 @@ pub struct OrtSession {
 /// Of each output that `ort` 2.0.0-rc.14 lets an engine make, it forgets some 280 bytes (40 with
 /// tract, which takes no such room).
 struct Room {
-    /// Name and shape of each output behind the first dimension.
-    outputs: Vec<(String, Vec<usize>)>,
+    /// Name and shape of each output.
+    outputs: Vec<(String, Shape)>,
     /// For the number of images that there were last.
     last: Option<(usize, RunOptions<HasSelectedOutputs>)>,
 }
 
+/// The shape of an output of which at most the first dimension is left open, for the images.
+struct Shape {
+    first: Option<usize>,
+    rest: Vec<usize>,
+}
+
 impl fmt::Debug for Room {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.debug_struct("Room")
-            .field("outputs", &self.outputs)
-            .finish_non_exhaustive()
+        let names = self.outputs.iter().map(|(name, _)| name);
+        f.debug_list().entries(names).finish()
     }
 }
 
 impl Room {
-    /// For the outputs of `session`; `None` unless it tells how large each image's are.
+    /// For the outputs of `session`; `None` unless it tells how large they are.
     fn of(session: &Session) -> Option<Self> {
-        let outputs = session.outputs().iter().map(|outlet| {
-            let rest = image_shape(outlet)?;
-            Some((outlet.name().to_owned(), rest))
-        });
+        let outputs = session.outputs().iter();
+        let outputs = outputs.map(|outlet| Some((outlet.name().to_owned(), Shape::of(outlet)?)));
         Some(Self {
             outputs: outputs.collect::<Option<_>>()?,
             last: None,
@@ -76,8 +79,8 @@ impl Room {
             Some((count, options)) if count == images => options,
             _ => {
                 let mut selected = OutputSelector::default();
-                for (name, rest) in &self.outputs {
-                    let shape = [&[images], &rest[..]].concat();
+                for (name, Shape { first, rest }) in &self.outputs {
+                    let shape = [&[first.unwrap_or(images)], &rest[..]].concat();
                     let values = vec![0_f32; shape.iter().product()];
                     selected = selected.preallocate(name, OrtTensor::from_array((shape, values))?);
                 }
@@ -88,13 +91,18 @@ impl Room {
     }
 }
 
-/// The shape of an output of floats behind its first dimension, if it is fixed.
-fn image_shape(outlet: &Outlet) -> Option<Vec<usize>> {
-    let shape = outlet.dtype().tensor_shape()?;
-    let (_, rest) = shape.split_first()?;
-    let floats = outlet.dtype().tensor_type() == Some(TensorElementType::Float32);
-    let sizes = rest.iter().map(|&size| usize::try_from(size).ok());
-    sizes.collect::<Option<_>>().filter(|_| floats)
+impl Shape {
+    /// Of an output of floats.
+    fn of(outlet: &Outlet) -> Option<Self> {
+        let sizes = outlet.dtype().tensor_shape()?.iter();
+        let mut sizes = sizes.map(|&size| usize::try_from(size).ok());
+        let shape = Self {
+            first: sizes.next()?,
+            rest: sizes.collect::<Option<_>>()?,
+        };
+        let floats = outlet.dtype().tensor_type() == Some(TensorElementType::Float32);
+        floats.then_some(shape)
+    }
 }
 
 impl OrtSession {
