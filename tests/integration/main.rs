@@ -23,6 +23,7 @@ mod deploy;
 mod deploy_serve;
 #[cfg(feature = "wgpu")]
 mod devices;
+mod eval_hostile;
 #[cfg(feature = "train")]
 mod exports;
 #[cfg(feature = "train")]
