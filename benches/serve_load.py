@@ -104,13 +104,17 @@ class Clients:
 
     async def ask(self, kind, message):
         start = time.perf_counter()
+        kept = bool(self.free)
         try:
-            reader, writer = self.free.pop() if self.free else await asyncio.open_connection("127.0.0.1", self.port)
+            reader, writer = self.free.pop() if kept else await asyncio.open_connection("127.0.0.1", self.port)
             writer.write(message)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = head.split(b"content-length:")[1].split(b"\r\n")[0]
             await reader.readexactly(int(length))
         except (OSError, asyncio.IncompleteReadError) as error:
+            if kept and not getattr(error, "partial", b""):
+                # It had been idle for so long that the server closed it, as any may.
+                return await self.ask(kind, message)
             self.answers[kind, type(error).__name__] += 1
             return
         status = int(head.split(b" ", 2)[1])

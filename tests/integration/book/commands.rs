@@ -47,6 +47,11 @@ const NOT_RUN: &[(&str, &str)] = &[
         "takes a minute, several in a build for tests; its parts are run here",
     ),
     ("rgby serve", "does not end; serve_*.rs run servers"),
+    ("mlflow server", "does not end; tracking_mlflow.rs runs one"),
+    (
+        "rgby train --log-mlflow",
+        "needs a server; tracking.rs has one",
+    ),
     ("curl ", "needs a server; serve_*.rs send such requests"),
     (
         "rgby score --model s3://",
