@@ -275,7 +275,8 @@ def batch(args):
         print(f"bare session, batch {size:2}: {rate:8.2f} images/s", flush=True)
     del model
     for delay in args.delays.split(","):
-        server = RgbyServer(args.rgby, args.model, "--max-delay", delay, "--max-batch", str(args.max_batch))
+        server = RgbyServer(args.rgby, args.model, "--max-delay", delay, "--max-batch", str(args.max_batch),
+                            *(["--sessions", args.sessions] if args.sessions else []))
         load(server, values, args.clients, 2)
         for count in (1, args.clients):
             times = load(server, values, count, args.seconds)
@@ -296,6 +297,7 @@ def main():
     parser.add_argument("--max-batch", type=int, default=32)
     parser.add_argument("--max-delay", type=float, default=0.0, help="of FastAPI, seconds")
     parser.add_argument("--max-delay-ms", type=int, default=5)
+    parser.add_argument("--sessions", help="of rgby, for `batch`")
     parser.add_argument("--delays", default="5ms", help="of rgby, for `batch`: 0ms,5ms")
     args = parser.parse_args()
     {"cost": cost, "batch": batch, "fastapi": serve_fastapi}[args.what](args)

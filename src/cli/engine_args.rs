@@ -54,7 +54,7 @@ pub struct RunnerArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub decode_threads: Option<u16>,
     /// Sessions that run side by side on each device, each with its own copy of the model
-    /// [default: 1; with tract one a processor, at most 8]
+    /// [default: 2 to score on a CPU, else 1; with tract one a processor, at most 8]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub sessions: Option<u16>,
     /// Threads inside each session [default: as many as fill the processors]

@@ -132,7 +132,13 @@ impl ServeArgs {
         self.check()?;
         logging::start(self.log_format, ui.is_quiet());
         let traces = Collector::connect(self.otlp_endpoint.as_deref())?;
-        let started = self.engine().start()?;
+        let mut started = self.engine().start()?;
+        let runner = &self.runner;
+        let chosen = runner.sessions.is_some() || runner.intra_threads.is_some();
+        if !chosen && !started.runtimes[0].is_tract() {
+            // A lone client's image gets all threads, and full batches lose nothing by it.
+            started.split = started.split.joined();
+        }
         for line in started.notes() {
             tracing::info!("{line}");
         }

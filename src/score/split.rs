@@ -70,6 +70,18 @@ impl Split {
     }
 }
 
+impl Split {
+    /// The sessions' threads in a single session, for work that comes an image at a time.
+    #[must_use]
+    pub fn joined(self) -> Self {
+        Self {
+            sessions: 1,
+            intra_threads: self.sessions * self.intra_threads,
+            ..self
+        }
+    }
+}
+
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |count: usize, what: &str| {
