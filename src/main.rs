@@ -11,9 +11,9 @@ fn main() -> ExitCode {
     Cli::parse().execute()
 }
 
-/// ONNX Runtime's packages for Linux keep a data base in the home folder and send telemetry from
-/// it. They begin as the library is loaded, before its API can be told not to.
-#[allow(unsafe_code)]
+/// ONNX Runtime's packages for Linux keep a data base for telemetry in the home folder. They make it
+/// as the library is loaded, before its API can be told not to.
+#[allow(unsafe_code, reason = "nothing else sets a variable of this process")]
 fn keep_onnx_runtime_quiet() {
     const OFF: &str = "ORT_DISABLE_TELEMETRY";
     if env::var_os(OFF).is_none() {

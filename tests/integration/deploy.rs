@@ -67,8 +67,13 @@ pub fn between(text: &str, from: &str, to: &str) -> Vec<String> {
 
 #[test]
 fn the_kubernetes_manifests_fit_its_api() {
+    let files = ["score-job.yaml", "merge-job.yaml"];
+    assert_fit_kubernetes(files.map(|file| deployed("kubernetes").join(file)));
+}
+
+/// Manifests fit the schema of Kubernetes' API.
+pub fn assert_fit_kubernetes<const N: usize>(files: [PathBuf; N]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kubernetes.py");
-    let files = ["score-job.yaml", "merge-job.yaml"].map(|file| deployed("kubernetes").join(file));
     let checked = match Command::new("python3").arg(script).args(files).output() {
         Ok(checked) => checked,
         Err(error) => return skipped(format_args!("no python3: {error}")),

@@ -2,10 +2,9 @@
 //! they promise of its end and its rights is checked.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
-use super::deploy::{between, deployed};
+use super::deploy::{assert_fit_kubernetes, between, deployed};
 use super::serve_support::{Server, planes, receive, send, write_model};
 use super::serve_tls::{certificate, https};
 use super::support::{rgby, run, skipped, tiny_model, workplace};
@@ -147,19 +146,7 @@ fn a_server_is_not_killed_while_it_drains() {
 
 #[test]
 fn the_manifests_fit_the_kubernetes_api() {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kubernetes.py");
-    let files = MANIFESTS.map(deployed);
-    let checked = match Command::new("python3").arg(script).args(files).output() {
-        Ok(checked) => checked,
-        Err(error) => return skipped(format_args!("no python3: {error}")),
-    };
-    let said = String::from_utf8_lossy(&checked.stdout);
-    match checked.status.code() {
-        Some(3) => skipped(format_args!(
-            "the Python package kubernetes-validate: {said}"
-        )),
-        code => assert_eq!(code, Some(0), "{said}"),
-    }
+    assert_fit_kubernetes(MANIFESTS.map(deployed));
 }
 
 #[test]

@@ -46,11 +46,12 @@ pub struct Run {
 
 /// Runs the program in the folder `dir`, with arguments separated by spaces.
 pub fn run(dir: &Path, args: &str) -> Run {
-    let output = rgby()
-        .args(args.split_whitespace())
-        .current_dir(dir)
-        .output()
-        .unwrap();
+    finish(rgby().args(args.split_whitespace()).current_dir(dir))
+}
+
+/// Runs a command to its end.
+pub fn finish(command: &mut Command) -> Run {
+    let output = command.output().unwrap();
     Run {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),

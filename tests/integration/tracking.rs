@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::mlflow_server::{Mood, Server};
-use crate::support::{Run, assert_refused, read, records, rgby, run};
+use crate::support::{Run, assert_refused, finish, read, records, rgby, run};
 use crate::training::{DATA, workplace};
 
 const TOKEN: &str = "a-token-of-mine";
@@ -25,17 +25,9 @@ pub fn train_args(url: &str, epochs: u32) -> String {
 
 /// Trains with a token in the environment.
 fn train(dir: &Path, args: &str) -> Run {
-    let output = rgby()
-        .args(args.split_whitespace())
-        .env("MLFLOW_TRACKING_TOKEN", TOKEN)
-        .current_dir(dir)
-        .output()
-        .unwrap();
-    Run {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    let mut command = rgby();
+    command.args(args.split_whitespace()).current_dir(dir);
+    finish(command.env("MLFLOW_TRACKING_TOKEN", TOKEN))
 }
 
 /// Each number of the run's files is on the server, each once.
