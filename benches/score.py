@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Scoring a folder of images on the CPU: rgby beside Python scorers, in turns on the same machine.
+"""Scoring a folder of images: rgby beside Python scorers, in turns on the same machine.
 
-    benches/score.py --model model.onnx [--images DIR] [--rgby target/release/rgby] [--rounds 3]
+    benches/score.py --model model.onnx [--images DIR] [--device cuda] [--rgby target/release/rgby]
+                     [--batch 8] [--repeat 2] [--rounds 3] [--peers python skimage]
 
 Builds nothing. Needs onnxruntime, opencv-python-headless and scikit-image, and an rgby that was
 built with --release. All of them run the same model from the same files with the same ONNX Runtime
@@ -38,11 +39,14 @@ def arguments():
     parser.add_argument("--model", type=pathlib.Path, required=True)
     parser.add_argument("--images", type=pathlib.Path)
     parser.add_argument("--rgby", type=pathlib.Path, default=ROOT / "target/release/rgby")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--as", dest="role", choices=["python", "skimage"], help=argparse.SUPPRESS)
+    peers = ["python", "skimage"]
+    parser.add_argument("--peers", nargs="+", choices=peers, default=peers)
+    parser.add_argument("--as", dest="role", choices=peers, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=pathlib.Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -53,7 +57,15 @@ def session(args):
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = args.threads
-    loaded = onnxruntime.InferenceSession(str(args.model), options, ["CPUExecutionProvider"])
+    provider = "CPUExecutionProvider"
+    if args.device == "cuda":
+        onnxruntime.preload_dlls()
+        # As rgby sets them by default.
+        wanted = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+        provider = ("CUDAExecutionProvider", wanted)
+    loaded = onnxruntime.InferenceSession(str(args.model), options, [provider])
+    if args.device == "cuda" and loaded.get_providers()[0] != "CUDAExecutionProvider":
+        sys.exit("ONNX Runtime fell back to the CPU")
     metadata = loaded.get_modelmeta().custom_metadata_map
     spec = json.loads(metadata["rgby"])["preprocess"]
     return loaded, spec
@@ -139,6 +151,7 @@ def rgby_round(args, folder):
     ids = folder / "ids.csv"
     command = [args.rgby, "-q", "score", "--model", args.model, "--images", args.images]
     command += ["--ids", ids, "--batch", str(args.batch), "--engine", "onnxruntime"]
+    command += ["--device", args.device]
     command += ["--out", folder / "out.csv", "--scores", folder / "rgby.csv"]
     start = time.perf_counter()
     process = subprocess.Popen(command)
@@ -153,7 +166,7 @@ def rgby_round(args, folder):
 def python_round(role, args, folder):
     """The same of a Python scorer."""
     command = [sys.executable, __file__, "--as", role, "--out", folder / f"{role}.csv"]
-    for name in ("model", "images", "batch", "repeat", "threads"):
+    for name in ("model", "images", "device", "batch", "repeat", "threads"):
         command += [f"--{name}", str(getattr(args, name))]
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
 
@@ -171,12 +184,12 @@ def main():
             subprocess.run([args.rgby, "-q", "synth", "--out", folder / "drawn", *words], check=True)
             args.images = folder / "drawn/images"
         copies(args, folder)
-        rounds = {"rgby": [], "python": [], "skimage": []}
+        rounds = {who: [] for who in ["rgby", *args.peers]}
         for number in range(args.rounds):
             rounds["rgby"].append(rgby_round(args, folder))
-            rounds["python"].append(python_round("python", args, folder))
-            if number == 0:
-                rounds["skimage"].append(python_round("skimage", args, folder))
+            for peer in args.peers:
+                if peer == "python" or number == 0:
+                    rounds[peer].append(python_round(peer, args, folder))
             print(f"round {number + 1} of {args.rounds} done", file=sys.stderr)
     best = {who: max(r["images_per_s"] for r in all_) for who, all_ in rounds.items()}
     for who, results in rounds.items():

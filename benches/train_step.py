@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Training steps on the CPU: rgby beside PyTorch, in turns on the same machine.
+"""Training steps: rgby beside PyTorch, in turns on the same machine.
 
-    benches/train_step.py [--rgby target/release/rgby] [--threads 2] [--rounds 3] [--steps 4]
+    benches/train_step.py [--rgby target/release/rgby] [--device cuda] [--threads 2] [--rounds 3]
+                          [--steps 4] [--case resnet50:224:32]...
 
 Builds nothing. Needs torch, torchvision and timm, and an rgby that was built with --release. Other
 work on the machine slows whoever is running just then, so the two take turns, and of each the
-fastest round counts.
+fastest round counts. On a GPU PyTorch is measured as it is by default, where cuDNN multiplies
+float32 with the 10-bit fractions of TensorFloat-32, and with whole float32; the memory is that of
+the process on the host.
 """
 
 import argparse
@@ -16,7 +19,10 @@ import subprocess
 import sys
 import time
 
-CASES = [("resnet50", 224, 8), ("inception-resnet-v2", 139, 8)]
+CASES = {
+    "cpu": [("resnet50", 224, 8), ("inception-resnet-v2", 139, 8)],
+    "cuda": [("resnet50", 224, 32), ("inception-resnet-v2", 139, 100)],
+}
 CHANNELS, CLASSES = 4, 28
 
 
@@ -37,25 +43,34 @@ def torch_model(arch):
     return model.train()
 
 
-def torch_round(arch, size, batch, threads, steps):
+def torch_round(arch, size, batch, arguments):
     """Images a second and peak memory in MB. Called in a process of its own."""
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    model = torch_model(arch)
+    if arguments.float32:
+        torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    device = torch.device(arguments.device)
+    model = torch_model(arch).to(device)
     optimizer = torch.optim.Adadelta(model.parameters())
     loss = torch.nn.BCEWithLogitsLoss()
-    images = torch.randn(batch, CHANNELS, size, size)
-    targets = (torch.rand(batch, CLASSES) < 0.1).float()
+    images = torch.randn(batch, CHANNELS, size, size, device=device)
+    targets = (torch.rand(batch, CLASSES, device=device) < 0.1).float()
     best = float("inf")
-    # The first step allocates and chooses kernels.
-    for step in range(steps + 1):
+    # The first steps allocate and choose kernels.
+    for step in range(arguments.steps + 3):
         start = time.perf_counter()
         optimizer.zero_grad()
-        loss(model(images), targets).backward()
+        now = loss(model(images), targets)
+        now.backward()
         optimizer.step()
-        if step > 0:
+        # Waits for the device, as rgby's bare step does.
+        now.item()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if step > 2:
             best = min(best, time.perf_counter() - start)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"step_images_per_s": batch / best, "peak_rss_mb": memory}
@@ -71,38 +86,47 @@ def run(command, threads):
 
 def compare(arguments, arch, size, batch):
     ours = [arguments.rgby, "bench", "--train", "--arch", arch, "--input-size", str(size)]
-    ours += ["--batch-size", str(batch), "--json"]
+    ours += ["--batch-size", str(batch), "--json", "--device", arguments.device]
     theirs = [sys.executable, __file__, "--threads", str(arguments.threads)]
-    theirs += ["--steps", str(arguments.steps), "--torch", arch, str(size), str(batch)]
-    rounds = {"rgby": [], "PyTorch": []}
+    theirs += ["--device", arguments.device, "--steps", str(arguments.steps)]
+    theirs += ["--torch", arch, str(size), str(batch)]
+    commands = {"PyTorch": theirs, "rgby": ours}
+    if arguments.device != "cpu":
+        commands["PyTorch, float32"] = [*theirs, "--float32"]
+    rounds = {name: [] for name in commands}
     for _ in range(arguments.rounds):
-        rounds["PyTorch"].append(run(theirs, arguments.threads))
-        rounds["rgby"].append(run(ours, arguments.threads))
-    print(f"{arch} at {size}, batch {batch}, {arguments.threads} threads")
+        for name, command in commands.items():
+            rounds[name].append(run(command, arguments.threads))
+    print(f"{arch} at {size}, batch {batch}, {arguments.device}, {arguments.threads} threads")
     speeds = {}
     for name, results in rounds.items():
         speeds[name] = max(result["step_images_per_s"] for result in results)
+    for name, results in rounds.items():
         # PyTorch takes steps only; rgby goes on with a whole run, which has another peak.
         memory = max(result.get("step_peak_rss_mb", result["peak_rss_mb"]) for result in results)
-        print(f"  {name:8} {speeds[name]:6.2f} images/s, peak {memory:5.0f} MB")
-    print(f"  ratio    {speeds['rgby'] / speeds['PyTorch']:6.2f}")
+        ratio = "" if name == "rgby" else f", rgby {speeds['rgby'] / speeds[name]:.2f} times"
+        print(f"  {name:16} {speeds[name]:7.2f} images/s, peak {memory:5.0f} MB{ratio}", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rgby", default="target/release/rgby")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--case", action="append", default=[], help="ARCH:SIZE:BATCH")
+    parser.add_argument("--float32", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--torch", nargs=3, metavar=("ARCH", "SIZE", "BATCH"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.torch:
         arch, size, batch = arguments.torch
-        result = torch_round(arch, int(size), int(batch), arguments.threads, arguments.steps)
+        result = torch_round(arch, int(size), int(batch), arguments)
         print(json.dumps(result))
         return
-    for case in CASES:
-        compare(arguments, *case)
+    cases = [case.split(":") for case in arguments.case] or CASES[arguments.device.split(":")[0]]
+    for arch, size, batch in cases:
+        compare(arguments, arch, int(size), int(batch))
 
 
 if __name__ == "__main__":

@@ -285,13 +285,14 @@ fn run_sessions(
     batch: usize,
     time: Duration,
 ) -> Result<Vec<Duration>, BenchError> {
-    let images = vec![0.1; batch * preparers.input_len()];
     let start = Instant::now();
     let work = |engine: &mut Box<dyn Engine>| -> Result<Vec<Duration>, EngineError> {
         let mut runs = Vec::new();
+        let mut images = engine.buffer(batch * preparers.input_len())?;
+        images.values_mut().fill(0.1);
         while runs.len() < LEAST_RUNS || start.elapsed() < time {
             let run = Instant::now();
-            engine.run(&images, batch)?;
+            engine.run(images.values(), batch)?;
             runs.push(run.elapsed());
         }
         Ok(runs)

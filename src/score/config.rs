@@ -43,7 +43,7 @@ pub struct SessionConfig {
 }
 
 /// The table `[cuda]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CudaConfig {
     /// How cuDNN's algorithm for a convolution is found.
@@ -56,6 +56,8 @@ pub struct CudaConfig {
     pub memory_limit: Option<usize>,
     /// By how much that memory grows.
     pub arena_extend: ArenaExtend,
+    /// Prepare images in page-locked memory, which the GPU copies from by itself.
+    pub pinned_memory: bool,
 }
 
 /// The table `[tensorrt]`.
@@ -119,6 +121,19 @@ impl Default for SessionConfig {
             cpu_arena: true,
             // Resting threads leave the processor to the image decoders.
             spinning: false,
+        }
+    }
+}
+
+impl Default for CudaConfig {
+    fn default() -> Self {
+        Self {
+            conv_algorithm_search: ConvSearch::default(),
+            tf32: false,
+            prefer_nhwc: false,
+            memory_limit: None,
+            arena_extend: ArenaExtend::default(),
+            pinned_memory: true,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{EngineError, ModelFile, OUTPUT_NAME, OrtSession, Runtime, SessionOptions};
+use super::{Buffer, EngineError, ModelFile, OUTPUT_NAME, OrtSession, Runtime, SessionOptions};
 use crate::imaging::Preprocess;
 use crate::spec::{EMBEDDINGS_NAME, ModelSpec};
 
@@ -26,6 +26,16 @@ pub trait Engine: Send {
     /// The preprocessings that a sample's row is made by, one unless models differ in it.
     fn inputs(&self) -> Vec<Preprocess> {
         vec![self.spec().preprocess.clone()]
+    }
+
+    /// Room for `len` values of [`answer`](Self::answer)'s `images`, from where the engine's device
+    /// has them soonest.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Run`] if there is not enough of such memory.
+    fn buffer(&self, len: usize) -> Result<Buffer, EngineError> {
+        Ok(Buffer::heap(len))
     }
 
     /// The probabilities of [`answer`](Self::answer) only.
@@ -168,6 +178,13 @@ fn rows(wanted: [usize; 2], (shape, values): (Vec<usize>, Vec<f32>)) -> Result<V
 impl Engine for OrtEngine {
     fn spec(&self) -> &ModelSpec {
         &self.spec
+    }
+
+    fn buffer(&self, len: usize) -> Result<Buffer, EngineError> {
+        self.session.buffer(len).map_err(|reason| EngineError::Run {
+            path: self.path.clone(),
+            reason,
+        })
     }
 
     fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {

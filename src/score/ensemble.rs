@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::views::{Mean, Views};
-use super::{Answer, Combine, Engine, EngineError, ModelFile, OrtEngine, Runtime, SessionOptions};
+use super::{
+    Answer, Buffer, Combine, Engine, EngineError, ModelFile, OrtEngine, Runtime, SessionOptions,
+};
 use crate::imaging::{Preparers, Preprocess};
 use crate::spec::ModelSpec;
 
@@ -215,6 +217,10 @@ impl Engine for Members {
 
     fn inputs(&self) -> Vec<Preprocess> {
         self.inputs.clone()
+    }
+
+    fn buffer(&self, len: usize) -> Result<Buffer, EngineError> {
+        self.engines[0].buffer(len)
     }
 
     fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {

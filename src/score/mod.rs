@@ -8,6 +8,7 @@
 //! [`ScoreBench`] measures all that.
 
 mod bench;
+mod buffer;
 mod choice;
 mod config;
 mod copies;
@@ -35,6 +36,7 @@ pub use bench::{
     BatchSpeed, BenchError, EndToEndSpeed, PrepareSpeed, ScoreBench, ScoreSpeed, SessionSpeed,
     prepare_for,
 };
+pub use buffer::Buffer;
 pub use choice::{Device, Devices, EngineChoice, RuntimeOptions};
 pub use config::{
     ArenaExtend, ConvSearch, CudaConfig, EngineConfig, Optimization, SessionConfig, TensorRtConfig,

@@ -2,8 +2,7 @@
 //!
 //! Decoders and engines are threads with a bounded queue of batches between them, and what they
 //! make is handed on in the samples' order. A batch is a fixed run of samples, so the result does
-//! not depend on which thread was faster. The buffers of images go round: there are never more
-//! than there are batches in memory.
+//! not depend on which thread was faster. The buffers of images are made beforehand and go round.
 
 mod guard;
 
@@ -16,7 +15,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use self::guard::guard;
-use super::{Answer, Engine, EngineError};
+use super::{Answer, Buffer, Engine, EngineError};
 use crate::imaging::{DecodeLimits, FileSource, LocalFiles, Preparers, Sample, SampleErrorKind};
 
 /// How [`score`] spends the machine.
@@ -220,8 +219,8 @@ struct Decoded {
     first: usize,
     /// The samples that `images` holds, by index.
     rows: Vec<usize>,
-    /// One row a sample: the engines' [`inputs`](Engine::inputs).
-    images: Vec<f32>,
+    /// Room for a whole batch; one row a sample: the engines' [`inputs`](Engine::inputs).
+    images: Buffer,
     failures: Vec<Failure>,
 }
 
@@ -234,8 +233,13 @@ impl Job<'_> {
     ) -> Result<usize, ScoreError> {
         let (to_engines, decoded) = bounded(engines.len());
         let (to_sink, scored) = bounded(engines.len());
-        // Every buffer that there can be has room, so that giving one back never waits.
-        let (give_back, buffers) = bounded(decoders + 2 * engines.len());
+        let count = decoders + 2 * engines.len();
+        // Every buffer has room, so that giving one back never waits.
+        let (give_back, buffers) = bounded(count);
+        for _ in 0..count {
+            // There is room, and `buffers` lives.
+            let _ = give_back.send(engines[0].buffer(self.batch * self.input_len)?);
+        }
         thread::scope(|scope| {
             for _ in 0..decoders {
                 let (output, errors) = (to_engines.clone(), to_sink.clone());
@@ -252,7 +256,7 @@ impl Job<'_> {
                 });
             }
             // The queues end when the last thread that uses them does.
-            drop((to_engines, decoded, to_sink));
+            drop((to_engines, decoded, to_sink, give_back, buffers));
             self.collect(&scored, sink)
         })
     }
@@ -261,7 +265,7 @@ impl Job<'_> {
     fn decode(
         &self,
         output: &Sender<Decoded>,
-        buffers: &Receiver<Vec<f32>>,
+        buffers: &Receiver<Buffer>,
     ) -> Result<(), ScoreError> {
         let Source { samples, stop, .. } = self.from;
         while !stop.load(Ordering::Relaxed) && !self.lost.load(Ordering::Relaxed) {
@@ -270,12 +274,14 @@ impl Job<'_> {
             if first >= end {
                 break;
             }
-            let mut images = buffers.try_recv().unwrap_or_default();
-            images.resize((end - first) * self.input_len, 0.0);
+            let Ok(mut images) = buffers.recv() else {
+                break; // no engine is left; its error is on its way
+            };
             let (mut rows, mut failures) = (Vec::new(), Vec::new());
             for index in first..end {
                 let at = rows.len() * self.input_len;
-                match self.read(index..end, &mut images[at..at + self.input_len]) {
+                let row = &mut images.values_mut()[at..at + self.input_len];
+                match self.read(index..end, row) {
                     Ok(()) => rows.push(index),
                     Err(Trouble::Sample(failure)) => failures.push(failure),
                     // What is not had in time before the process ends is left for another run.
@@ -283,7 +289,6 @@ impl Job<'_> {
                     Err(Trouble::Files(error)) => return Err(ScoreError::Files(error)),
                 }
             }
-            images.truncate(rows.len() * self.input_len);
             let decoded = Decoded {
                 first,
                 rows,
@@ -317,23 +322,27 @@ impl Job<'_> {
         engine: &mut dyn Engine,
         input: &Receiver<Decoded>,
         output: &Sender<Result<BatchScores, ScoreError>>,
-        give_back: &Sender<Vec<f32>>,
+        give_back: &Sender<Buffer>,
     ) -> Result<(), ScoreError> {
         for mut batch in input {
             if self.lost.load(Ordering::Relaxed) {
+                // Decoders that wait for it come to see that, too.
+                let _ = give_back.send(batch.images);
                 continue;
             }
+            let images = batch.images.values_mut();
+            let filled = batch.rows.len() * self.input_len;
             let answer = match batch.rows.len() {
                 0 => Answer::default(),
                 count if self.whole_batches => {
-                    batch.images.resize(self.batch * self.input_len, 0.0);
-                    let answer = engine.answer(&batch.images, self.batch)?;
+                    images[filled..].fill(0.0);
+                    let answer = engine.answer(images, self.batch)?;
                     answer.truncated(count, self.batch)
                 }
-                count => engine.answer(&batch.images, count)?,
+                count => engine.answer(&images[..filled], count)?,
             };
-            // Were there no room after all, the buffer would only be made again.
-            let _ = give_back.try_send(batch.images);
+            // Nobody takes it any more once all is decoded.
+            let _ = give_back.send(batch.images);
             let rows: Vec<usize> = batch.rows.iter().map(|index| index - batch.first).collect();
             let count = rows.len() + batch.failures.len();
             let scores = BatchScores {

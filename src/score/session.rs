@@ -8,7 +8,7 @@ use ort::session::builder::SessionBuilder;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionOutputs};
 use ort::value::{Outlet, Tensor as OrtTensor, TensorElementType, TensorRef};
 
-use super::{EngineConfig, EngineError, ModelFile, OUTPUT_NAME, Runtime};
+use super::{Buffer, Device, EngineConfig, EngineError, ModelFile, OUTPUT_NAME, Runtime};
 
 /// How a session runs.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub type Tensor = (Vec<usize>, Vec<f32>);
 pub struct OrtSession {
     session: Session,
     room: Option<Room>,
+    /// Whether images come from page-locked memory.
+    pinned: bool,
 }
 
 /// Room for the outputs, made beforehand.
@@ -160,7 +162,30 @@ impl OrtSession {
             .map_err(|e| runtime.device_error(e))?;
         let session = commit(&mut builder).map_err(model_error)?;
         let room = Room::of(&session).filter(|_| !runtime.is_tract());
-        Ok(Self { session, room })
+        let cuda = options.config.cuda.clone().unwrap_or_default();
+        Ok(Self {
+            session,
+            room,
+            pinned: runtime.device() != Device::Cpu && cuda.pinned_memory,
+        })
+    }
+
+    /// Room for `len` values of images.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if there is not enough page-locked memory.
+    pub fn buffer(&self, len: usize) -> Result<Buffer, String> {
+        if !self.pinned {
+            return Ok(Buffer::heap(len));
+        }
+        Buffer::pinned(&self.session, len).map_err(|e| {
+            let mb = (len * size_of::<f32>()) as f64 / 1e6;
+            format!(
+                "{mb:.0} MB of page-locked memory for a batch cannot be had ({e}); take a smaller \
+                 --batch, or set `pinned_memory = false` in the table [cuda] of --engine-config"
+            )
+        })
     }
 
     /// Shape and values of the output `probabilities`, or of the only output, for `images`

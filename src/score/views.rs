@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Answer, Engine, EngineError};
+use super::{Answer, Buffer, Engine, EngineError};
 use crate::imaging::{DIHEDRAL, Preprocess, dihedral};
 use crate::spec::ModelSpec;
 
@@ -50,6 +50,10 @@ impl Engine for Views {
 
     fn inputs(&self) -> Vec<Preprocess> {
         self.engine.inputs()
+    }
+
+    fn buffer(&self, len: usize) -> Result<Buffer, EngineError> {
+        self.engine.buffer(len)
     }
 
     /// Embeddings are the mean of the views', however probabilities are combined.

@@ -1,8 +1,10 @@
 //! A GPU computes what the CPU computes: steps from the same weights on the same batches.
 //!
-//! `VK_DRIVER_FILES` chooses the driver; two that need no GPU are Mesa's lavapipe and `SwiftShader`.
+//! `RGBY_TEST_GPU` names it as `--device` does, `wgpu` unless it is set. For that `VK_DRIVER_FILES`
+//! chooses the driver; two that need no GPU are Mesa's lavapipe and `SwiftShader`.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fmt;
 
 use burn::module::Module;
@@ -28,9 +30,14 @@ const TOLERANCE: f64 = 1e-4;
 /// Several roundings of a float32.
 const ROUNDING: f32 = 1e-6;
 
-/// A GPU, if there is one.
+/// The GPU that is tested, as `--device` names it.
+pub fn gpu_name() -> String {
+    env::var("RGBY_TEST_GPU").unwrap_or_else(|_| "wgpu".to_owned())
+}
+
+/// That GPU, if there is one.
 pub fn gpu() -> Option<Device> {
-    match TrainDevice::Wgpu(None).open() {
+    match gpu_name().parse::<TrainDevice>().unwrap().open() {
         Ok(device) => Some(device),
         Err(reason) => {
             skipped(reason);
@@ -299,8 +306,9 @@ fn the_comparison_sees_a_gradient_that_is_missing() {
 
 /// Why `train.precision` has no bf16 here.
 #[test]
-fn wgpu_has_no_bfloat16() {
+fn only_cuda_has_bfloat16() {
     let Some(gpu) = gpu() else { return };
     assert!(gpu.supports_dtype(FloatDType::F32));
-    assert!(!gpu.supports_dtype(FloatDType::BF16));
+    let cuda = gpu_name().starts_with("cuda");
+    assert_eq!(gpu.supports_dtype(FloatDType::BF16), cuda);
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::devices::gpu;
+use crate::devices::{gpu, gpu_name};
 use crate::kill::assert_same;
 use crate::resume::stop_early;
 use crate::support::rgby;
@@ -32,7 +32,11 @@ fn a_run_that_was_stopped_on_a_gpu_goes_on_as_if_it_had_not() {
     }
     let dir = workplace(24, "0,25");
     let path = dir.path();
-    let train = format!("{} --device wgpu --set model.dropout=0.25", train());
+    let train = format!(
+        "{} --device {} --set model.dropout=0.25",
+        train(),
+        gpu_name()
+    );
     must(path, &format!("{train} --out whole"));
     assert_eq!(steps(path, "whole"), 80);
     stop_early(path, &format!("{train} --out parts"), "parts");
@@ -65,7 +69,7 @@ fn the_first_bad_step_is_named_and_never_saved() {
     let (cpu, saved) = place("cpu", &[]);
     assert!(cpu.starts_with("epoch 1, step 2 "), "{cpu}");
     assert_eq!(saved, 0);
-    assert_eq!(place("wgpu", &[]), (cpu.clone(), 0.into()));
+    assert_eq!(place(&gpu_name(), &[]), (cpu.clone(), 0.into()));
     let often = ["--checkpoint-every", "1 step"];
-    assert_eq!(place("wgpu", &often), (cpu, 1.into()));
+    assert_eq!(place(&gpu_name(), &often), (cpu, 1.into()));
 }

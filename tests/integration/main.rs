@@ -21,7 +21,7 @@ mod convert;
 mod deploy;
 #[cfg(all(unix, feature = "serve"))]
 mod deploy_serve;
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod devices;
 mod eval_hostile;
 #[cfg(feature = "train")]
@@ -30,13 +30,13 @@ mod exports;
 mod features;
 #[cfg(feature = "train")]
 mod goldens;
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu_runs;
 #[cfg(feature = "train")]
 mod heads;
 #[cfg(feature = "train")]
 mod kill;
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod layer_kinds;
 #[cfg(all(feature = "train", feature = "serve"))]
 mod library;

@@ -1,0 +1,64 @@
+//! Room for a batch of images, on the heap or where a GPU copies from by itself.
+
+use std::fmt;
+
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::Session;
+use ort::value::Tensor;
+
+/// Float32 values of a fixed number, zeros at first.
+pub struct Buffer(Place);
+
+enum Place {
+    Heap(Vec<f32>),
+    /// Page-locked: the driver need not copy it aside before it goes to the GPU.
+    Pinned(Tensor<f32>),
+}
+
+impl Buffer {
+    /// `len` values on the heap.
+    #[must_use]
+    pub fn heap(len: usize) -> Self {
+        Self(Place::Heap(vec![0.0; len]))
+    }
+
+    /// `len` values in page-locked memory of the device that `session` runs on.
+    pub(super) fn pinned(session: &Session, len: usize) -> ort::Result<Self> {
+        let place = MemoryInfo::new(
+            AllocationDevice::CUDA_PINNED,
+            0,
+            AllocatorType::Device,
+            MemoryType::CPUInput,
+        )?;
+        let mut values = Tensor::new(&Allocator::new(session, place)?, [len])?;
+        values.extract_tensor_mut().1.fill(0.0);
+        Ok(Self(Place::Pinned(values)))
+    }
+
+    /// The values.
+    #[must_use]
+    pub fn values(&self) -> &[f32] {
+        match &self.0 {
+            Place::Heap(values) => values,
+            Place::Pinned(values) => values.extract_tensor().1,
+        }
+    }
+
+    /// The values, to be written.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        match &mut self.0 {
+            Place::Heap(values) => values,
+            Place::Pinned(values) => values.extract_tensor_mut().1,
+        }
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let place = match self.0 {
+            Place::Heap(_) => "heap",
+            Place::Pinned(_) => "pinned",
+        };
+        write!(f, "{} values, {place}", self.values().len())
+    }
+}
