@@ -7,8 +7,10 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use super::serve_support::{Answer, Server, planes, receive, send, write_model};
-use super::support::{assert_refused, change_spec, probability, tiny_model, workplace};
+use super::serve_support::{Answer, Server, form, planes, receive, send};
+use super::support::{
+    assert_refused, change_spec, probability, tiny_model, workplace, write_model,
+};
 
 /// Writes a tiny model whose network is called `arch`.
 fn write(path: &Path, arch: &str) {
@@ -22,7 +24,12 @@ fn infer(server: &Server, path: &str) -> Answer {
 }
 
 fn index(server: &Server) -> Value {
-    server.post("/v2/repository/index", &json!({})).json()
+    let index = server.post("/v2/repository/index", &json!({})).json();
+    assert_eq!(
+        server.post("/v2/repository/index", &json!(null)).json(),
+        index
+    );
+    index
 }
 
 #[test]
@@ -70,7 +77,7 @@ fn a_folder_holds_versions_of_models() {
         .json();
     assert_eq!(ready.as_array().unwrap().len(), 3);
     // Where there are several, an upload says which.
-    let (content, body) = super::serve_support::form(&[]);
+    let (content, body) = form(&[]);
     let answer = server.ask("POST", "/v1/predict", &[("content-type", &content)], &body);
     assert_eq!(answer.status, 400);
     assert!(

@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use onnx_ir::Message;
+use rgby::imaging::CHANNELS;
 use serde_json::{Value, json};
 
 use super::serve_support::{Answer, Server, form, planes};
 use super::support::{
-    SIDE, probability, tiny_model_with_embeddings, workplace, workplace_with_samples,
+    SIDE, probability, tiny_model_with_embeddings, workplace, workplace_with_samples, write_model,
 };
 
 const INFER: &str = "/v2/models/rgby/infer";
@@ -74,7 +74,16 @@ fn it_says_what_it_is() {
     }
     let description = server.get("/openapi.json").json();
     assert_eq!(description["openapi"], "3.1.0");
-    assert!(description["paths"]["/v2/models/{model}/infer"]["post"].is_object());
+    let infer = &description["paths"]["/v2/models/{model}/infer"]["post"];
+    let timeout = &infer["parameters"][1];
+    assert_eq!(
+        (
+            &timeout["name"],
+            &timeout["required"],
+            &timeout["schema"]["type"]
+        ),
+        (&json!("timeout"), &json!(false), &json!(["string"]))
+    );
 }
 
 #[test]
@@ -189,8 +198,10 @@ fn tensors_go_in_and_out_as_bytes() {
 #[test]
 fn embeddings_are_an_output_of_models_that_have_them() {
     let dir = workplace();
-    let bytes = tiny_model_with_embeddings().write_to_bytes().unwrap();
-    fs::write(dir.path().join("model.onnx"), bytes).unwrap();
+    write_model(
+        &dir.path().join("model.onnx"),
+        &tiny_model_with_embeddings(),
+    );
     let server = Server::start(dir.path(), "");
     let grays = [[255, 0, 255, 0]];
     let answer = server.post(INFER, &planes(&grays));
@@ -212,7 +223,7 @@ fn images_go_in_and_classes_out() {
     let server = Server::start(dir.path(), "");
     let file =
         |stain: &str| fs::read(dir.path().join(format!("images/mixed_{stain}.png"))).unwrap();
-    let files = ["red", "green", "blue", "yellow"].map(|stain| (stain, file(stain)));
+    let files = CHANNELS.map(|stain| (stain, file(stain)));
     // In any order.
     let fields: Vec<_> = files
         .iter()

@@ -1,5 +1,8 @@
 //! The description of all routes, made from their types.
 
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::ParameterIn;
+use utoipa::openapi::schema::{Schema, SchemaType, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
@@ -21,7 +24,7 @@ use super::{about, explain, health, infer, page, predict, repository};
         repository::index, repository::load, repository::unload,
     ),
     security((), ("bearer" = []), ("key" = [])),
-    modifiers(&Keys),
+    modifiers(&Keys, &Headers),
 )]
 struct Description;
 
@@ -35,6 +38,26 @@ impl Modify for Keys {
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
         let key = ApiKey::Header(ApiKeyValue::new("x-api-key"));
         components.add_security_scheme("key", SecurityScheme::ApiKey(key));
+    }
+}
+
+/// Headers may be left out, which the types say by `Option`, but are never `null`.
+struct Headers;
+
+impl Modify for Headers {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        for item in api.paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.post].into_iter().flatten();
+            let parameters = operations.flat_map(|operation| operation.parameters.iter_mut());
+            for parameter in parameters.flatten() {
+                if let ParameterIn::Header = parameter.parameter_in
+                    && let Some(RefOr::T(Schema::Object(object))) = &mut parameter.schema
+                    && let SchemaType::Array(types) = &mut object.schema_type
+                {
+                    types.retain(|kind| *kind != Type::Null);
+                }
+            }
+        }
     }
 }
 

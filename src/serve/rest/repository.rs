@@ -4,6 +4,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use serde::de::DeserializeOwned;
 
 use super::errors::Refusal;
 use super::types::{ErrorBody, IndexRequest, IndexedModel, LoadRequest, LookErrors};
@@ -28,14 +29,7 @@ pub(super) async fn index(
     body: Body,
 ) -> Result<Json<Vec<IndexedModel>>, Refusal> {
     let read = rest.bodies.read(&headers, body).await?;
-    let request: IndexRequest = if read.bytes.is_empty() {
-        IndexRequest::default()
-    } else {
-        let parsed = serde_json::from_slice(&read.bytes);
-        parsed.map_err(|e| {
-            ServeError::Invalid(format!("the body is no request for the index: {e}"))
-        })?
-    };
+    let request: IndexRequest = parse(&read.bytes, "for the index")?;
     let entries = rest.service.index(request.ready).await?;
     let listed = entries.into_iter().map(|entry| IndexedModel {
         state: entry.state(),
@@ -72,12 +66,7 @@ pub(super) async fn load(
 ) -> Result<(), Refusal> {
     rest.service.lifecycle().check_ready()?;
     let read = rest.bodies.read(&headers, body).await?;
-    let request: LoadRequest = if read.bytes.is_empty() {
-        LoadRequest::default()
-    } else {
-        let parsed = serde_json::from_slice(&read.bytes);
-        parsed.map_err(|e| ServeError::Invalid(format!("the body is no request to load: {e}")))?
-    };
+    let request: LoadRequest = parse(&read.bytes, "to load")?;
     let parameters = request.parameters.keys().map(String::as_str);
     Ok(rest.service.load(target.model, parameters).await?)
 }
@@ -91,4 +80,13 @@ pub(super) async fn load(
 pub(super) async fn unload(State(rest): State<Rest>, target: Target) -> Result<(), Refusal> {
     rest.service.lifecycle().check_ready()?;
     Ok(rest.service.unload(target.model).await?)
+}
+
+/// A request's JSON, which may be left out or `null`; `what` it asks for.
+fn parse<T: DeserializeOwned + Default>(body: &[u8], what: &str) -> Result<T, ServeError> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    let parsed = serde_json::from_slice::<Option<T>>(body).map(Option::unwrap_or_default);
+    parsed.map_err(|error| ServeError::Invalid(format!("the body is no request {what}: {error}")))
 }
