@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cpu_time::ProcessTime;
 use serde::Serialize;
 
-use super::{Engine, EngineError, PipelineOptions, ScoreError, Source, score_to};
+use super::{Buffer, Engine, EngineError, PipelineOptions, ScoreError, Source, score_to};
 use crate::imaging::{DecodeLimits, LocalFiles, Preparers, Sample, SampleError};
 use crate::memory;
 
@@ -80,8 +80,8 @@ pub struct BatchSpeed {
     pub session: SessionSpeed,
     /// The whole.
     pub end_to_end: EndToEndSpeed,
-    /// What both costs allow on shared cores: one over the sum of the seconds that an image takes
-    /// in the sessions, and in preparation on all cores.
+    /// What both costs allow. On shared cores: one over the sum of the seconds that an image takes
+    /// in the sessions, and in preparation on all cores. With a GPU: the slower of the two.
     pub allowed_images_per_s: f64,
 }
 
@@ -108,6 +108,8 @@ pub struct ScoreBench<'a> {
     pub rounds: usize,
     /// How long each part takes in a round.
     pub time: Duration,
+    /// Whether the sessions run on the cores that prepare images.
+    pub shared_cores: bool,
 }
 
 /// What came together over the rounds.
@@ -157,7 +159,8 @@ impl ScoreBench<'_> {
         let (mut sessions, mut wholes) = (tallies(), tallies());
         for batch in self.batches {
             // The first run at a size allocates.
-            run_sessions(engines, &preparers, *batch, Duration::ZERO)?;
+            let inputs = inputs_of(engines, *batch * preparers.input_len())?;
+            run_sessions(engines, &inputs, *batch, Duration::ZERO)?;
         }
         for _ in 0..self.rounds {
             progress();
@@ -166,47 +169,29 @@ impl ScoreBench<'_> {
             for (at, batch) in self.batches.iter().enumerate() {
                 progress();
                 let session = &mut sessions[at];
+                let inputs = inputs_of(engines, *batch * preparers.input_len())?;
                 let mut runs = Vec::new();
                 session.time(|| {
-                    runs = run_sessions(engines, &preparers, *batch, self.time)?;
+                    runs = run_sessions(engines, &inputs, *batch, self.time)?;
                     Ok::<_, BenchError>(runs.len() * batch)
                 })?;
                 session.runs.extend(runs);
                 progress();
                 let count = session.images_per_s() * self.time.as_secs_f64();
-                self.whole(engines, (*batch, count as usize), &mut wholes[at])?;
+                self.whole(engines, *batch, count as usize, &mut wholes[at])?;
             }
         }
-        let cores = thread::available_parallelism().map_or(1, usize::from) as f64;
-        let core_ms_per_image = prepare.cpu_ms_per_image();
-        let batches = sessions.into_iter().zip(wholes).zip(self.batches);
-        let batches = batches.map(|((mut session, whole), batch)| {
-            session.runs.sort_unstable();
-            let session = SessionSpeed {
-                images_per_s: session.images_per_s(),
-                p50_ms: percentile_ms(&session.runs, 50),
-                p95_ms: percentile_ms(&session.runs, 95),
-                p99_ms: percentile_ms(&session.runs, 99),
-                cpu_ms_per_image: session.cpu_ms_per_image(),
-            };
-            let seconds = 1.0 / session.images_per_s + core_ms_per_image / 1e3 / cores;
-            BatchSpeed {
-                batch: *batch,
-                session,
-                end_to_end: EndToEndSpeed {
-                    images_per_s: whole.images_per_s(),
-                    cpu_ms_per_image: whole.cpu_ms_per_image(),
-                    peak_rss_mb: whole.peak.map(|bytes| bytes as f64 / 1e6),
-                },
-                allowed_images_per_s: 1.0 / seconds,
-            }
-        });
+        let prepare = PrepareSpeed {
+            images_per_s: prepare.images_per_s(),
+            core_ms_per_image: prepare.cpu_ms_per_image(),
+        };
+        let tallies = sessions.into_iter().zip(wholes);
+        let batches = self.batches.iter().zip(tallies);
         Ok(ScoreSpeed {
-            batches: batches.collect(),
-            prepare: PrepareSpeed {
-                images_per_s: prepare.images_per_s(),
-                core_ms_per_image,
-            },
+            prepare,
+            batches: batches
+                .map(|(batch, (session, whole))| self.speed(*batch, session, &whole, prepare))
+                .collect(),
         })
     }
 
@@ -214,7 +199,8 @@ impl ScoreBench<'_> {
     fn whole(
         &self,
         engines: &mut [Box<dyn Engine>],
-        (batch, count): (usize, usize),
+        batch: usize,
+        count: usize,
         tally: &mut Tally,
     ) -> Result<(), BenchError> {
         let count = count.div_ceil(batch).max(LEAST_RUNS) * batch;
@@ -244,6 +230,40 @@ impl ScoreBench<'_> {
                 error: format!("{} {}", failure.file, failure.error),
             })
         })
+    }
+
+    fn speed(
+        &self,
+        batch: usize,
+        mut session: Tally,
+        whole: &Tally,
+        prepare: PrepareSpeed,
+    ) -> BatchSpeed {
+        session.runs.sort_unstable();
+        let session = SessionSpeed {
+            images_per_s: session.images_per_s(),
+            p50_ms: percentile_ms(&session.runs, 50),
+            p95_ms: percentile_ms(&session.runs, 95),
+            p99_ms: percentile_ms(&session.runs, 99),
+            cpu_ms_per_image: session.cpu_ms_per_image(),
+        };
+        let cores = thread::available_parallelism().map_or(1, usize::from) as f64;
+        let seconds = 1.0 / session.images_per_s + prepare.core_ms_per_image / 1e3 / cores;
+        let allowed_images_per_s = if self.shared_cores {
+            1.0 / seconds
+        } else {
+            session.images_per_s.min(prepare.images_per_s)
+        };
+        BatchSpeed {
+            batch,
+            session,
+            end_to_end: EndToEndSpeed {
+                images_per_s: whole.images_per_s(),
+                cpu_ms_per_image: whole.cpu_ms_per_image(),
+                peak_rss_mb: whole.peak.map(|bytes| bytes as f64 / 1e6),
+            },
+            allowed_images_per_s,
+        }
     }
 }
 
@@ -278,28 +298,40 @@ pub fn prepare_for(
     })
 }
 
+/// A batch of `len` values for each engine.
+fn inputs_of(engines: &[Box<dyn Engine>], len: usize) -> Result<Vec<Buffer>, EngineError> {
+    let inputs = engines.iter().map(|engine| {
+        let mut input = engine.buffer(len)?;
+        input.values_mut().fill(0.1);
+        Ok(input)
+    });
+    inputs.collect()
+}
+
 /// Runs all engines side by side for a while, and tells how long each run took.
 fn run_sessions(
     engines: &mut [Box<dyn Engine>],
-    preparers: &Preparers,
+    inputs: &[Buffer],
     batch: usize,
     time: Duration,
 ) -> Result<Vec<Duration>, BenchError> {
     let start = Instant::now();
-    let work = |engine: &mut Box<dyn Engine>| -> Result<Vec<Duration>, EngineError> {
+    let work = |engine: &mut Box<dyn Engine>, images: &[f32]| {
         let mut runs = Vec::new();
-        let mut images = engine.buffer(batch * preparers.input_len())?;
-        images.values_mut().fill(0.1);
         while runs.len() < LEAST_RUNS || start.elapsed() < time {
             let run = Instant::now();
-            engine.run(images.values(), batch)?;
+            engine.run(images, batch)?;
             runs.push(run.elapsed());
         }
-        Ok(runs)
+        Ok::<_, EngineError>(runs)
     };
     thread::scope(|scope| {
-        let spawn = |engine| scope.spawn(|| work(engine));
-        let threads: Vec<_> = engines.iter_mut().map(spawn).collect();
+        // A buffer may be sent to another thread, not shared with it; its values may.
+        let inputs: Vec<&[f32]> = inputs.iter().map(Buffer::values).collect();
+        let given = engines.iter_mut().zip(inputs);
+        let threads: Vec<_> = given
+            .map(|(engine, images)| scope.spawn(move || work(engine, images)))
+            .collect();
         let mut all = Vec::new();
         for thread in threads {
             all.extend(joined(thread)?);

@@ -1,21 +1,19 @@
 //! From samples to probabilities: files are decoded while the engines infer.
 //!
-//! Decoders and engines are threads with a bounded queue of batches between them, and what they
-//! make is handed on in the samples' order. A batch is a fixed run of samples, so the result does
-//! not depend on which thread was faster. The buffers of images are made beforehand and go round.
+//! All decoding threads fill a batch together. Between them and the engines is a bounded queue, and
+//! what they make is handed on in the samples' order. A batch is a fixed run of samples, so the
+//! result does not depend on which thread was faster. The buffers of images are made beforehand and
+//! go round.
 
 mod guard;
+mod job;
 
-use std::collections::BTreeMap;
 use std::io;
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
-use self::guard::guard;
-use super::{Answer, Buffer, Engine, EngineError};
+use self::job::{Job, Trouble};
+use super::{Engine, EngineError};
 use crate::imaging::{DecodeLimits, FileSource, LocalFiles, Preparers, Sample, SampleErrorKind};
 
 /// How [`score`] spends the machine.
@@ -23,7 +21,7 @@ use crate::imaging::{DecodeLimits, FileSource, LocalFiles, Preparers, Sample, Sa
 pub struct PipelineOptions {
     /// Samples a batch; 0 is taken as 1.
     pub batch: usize,
-    /// Threads that read and decode images; 0 is taken as 1. Each holds one batch.
+    /// Threads that read and decode images; 0 is taken as 1.
     pub decode_threads: usize,
     /// What a single image may cost.
     pub limits: DecodeLimits,
@@ -44,7 +42,7 @@ pub struct Failure {
 }
 
 /// The result of scoring, in the order of the samples.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ScoreTable {
     /// Ids of the samples.
     pub ids: Vec<String>,
@@ -66,6 +64,9 @@ pub enum ScoreError {
     /// The results could not be kept.
     #[error(transparent)]
     Output(#[from] io::Error),
+    /// The system gives no threads.
+    #[error("threads to decode images cannot be started: {0}; take fewer --decode-threads")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
     /// The samples' files cannot be had any more, which is no fault of theirs.
     #[error("{0}")]
     Files(io::Error),
@@ -95,8 +96,7 @@ pub fn score(
 ) -> Result<ScoreTable, ScoreError> {
     let mut table = ScoreTable {
         ids: samples.iter().map(|sample| sample.id.clone()).collect(),
-        probabilities: Vec::with_capacity(samples.len()),
-        failures: Vec::new(),
+        ..ScoreTable::default()
     };
     let from = Source {
         samples,
@@ -123,12 +123,28 @@ pub struct Source<'a> {
     pub stop: &'a AtomicBool,
 }
 
+/// The results of a batch, in the samples' order.
+#[derive(Debug)]
+pub struct BatchScores {
+    /// The batch's first sample, by its place among all.
+    pub first: usize,
+    /// A probability for each class, or `None` where the sample failed.
+    pub probabilities: Vec<Option<Vec<f32>>>,
+    /// The pooled features in the same way, where the engines give any.
+    pub embeddings: Vec<Option<Vec<f32>>>,
+    /// The samples without probabilities.
+    pub failures: Vec<Failure>,
+}
+
+/// Takes the results of each batch in turn; an error ends the scoring.
+pub type Sink<'a> = dyn FnMut(BatchScores) -> io::Result<()> + 'a;
+
 /// Scores the samples of `from` with all `engines` side by side (copies of one) and hands the
 /// results to `sink`, on this thread, batch by batch in the samples' order. Returns how many it was
 /// handed: all, unless `stop` was set meanwhile; then the batches under way are finished, those
 /// apart whose files are not to be had in good time.
 ///
-/// At most `decode_threads + 2 × engines` batches of images are in memory.
+/// `1 + decode_threads / batch + 2 × engines` batches of images are in memory.
 ///
 /// # Errors
 ///
@@ -166,239 +182,12 @@ pub fn score_to(
         batch: options.batch.max(1),
         input_len: preparers.input_len(),
         load: &load,
-        next: AtomicUsize::new(0),
+        next: Mutex::new(0),
+        taken: AtomicUsize::new(0),
         lost: AtomicBool::new(false),
         whole_batches: options.whole_batches,
     };
     job.run(engines, options.decode_threads.max(1), sink)
-}
-
-/// The results of a batch, in the samples' order.
-#[derive(Debug)]
-pub struct BatchScores {
-    /// The batch's first sample, by its place among all.
-    pub first: usize,
-    /// A probability for each class, or `None` where the sample failed.
-    pub probabilities: Vec<Option<Vec<f32>>>,
-    /// The pooled features in the same way, where the engines give any.
-    pub embeddings: Vec<Option<Vec<f32>>>,
-    /// The samples without probabilities.
-    pub failures: Vec<Failure>,
-}
-
-/// Takes the results of each batch in turn; an error ends the scoring.
-pub type Sink<'a> = dyn FnMut(BatchScores) -> io::Result<()> + 'a;
-
-/// Reads one sample into a row of the engines' inputs.
-type Load<'a> = dyn Fn(&Sample, &mut [f32]) -> Result<(), Trouble> + Sync + 'a;
-
-/// Why a sample was not read.
-enum Trouble {
-    /// It cannot be.
-    Sample(Failure),
-    /// No sample can be any more.
-    Files(io::Error),
-}
-
-/// What all threads share.
-struct Job<'a> {
-    from: Source<'a>,
-    max_file_bytes: u64,
-    batch: usize,
-    input_len: usize,
-    load: &'a Load<'a>,
-    /// The first sample that no decoder has taken yet.
-    next: AtomicUsize,
-    /// Set once the result is lost: whatever is still queued is dropped.
-    lost: AtomicBool,
-    whole_batches: bool,
-}
-
-/// Decoded samples on their way to an engine.
-struct Decoded {
-    first: usize,
-    /// The samples that `images` holds, by index.
-    rows: Vec<usize>,
-    /// Room for a whole batch; one row a sample: the engines' [`inputs`](Engine::inputs).
-    images: Buffer,
-    failures: Vec<Failure>,
-}
-
-impl Job<'_> {
-    fn run(
-        &self,
-        engines: &mut [Box<dyn Engine>],
-        decoders: usize,
-        sink: &mut Sink,
-    ) -> Result<usize, ScoreError> {
-        let (to_engines, decoded) = bounded(engines.len());
-        let (to_sink, scored) = bounded(engines.len());
-        let count = decoders + 2 * engines.len();
-        // Every buffer has room, so that giving one back never waits.
-        let (give_back, buffers) = bounded(count);
-        for _ in 0..count {
-            // There is room, and `buffers` lives.
-            let _ = give_back.send(engines[0].buffer(self.batch * self.input_len)?);
-        }
-        thread::scope(|scope| {
-            for _ in 0..decoders {
-                let (output, errors) = (to_engines.clone(), to_sink.clone());
-                let buffers = buffers.clone();
-                let work = move || self.decode(&output, &buffers);
-                scope.spawn(move || guard("decoding", &errors, work));
-            }
-            for engine in engines {
-                let (input, output) = (decoded.clone(), to_sink.clone());
-                let give_back = give_back.clone();
-                scope.spawn(move || {
-                    let work = || self.infer(&mut **engine, &input, &output, &give_back);
-                    guard("scoring", &output, work);
-                });
-            }
-            // The queues end when the last thread that uses them does.
-            drop((to_engines, decoded, to_sink, give_back, buffers));
-            self.collect(&scored, sink)
-        })
-    }
-
-    /// Decodes batch after batch until there are none left.
-    fn decode(
-        &self,
-        output: &Sender<Decoded>,
-        buffers: &Receiver<Buffer>,
-    ) -> Result<(), ScoreError> {
-        let Source { samples, stop, .. } = self.from;
-        while !stop.load(Ordering::Relaxed) && !self.lost.load(Ordering::Relaxed) {
-            let first = self.next.fetch_add(self.batch, Ordering::Relaxed);
-            let end = samples.len().min(first.saturating_add(self.batch));
-            if first >= end {
-                break;
-            }
-            let Ok(mut images) = buffers.recv() else {
-                break; // no engine is left; its error is on its way
-            };
-            let (mut rows, mut failures) = (Vec::new(), Vec::new());
-            for index in first..end {
-                let at = rows.len() * self.input_len;
-                let row = &mut images.values_mut()[at..at + self.input_len];
-                match self.read(index..end, row) {
-                    Ok(()) => rows.push(index),
-                    Err(Trouble::Sample(failure)) => failures.push(failure),
-                    // What is not had in time before the process ends is left for another run.
-                    Err(Trouble::Files(_)) if stop.load(Ordering::Relaxed) => return Ok(()),
-                    Err(Trouble::Files(error)) => return Err(ScoreError::Files(error)),
-                }
-            }
-            let decoded = Decoded {
-                first,
-                rows,
-                images,
-                failures,
-            };
-            if output.send(decoded).is_err() {
-                break; // no engine is left; its error is on its way
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads the first of these samples, the rest of which come after it.
-    fn read(&self, samples: Range<usize>, out: &mut [f32]) -> Result<(), Trouble> {
-        let Source {
-            samples: all,
-            files,
-            ..
-        } = self.from;
-        let sample = &all[samples.start];
-        let next = self.next.load(Ordering::Relaxed).min(all.len());
-        let coming = all[samples].iter().chain(&all[next..]);
-        files.expect(&mut coming.flat_map(Sample::paths), self.max_file_bytes);
-        (self.load)(sample, out).inspect_err(|_| files.forget(&mut sample.paths()))
-    }
-
-    /// Runs one engine on batches from the queue until it ends.
-    fn infer(
-        &self,
-        engine: &mut dyn Engine,
-        input: &Receiver<Decoded>,
-        output: &Sender<Result<BatchScores, ScoreError>>,
-        give_back: &Sender<Buffer>,
-    ) -> Result<(), ScoreError> {
-        for mut batch in input {
-            if self.lost.load(Ordering::Relaxed) {
-                // Decoders that wait for it come to see that, too.
-                let _ = give_back.send(batch.images);
-                continue;
-            }
-            let images = batch.images.values_mut();
-            let filled = batch.rows.len() * self.input_len;
-            let answer = match batch.rows.len() {
-                0 => Answer::default(),
-                count if self.whole_batches => {
-                    images[filled..].fill(0.0);
-                    let answer = engine.answer(images, self.batch)?;
-                    answer.truncated(count, self.batch)
-                }
-                count => engine.answer(&images[..filled], count)?,
-            };
-            // Nobody takes it any more once all is decoded.
-            let _ = give_back.send(batch.images);
-            let rows: Vec<usize> = batch.rows.iter().map(|index| index - batch.first).collect();
-            let count = rows.len() + batch.failures.len();
-            let scores = BatchScores {
-                first: batch.first,
-                probabilities: spread(&answer.probabilities, &rows, count),
-                embeddings: spread(&answer.embeddings, &rows, count),
-                failures: batch.failures,
-            };
-            if output.send(Ok(scores)).is_err() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Hands the results on in their order until all threads have ended; keeps the first error.
-    fn collect(
-        &self,
-        scored: &Receiver<Result<BatchScores, ScoreError>>,
-        sink: &mut Sink,
-    ) -> Result<usize, ScoreError> {
-        let mut early: BTreeMap<usize, BatchScores> = BTreeMap::new();
-        let (mut done, mut error) = (0, None);
-        for result in scored {
-            let handed = result.and_then(|batch| {
-                early.insert(batch.first, batch);
-                while let Some(batch) = early.remove(&done) {
-                    done += batch.probabilities.len();
-                    if error.is_none() {
-                        sink(batch)?;
-                    }
-                }
-                Ok(())
-            });
-            if let Err(first) = handed {
-                self.lost.store(true, Ordering::Relaxed);
-                error.get_or_insert(first);
-            }
-        }
-        match error {
-            Some(error) => Err(error),
-            None => Ok(done),
-        }
-    }
-}
-
-/// The rows of `values` in the places `rows` of `count`.
-fn spread(values: &[f32], rows: &[usize], count: usize) -> Vec<Option<Vec<f32>>> {
-    let mut places = vec![None; count];
-    let width = values.len() / rows.len().max(1);
-    if width > 0 {
-        for (place, row) in rows.iter().zip(values.chunks_exact(width)) {
-            places[*place] = Some(row.to_vec());
-        }
-    }
-    places
 }
 
 #[cfg(test)]

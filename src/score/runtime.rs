@@ -130,7 +130,7 @@ impl Runtime {
 
     /// How to spread `threads` processor threads. tract runs each session on one. ONNX Runtime
     /// shares a session's work among several, which wait for each other; so where decoders hold up
-    /// one of two sessions, the other goes on.
+    /// one of two sessions, the other goes on. On a GPU one computes while the other copies.
     #[must_use]
     pub fn workers(&self, threads: usize) -> Workers {
         // Each session holds its own copy of the weights.
@@ -142,11 +142,7 @@ impl Runtime {
                 intra_threads: 1,
             }
         } else {
-            let engines = if self.device == Device::Cpu {
-                threads.min(2)
-            } else {
-                1
-            };
+            let engines = threads.min(2);
             Workers {
                 engines,
                 intra_threads: threads.div_ceil(engines),

@@ -5,21 +5,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::json;
-use tempfile::TempDir;
 
-use super::BenchArgs;
-use crate::cli::engine_args::EngineArgs;
+use super::{BenchArgs, SAMPLES, draw};
 use crate::cli::scorer::{Scorer, open_model};
-use crate::cli::{Outcome, Ui};
+use crate::cli::{EngineArgs, Ui};
 use crate::data::Images;
 use crate::imaging::Sample;
 use crate::report::scoring_speed;
-use crate::score::{Ensemble, ScoreBench, ScoreSpeed};
+use crate::score::{Device, Ensemble, ScoreBench, ScoreSpeed};
 use crate::spec::Precision;
-use crate::synth::{SynthConfig, generate};
-
-/// Samples that are drawn where none are given.
-const SAMPLES: usize = 48;
 
 /// A model and what was measured of it.
 struct Measured {
@@ -30,14 +24,18 @@ struct Measured {
 }
 
 /// Measures each model and prints it.
-pub(super) fn measure(args: &BenchArgs, ui: &Ui) -> anyhow::Result<Outcome> {
-    let drawn = match &args.images {
-        Some(_) => None,
-        None => Some(draw(ui)?),
+pub(super) fn measure(args: &BenchArgs, ui: &Ui) -> anyhow::Result<()> {
+    // Removed at the end.
+    let drawn;
+    let images = if let Some(images) = &args.images {
+        images.clone()
+    } else {
+        drawn = tempfile::tempdir().context("cannot make a temporary folder")?;
+        ui.note(&format!("drawing {SAMPLES} samples of 512×512 …"));
+        draw(drawn.path())?;
+        drawn.path().join("images")
     };
-    let drawn_images = drawn.as_ref().map(|dir| dir.path().join("images"));
-    let images = args.images.as_ref().or(drawn_images.as_ref());
-    let images = args.layout.of(images.context("no images")?)?;
+    let images = args.layout.of(&images)?;
     let measured: anyhow::Result<Vec<_>> = args
         .model
         .iter()
@@ -56,18 +54,7 @@ pub(super) fn measure(args: &BenchArgs, ui: &Ui) -> anyhow::Result<Outcome> {
             ui.print(&table(model))?;
         }
     }
-    Ok(Outcome::Done)
-}
-
-fn draw(ui: &Ui) -> anyhow::Result<TempDir> {
-    let dir = tempfile::tempdir().context("cannot make a temporary folder")?;
-    ui.note(&format!("drawing {SAMPLES} samples of 512×512 …"));
-    let synth = SynthConfig {
-        count: SAMPLES,
-        ..SynthConfig::default()
-    };
-    generate(dir.path(), &synth, &|_| {})?;
-    Ok(dir)
+    Ok(())
 }
 
 fn one(args: &BenchArgs, path: &Path, images: &Images, ui: &Ui) -> anyhow::Result<Measured> {
@@ -90,6 +77,7 @@ fn one(args: &BenchArgs, path: &Path, images: &Images, ui: &Ui) -> anyhow::Resul
         options: &options,
         rounds: args.rounds,
         time: Duration::from_secs_f64(args.seconds),
+        shared_cores: scorer.started().runtimes[0].device() == Device::Cpu,
     };
     let speed = bench.measure(scorer.engines(), &|| bar.inc(1));
     bar.finish_and_clear();

@@ -1,11 +1,14 @@
 //! The pipeline with engines and loaders that misbehave on purpose.
 
-use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use super::job::Load;
 use super::*;
 use crate::imaging::{CHANNELS, Preprocess};
+use crate::score::Answer;
 use crate::spec::{ModelSpec, Precision, Provenance};
 
 /// Answers with the first value of each image, for its one class.
@@ -128,7 +131,8 @@ fn job<'a>(samples: &'a [Sample], batch: usize, load: &'a Load, stop: &'a Atomic
         batch,
         input_len: 4,
         load,
-        next: AtomicUsize::new(0),
+        next: Mutex::new(0),
+        taken: AtomicUsize::new(0),
         lost: AtomicBool::new(false),
         whole_batches: false,
     }
@@ -266,6 +270,24 @@ fn a_decoder_panic_ends_everything() {
 }
 
 #[test]
+fn all_decoders_fill_a_batch_together_and_take_samples_in_order() {
+    let (together, order) = (Barrier::new(4), Mutex::new(Vec::new()));
+    let load = |sample: &Sample, out: &mut [f32]| {
+        order
+            .lock()
+            .unwrap()
+            .push(sample.id.parse::<usize>().unwrap());
+        // Passes only once there are four at work.
+        together.wait();
+        number(sample, out)
+    };
+    run(&mut [echo(0, None)], 48, (16, 4), &load).unwrap();
+    for (step, taken) in order.into_inner().unwrap().chunks(4).enumerate() {
+        assert!(taken.iter().all(|index| index / 4 == step), "{taken:?}");
+    }
+}
+
+#[test]
 fn decoding_and_inference_overlap() {
     let engine = new_echo(10, None);
     let (busy, overlaps) = (engine.busy.clone(), AtomicU32::new(0));
@@ -296,9 +318,9 @@ fn decoders_do_not_run_ahead_without_bound() {
         number(sample, out)
     };
     run(&mut [Box::new(engine)], 200, (1, 3), &count).unwrap();
-    // One in each decoder's hands, one in the queue, and one between queue and engine.
+    // Four that decoders have begun, one in the queue, and one between queue and engine.
     let ahead = ahead.into_inner();
-    assert!((1..=5).contains(&ahead), "{ahead} batches ahead");
+    assert!((1..=6).contains(&ahead), "{ahead} batches ahead");
 }
 
 #[test]
