@@ -18,7 +18,9 @@ It needs Python 3.10 or later and: pip install torch torchvision timm onnx onnxs
 
 import argparse
 import collections
+import collections.abc
 import contextlib
+import dataclasses
 import hashlib
 import io
 import os
@@ -46,15 +48,15 @@ DYNAMIC_AXES = {"input": {0: "batch", 2: "height", 3: "width"}, "logits": {0: "b
 SANE_FEATURES = (1e-2, 1e2)
 
 
+@dataclasses.dataclass
 class Arch:
     """One network: how to make it, which layer classifies, where residual branches end."""
 
-    def __init__(self, file, image_size, make, classifier, branch_end=None):
-        self.file = file
-        self.image_size = image_size
-        self.make = make
-        self.classifier = classifier
-        self.branch_end = branch_end
+    file: str
+    image_size: int
+    make: collections.abc.Callable[[bool], torch.nn.Module]
+    classifier: str
+    branch_end: str | None = None
 
 
 def resnet50_v1(pretrained):

@@ -76,6 +76,15 @@ pub fn hpa_classes() -> Vec<String> {
     HPA_CLASSES.map(String::from).to_vec()
 }
 
+/// Names for so many classes: [`HPA_CLASSES`] for 28, else `Class 0`, `Class 1`, ….
+#[must_use]
+pub fn names_for(count: u16) -> Vec<String> {
+    if usize::from(count) == HPA_CLASSES.len() {
+        return hpa_classes();
+    }
+    (0..count).map(|class| format!("Class {class}")).collect()
+}
+
 /// What a class is, in a sentence or two, if its name is one of [`HPA_CLASSES`].
 #[must_use]
 pub fn about(name: &str) -> Option<&'static str> {

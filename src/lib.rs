@@ -1,33 +1,64 @@
 //! Retrain ImageNet networks on four-channel fluorescence images, and score plates with them.
 //!
-//! The modules, in the order in which data flows through them:
+//! This is what the program `rgby` is made of, for programs of one's own and for whoever carries it
+//! on. An ONNX export of a network becomes a checkpoint to train from, a checkpoint becomes one ONNX
+//! file that knows its classes, thresholds and preprocessing, and that file scores images:
 //!
 //! ```text
 //! pretrained.onnx ─ graph, model ─▶ checkpoint ─ data, train ─▶ checkpoint ─ export ─▶ model.onnx
 //!                                                                                        │
-//!                                           predictions ◀─ score ◀─ imaging ◀─ images    │
-//!                                                            ▲───────────────────────────┘
+//!                                    predictions ◀─ score, serve ◀─ imaging ◀─ images    │
+//!                                                        ▲───────────────────────────────┘
 //! ```
 //!
-//! - [`graph`]: ONNX files, read with care, patched and matched; uses nothing of the rest.
-//! - [`model`]: networks in Burn, and pretrained weights for them.
-//! - [`imaging`], [`data`]: from files to batches.
-//! - [`train`]: configs, the loop, optimizers, checkpoints.
-//! - [`export`]: a trained network as one ONNX file.
-//! - [`store`]: files in object stores and on web servers.
-//! - [`score`]: that file over a folder of images, on ONNX Runtime or tract.
-//! - `serve`: the same behind HTTP, for whoever sends images.
-//! - [`metrics`], [`report`]: how good it is, in numbers and pictures.
-//! - [`tracking`]: a training run on a server that shows many of them.
-//! - [`synth`]: samples to try all this with; [`labels`], [`spec`], [`fsx`] and [`memory`]: what many
-//!   use.
-//! - [`cli`]: the `rgby` program, and everything's user.
+//! # Four things to do with it
+//!
+//! 1. **Convert**: [`graph::read`] reads an export and trusts nothing in it, [`model::Pretrained`]
+//!    finds its weights by the structure of the graph and puts them into a [`model::Classifier`],
+//!    and a [`train::Checkpoint`] keeps that in a folder.
+//! 2. **Train**: a [`train::Config`] says how, a [`data::Dataset`] on what; [`train::train()`] makes
+//!    a run of a [`train::Job`], and [`export::export()`] one file of the run's best checkpoint.
+//! 3. **Score**: [`data::Images`] finds samples, a [`score::Runtime`] is ONNX Runtime or tract,
+//!    [`score::score()`] decodes and infers side by side. With labels, [`metrics::judge`] says how
+//!    good the answers are.
+//! 4. **Serve**: [`serve::run()`] is the whole server, [`serve::rest::router`] its routes for an
+//!    axum application.
+//!
+//! The programs in `examples/`, `convert`, `train`, `score` and `serve`, do each of them whole.
+//!
+//! # What to read first
+//!
+//! [`spec::ModelSpec`] is what training hands to scoring, in each checkpoint and exported file.
+//! [`imaging::Preprocess`] makes a network's input of image files, the same wherever that is done.
+//! [`score::Engine`] is the small trait between what runs a network and whoever asks it;
+//! [`train::Watch`] is how a run is followed. From there on, each module's own page says how its
+//! parts go together, and `docs/ARCHITECTURE.md` why they are as they are.
+//!
+//! # Modules, and what each may use
+//!
+//! | module | what it is for | uses |
+//! | --- | --- | --- |
+//! | [`graph`] | ONNX files, read with care, patched and matched | nothing; `build.rs` includes it |
+//! | [`model`] | networks in Burn, and pretrained weights for them | `graph` |
+//! | [`imaging`] | from image files to a network's input | |
+//! | [`data`] | where samples are, their labels, splits, batches | `imaging` |
+//! | [`train`] | configs, the loop, optimizers, checkpoints | `model`, `data`, `metrics`, `report` |
+//! | [`export`] | a trained network as one ONNX file | `model`, `graph`, `score`, `train` |
+//! | [`score`] | that file over many images, on ONNX Runtime or tract | `imaging` |
+//! | [`serve`] | the same behind HTTP and gRPC, for whoever sends images | `score`, `imaging` |
+//! | [`store`] | files in object stores and on web servers | |
+//! | [`metrics`] | how good it is, in numbers | |
+//! | [`report`] | the same in pictures, and a run's course | `metrics`, `score` |
+//! | [`tracking`] | a training run on a server that shows many of them | `report` |
+//! | [`synth`] | samples to try all this with | `imaging` |
+//! | [`cli`] | the program: subcommands, messages, exit codes | everything |
+//!
+//! What many use: [`spec`], [`labels`], [`fsx`] and [`memory`]. There are no cycles. Without the
+//! default features `train` and `serve` there are only the modules that scoring needs.
 //!
 //! # Scoring a folder
 //!
-//! An exported file says itself what it wants and what it answers. [`data::Images`] finds the
-//! samples, a [`score::Runtime`] is ONNX Runtime or tract, and [`score::score()`] decodes and infers
-//! side by side:
+//! An exported file says itself what it wants and what it answers:
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -55,11 +86,9 @@
 //! # }
 //! ```
 //!
-//! # Training
+//! # Converting a pretrained network
 //!
-//! [`model::Pretrained`] puts the weights of an ONNX export into a [`model::Classifier`], a
-//! [`train::Checkpoint`] keeps that in a folder, [`train::train()`] makes a run of a [`train::Job`],
-//! and [`export::export()`] writes the file to score with:
+//! The backbone takes its weights from the file, with a stem for four channels; the head is new:
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -79,11 +108,6 @@
 //! # Ok(())
 //! # }
 //! ```
-//!
-//! The programs in `examples/` go on from here: `convert`, `train`, `score`, and `serve`, which puts
-//! the server's routes into an axum application.
-//!
-//! Without the default features `train` and `serve` there are only the modules that scoring needs.
 
 pub mod cli;
 pub mod data;

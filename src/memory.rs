@@ -58,7 +58,7 @@ mod glibc {
     /// The most that glibc accepts: larger blocks are mapped one by one.
     const LARGEST_HEAP_BLOCK: i32 = 32 << 20;
 
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "there is no safe call for it")]
     pub(super) fn keep_freed_memory() {
         // SAFETY: `mallopt` takes a parameter's number and its value, and locks the heap itself.
         unsafe {

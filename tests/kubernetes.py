@@ -1,7 +1,10 @@
-"""Validates manifests against the Kubernetes API's JSON schema (PyPI: kubernetes-validate), strictly:
-unknown fields are errors. Of KServe's resources the containers are, as those of a pod. Usage: python3 tests/kubernetes.py FILE.yaml...
+"""Validates manifests against the Kubernetes API's JSON schema, strictly: unknown fields are errors.
 
-Exit codes: 0 valid, 1 not, 3 the package is not installed."""
+    python3 tests/kubernetes.py FILE.yaml...
+
+Of KServe's resources the containers are validated, as those of a pod. Needs the PyPI package
+kubernetes-validate. Exit codes: 0 valid, 1 not, 3 the package is not installed.
+"""
 
 import sys
 

@@ -6,8 +6,9 @@
 Both nodes are on this machine. A small convolutional network of random weights and synthetic
 samples, one of them broken, are made in a temporary folder; then one plain `rgby score` run, a job
 on both nodes, a job during which a process of rgby is killed (SIGKILL), and one during which a
-node's raylet is, each once it scores and a third of the results is written. The results of all must be the same to the bit. Needs the Python
-packages ray[data], onnx and psutil. Exit code 0 if all is well.
+node's raylet is, each once it scores and a third of the results is written. The results of all must
+be the same to the bit. Needs the Python packages ray[data], onnx and psutil. Exit code 0 if all is
+well.
 """
 
 import argparse

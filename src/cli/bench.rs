@@ -4,14 +4,17 @@ mod preprocess;
 mod scoring;
 mod training;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
-use serde_json::json;
 
-use self::preprocess::PreprocessSpeed;
-use super::{LayoutArgs, Outcome, RunnerArgs, Ui};
+use super::engine_args::RunnerArgs;
+use super::{LayoutArgs, Outcome, Ui};
 use crate::model::Arch;
+use crate::synth::{SynthConfig, generate};
+
+/// Samples that are drawn where none are given.
+const SAMPLES: usize = 48;
 
 /// Measure how fast this machine scores, trains, or reads images
 ///
@@ -117,34 +120,21 @@ impl BenchArgs {
     /// cannot be read.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         if !self.model.is_empty() {
-            return scoring::measure(self, ui);
-        }
-        if self.train {
-            return training::measure(self, ui);
-        }
-        self.print_preprocess(ui)
-    }
-
-    fn print_preprocess(&self, ui: &Ui) -> anyhow::Result<Outcome> {
-        let images = self.images.as_deref().unwrap_or(".".as_ref());
-        let images = self.layout.of(images)?;
-        let speed = PreprocessSpeed::measure(&images, self.input_size, self.steps)?;
-        if self.json {
-            ui.print_json(&json!({
-                "input_size": self.input_size,
-                "samples": speed.samples,
-                "preprocess_images_per_s_per_core": speed.per_core,
-                "preprocess_images_per_s": speed.all_cores,
-                "threads": speed.threads,
-            }))?;
+            scoring::measure(self, ui)?;
+        } else if self.train {
+            training::measure(self, ui)?;
         } else {
-            ui.print(&format!(
-                "{} samples to {}²\n\
-                 one core    {:>7.0} images/s\n\
-                 {:>2} threads  {:>7.0} images/s\n",
-                speed.samples, self.input_size, speed.per_core, speed.threads, speed.all_cores,
-            ))?;
+            preprocess::measure(self, ui)?;
         }
         Ok(Outcome::Done)
     }
+}
+
+/// Draws samples of 512×512 into a folder.
+fn draw(folder: &Path) -> anyhow::Result<()> {
+    let synth = SynthConfig {
+        count: SAMPLES,
+        ..SynthConfig::default()
+    };
+    Ok(generate(folder, &synth, &|_| {})?)
 }

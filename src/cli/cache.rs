@@ -60,11 +60,7 @@ impl CacheArgs {
             classes,
         )?;
         let failed = write_cache(&self.out, &dataset, &form, ui)?;
-        Ok(if failed == 0 {
-            Outcome::Done
-        } else {
-            Outcome::SomeFailed
-        })
+        Ok(Outcome::with_failures(failed, false))
     }
 }
 

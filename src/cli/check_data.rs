@@ -12,7 +12,7 @@ use super::{LabelledArgs, Outcome, Ui};
 use crate::data::{Check, Checked, Expected, Kind, Severity, read_class_names};
 use crate::fsx;
 use crate::imaging::{CHANNELS, Preprocess};
-use crate::labels::hpa_classes;
+use crate::labels::{hpa_classes, names_for};
 
 /// Say what is wrong with a labelled data set before an hour is spent on it
 ///
@@ -96,10 +96,8 @@ impl CheckDataArgs {
         } else {
             ui.print(&text::describe(&checked, self.show, self.out.as_deref()))?;
         }
-        Ok(match checked.count(Severity::Error) {
-            0 => Outcome::Done,
-            _ => Outcome::SomeFailed,
-        })
+        let errors = checked.count(Severity::Error);
+        Ok(Outcome::with_failures(errors, false))
     }
 
     /// All that was found, as JSON.
@@ -129,10 +127,7 @@ impl CheckDataArgs {
         if let Some(path) = &self.labels_from {
             return Ok(read_class_names(path)?);
         }
-        Ok(match self.classes {
-            None | Some(28) => hpa_classes(),
-            Some(count) => (0..count).map(|class| format!("Class {class}")).collect(),
-        })
+        Ok(self.classes.map_or_else(hpa_classes, names_for))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::data::read_class_names;
 use crate::fsx;
 use crate::graph::{self, ModelProto};
 use crate::imaging::Preprocess;
+use crate::labels::names_for;
 use crate::model::{Arch, Classifier, ConvertReport, Exported, ModelConfig, Pretrained};
 use crate::spec::ModelSpec;
 use crate::train::{Checkpoint, Saved};
@@ -226,8 +227,8 @@ impl ConvertArgs {
         if let Some(channels) = &self.channels {
             config.channels.clone_from(channels);
         }
-        if let Some(count) = self.classes.filter(|&count| count != 28) {
-            config.classes = (0..count).map(|class| format!("Class {class}")).collect();
+        if let Some(count) = self.classes {
+            config.classes = names_for(count);
         }
         if let Some(path) = &self.labels_from {
             config.classes = read_class_names(path)?;

@@ -1,23 +1,23 @@
 //! `rgby demo`: the whole path on made-up data, with nothing installed.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use clap::Args;
+use clap::{Args, Command};
 
+use super::convert::ConvertArgs;
+use super::eval::{EvalArgs, Judgement};
+use super::export::ExportArgs;
 use super::retrain::RetrainArgs;
-use super::train::{HeadChoice, RunArgs, TrainArgs};
-use super::{
-    ConvertArgs, EngineArgs, EvalArgs, ExportArgs, Judgement, LabelledArgs, LayoutArgs, Outcome,
-    ScoreArgs, ShardArgs, StoreArgs, SynthArgs, Threshold, TrackingArgs, Ui, VoteArgs, WorkerArgs,
-};
+use super::score::ScoreArgs;
+use super::synth::SynthArgs;
+use super::train::TrainArgs;
+use super::{Outcome, Ui};
 use crate::graph::Message;
 use crate::model::{Arch, random_export};
-use crate::score::EngineChoice;
-use crate::spec::Precision;
-use crate::train::TrainDevice;
 
 /// Run the whole path on synthetic data: convert, train, retrain, export, score, evaluate
 ///
@@ -37,10 +37,6 @@ const MARKER: &str = "made-by-rgby-demo";
 /// Classes that can be told apart at 48×48: nucleoplasm, Golgi apparatus, microtubules, plasma
 /// membrane, cytosol.
 const CLASSES: [u16; 5] = [0, 7, 14, 21, 25];
-const TRAIN_SAMPLES: usize = 512;
-const TEST_SAMPLES: usize = 128;
-/// Side of the drawn images, pixels.
-const IMAGE_SIZE: u32 = 128;
 const CONFIG: &str = "\
 # The demo's run: ResNet50 at 48×48 on synthetic samples.
 [model]
@@ -74,51 +70,49 @@ impl DemoArgs {
             ui,
             rows: Vec::new(),
         };
-        let path = |name: &str| self.out.join(name);
-
         log.step("synth", "train/ and test/", || {
-            self.synth("train", TRAIN_SAMPLES, 0, ui)?;
-            self.synth("test", TEST_SAMPLES, 1, ui)
-        })?;
-        log.step("convert", "initial/", || self.convert(ui))?;
-        fs::write(path("config.toml"), CONFIG)?;
-        log.step("train", "run/", || {
-            TrainArgs {
-                from: Some(path("initial")),
-                run: self.run_args("run", &[]),
+            let classes = CLASSES.map(|class| class.to_string()).join(",");
+            for drawn in [
+                "--out=@train --count=512 --seed=0",
+                "--out=@test --count=128 --seed=1",
+            ] {
+                let line = format!("{drawn} --size=128 --classes={classes}");
+                self.args::<SynthArgs>(&line)?.run(ui)?;
             }
-            .run(ui)
+            Ok(())
+        })?;
+        log.step("convert", "initial/", || {
+            let pretrained = random_export(Arch::ResNet50, 0)?.write_to_bytes()?;
+            fs::write(self.out.join("pretrained.onnx"), pretrained)?;
+            let line = "--onnx=@pretrained.onnx --out=@initial";
+            self.args::<ConvertArgs>(line)?.run(ui)
+        })?;
+        fs::write(self.out.join("config.toml"), CONFIG)?;
+        let run = "--config=@config.toml --images=@train/images --labels=@train/labels.csv";
+        log.step("train", "run/", || {
+            let line = format!("{run} --from=@initial --out=@run");
+            self.args::<TrainArgs>(&line)?.run(ui)
         })?;
         log.step("retrain", "rerun/", || {
-            let set = ["optimizer.name=adam", "optimizer.lr=1e-4", "train.epochs=1"];
-            let from = path("run");
-            RetrainArgs {
-                from,
-                head: HeadChoice::Keep,
-                run: self.run_args("rerun", &set),
-            }
-            .run(ui)
+            let line = format!(
+                "{run} --from=@run --head=keep --out=@rerun --set=optimizer.name=adam \
+                 --set=optimizer.lr=1e-4 --set=train.epochs=1"
+            );
+            self.args::<RetrainArgs>(&line)?.run(ui)
         })?;
         log.step("export", "model.onnx", || {
-            let (from, out) = (path("rerun"), path("model.onnx"));
-            let engine = EngineChoice::Auto;
-            ExportArgs {
-                from,
-                out,
-                precision: Precision::Fp32,
-                thresholds: None,
-                calibrate: None,
-                labels: None,
-                with_embeddings: false,
-                engine,
-                ort_lib: None,
-                json: false,
-            }
-            .run(ui)
+            let line = "--from=@rerun --out=@model.onnx";
+            self.args::<ExportArgs>(line)?.run(ui)
         })?;
-        log.step("score", "predictions.csv, scores.csv", || self.score(ui))?;
+        log.step("score", "predictions.csv, scores.csv", || {
+            let line = "--model=@model.onnx --images=@test/images --out=@predictions.csv \
+                        --scores=@scores.csv";
+            self.args::<ScoreArgs>(line)?.run(ui)
+        })?;
         let judgement = log.step("eval", "report/", || {
-            let judgement = self.eval().judge(ui)?;
+            let line = "--scores=@scores.csv --labels=@test/labels.csv --images=@test/images \
+                        --threshold=0.3 --out=@report";
+            let judgement = self.args::<EvalArgs>(line)?.judge(ui)?;
             judgement.write(&self.out.join("report"))?;
             Ok(judgement)
         })?;
@@ -144,80 +138,18 @@ impl DemoArgs {
         fs::write(marker, "").with_context(|| name.to_string())
     }
 
-    fn synth(&self, name: &str, count: usize, seed: u64, ui: &Ui) -> anyhow::Result<Outcome> {
-        let (out, classes) = (self.out.join(name), CLASSES.to_vec());
-        SynthArgs {
-            out,
-            count,
-            size: IMAGE_SIZE,
-            seed,
-            classes,
-        }
-        .run(ui)
-    }
-
-    fn convert(&self, ui: &Ui) -> anyhow::Result<Outcome> {
-        let onnx = self.out.join("pretrained.onnx");
-        fs::write(&onnx, random_export(Arch::ResNet50, 0)?.write_to_bytes()?)?;
-        ConvertArgs::new(onnx, self.out.join("initial")).run(ui)
-    }
-
-    fn run_args(&self, out: &str, set: &[&str]) -> RunArgs {
-        RunArgs {
-            cache: None,
-            feature_cache: None,
-            config: self.out.join("config.toml"),
-            set: set.iter().map(ToString::to_string).collect(),
-            data: LabelledArgs {
-                images: self.out.join("train").join("images"),
-                layout: LayoutArgs::default(),
-                labels: self.out.join("train").join("labels.csv"),
-            },
-            out: self.out.join(out),
-            device: TrainDevice::Cpu,
-            recalibrate: None,
-            checkpoint_every: None,
-            resume: false,
-            tracking: TrackingArgs::default(),
-        }
-    }
-
-    fn score(&self, ui: &Ui) -> anyhow::Result<Outcome> {
-        ScoreArgs {
-            shard: ShardArgs::default(),
-            resume: false,
-            part_size: 4096,
-            max_errors: None,
-            failed_ok: false,
-            model: self.out.join("model.onnx"),
-            spec: None,
-            images: Some(self.out.join("test").join("images")),
-            layout: LayoutArgs::default(),
-            ids: None,
-            out: Some(self.out.join("predictions.csv")),
-            worker: WorkerArgs::default(),
-            scores: Some(self.out.join("scores.csv")),
-            embeddings: None,
-            threshold: Threshold::Tuned,
-            keep_argmax: false,
-            vote: VoteArgs::default(),
-            engine: EngineArgs::default(),
-            store: StoreArgs::default(),
-            json: false,
-        }
-        .run(ui)
-    }
-
-    fn eval(&self) -> EvalArgs {
-        EvalArgs {
-            images: Some(self.out.join("test").join("images")),
-            layout: LayoutArgs::default(),
-            scores: Some(self.out.join("scores.csv")),
-            labels: self.out.join("test").join("labels.csv"),
-            threshold: Some(Threshold::Fixed(0.3)),
-            out: Some(self.out.join("report")),
-            ..EvalArgs::default()
-        }
+    /// What the arguments of a command line mean, each a `--flag=value`; `@` is the demo's folder.
+    fn args<T: Args>(&self, line: &str) -> anyhow::Result<T> {
+        let words = line.split_whitespace().map(|word| {
+            let Some((flag, path)) = word.split_once('@') else {
+                return OsString::from(word);
+            };
+            let mut word = OsString::from(flag);
+            word.push(self.out.join(path));
+            word
+        });
+        let command = T::augment_args(Command::new("demo").no_binary_name(true));
+        Ok(T::from_arg_matches(&command.try_get_matches_from(words)?)?)
     }
 
     fn summary(&self, log: &Log, judgement: &Judgement, start: Instant) -> String {

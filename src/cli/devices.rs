@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::engine_args::threads;
 use super::{Outcome, Ui};
 use crate::memory;
 use crate::score::{Runtime, RuntimeOptions};
@@ -56,7 +57,7 @@ fn machine_json() -> Value {
     json!({
         "system": std::env::consts::OS,
         "architecture": std::env::consts::ARCH,
-        "cores": cores(),
+        "cores": threads(),
         "vector_instructions": vector_instructions(),
         "memory_bytes": memory::total(),
         "available_memory_bytes": memory::available(),
@@ -72,16 +73,11 @@ fn machine_text() -> String {
          free\n",
         std::env::consts::OS,
         std::env::consts::ARCH,
-        cores(),
+        threads(),
         vector_instructions().join(", "),
         gigabytes(memory::total()),
         gigabytes(memory::available()),
     )
-}
-
-/// Cores that this process may use.
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Those that the engines make use of, of those that the processor has.

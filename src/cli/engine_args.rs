@@ -112,7 +112,7 @@ impl EngineArgs {
             })?);
         }
         let runtime = runtimes[0];
-        if let (true, Some(path)) = (runtime.is_tract(), &self.runner.engine_config) {
+        if let (true, Some(path)) = (runtime.is_tract(), &runner.engine_config) {
             return Err(EngineError::Config {
                 path: path.clone(),
                 reason: format!(
@@ -123,13 +123,12 @@ impl EngineArgs {
             }
             .into());
         }
-        let threads = thread::available_parallelism().map_or(1, usize::from);
         let wish = SplitWish {
             decode_threads: runner.decode_threads.map(usize::from),
             sessions: runner.sessions.map(usize::from),
             intra_threads: runner.intra_threads.map(usize::from),
         };
-        let split = Split::new(runtime, threads, wish);
+        let split = Split::new(runtime, threads(), wish);
         Ok(Started {
             name: format!("{} on {}", runtime.engine(), self.device),
             identity: format!(
@@ -147,10 +146,10 @@ impl EngineArgs {
     /// How samples go to an engine on the CPU whose threads nothing else is said of.
     #[must_use]
     pub fn pipeline(&self) -> PipelineOptions {
-        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let decode_threads = self.runner.decode_threads;
         PipelineOptions {
             batch: self.batch.into(),
-            decode_threads: self.runner.decode_threads.map_or(threads, usize::from),
+            decode_threads: decode_threads.map_or_else(threads, usize::from),
             limits: DecodeLimits::default(),
             whole_batches: false,
         }
@@ -168,4 +167,9 @@ impl EngineArgs {
         })?;
         Ok(config)
     }
+}
+
+/// Threads that this process may run at a time.
+pub(super) fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }

@@ -16,8 +16,8 @@ use clap::Args;
 use super::scorer::Threshold;
 use super::{EngineArgs, LayoutArgs, Outcome, Ui};
 use crate::metrics::Bootstrap;
-pub use judgement::Judgement;
-pub use tune::TuneMethod;
+pub(super) use judgement::Judgement;
+use tune::TuneMethod;
 
 /// Judge a model, or any probabilities, by labels: F1 with its intervals, precision, recall,
 /// average precision, AUROC, calibration
@@ -84,10 +84,10 @@ pub struct EvalArgs {
     #[arg(long)]
     pub keep_argmax: bool,
     /// Parts of the samples for cross-fitting
-    #[arg(long, value_name = "K", default_value_t = FOLDS, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=1000))]
     pub folds: u16,
     /// Bootstrap draws for the confidence intervals; 0 for none
-    #[arg(long, value_name = "N", default_value_t = DRAWS, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub bootstrap: u32,
     /// Decides draws and folds
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -105,35 +105,6 @@ pub struct EvalArgs {
     /// Print the result to stdout as one JSON document
     #[arg(long)]
     pub json: bool,
-}
-
-const FOLDS: u16 = 5;
-const DRAWS: u32 = 1000;
-
-impl Default for EvalArgs {
-    fn default() -> Self {
-        Self {
-            layout: LayoutArgs::default(),
-            model: None,
-            images: None,
-            scores: None,
-            compare: Vec::new(),
-            ids: None,
-            classes: None,
-            labels: PathBuf::new(),
-            threshold: None,
-            tune_thresholds: None,
-            ratios: None,
-            keep_argmax: false,
-            folds: FOLDS,
-            bootstrap: DRAWS,
-            seed: 0,
-            out: None,
-            no_overlays: false,
-            engine: EngineArgs::default(),
-            json: false,
-        }
-    }
 }
 
 impl EvalArgs {

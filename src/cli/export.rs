@@ -14,7 +14,7 @@ use crate::export::{
 };
 use crate::imaging::find_samples;
 use crate::model::{Classifier, Keep};
-use crate::score::{EngineChoice, ModelFile, Runtime, RuntimeOptions};
+use crate::score::{EngineChoice, Failure, ModelFile, Runtime, RuntimeOptions};
 use crate::spec::{ModelSpec, Precision, ThresholdFile};
 use crate::train::{Checkpoint, resolve};
 
@@ -119,24 +119,9 @@ impl ExportArgs {
         } else {
             ui.note(&self.to_text(&dir, &made, &order, runtime));
         }
-        let failures = made
-            .reduced
-            .map_or(Vec::new(), |(_, change)| change.failures);
-        if failures.is_empty() {
-            return Ok(Outcome::Done);
-        }
-        for failure in &failures {
-            ui.warn(&format!(
-                "{}: {} {}",
-                failure.id, failure.file, failure.error
-            ));
-        }
-        ui.warn(&format!(
-            "{} of {} samples in --calibrate could not be read and were left out",
-            failures.len(),
-            order.inputs.len()
-        ));
-        Ok(Outcome::SomeFailed)
+        let failures = made.reduced.iter().flat_map(|(_, change)| &change.failures);
+        let failed = list(failures, order.inputs.len(), ui);
+        Ok(Outcome::with_failures(failed, false))
     }
 
     /// Checks what was asked for before any work.
@@ -274,6 +259,21 @@ impl ExportArgs {
         }
         text
     }
+}
+
+/// Lists those of `all` images that could not be read; returns their number.
+fn list<'a>(failures: impl Iterator<Item = &'a Failure>, all: usize, ui: &Ui) -> usize {
+    let mut failed = 0;
+    for Failure { id, file, error } in failures {
+        ui.warn(&format!("{id}: {file} {error}"));
+        failed += 1;
+    }
+    if failed > 0 {
+        ui.warn(&format!(
+            "{failed} of {all} samples in --calibrate could not be read and were left out"
+        ));
+    }
+    failed
 }
 
 fn compared(summary: &str, change: &Comparison) -> String {

@@ -12,7 +12,6 @@ use serde_json::json;
 
 use super::{Outcome, Ui};
 use crate::train::{Checkpoint, resolve};
-use onnx::Summary;
 use run::Course;
 use text::Table;
 
@@ -86,7 +85,6 @@ impl InspectArgs {
     fn file(&self) -> anyhow::Result<(serde_json::Value, Table)> {
         let path = &self.path;
         let found = onnx::File::open(path)?;
-        let Summary { parameters, .. } = found.summary;
         let hashes = [("file".to_owned(), found.sha256.clone())].into();
         let mut table = Table::new(&path.display().to_string());
         if let Some(spec) = &found.spec {
@@ -102,7 +100,7 @@ impl InspectArgs {
             "kind": "onnx",
             "path": path,
             "spec": found.spec,
-            "parameters": parameters,
+            "parameters": found.summary.parameters,
             "nodes": found.summary.nodes,
             "onnx": found.summary,
             "convert": found.verdict,

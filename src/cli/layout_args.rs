@@ -9,7 +9,7 @@ use clap::Args;
 use crate::data::{Images, Layout, Pattern};
 
 /// How the images in `--images` are stored, where that is not as `<Id>_<stain>` files.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct LayoutArgs {
     /// Other file names: a regular expression for a whole name, or, if it has a `/`, for the path
     /// below --images. Its group `channel` is the channel, the other named groups are the id, such

@@ -84,17 +84,12 @@ impl MergeArgs {
                 "errors": (failed > 0).then_some(&merged.errors),
             }))?;
         }
-        if failed == 0 {
-            return Ok(Outcome::Done);
+        if failed > 0 {
+            let errors = merged.errors.display();
+            ui.warn(&format!(
+                "{failed} of {rows} samples failed; they are listed in {errors}"
+            ));
         }
-        let errors = merged.errors.display();
-        ui.warn(&format!(
-            "{failed} of {rows} samples failed; they are listed in {errors}"
-        ));
-        Ok(if self.failed_ok {
-            Outcome::Done
-        } else {
-            Outcome::SomeFailed
-        })
+        Ok(Outcome::with_failures(failed, self.failed_ok))
     }
 }

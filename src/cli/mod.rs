@@ -1,7 +1,8 @@
 //! The command line: one file a subcommand, and what they share.
 //!
-//! A subcommand is an `Args` struct and its `run`, which says how it ended in an [`Outcome`] or
+//! A subcommand is an `Args` struct and its `run`, which says how it ended in an `Outcome` or
 //! why it could not be done. Exit codes and error messages are made here, once for all of them.
+//! Other programs call the modules that do the work; of this one they see [`Cli`] only.
 
 #[cfg(feature = "train")]
 mod bench;
@@ -46,41 +47,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-#[cfg(feature = "train")]
-pub use bench::BenchArgs;
-#[cfg(feature = "train")]
-pub use cache::CacheArgs;
-pub use check_data::CheckDataArgs;
-pub use completions::CompletionsArgs;
-#[cfg(feature = "train")]
-pub use convert::ConvertArgs;
-#[cfg(feature = "train")]
-pub use demo::DemoArgs;
-pub use devices::DevicesArgs;
-pub use engine_args::{EngineArgs, RunnerArgs, Started};
-pub use eval::{EvalArgs, Judgement, TuneMethod};
-#[cfg(feature = "train")]
-pub use export::ExportArgs;
-#[cfg(feature = "train")]
-pub use inspect::InspectArgs;
-pub use labelled_args::LabelledArgs;
-pub use layout_args::LayoutArgs;
-pub use man::ManArgs;
-pub use merge::MergeArgs;
-#[cfg(feature = "train")]
-pub use retrain::RetrainArgs;
-pub use score::{ScoreArgs, ShardArgs, ShardChoice, VoteArgs, WorkerArgs};
-pub use scorer::{Scored, Scorer, Threshold, open_model};
-#[cfg(feature = "serve")]
-pub use serve::{LimitArgs, ServeArgs};
-pub use stage::{Stage, StoreFiles};
-pub use store_args::StoreArgs;
-pub use synth::SynthArgs;
-#[cfg(feature = "train")]
-pub use tracking_args::TrackingArgs;
-#[cfg(feature = "train")]
-pub use train::TrainArgs;
-pub use ui::Ui;
+use engine_args::{EngineArgs, Started};
+use labelled_args::LabelledArgs;
+use layout_args::LayoutArgs;
+use stage::{Stage, StoreFiles};
+use store_args::StoreArgs;
+use ui::Ui;
 
 /// Retrain image networks on four-channel fluorescence microscopy, and score whole plates with them
 ///
@@ -105,36 +77,36 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     #[cfg(feature = "train")]
-    Demo(DemoArgs),
-    Synth(SynthArgs),
-    CheckData(CheckDataArgs),
+    Demo(demo::DemoArgs),
+    Synth(synth::SynthArgs),
+    CheckData(check_data::CheckDataArgs),
     #[cfg(feature = "train")]
-    Cache(CacheArgs),
+    Cache(cache::CacheArgs),
     #[cfg(feature = "train")]
-    Convert(ConvertArgs),
+    Convert(convert::ConvertArgs),
     #[cfg(feature = "train")]
-    Train(TrainArgs),
+    Train(train::TrainArgs),
     #[cfg(feature = "train")]
-    Retrain(RetrainArgs),
-    Eval(EvalArgs),
+    Retrain(retrain::RetrainArgs),
+    Eval(eval::EvalArgs),
     #[cfg(feature = "train")]
-    Export(ExportArgs),
-    Score(ScoreArgs),
-    Merge(MergeArgs),
+    Export(export::ExportArgs),
+    Score(score::ScoreArgs),
+    Merge(merge::MergeArgs),
     #[cfg(feature = "serve")]
-    Serve(Box<ServeArgs>),
+    Serve(Box<serve::ServeArgs>),
     #[cfg(feature = "train")]
-    Inspect(InspectArgs),
+    Inspect(inspect::InspectArgs),
     #[cfg(feature = "train")]
-    Bench(BenchArgs),
-    Devices(DevicesArgs),
-    Completions(CompletionsArgs),
-    Man(ManArgs),
+    Bench(bench::BenchArgs),
+    Devices(devices::DevicesArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 /// How a command that was not prevented ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// All done.
     Done,
     /// Done, but some samples failed, or a data set is unfit; it was listed why.
@@ -143,6 +115,17 @@ pub enum Outcome {
     Stopped,
     /// Stopped by SIGINT (Ctrl-C), the work saved.
     Interrupted,
+}
+
+impl Outcome {
+    /// Of a command that came to its end, with so many failures; `tolerated` are none.
+    fn with_failures(failed: usize, tolerated: bool) -> Self {
+        if failed == 0 || tolerated {
+            Self::Done
+        } else {
+            Self::SomeFailed
+        }
+    }
 }
 
 impl From<Outcome> for ExitCode {

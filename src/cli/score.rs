@@ -14,10 +14,10 @@ use clap::Args;
 use self::bulk::Bulk;
 use self::description::open_described;
 pub(super) use self::outputs::check_output;
-pub use self::shard::{ShardArgs, ShardChoice};
-pub use self::vote::VoteArgs;
-pub use self::worker::WorkerArgs;
-use super::scorer::{Threshold, open_model};
+use self::shard::ShardArgs;
+use self::vote::VoteArgs;
+use self::worker::WorkerArgs;
+use super::scorer::{Scorer, Threshold, open_model};
 use super::{EngineArgs, LayoutArgs, Outcome, Stage, StoreArgs, Ui};
 use crate::score::{Decision, Ensemble};
 
@@ -183,6 +183,15 @@ impl ScoreArgs {
             Some(_) => ensemble.with_embeddings()?,
             None => ensemble,
         })
+    }
+
+    /// Starts the engine on the models, and notes who is asked.
+    fn start(&self, ensemble: &Ensemble, ui: &Ui) -> anyhow::Result<Scorer> {
+        let scorer = Scorer::start(ensemble, &self.engine, ui)?;
+        if let Some(note) = self.vote.note(self.threshold) {
+            ui.note(&note);
+        }
+        Ok(scorer)
     }
 
     /// What makes a prediction of a probability.

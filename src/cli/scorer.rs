@@ -184,13 +184,8 @@ impl Scorer {
     /// # Errors
     ///
     /// The engine fails; a sample that cannot be read is no error but among the table's failures.
-    pub fn score(&mut self, samples: &[Sample], ui: &Ui) -> anyhow::Result<Scored> {
-        let start = Instant::now();
-        Ok(Scored {
-            table: score_with(&mut self.engines, samples, &self.options, ui)?,
-            engine: self.started.name.clone(),
-            seconds: start.elapsed().as_secs_f64(),
-        })
+    pub fn score(&mut self, samples: &[Sample], ui: &Ui) -> anyhow::Result<ScoreTable> {
+        score_with(&mut self.engines, samples, &self.options, ui)
     }
 }
 
@@ -214,25 +209,6 @@ pub fn score_with(
     let table = table?;
     ui.note(&summary(table.ids.len(), table.failures.len(), seconds));
     Ok(table)
-}
-
-/// Scored samples, by what and how fast.
-#[derive(Debug)]
-pub struct Scored {
-    /// The probabilities and the failures.
-    pub table: ScoreTable,
-    /// What ran the model, and where.
-    pub engine: String,
-    /// Wall-clock seconds from the first file to the last probability.
-    pub seconds: f64,
-}
-
-impl Scored {
-    /// Samples per second, failed ones included.
-    #[must_use]
-    pub fn samples_per_s(&self) -> f64 {
-        self.table.ids.len() as f64 / self.seconds.max(1e-9)
-    }
 }
 
 fn summary(samples: usize, failed: usize, seconds: f64) -> String {

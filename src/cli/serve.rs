@@ -14,8 +14,8 @@ use tokio::runtime::Runtime as Tokio;
 use tokio::sync::mpsc;
 
 use self::logging::LogFormat;
-use super::engine_args::{EngineArgs, RunnerArgs};
-use super::{Outcome, Started, Ui};
+use super::engine_args::RunnerArgs;
+use super::{EngineArgs, Outcome, Started, Ui};
 use crate::score::{Devices, SessionOptions};
 use crate::serve::{
     Addresses, Batching, BodyLimits, Collector, Connections, Ended, Engines, Options, Signal,

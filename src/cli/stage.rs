@@ -12,7 +12,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 use tempfile::TempDir;
 
 use self::copies::StoreCopies;
@@ -65,8 +65,9 @@ impl Stage {
     ///
     /// It cannot be had; a wrong URL.
     pub fn input(&mut self, flag: &str, path: &Path) -> anyhow::Result<PathBuf> {
-        let Location::Remote(url) = located(flag, path)? else {
-            return local(flag, path);
+        let url = match located(flag, path)? {
+            Location::Remote(url) => url,
+            Location::Local(path) => return Ok(path),
         };
         let (stand_in, file) = self.stand_in(flag, &url, Role::Input)?;
         let got = stand_in.store.get(url.file_name(), MOST_BYTES);
@@ -82,8 +83,9 @@ impl Stage {
     ///
     /// Nothing can be written there; a wrong URL.
     pub fn output(&mut self, flag: &str, path: &Path) -> anyhow::Result<PathBuf> {
-        let Location::Remote(url) = located(flag, path)? else {
-            return local(flag, path);
+        let url = match located(flag, path)? {
+            Location::Remote(url) => url,
+            Location::Local(path) => return Ok(path),
         };
         let fail = |kind| StoreError {
             url: url.to_string(),
@@ -112,7 +114,7 @@ impl Stage {
         output: &Path,
         resume: bool,
     ) -> anyhow::Result<Option<Box<dyn PartCopies>>> {
-        let Some(stand_in) = self.of(output, Role::Output) else {
+        let Some(stand_in) = self.output_of(output) else {
             return Ok(None);
         };
         let folder = parts_folder(output);
@@ -127,7 +129,7 @@ impl Stage {
     ///
     /// The store cannot be reached, or does not let us.
     pub fn fetch_result(&self, path: &Path) -> anyhow::Result<()> {
-        let Some(stand_in) = self.of(path, Role::Output) else {
+        let Some(stand_in) = self.output_of(path) else {
             return Ok(());
         };
         match stand_in.store.get(name_of(path)?, MOST_BYTES) {
@@ -151,23 +153,21 @@ impl Stage {
                 }
             }
         }
-        for (path, wanted) in [(stale, false), (last, true)] {
-            let Some(stand_in) = self.of(path, Role::Output) else {
-                continue;
-            };
-            if wanted {
-                stand_in.put(path)?;
-            } else if !path.exists() {
-                stand_in.store.delete(name_of(path)?)?;
-            }
+        if !stale.exists()
+            && let Some(stand_in) = self.output_of(stale)
+        {
+            stand_in.store.delete(name_of(stale)?)?;
         }
-        Ok(())
+        match self.output_of(last) {
+            Some(stand_in) => stand_in.put(last),
+            None => Ok(()),
+        }
     }
 
     /// How a path is called where it belongs.
     #[must_use]
     pub fn shown(&self, path: &Path) -> String {
-        match located("", path) {
+        match Location::parse(path.as_os_str()) {
             Ok(Location::Remote(url)) => url.to_string(),
             _ => self.rename(&path.display().to_string()),
         }
@@ -196,11 +196,10 @@ impl Stage {
         stand_ins.filter(|stand_in| stand_in.role == Role::Output)
     }
 
-    /// What stands in for the folder of `path`.
-    fn of(&self, path: &Path, role: Role) -> Option<&StandIn> {
+    /// What stands in for the folder of the result `path`.
+    fn output_of(&self, path: &Path) -> Option<&StandIn> {
         let folder = path.parent()?;
-        let mut stand_ins = self.stand_ins.iter();
-        stand_ins.find(|stand_in| stand_in.local == folder && stand_in.role == role)
+        self.outputs().find(|stand_in| stand_in.local == folder)
     }
 
     /// What stands in for the folder of `url`, and for `url` itself.
@@ -230,15 +229,14 @@ impl Stage {
 
     /// The folder of all stand-ins.
     fn folder(&mut self) -> anyhow::Result<&Path> {
-        if self.folder.is_none() {
-            let folder = tempfile::Builder::new().prefix("rgby-").tempdir();
-            let folder = folder.context("no temporary folder can be made; set TMPDIR")?;
-            self.folder = Some(folder);
-        }
-        match &self.folder {
-            Some(folder) => Ok(folder.path()),
-            None => bail!("there is no temporary folder"),
-        }
+        let folder = match &mut self.folder {
+            Some(folder) => folder,
+            none => {
+                let made = tempfile::Builder::new().prefix("rgby-").tempdir();
+                none.insert(made.context("no temporary folder can be made; set TMPDIR")?)
+            }
+        };
+        Ok(folder.path())
     }
 }
 
@@ -255,11 +253,6 @@ impl StandIn {
 /// It is a URL that is wrong.
 pub fn located(flag: &str, path: &Path) -> anyhow::Result<Location> {
     Location::parse(path.as_os_str()).with_context(|| flag.to_owned())
-}
-
-/// The path of a file of this machine, `file://` or not.
-fn local(flag: &str, path: &Path) -> anyhow::Result<PathBuf> {
-    Ok(located(flag, path)?.named())
 }
 
 /// The ordinary files in a folder.

@@ -32,6 +32,12 @@ const CHOICES: [(Filter, &str, char); 5] = [
     (Filter::Mean, "mean", 'M'),
 ];
 
+/// The word and the letter of a choice, which has both.
+fn names_of(filter: Filter) -> (&'static str, char) {
+    let known = CHOICES.iter().find(|(known, ..)| *known == filter);
+    known.map_or(("", ' '), |&(_, word, letter)| (word, letter))
+}
+
 impl FromStr for StemChoice {
     type Err = String;
 
@@ -58,11 +64,10 @@ impl FromStr for StemChoice {
 
 impl fmt::Display for StemChoice {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let known = |filter: &Filter| CHOICES.iter().find(|(known, _, _)| known == filter);
         match self {
-            Self::Others(filter) => f.write_str(known(filter).map_or("", |(_, word, _)| word)),
+            Self::Others(filter) => f.write_str(names_of(*filter).0),
             Self::Each(each) => {
-                let letters = each.iter().filter_map(known).map(|(_, _, letter)| letter);
+                let letters = each.iter().map(|filter| names_of(*filter).1);
                 f.write_str(&letters.collect::<String>())
             }
         }
@@ -115,13 +120,9 @@ impl StemChoice {
     /// As [`filters`](Self::filters).
     pub fn describe(&self, channels: &[String]) -> anyhow::Result<String> {
         let filters = self.filters(channels)?;
-        let word = |filter: &Filter| {
-            let known = CHOICES.iter().find(|(known, _, _)| known == filter);
-            known.map_or("", |(_, word, _)| word)
-        };
         let parts = channels.iter().zip(&filters);
         let parts: Vec<String> = parts
-            .map(|(channel, filter)| match word(filter) {
+            .map(|(channel, filter)| match names_of(*filter).0 {
                 word if word == channel => channel.clone(),
                 word => format!("{channel} from {word}"),
             })

@@ -24,17 +24,6 @@ pub struct StoreArgs {
     pub store_timeout: u16,
 }
 
-impl Default for StoreArgs {
-    fn default() -> Self {
-        Self {
-            read_ahead: 256,
-            store_requests: 64,
-            store_retries: 8,
-            store_timeout: 30,
-        }
-    }
-}
-
 impl StoreArgs {
     /// The options that they stand for.
     #[must_use]

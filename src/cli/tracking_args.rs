@@ -9,8 +9,6 @@ use crate::data::Dataset;
 use crate::tracking::{Mlflow, MlflowUrl, Notice, Status, TrackedRun};
 use crate::train::Origin;
 
-const EXPERIMENT: &str = "rgby";
-
 /// Which servers follow the run.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Tracking")]
@@ -21,17 +19,13 @@ pub struct TrackingArgs {
     #[arg(long, value_name = "URL")]
     pub log_mlflow: Option<MlflowUrl>,
     /// The experiment that the run belongs to there
-    #[arg(long, value_name = "NAME", default_value = EXPERIMENT, requires = "log_mlflow")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "rgby",
+        requires = "log_mlflow"
+    )]
     pub mlflow_experiment: String,
-}
-
-impl Default for TrackingArgs {
-    fn default() -> Self {
-        Self {
-            log_mlflow: None,
-            mlflow_experiment: EXPERIMENT.into(),
-        }
-    }
 }
 
 /// Where a run came from, and the hash of its data, as tags.

@@ -97,10 +97,9 @@ impl TrainArgs {
 }
 
 /// What becomes of a checkpoint's head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum HeadChoice {
     /// Keep it where the config's head has the same layers and classes.
-    #[default]
     Auto,
     /// Keep it; an error where it does not fit.
     Keep,
@@ -111,6 +110,8 @@ pub enum HeadChoice {
 }
 
 impl RunArgs {
+    /// Trains, from the checkpoint or file `from` if there is one, whose head becomes what `head`
+    /// says.
     pub(super) fn start(
         &self,
         from: Option<&Path>,
@@ -127,22 +128,11 @@ impl RunArgs {
             Some(path) if !self.resume => Some(starting_point(path, &config.model, head, ui)?),
             _ => None,
         };
-        let unfolded = from.as_ref().is_some_and(|start| start.unfolded);
-        let default = if unfolded { RECALIBRATE_DEFAULT } else { 0 };
         memory::keep_freed_memory();
         let device = self.device.open().map_err(anyhow::Error::msg)?;
-        let classes = config.model.classes.len();
-        let stains = config.preprocess().stains();
-        let dataset = Dataset::open(&self.data.images()?, &self.data.labels, &stains, classes)?;
+        let dataset = self.dataset(&config, ui)?;
         let signals = Signals::listen()?;
-        let (epochs, samples) = (config.train.epochs, dataset.len());
-        ui.note(&format!(
-            "{} at {}², {samples} samples, {classes} classes, {epochs} epochs, on {} → {}",
-            config.model.arch.name(),
-            config.model.input_size,
-            self.device,
-            self.out.display()
-        ));
+        let epochs = config.train.epochs;
         let origin = self.origin(from.as_ref());
         let tracker = Tracker::new(&self.tracking, &self.out, &origin, &dataset);
         let job = Job {
@@ -150,18 +140,12 @@ impl RunArgs {
             cache: self.open_cache(&dataset, &config, ui)?.map(Arc::new),
             dataset: Arc::new(dataset),
             config,
-            features: (self.feature_cache.as_deref() != Some(Path::new("off"))).then(|| {
-                FeatureCache {
-                    folder: self.feature_cache.clone(),
-                    extractor: if self.device == TrainDevice::Cpu {
-                        &on_onnx_runtime
-                    } else {
-                        &|_, _| Ok(None)
-                    },
-                }
-            }),
+            features: self.feature_cache(),
             from: from.as_ref().map(|start| (start.dir.clone(), start.keep)),
-            recalibrate: self.recalibrate.unwrap_or(default),
+            recalibrate: self.recalibrate.unwrap_or(match &from {
+                Some(start) if start.unfolded => RECALIBRATE_DEFAULT,
+                _ => 0,
+            }),
             out: self.out.clone(),
             resume: self.resume,
             checkpoint_every: self.checkpoint_every,
@@ -183,24 +167,24 @@ impl RunArgs {
             Ended::Stopped => signals.outcome(),
         })
     }
-}
 
-/// The part before the head on ONNX Runtime, if it is there; tract is no faster than Burn.
-fn on_onnx_runtime(
-    classifier: &Classifier,
-    config: &Config,
-) -> Result<Option<Box<dyn Extractor>>, String> {
-    let runtime = Runtime::start(&RuntimeOptions::default()).map_err(|error| error.to_string())?;
-    if runtime.is_tract() {
-        return Ok(None);
+    /// The samples, of which it is noted what will be done with them.
+    fn dataset(&self, config: &Config, ui: &Ui) -> anyhow::Result<Dataset> {
+        let classes = config.model.classes.len();
+        let stains = config.preprocess().stains();
+        let dataset = Dataset::open(&self.data.images()?, &self.data.labels, &stains, classes)?;
+        ui.note(&format!(
+            "{} at {}², {} samples, {classes} classes, {} epochs, on {} → {}",
+            config.model.arch.name(),
+            config.model.input_size,
+            dataset.len(),
+            config.train.epochs,
+            self.device,
+            self.out.display()
+        ));
+        Ok(dataset)
     }
-    let extractor = OrtExtractor::new(classifier, &config.model, runtime);
-    Ok(Some(Box::new(
-        extractor.map_err(|error| error.to_string())?,
-    )))
-}
 
-impl RunArgs {
     /// Where the run comes from, for its report.
     fn origin(&self, from: Option<&Start>) -> Origin {
         let path = |path: &Path| path.display().to_string();
@@ -229,6 +213,36 @@ impl RunArgs {
         }
         Ok(Some(PixelCache::open(path)?))
     }
+
+    /// Where the features of a frozen backbone are kept, unless they are not.
+    fn feature_cache(&self) -> Option<FeatureCache<'static>> {
+        if self.feature_cache.as_deref() == Some(Path::new("off")) {
+            return None;
+        }
+        Some(FeatureCache {
+            folder: self.feature_cache.clone(),
+            extractor: if self.device == TrainDevice::Cpu {
+                &on_onnx_runtime
+            } else {
+                &|_, _| Ok(None)
+            },
+        })
+    }
+}
+
+/// The part before the head on ONNX Runtime, if it is there; tract is no faster than Burn.
+fn on_onnx_runtime(
+    classifier: &Classifier,
+    config: &Config,
+) -> Result<Option<Box<dyn Extractor>>, String> {
+    let runtime = Runtime::start(&RuntimeOptions::default()).map_err(|error| error.to_string())?;
+    if runtime.is_tract() {
+        return Ok(None);
+    }
+    let extractor = OrtExtractor::new(classifier, &config.model, runtime);
+    Ok(Some(Box::new(
+        extractor.map_err(|error| error.to_string())?,
+    )))
 }
 
 /// The checkpoint that a run starts from.

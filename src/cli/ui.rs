@@ -37,6 +37,7 @@ impl Ui {
     }
 
     /// Whether notes are unwanted.
+    #[cfg(feature = "serve")]
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.quiet
@@ -60,6 +61,7 @@ impl Ui {
     }
 
     /// Says how many there are in all, once that is known.
+    #[cfg(any(test, feature = "train"))]
     pub fn set_length(bar: &ProgressBar, len: u64) {
         if bar.length() != Some(len) {
             bar.set_style(style(len));

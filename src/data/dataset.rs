@@ -75,7 +75,10 @@ impl Dataset {
         for id in table.ids {
             match found.remove(&id) {
                 Some(sample) if sample.is_complete() => samples.push(sample),
-                Some(sample) => missing.push(format!("`{id}` ({})", missing_channels(&sample))),
+                Some(sample) => {
+                    let lacks: Vec<_> = sample.missing_channels().collect();
+                    missing.push(format!("`{id}` ({})", lacks.join(", ")));
+                }
                 None => missing.push(format!("`{id}` (all)")),
             }
         }
@@ -169,15 +172,6 @@ impl Dataset {
         }
         counts
     }
-}
-
-fn missing_channels(sample: &Sample) -> String {
-    let pairs = sample.channels.iter().zip(&sample.files);
-    let names: Vec<_> = pairs
-        .filter(|(_, f)| f.is_none())
-        .map(|(c, _)| c.as_str())
-        .collect();
-    names.join(", ")
 }
 
 #[cfg(test)]

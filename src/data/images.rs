@@ -121,13 +121,7 @@ impl Images {
         if let Some(first) = samples.first() {
             let checked = first.check_channels(&DecodeLimits::default());
             checked.map_err(|error| ImagesError::Channels {
-                path: first
-                    .files
-                    .iter()
-                    .flatten()
-                    .next()
-                    .cloned()
-                    .unwrap_or_default(),
+                path: first.paths().next().map(Path::to_owned).unwrap_or_default(),
                 error,
             })?;
         }

@@ -136,13 +136,11 @@ pub fn survey_labels(
         problems.extend(row.problem);
         Ok(())
     });
-    match read {
-        Ok(()) => Ok((lines, problems)),
-        Err(fault) => Err(LabelError {
-            path: csv.into(),
-            fault,
-        }),
-    }
+    read.map_err(|fault| LabelError {
+        path: csv.into(),
+        fault,
+    })?;
+    Ok((lines, problems))
 }
 
 fn read(path: &Path, num_classes: usize) -> Result<LabelTable, LabelFault> {

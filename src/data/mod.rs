@@ -31,9 +31,8 @@ pub use features::{FeatureForm, Features};
 pub use images::{
     Images, ImagesError, Layout, ManifestError, ManifestFault, Pattern, PatternError, PatternFault,
 };
-pub use labels_csv::{
-    LabelError, LabelFault, LabelLine, LabelProblem, LabelTable, read_labels, survey_labels,
-};
+pub use labels_csv::{LabelError, LabelFault, LabelTable, read_labels};
+use labels_csv::{LabelLine, LabelProblem, survey_labels};
 pub use loader::{Batch, Loader, Plan, Show, epoch_order};
 pub use packed::{PackedError, PackedFault};
 pub use sampler::{Sampler, balanced_len, balanced_order, repeat_factors};

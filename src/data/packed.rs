@@ -67,7 +67,7 @@ struct Index<T> {
 }
 
 /// Writes a packed file record by record.
-pub struct PackedWriter<'a, W> {
+struct PackedWriter<'a, W> {
     file: &'a mut W,
     record_len: usize,
     hashes: Vec<u8>,
@@ -76,11 +76,7 @@ pub struct PackedWriter<'a, W> {
 
 impl<'a, W: Write> PackedWriter<'a, W> {
     /// Begins a file of a kind.
-    ///
-    /// # Errors
-    ///
-    /// The file system's.
-    pub fn new(file: &'a mut W, kind: [u8; 8], record_len: usize) -> io::Result<Self> {
+    fn new(file: &'a mut W, kind: [u8; 8], record_len: usize) -> io::Result<Self> {
         file.write_all(&kind)?;
         Ok(Self {
             file,
@@ -90,27 +86,15 @@ impl<'a, W: Write> PackedWriter<'a, W> {
         })
     }
 
-    /// Appends a record.
-    ///
-    /// # Errors
-    ///
-    /// The file system's.
-    ///
-    /// # Panics
-    ///
-    /// If the record has another length than was said.
-    pub fn push(&mut self, record: &[u8]) -> io::Result<()> {
+    /// Appends a record; panics if it has another length than was said.
+    fn push(&mut self, record: &[u8]) -> io::Result<()> {
         assert_eq!(record.len(), self.record_len, "records are equally long");
         self.hashes.extend_from_slice(&Sha256::digest(record));
         self.file.write_all(record)
     }
 
     /// Ends the file and says what its records are.
-    ///
-    /// # Errors
-    ///
-    /// The file system's.
-    pub fn finish<T: Serialize>(mut self, about: T) -> io::Result<()> {
+    fn finish<T: Serialize>(mut self, about: T) -> io::Result<()> {
         let index = serde_json::to_vec(&Index {
             record_len: self.record_len,
             count: self.hashes.len() / 32,
@@ -266,6 +250,10 @@ fn read_at(file: &mut File, start: u64, len: u64) -> Result<Vec<u8>, PackedFault
 /// # Errors
 ///
 /// `content`'s, or the file system's.
+///
+/// # Panics
+///
+/// If a record has another length than `record_len`.
 pub fn write_packed<T: Serialize>(
     path: &Path,
     kind: [u8; 8],

@@ -32,10 +32,7 @@ pub enum Sampler {
 /// If `dataset` does not have one of the samples.
 #[must_use]
 pub fn repeat_factors(dataset: &Dataset, indices: &[usize], threshold: f64) -> Vec<f64> {
-    let mut counts = vec![0_usize; dataset.num_classes];
-    for &class in indices.iter().flat_map(|&index| &dataset.targets[index]) {
-        counts[usize::from(class)] += 1;
-    }
+    let counts = dataset.class_counts_of(indices);
     let factor = |class: &u16| {
         let share = counts[usize::from(*class)] as f64 / indices.len() as f64;
         (threshold / share).sqrt()

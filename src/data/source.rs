@@ -180,7 +180,7 @@ fn damaged(sample: &Sample, fault: &PackedError) -> SampleError {
 }
 
 fn error(sample: &Sample, kind: SampleErrorKind) -> SampleError {
-    let file = sample.files.iter().flatten().next();
+    let file = sample.paths().next();
     SampleError {
         id: sample.id.clone(),
         file: file.map_or_else(String::new, |path| path.display().to_string()),

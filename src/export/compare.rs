@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{ExportError, Inputs};
+use super::{ExportError, Inputs, threads};
 use crate::data::LabelTable;
 use crate::metrics::{Labelled, evaluate};
 use crate::score::{Engine, Failure, ModelFile, OrtEngine, Runtime};
@@ -23,8 +23,7 @@ pub struct Comparison {
     pub flipped: f64,
     /// Share of decisions that are others and whose probability moved by more than 0.1.
     pub lost: f64,
-    /// Images per second of the float32 model and of the other, each by its best batch of
-    /// [`BATCH`](super::BATCH).
+    /// Images per second of the float32 model and of the other, each by its best batch.
     pub speed: [f64; 2],
     /// Macro-F1 of both at the model's thresholds, if there are labels.
     pub macro_f1: Option<[f64; 2]>,
@@ -38,14 +37,13 @@ pub struct Comparison {
 /// # Errors
 ///
 /// An engine fails, an answer is no probability, no image can be read, or no image has a label.
-pub fn compare(
+pub(super) fn compare(
     models: [&ModelFile; 2],
     inputs: &Inputs,
     labels: Option<&LabelTable>,
     runtime: Runtime,
 ) -> Result<Comparison, ExportError> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let load = |model| OrtEngine::load(runtime, model, threads);
+    let load = |model| OrtEngine::load(runtime, model, threads());
     let mut engines = [load(models[0])?, load(models[1])?];
     let mut rows = Vec::new();
     let mut answers = [Vec::new(), Vec::new()];

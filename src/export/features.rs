@@ -5,9 +5,8 @@ use std::path::Path;
 use burn::tensor::Device;
 use burn_store::ModuleSnapshot;
 
-use super::{ExportError, capture};
+use super::{ExportError, capture, open_session};
 use crate::data::Batch;
-use crate::graph::Message;
 use crate::model::{Classifier, ModelConfig};
 use crate::score::{OrtSession, Runtime};
 use crate::train::Extractor;
@@ -31,17 +30,12 @@ impl OrtExtractor {
         config: &ModelConfig,
         runtime: Runtime,
     ) -> Result<Self, ExportError> {
-        let capturing = |error: String| ExportError::Capture(error);
         // Exporting moves a module's parameters: this one is made for it.
         let mut copy = Classifier::new(config, 0, &Device::flex());
         copy.apply(classifier.collect(None, None, true), None, None, true);
-        let images = (config.channels.len(), config.input_size as usize);
+        let images = config.image_shape();
         let model = capture(&copy, images, Classifier::head_input)?;
-        let bytes = model
-            .write_to_bytes()
-            .map_err(|error| capturing(error.to_string()))?;
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let session = OrtSession::load(runtime, &bytes, Path::new("the backbone"), threads)?;
+        let session = open_session(&model, Path::new("the backbone"), runtime)?;
         Ok(Self {
             session,
             runtime,

@@ -10,7 +10,7 @@ use crate::imaging::{DecodeLimits, Preparer, Preprocess, Sample};
 use crate::score::Failure;
 
 /// Images in memory at a time.
-pub const BATCH: usize = 8;
+const BATCH: usize = 8;
 /// Images that are made up where none are given.
 const MADE_UP: usize = 3 * BATCH;
 
@@ -24,7 +24,7 @@ pub struct Inputs {
 }
 
 /// Some of the images, ready for the network.
-pub struct Batch {
+pub(super) struct Batch {
     /// Which images of [`Inputs`] they are.
     pub rows: Vec<usize>,
     /// `[rows, C, S, S]`.
@@ -79,7 +79,7 @@ impl Inputs {
 
     /// Shape of a batch of so many images.
     #[must_use]
-    pub fn shape(&self, batch: usize) -> [usize; 4] {
+    pub(super) fn shape(&self, batch: usize) -> [usize; 4] {
         let preprocess = self.preparer.preprocess();
         let side = preprocess.size as usize;
         [batch, preprocess.channels.len(), side, side]
@@ -87,7 +87,7 @@ impl Inputs {
 
     /// The classes of each image by a table of labels; `None` for images that it has not.
     #[must_use]
-    pub fn targets<'t>(&self, labels: &'t LabelTable) -> Vec<Option<&'t [u16]>> {
+    pub(super) fn targets<'t>(&self, labels: &'t LabelTable) -> Vec<Option<&'t [u16]>> {
         let known: HashMap<&str, &[u16]> = labels
             .ids
             .iter()
@@ -105,7 +105,7 @@ impl Inputs {
     /// # Errors
     ///
     /// What `each` returns, or [`ExportError::Unreadable`] if not one image can be read.
-    pub fn for_each(
+    pub(super) fn for_each(
         &self,
         mut each: impl FnMut(Batch) -> Result<(), ExportError>,
     ) -> Result<Vec<Failure>, ExportError> {

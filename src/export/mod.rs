@@ -5,6 +5,7 @@
 
 mod burn_engine;
 mod compare;
+mod error;
 mod features;
 mod inputs;
 mod names;
@@ -17,113 +18,28 @@ use burn_onnx::export::{AxisSpec, ExportOutput, InputSpec, OnnxExporter};
 
 use crate::data::LabelTable;
 use crate::fsx;
-use crate::graph::{self, GraphError, Message, ModelProto, surgery::share_strides};
+use crate::graph::{self, Message, ModelProto, surgery::share_strides};
 use crate::model::{CONFIG_KEY, Classifier, ModelConfig};
-use crate::score::{Engine, EngineError, ModelFile, OrtEngine, Runtime};
+use crate::score::{Engine, ModelFile, OrtEngine, OrtSession, Runtime};
 use crate::spec::{METADATA_KEY, ModelSpec, Precision};
 
 pub use burn_engine::BurnEngine;
-pub use compare::{Comparison, compare};
+pub use compare::Comparison;
+pub use error::ExportError;
 pub use features::OrtExtractor;
-pub use inputs::{BATCH, Batch, Inputs};
-pub use reduce::{to_fp16, to_int8};
+pub use inputs::Inputs;
 
 /// Largest accepted difference between the engine's probabilities and Burn's.
 pub const TOLERANCE: f32 = 1e-4;
 /// Largest accepted difference between the probabilities in float16 and in float32. The most that
 /// rounding alone made was 1.1e-2, in a network of 244 layers with a steep head; see
 /// docs/performance.md.
-pub const FP16_TOLERANCE: f32 = 3e-2;
+const FP16_TOLERANCE: f32 = 3e-2;
 /// Largest accepted share of decisions that 8 bits turn over with a probability moved by more than
 /// 0.1; beyond it the calibration was wrong, not coarse.
-pub const INT8_LOST: f64 = 0.05;
+const INT8_LOST: f64 = 0.05;
 /// Samples in the self-check.
 const CHECK_BATCH: usize = 2;
-
-/// Why an export failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// Burn could not describe the network.
-    #[error("the network could not be exported: {0}")]
-    Capture(String),
-    /// The file cannot be written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: String,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The serving engine refuses the file.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The serving engine computes something else.
-    #[error(
-        "the exported model differs from Burn by {difference:.1e}, more than {TOLERANCE:.0e}; \
-         the file was not written, please report this"
-    )]
-    Parity {
-        /// Largest difference of a probability.
-        difference: f32,
-    },
-    /// The graph cannot be rewritten.
-    #[error("the network could not be rewritten: {0}")]
-    Graph(#[from] GraphError),
-    /// tract has no fast kernels for lower precisions.
-    #[error(
-        "--precision {precision} is compared with fp32 on ONNX Runtime, and {runs} runs, which takes \
-         many times as long in it; `pip install onnxruntime` or --ort-lib PATH mends that"
-    )]
-    NeedsOnnxRuntime {
-        /// What was asked for.
-        precision: Precision,
-        /// What runs.
-        runs: String,
-    },
-    /// Nothing to calibrate on.
-    #[error(
-        "--precision int8 needs to see which numbers the network computes: name a folder of some \
-         hundred typical images with --calibrate DIR"
-    )]
-    NeedsImages,
-    /// Not one image of the folder can be read.
-    #[error("not one of the {count} samples in --calibrate can be read; the first: {first}")]
-    Unreadable {
-        /// How many there are.
-        count: usize,
-        /// What is wrong with the first.
-        first: String,
-    },
-    /// The network cannot be run for calibration, or computes something that is no number.
-    #[error("calibration: {0}")]
-    Calibration(String),
-    /// Labels and images have nothing in common.
-    #[error("no image of --calibrate has a line in --labels; its first column holds their ids")]
-    Unlabelled,
-    /// Labels that cannot be judged by.
-    #[error("--labels: {0}")]
-    Judgement(String),
-    /// float16 answers something else.
-    #[error(
-        "in float16 a probability differs by {difference:.1e} from float32, more than \
-         {FP16_TOLERANCE:.0e}; the file was not written, export it with --precision fp32"
-    )]
-    Rounded {
-        /// Largest difference of a probability.
-        difference: f32,
-    },
-    /// 8 bits answer something else.
-    #[error(
-        "in 8 bits {:.0}% of the decisions are others, by more than 0.1 (at most {:.0}% are \
-         accepted); the file was not written. Calibrate on more and on typical images, or export it \
-         with --precision fp16",
-        lost * 100.0, INT8_LOST * 100.0
-    )]
-    Drifted {
-        /// Share of such decisions.
-        lost: f64,
-    },
-}
 
 /// What an exported file says about its network.
 #[derive(Debug, Clone, Copy)]
@@ -244,13 +160,13 @@ pub fn export(
                 reduced: None,
             });
         }
-        Precision::Fp16 => to_fp16(&full)?,
-        Precision::Int8 => to_int8(&full, &order.inputs, runtime)?,
+        Precision::Fp16 => reduce::to_fp16(&full)?,
+        Precision::Int8 => reduce::to_int8(&full, &order.inputs, runtime)?,
     };
     drop(full);
     let reduced = Staged::new(&order.described(reduced)?, order.path)?;
     let models = [&staged.file, &reduced.file];
-    let comparison = compare(models, &order.inputs, order.labels.as_ref(), runtime)?;
+    let comparison = compare::compare(models, &order.inputs, order.labels.as_ref(), runtime)?;
     accept(order.precision, &comparison)?;
     reduced.keep(order.path)?;
     Ok(Made {
@@ -314,9 +230,7 @@ struct Staged {
 
 impl Staged {
     fn new(model: &ModelProto, path: &Path) -> Result<Self, ExportError> {
-        let bytes = model
-            .write_to_bytes()
-            .map_err(|error| ExportError::Capture(error.to_string()))?;
+        let bytes = to_bytes(model)?;
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
         let temporary = tempfile::Builder::new()
             .suffix(".onnx")
@@ -333,6 +247,26 @@ impl Staged {
     fn keep(&self, path: &Path) -> Result<(), ExportError> {
         fsx::write_atomic(path, &self.bytes).map_err(io_error(path))
     }
+}
+
+/// A session on a model that is in no file; errors call it `what`.
+fn open_session(
+    model: &ModelProto,
+    what: &Path,
+    runtime: Runtime,
+) -> Result<OrtSession, ExportError> {
+    let bytes = to_bytes(model)?;
+    Ok(OrtSession::load(runtime, &bytes, what, threads())?)
+}
+
+fn to_bytes(model: &ModelProto) -> Result<Vec<u8>, ExportError> {
+    let bytes = model.write_to_bytes();
+    bytes.map_err(|error| ExportError::Capture(error.to_string()))
+}
+
+/// One for each core.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn io_error(path: &Path) -> impl Fn(std::io::Error) -> ExportError {
@@ -355,8 +289,7 @@ fn difference(
     let images = inputs::made_up(0, shape.iter().product());
     let input = Tensor::from_data(TensorData::new(images.clone(), shape), &Device::flex());
     let burn = reference.probabilities(input).into_data();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut engine = OrtEngine::load(runtime, file, threads)?;
+    let mut engine = OrtEngine::load(runtime, file, threads())?;
     let served = engine.run(&images, CHECK_BATCH)?;
     Ok(burn.iter::<f32>().zip(served).fold(0.0, |largest, (a, b)| {
         let gap = (a - b).abs();

@@ -2,22 +2,22 @@
 
 use std::path::Path;
 
-use super::{ExportError, Inputs};
+use super::{ExportError, Inputs, open_session};
+use crate::graph::ModelProto;
 use crate::graph::float16::to_half;
 use crate::graph::folding::fold_into_convolutions;
 use crate::graph::quantize::{Plan, Range, observing, plan, quantize};
-use crate::graph::{Message, ModelProto};
-use crate::score::{OrtSession, Runtime};
+use crate::score::Runtime;
 
 /// What became of a model, as one sentence.
-pub type Reduced = (ModelProto, String);
+pub(super) type Reduced = (ModelProto, String);
 
 /// The model in float16.
 ///
 /// # Errors
 ///
 /// [`ExportError::Graph`].
-pub fn to_fp16(model: &ModelProto) -> Result<Reduced, ExportError> {
+pub(super) fn to_fp16(model: &ModelProto) -> Result<Reduced, ExportError> {
     let mut model = model.clone();
     let graph = model.graph.mut_or_insert_default();
     let folded = fold_into_convolutions(graph)?;
@@ -40,7 +40,7 @@ pub fn to_fp16(model: &ModelProto) -> Result<Reduced, ExportError> {
 ///
 /// [`ExportError::NeedsImages`] for inputs that are made up; no image can be read, or an activation
 /// is not finite.
-pub fn to_int8(
+pub(super) fn to_int8(
     model: &ModelProto,
     inputs: &Inputs,
     runtime: Runtime,
@@ -73,12 +73,8 @@ fn calibrate(
 ) -> Result<Vec<Range>, ExportError> {
     let mut observer = model.clone();
     observer.graph = Some(observing(&model.graph, plan)).into();
-    let bytes = observer
-        .write_to_bytes()
-        .map_err(|error| ExportError::Capture(error.to_string()))?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let what = Path::new("the network for calibration");
-    let mut session = OrtSession::load(runtime, &bytes, what, threads)?;
+    let mut session = open_session(&observer, what, runtime)?;
     let mut ranges = vec![(f32::INFINITY, f32::NEG_INFINITY); plan.activations.len()];
     inputs.for_each(|batch| {
         let shape = inputs.shape(batch.rows.len());

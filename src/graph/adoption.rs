@@ -11,6 +11,7 @@
 use std::borrow::Borrow;
 use std::collections::HashMap;
 
+use super::affine::{Affine, check_channels};
 use super::matching::pair_units;
 use super::network::{Network, Norm, Step, Unit};
 use super::tensor::{numel, values};
@@ -134,37 +135,13 @@ impl<'a> Adopted<'a> {
 
     /// The skeleton has a BatchNorm here, and perhaps a fixed factor after it.
     fn take_norm(&mut self, theirs: &Unit<'a>, ours: &Norm, factor: f64) -> Result<(), GraphError> {
-        let channels = numel(ours.parameters[0])?;
-        let [gamma, beta, mean, variance] = ours.parameters;
-        let is_norm = |step: &Step| matches!(step, Step::Norm(_));
-        let at = theirs.steps.iter().position(is_norm);
-        let (before, norm, after) = match at.map(|at| {
-            (
-                &theirs.steps[..at],
-                theirs.steps[at],
-                &theirs.steps[at + 1..],
-            )
-        }) {
-            Some((before, Step::Norm(norm), after))
-                if before.iter().all(|step| matches!(step, Step::Shift { .. }))
-                    && !after.iter().any(is_norm) =>
-            {
-                (before, norm, after)
-            }
-            _ => {
-                let all = Channels::collapse(channels, &theirs.steps, theirs)?;
-                self.unfolded += 1;
-                self.make(gamma, all.scale.iter().map(|scale| scale / factor));
-                self.make(beta, all.shift.iter().map(|shift| shift / factor));
-                self.make(mean, (0..channels).map(|_| 0.0));
-                self.make(variance, (0..channels).map(|_| 1.0 - ours.epsilon));
-                return Ok(());
-            }
+        let Some((before, norm, after)) = split_at_norm(&theirs.steps) else {
+            return self.unfold(theirs, ours, factor);
         };
-        let (before, after) = (
-            Channels::collapse(channels, before, theirs)?,
-            Channels::collapse(channels, after, theirs)?,
-        );
+        let [gamma, beta, mean, _] = ours.parameters;
+        let channels = numel(gamma)?;
+        let before = collapse(channels, before, theirs)?;
+        let after = collapse(channels, after, theirs)?;
         for (slot, tensor) in ours.parameters.into_iter().zip(norm.parameters) {
             check_channels(tensor, channels)?;
             self.keep(slot, tensor);
@@ -175,7 +152,7 @@ impl<'a> Adopted<'a> {
             let moved = old.iter().zip(&before.shift);
             self.make(mean, moved.map(|(&mean, shift)| f64::from(mean) - shift));
         }
-        if !after.is_factor(factor) || ours.epsilon != norm.epsilon {
+        if !is_factor(&after, factor) || ours.epsilon != norm.epsilon {
             self.rescaled += 1;
             let [old_gamma, old_beta, _, spread] = norm.parameters.map(values);
             let (old_gamma, old_beta, spread) = (old_gamma?, old_beta?, spread?);
@@ -196,6 +173,19 @@ impl<'a> Adopted<'a> {
         Ok(())
     }
 
+    /// The source has no BatchNorm here: one is made that does what its steps do.
+    fn unfold(&mut self, theirs: &Unit, ours: &Norm, factor: f64) -> Result<(), GraphError> {
+        let [gamma, beta, mean, variance] = ours.parameters;
+        let channels = numel(gamma)?;
+        let all = collapse(channels, &theirs.steps, theirs)?;
+        self.unfolded += 1;
+        self.make(gamma, all.scale.iter().map(|scale| scale / factor));
+        self.make(beta, all.shift.iter().map(|shift| shift / factor));
+        self.make(mean, std::iter::repeat_n(0.0, channels));
+        self.make(variance, std::iter::repeat_n(1.0 - ours.epsilon, channels));
+        Ok(())
+    }
+
     /// The skeleton has a convolution without BatchNorm, perhaps with a bias and a fixed factor.
     fn take_plain(
         &mut self,
@@ -207,20 +197,13 @@ impl<'a> Adopted<'a> {
             return Ok(());
         };
         let channels = filters.dims.first().map_or(0, |&dim| dim as usize);
-        let all = Channels::collapse(channels, &theirs.steps, theirs)?;
+        let all = collapse(channels, &theirs.steps, theirs)?;
         if all.scale.iter().any(|&scale| scale != slots.factor) {
-            let mut old = values(filters)?;
-            let count = (old.len() / channels.max(1)).max(1);
-            for (filter, scale) in old.chunks_mut(count).zip(&all.scale) {
-                for value in filter {
-                    *value = (f64::from(*value) * scale / slots.factor) as f32;
-                }
-            }
             let dims = filters.dims.iter().map(|&dim| dim as usize).collect();
-            self.weights
-                .insert(slot.name.clone(), Weight::Made(dims, old));
+            let scaled = Weight::Made(dims, all.scaled(filters, slots.factor)?);
+            self.weights.insert(slot.name.clone(), scaled);
         }
-        let rest = Channels::collapse(channels, theirs.steps.get(1..).unwrap_or(&[]), theirs)?;
+        let rest = collapse(channels, theirs.steps.get(1..).unwrap_or(&[]), theirs)?;
         match (slots.bias, theirs.steps.first()) {
             (
                 Some(bias),
@@ -228,7 +211,7 @@ impl<'a> Adopted<'a> {
                     by,
                     negative: false,
                 }),
-            ) if rest.is_factor(slots.factor) && numel(by)? == channels => {
+            ) if is_factor(&rest, slots.factor) && numel(by)? == channels => {
                 self.keep(bias, by);
             }
             (Some(bias), _) => self.make(bias, all.shift.iter().map(|shift| shift / slots.factor)),
@@ -244,91 +227,49 @@ impl<'a> Adopted<'a> {
     }
 }
 
-/// A factor and a term for each channel: what a list of steps comes to.
-struct Channels {
-    scale: Vec<f64>,
-    shift: Vec<f64>,
-}
-
-impl Channels {
-    fn collapse(channels: usize, steps: &[Step], unit: &Unit) -> Result<Self, GraphError> {
-        let mut all = Self {
-            scale: vec![1.0; channels],
-            shift: vec![0.0; channels],
-        };
-        for step in steps {
-            match *step {
-                Step::Shift { by, negative } => {
-                    let sign = if negative { -1.0 } else { 1.0 };
-                    all.apply(|shift| (1.0, sign * shift), &per_channel(by, channels)?);
-                }
-                Step::Scale { by, inverse: false } => {
-                    all.apply(|scale| (scale, 0.0), &per_channel(by, channels)?);
-                }
-                Step::Scale { by, inverse: true } => {
-                    all.apply(|scale| (1.0 / scale, 0.0), &per_channel(by, channels)?);
-                }
-                Step::Norm(norm) => all.normalise(&norm)?,
+/// What a list of the unit's steps comes to.
+fn collapse(channels: usize, steps: &[Step], unit: &Unit) -> Result<Affine, GraphError> {
+    let mut all = Affine::identity(channels);
+    for step in steps {
+        match step {
+            Step::Shift { by, negative } => {
+                let sign = if *negative { -1.0 } else { 1.0 };
+                all.apply(by, |shift| (1.0, sign * shift))?;
             }
-        }
-        if all
-            .scale
-            .iter()
-            .chain(&all.shift)
-            .all(|value| value.is_finite())
-        {
-            return Ok(all);
-        }
-        Err(GraphError::Invalid(format!(
-            "{} divides by zero or overflows",
-            unit.describe()
-        )))
-    }
-
-    /// Whether every channel is multiplied by `factor` and nothing else.
-    fn is_factor(&self, factor: f64) -> bool {
-        self.scale.iter().all(|&scale| scale == factor)
-            && self.shift.iter().all(|&term| term == 0.0)
-    }
-
-    fn apply(&mut self, step: impl Fn(f64) -> (f64, f64), values: &[f64]) {
-        let channels = self.scale.iter_mut().zip(&mut self.shift).zip(values);
-        for ((scale, shift), &value) in channels {
-            let (factor, term) = step(value);
-            *scale *= factor;
-            *shift = *shift * factor + term;
+            Step::Scale { by, inverse: false } => all.apply(by, |scale| (scale, 0.0))?,
+            Step::Scale { by, inverse: true } => all.apply(by, |scale| (1.0 / scale, 0.0))?,
+            Step::Norm(norm) => all.normalise(norm)?,
         }
     }
-
-    fn normalise(&mut self, norm: &Norm) -> Result<(), GraphError> {
-        let count = self.scale.len();
-        let [gamma, beta, mean, variance] = norm.parameters.map(|p| per_channel(p, count));
-        let (gamma, beta, mean, variance) = (gamma?, beta?, mean?, variance?);
-        for channel in 0..count {
-            let factor = gamma[channel] / (variance[channel] + norm.epsilon).sqrt();
-            self.scale[channel] *= factor;
-            self.shift[channel] = (self.shift[channel] - mean[channel]) * factor + beta[channel];
-        }
-        Ok(())
+    if all
+        .scale
+        .iter()
+        .chain(&all.shift)
+        .all(|value| value.is_finite())
+    {
+        return Ok(all);
     }
+    Err(GraphError::Invalid(format!(
+        "{} divides by zero or overflows",
+        unit.describe()
+    )))
 }
 
-/// One value a channel, from as many or from a single one.
-fn per_channel(tensor: &TensorProto, channels: usize) -> Result<Vec<f64>, GraphError> {
-    let stored = values(tensor)?;
-    if stored.len() != 1 {
-        check_channels(tensor, channels)?;
-    }
-    let stored = stored.into_iter().map(f64::from);
-    Ok(stored.cycle().take(channels).collect())
+/// Whether every channel is multiplied by `factor` and nothing else.
+fn is_factor(all: &Affine, factor: f64) -> bool {
+    all.scale.iter().all(|&scale| scale == factor) && all.shift.iter().all(|&term| term == 0.0)
 }
 
-fn check_channels(tensor: &TensorProto, channels: usize) -> Result<(), GraphError> {
-    if numel(tensor)? == channels {
-        return Ok(());
+/// The one BatchNorm among `steps`, what comes before it, which may only shift, and what after it.
+fn split_at_norm<'s, 'a>(
+    steps: &'s [Step<'a>],
+) -> Option<(&'s [Step<'a>], Norm<'a>, &'s [Step<'a>])> {
+    let is_norm = |step: &Step| matches!(step, Step::Norm(_));
+    let at = steps.iter().position(is_norm)?;
+    let (before, after) = (&steps[..at], &steps[at + 1..]);
+    let shifts = before.iter().all(|step| matches!(step, Step::Shift { .. }));
+    match steps[at] {
+        Step::Norm(norm) if shifts && !after.iter().any(is_norm) => Some((before, norm, after)),
+        _ => None,
     }
-    Err(GraphError::Tensor {
-        name: tensor.name.clone(),
-        reason: format!("shape {:?} does not fit {channels} channels", tensor.dims),
-    })
 }

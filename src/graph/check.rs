@@ -60,7 +60,10 @@ pub fn complete(mut model: ModelProto, path: &Path) -> Result<ModelProto, GraphE
 ///
 /// [`GraphError`] says what is wrong.
 pub fn read_bytes(bytes: &[u8]) -> Result<ModelProto, GraphError> {
-    parse(bytes.to_vec())
+    let model = decode(bytes.to_vec())?;
+    check_model(&model)?;
+    check_graph(&model.graph)?;
+    Ok(model)
 }
 
 /// Every initializer and constant holds as much data as its shape asks for.
@@ -87,13 +90,6 @@ fn read_file(path: &Path) -> Result<Vec<u8>, GraphError> {
     // A file that grows while it is read stays below the limit.
     file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn parse(bytes: Vec<u8>) -> Result<ModelProto, GraphError> {
-    let model = decode(bytes)?;
-    check_model(&model)?;
-    check_graph(&model.graph)?;
-    Ok(model)
 }
 
 fn decode(bytes: Vec<u8>) -> Result<ModelProto, GraphError> {

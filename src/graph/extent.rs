@@ -1,7 +1,5 @@
 //! How large a feature map a network makes of an image.
 
-use std::collections::HashMap;
-
 use super::attributes::{int, ints, string};
 use super::view::View;
 use super::{GraphError, GraphProto, NodeProto};
@@ -41,11 +39,6 @@ impl Window {
 /// [`GraphError::Invalid`] names an operator whose effect on the size is not known.
 pub fn windows(graph: &GraphProto) -> Result<Vec<Window>, GraphError> {
     let view = View::new(graph)?;
-    let filters: HashMap<&str, &[i64]> = graph
-        .initializer
-        .iter()
-        .map(|tensor| (tensor.name.as_str(), tensor.dims.as_slice()))
-        .collect();
     let mut found: [Vec<Window>; 2] = <_>::default();
     let mut name = graph.output.first().map_or("", |o| o.name.as_str());
     for _ in 0..graph.node.len() {
@@ -53,8 +46,8 @@ pub fn windows(graph: &GraphProto) -> Result<Vec<Window>, GraphError> {
             break;
         };
         let computed = |name: &&str| view.tensor(name).is_none();
-        let kernel = node.input.get(1).map(|name| view.resolve(name));
-        let dims = kernel.and_then(|name| filters.get(name).copied());
+        let filters = node.input.get(1).and_then(|name| view.tensor(name));
+        let dims = filters.map(|filters| filters.dims.as_slice());
         for (axis, found) in found.iter_mut().enumerate() {
             found.extend(window(node, dims, axis)?.filter(|window| !window.is_idle()));
         }

@@ -94,7 +94,7 @@ struct Range {
 ///
 /// [`GraphError::External`] names the tensor and the file; [`GraphError::Limit`], before anything
 /// is read, where all the data together is too large.
-pub fn load(model: &mut ModelProto, folder: &Path) -> Result<(), GraphError> {
+pub(super) fn load(model: &mut ModelProto, folder: &Path) -> Result<(), GraphError> {
     let mut ranges = Vec::new();
     let mut total = 0_u64;
     for tensor in tensors(model).filter(|tensor| is_external(tensor)) {

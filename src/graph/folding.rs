@@ -7,9 +7,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::affine::Affine;
 use super::attributes::{float, int};
-use super::surgery::prune;
-use super::tensor::{numel, set_values, values};
+use super::network::Norm;
+use super::surgery::{prune, remove_nodes};
+use super::tensor::{numel, set_values};
 use super::view::{View, readers};
 use super::{GraphError, GraphProto, NodeProto, TensorProto};
 
@@ -53,10 +55,7 @@ pub fn fold_into_convolutions(graph: &mut GraphProto) -> Result<usize, GraphErro
             }
         }
     }
-    let mut at = 0..;
-    graph
-        .node
-        .retain(|_| !at.next().is_some_and(|at| taken.contains(&at)));
+    remove_nodes(graph, |at| taken.contains(&at));
     prune(graph);
     Ok(taken.len())
 }
@@ -83,11 +82,14 @@ impl Folding {
                 bias => bias,
             },
         };
-        let mut affine = Affine::new(filters, bias)?;
+        let mut affine = Affine::identity(filters.dims.first().map_or(0, |&dim| dim as usize));
+        if let Some(bias) = bias {
+            affine.apply(bias, |term| (1.0, term))?;
+        }
         let (mut taken, mut output) = (Vec::new(), node.output[0].as_str());
         while let Some(&[next]) = readers.get(output).map(Vec::as_slice) {
             let Some(node) = nodes.get(next) else { break };
-            if !affine.take(node, output, view)? {
+            if !take(&mut affine, node, output, view)? {
                 break;
             }
             taken.push(next);
@@ -98,7 +100,7 @@ impl Folding {
         }
         // Not BatchNorm's shift: another layer may have the same.
         let name = bias.map_or(format!("{}/bias", filters.name), |bias| bias.name.clone());
-        let (filters, bias) = affine.fold(filters, name)?;
+        let (filters, bias) = fold(&affine, filters, name)?;
         Ok(Some(Self {
             conv,
             filters,
@@ -109,92 +111,57 @@ impl Folding {
     }
 }
 
-/// A factor and a term for each channel.
-struct Affine {
-    scale: Vec<f64>,
-    shift: Vec<f64>,
+/// Adds to `affine` what `node` does to `input`, or says that it is something else.
+fn take(
+    affine: &mut Affine,
+    node: &NodeProto,
+    input: &str,
+    view: &View,
+) -> Result<bool, GraphError> {
+    let stored = |at: usize| node.input.get(at).and_then(|name| view.tensor(name));
+    match node.op_type.as_str() {
+        "BatchNormalization" if node.input[0] == input && int(node, "training_mode", 0) == 0 => {
+            let [Some(gamma), Some(beta), Some(mean), Some(variance)] = [1, 2, 3, 4].map(stored)
+            else {
+                return Ok(false);
+            };
+            affine.normalise(&Norm {
+                parameters: [gamma, beta, mean, variance],
+                epsilon: f64::from(float(node, "epsilon", 1e-5)),
+            })?;
+        }
+        "Mul" => {
+            let by = stored(usize::from(node.input[0] == input));
+            let Some(by) = by.filter(|by| numel(by).is_ok_and(|count| count == 1)) else {
+                return Ok(false);
+            };
+            affine.apply(by, |factor| (factor, 0.0))?;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
-impl Affine {
-    fn new(filters: &TensorProto, bias: Option<&TensorProto>) -> Result<Self, GraphError> {
-        let channels = filters.dims.first().map_or(0, |&dim| dim as usize);
-        let shift = match bias {
-            Some(bias) => doubles(bias)?,
-            None => vec![0.0; channels],
-        };
-        Ok(Self {
-            scale: vec![1.0; channels],
-            shift,
-        })
-    }
-
-    /// Follows what `node` does to `input`, or says that it is something else.
-    fn take(&mut self, node: &NodeProto, input: &str, view: &View) -> Result<bool, GraphError> {
-        let stored = |at: usize| node.input.get(at).and_then(|name| view.tensor(name));
-        match node.op_type.as_str() {
-            "BatchNormalization"
-                if node.input[0] == input && int(node, "training_mode", 0) == 0 =>
-            {
-                let parameters = [1, 2, 3, 4].map(stored);
-                let [Some(gamma), Some(beta), Some(mean), Some(variance)] = parameters else {
-                    return Ok(false);
-                };
-                let epsilon = f64::from(float(node, "epsilon", 1e-5));
-                let [gamma, beta] = [doubles(gamma)?, doubles(beta)?];
-                let [mean, variance] = [doubles(mean)?, doubles(variance)?];
-                for (channel, shift) in self.shift.iter_mut().enumerate() {
-                    let factor = gamma[channel] / (variance[channel] + epsilon).sqrt();
-                    self.scale[channel] *= factor;
-                    *shift = (*shift - mean[channel]) * factor + beta[channel];
-                }
-                Ok(true)
-            }
-            "Mul" => {
-                let by = stored(usize::from(node.input[0] == input));
-                let Some(by) = by.filter(|by| numel(by).is_ok_and(|count| count == 1)) else {
-                    return Ok(false);
-                };
-                let by = doubles(by)?[0];
-                for value in self.scale.iter_mut().chain(&mut self.shift) {
-                    *value *= by;
-                }
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
-    }
-
-    /// The filters, multiplied, and the bias.
-    fn fold(
-        &self,
-        filters: &TensorProto,
-        bias_name: String,
-    ) -> Result<(TensorProto, TensorProto), GraphError> {
-        let mut folded = values(filters)?;
-        let count = folded.len() / self.scale.len().max(1);
-        for (filter, scale) in folded.chunks_mut(count.max(1)).zip(&self.scale) {
-            for value in filter {
-                *value = (f64::from(*value) * scale) as f32;
-            }
-        }
-        let mut scaled = filters.clone();
-        set_values(&mut scaled, &folded);
-        let mut bias = TensorProto::new();
-        bias.name = bias_name;
-        bias.dims = vec![self.shift.len() as i64];
-        let shift: Vec<f32> = self.shift.iter().map(|&shift| shift as f32).collect();
-        set_values(&mut bias, &shift);
-        Ok((scaled, bias))
-    }
-}
-
-fn doubles(tensor: &TensorProto) -> Result<Vec<f64>, GraphError> {
-    Ok(values(tensor)?.into_iter().map(f64::from).collect())
+/// The filters, multiplied, and the bias.
+fn fold(
+    affine: &Affine,
+    filters: &TensorProto,
+    bias_name: String,
+) -> Result<(TensorProto, TensorProto), GraphError> {
+    let mut scaled = filters.clone();
+    set_values(&mut scaled, &affine.scaled(filters, 1.0)?);
+    let mut bias = TensorProto::new();
+    bias.name = bias_name;
+    bias.dims = vec![affine.shift.len() as i64];
+    let shift: Vec<f32> = affine.shift.iter().map(|&shift| shift as f32).collect();
+    set_values(&mut bias, &shift);
+    Ok((scaled, bias))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::tensor::values;
     use crate::graph::tests::{Sketch, weight};
 
     fn stored(graph: &GraphProto, name: &str) -> Vec<f32> {

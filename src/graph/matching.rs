@@ -25,7 +25,7 @@ pub struct Mismatch {
 /// # Errors
 ///
 /// [`Mismatch`] names the first unit, in the skeleton's order, that the source lacks.
-pub fn pair_units<'n, 'a>(
+pub(super) fn pair_units<'n, 'a>(
     source: &'n Network<'a>,
     skeleton: &'n Network<'a>,
 ) -> Result<Vec<(&'n Unit<'a>, &'n Unit<'a>)>, GraphError> {

@@ -1,11 +1,12 @@
 //! ONNX graphs: bytes in, bytes out.
 //!
 //! A leaf that knows nothing of the rest of rgby, so that `build.rs` can include it as it is. It
-//! reads untrusted files ([`check`]), looks at a graph ([`view`]), edits it by labelled patches
-//! ([`surgery`]), makes it smaller for scoring ([`folding`], [`float16`], [`quantize`]) and finds
-//! the weights of one graph in another of the same structure ([`matching`]).
+//! reads untrusted files ([`check`], [`external`]), brings them into one form by labelled patches
+//! ([`patches`]), finds the weights of one graph in another of the same structure ([`matching`],
+//! [`adoption`]), and makes a graph smaller for scoring ([`folding`], [`float16`], [`quantize`]).
 
 pub mod adoption;
+mod affine;
 pub mod attributes;
 mod budget;
 pub mod check;
@@ -24,7 +25,7 @@ pub mod network;
 #[cfg(test)]
 #[path = "tests/numbers.rs"]
 mod numbers;
-pub mod operator;
+mod operator;
 pub mod patches;
 pub mod quantize;
 #[cfg(test)]
@@ -34,7 +35,7 @@ pub mod surgery;
 pub mod tensor;
 #[cfg(test)]
 mod tests;
-pub mod view;
+mod view;
 
 pub use check::{complete, read, read_bytes, read_unchecked};
 pub use onnx_ir::{GraphProto, Message, ModelProto, NodeProto, TensorProto};

@@ -14,6 +14,10 @@ use super::tensor::{ints as stored_ints, numel, values};
 use super::view::{View, readers};
 use super::{GraphError, GraphProto, NodeProto, TensorProto};
 
+/// Inputs of a `Concat` with those of others in it, which a small file could double without end. A
+/// dense block joins about fifty.
+const MAX_JOINED: usize = 256;
+
 /// What a graph computes, in an order in which every unit follows what it reads.
 pub struct Network<'a> {
     /// The parts.
@@ -208,7 +212,7 @@ impl<'a> Builder<'a, '_> {
             let inputs = vec![self.input(&node.input[0])];
             self.push(node, operator, inputs, filters)
         } else {
-            let inputs = self.joined(node);
+            let inputs = self.joined(node, &operator);
             self.push(node, operator, inputs, None)
         };
         let bias = node.input.get(2).filter(|_| filters.is_some());
@@ -294,13 +298,14 @@ impl<'a> Builder<'a, '_> {
     }
 
     /// A node's inputs; those of a `Concat` in a `Concat` of the same axis stand in its place.
-    fn joined(&self, node: &'a NodeProto) -> Vec<Input<'a>> {
+    fn joined(&self, node: &'a NodeProto, operator: &str) -> Vec<Input<'a>> {
         let mut inputs = Vec::new();
         for name in node.input.iter().filter(|name| !name.is_empty()) {
             match self.input(name) {
                 Input::Unit(index)
                     if node.op_type == "Concat"
-                        && self.units[index].operator == describe_operator(node) =>
+                        && self.units[index].operator == operator
+                        && inputs.len() + self.units[index].inputs.len() <= MAX_JOINED =>
                 {
                     inputs.extend_from_slice(&self.units[index].inputs);
                 }

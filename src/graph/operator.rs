@@ -6,7 +6,7 @@ use super::attributes::{int, ints, string};
 /// Operator and attributes, with the defaults of the ONNX specification filled in.
 ///
 /// BatchNorm's momentum is left out: it says how a network was trained, not what it computes.
-pub fn describe_operator(node: &NodeProto) -> String {
+pub(super) fn describe_operator(node: &NodeProto) -> String {
     let mut text = node.op_type.clone();
     let mut list = |name: &str, default: &[i64]| {
         let values = ints(node, name, default);

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use super::attributes::{int, set_int};
 use super::surgery::prune;
-use super::tensor::{FLOAT, INT8, INT32, UINT8, set_data, set_values, values};
+use super::tensor::{FLOAT, INT8, INT32, INT64, UINT8, set_data, set_values, values};
 use super::{GraphError, GraphProto, NodeProto, TensorProto};
 pub use plan::{Plan, plan};
 
@@ -36,7 +36,7 @@ pub fn observing(graph: &GraphProto, plan: &Plan) -> GraphProto {
     let mut one = TensorProto::new();
     one.name = "extremes/one".into();
     one.dims = vec![1];
-    set_data(&mut one, 7, 1_i64.to_le_bytes().into_iter());
+    set_data(&mut one, INT64, 1_i64.to_le_bytes().into_iter());
     graph.initializer.push(one);
     let mut parts = Vec::new();
     for name in &plan.activations {
@@ -99,10 +99,9 @@ pub fn quantize(graph: &mut GraphProto, plan: &Plan, ranges: &[Range]) -> Result
         }
     }
     let mut written = Vec::with_capacity(nodes.len() * 2);
-    let quantized_inputs = graph.input.iter().map(|input| input.name.clone());
-    for name in quantized_inputs {
-        if let Some(steps) = scales.get(name.as_str()) {
-            written.extend(made.round_trip(&name, *steps));
+    for input in &graph.input {
+        if let Some(steps) = scales.get(input.name.as_str()) {
+            written.extend(made.round_trip(&input.name, *steps));
         }
     }
     written.append(&mut made.nodes);

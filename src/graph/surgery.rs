@@ -1,4 +1,4 @@
-//! Edits that make a network of four channels, or one for the build, out of a skeleton.
+//! Edits of a graph that the build, conversion and export need, beside the patches for matching.
 
 use std::collections::{HashMap, HashSet};
 
@@ -204,22 +204,31 @@ pub fn share_strides(graph: &mut GraphProto) {
     graph.node = nodes;
 }
 
+/// Removes the nodes whose index `goes`.
+pub(super) fn remove_nodes(graph: &mut GraphProto, goes: impl Fn(usize) -> bool) {
+    let mut at = 0..;
+    graph.node.retain(|_| !at.next().is_some_and(&goes));
+}
+
 /// Drops nodes and initializers that no output needs.
 pub fn prune(graph: &mut GraphProto) {
-    let mut needed: HashSet<String> = graph.output.iter().map(|o| o.name.clone()).collect();
-    let mut grew = true;
-    while grew {
-        let before = needed.len();
-        for node in graph.node.iter().rev() {
-            if node.output.iter().any(|output| needed.contains(output)) {
-                needed.extend(node.input.iter().cloned());
-            }
-        }
-        grew = needed.len() > before;
+    let mut makers: HashMap<&str, usize> = HashMap::new();
+    for (at, node) in graph.node.iter().enumerate() {
+        let outputs = node.output.iter().filter(|name| !name.is_empty());
+        makers.extend(outputs.map(|name| (name.as_str(), at)));
     }
-    graph
-        .node
-        .retain(|node| node.output.iter().any(|output| needed.contains(output)));
+    let mut kept = vec![false; graph.node.len()];
+    let mut needed: HashSet<String> = HashSet::new();
+    let mut open: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
+    while let Some(name) = open.pop() {
+        needed.insert(name.to_owned());
+        if let Some(&at) = makers.get(name)
+            && !std::mem::replace(&mut kept[at], true)
+        {
+            open.extend(graph.node[at].input.iter().map(String::as_str));
+        }
+    }
+    remove_nodes(graph, |at| !kept[at]);
     graph
         .initializer
         .retain(|tensor| needed.contains(&tensor.name));

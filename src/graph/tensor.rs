@@ -12,11 +12,14 @@ pub(super) const UINT8: i32 = 2;
 pub(super) const INT8: i32 = 3;
 /// `TensorProto.DataType.INT32`.
 pub(super) const INT32: i32 = 6;
-const INT64: i32 = 7;
+/// `TensorProto.DataType.INT64`.
+pub(super) const INT64: i32 = 7;
 /// `TensorProto.DataType.FLOAT16`.
 pub const FLOAT16: i32 = 10;
-const DOUBLE: i32 = 11;
-const BFLOAT16: i32 = 16;
+/// `TensorProto.DataType.DOUBLE`.
+pub(super) const DOUBLE: i32 = 11;
+/// `TensorProto.DataType.BFLOAT16`.
+pub(super) const BFLOAT16: i32 = 16;
 /// `TensorProto.DataLocation.EXTERNAL`.
 const EXTERNAL: i32 = 1;
 

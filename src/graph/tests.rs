@@ -1,9 +1,12 @@
 //! Hostile graphs, and patches on graphs small enough to see through.
 
+use std::time::{Duration, Instant};
+
 use onnx_ir::{AttributeType, GraphProto, Message, ValueInfoProto};
 
 use super::attributes::{float, ints, set_float, set_int, set_ints};
-use super::surgery::{Filter, burn_momentum, share_strides, widen_filters};
+use super::network::Network;
+use super::surgery::{Filter, burn_momentum, prune, share_strides, widen_filters};
 use super::tensor::set_values;
 use super::{GraphError, ModelProto, NodeProto, TensorProto, read_bytes};
 
@@ -151,6 +154,37 @@ fn broken_graphs_are_refused_by_name() {
         Err(GraphError::NotOnnx(_))
     ));
     assert!(matches!(read_bytes(&[]), Err(GraphError::NotOnnx(_))));
+}
+
+#[test]
+fn a_concat_of_itself_over_and_over_does_not_fill_the_memory() {
+    let mut sketch = Sketch::new().node("Concat", &["image", "image"], "c0");
+    for level in 1..64 {
+        let (before, after) = (format!("c{}", level - 1), format!("c{level}"));
+        sketch = sketch.node("Concat", &[&before, &before], &after);
+    }
+    let graph = sketch.graph("c63");
+    let network = Network::new(&graph).unwrap();
+    assert!(network.units.iter().all(|unit| unit.inputs.len() < 300));
+    assert_eq!(network.units[2].inputs.len(), 8);
+}
+
+#[test]
+fn what_no_output_needs_goes_in_linear_time_whatever_the_order() {
+    let mut sketch = Sketch::new().weight(weight("unused", &[1]));
+    for index in (0..50_000).rev() {
+        let (before, after) = (format!("r{index}"), format!("r{}", index + 1));
+        sketch = sketch.node("Relu", &[&before], &after);
+    }
+    let mut graph = sketch
+        .node("Relu", &["r7"], "aside")
+        .node("Add", &["image", "unused"], "apart")
+        .graph("r50000");
+    let started = Instant::now();
+    prune(&mut graph);
+    assert_eq!((graph.node.len(), graph.initializer.len()), (50_000, 0));
+    // A quadratic walk takes minutes.
+    assert!(started.elapsed() < Duration::from_secs(10));
 }
 
 #[test]

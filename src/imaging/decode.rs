@@ -39,6 +39,19 @@ impl Default for DecodeLimits {
 }
 
 impl DecodeLimits {
+    /// Refuses a file that is empty or too large.
+    fn check_file(&self, bytes: &[u8]) -> Result<(), DecodeError> {
+        if bytes.is_empty() {
+            return Err(DecodeError::Empty);
+        }
+        if bytes.len() as u64 > self.max_file_bytes {
+            return Err(DecodeError::FileTooLarge {
+                limit: self.max_file_bytes,
+            });
+        }
+        Ok(())
+    }
+
     /// Refuses an image that claims too much, or nothing.
     fn check(&self, width: u32, height: u32, bytes: u64) -> Result<(), DecodeError> {
         if width == 0 || height == 0 {
@@ -147,14 +160,7 @@ fn append(
     limits: &DecodeLimits,
     out: &mut Vec<u8>,
 ) -> Result<(u32, u32), DecodeError> {
-    if bytes.is_empty() {
-        return Err(DecodeError::Empty);
-    }
-    if bytes.len() as u64 > limits.max_file_bytes {
-        return Err(DecodeError::FileTooLarge {
-            limit: limits.max_file_bytes,
-        });
-    }
+    limits.check_file(bytes)?;
     let format = image::guess_format(bytes).map_err(|_| DecodeError::NotAnImage)?;
     match format {
         ImageFormat::Png => {
@@ -167,16 +173,15 @@ fn append(
                 Ok,
             )
         }
-        ImageFormat::Jpeg if !jpeg_has_end(bytes) => {
-            // What else is wrong with it comes first.
-            append_other(bytes, format, limits, out)?;
-            Err(DecodeError::Damaged("its end marker is missing".into()))
-        }
         ImageFormat::Tiff if channels::begins_with_planar_tiles(bytes) => {
             Err(DecodeError::Unsupported(channels::PLANAR_TILES.into()))
         }
         ImageFormat::Jpeg | ImageFormat::Tiff => {
-            guarded(|| append_other(bytes, format, limits, out))
+            let size = guarded(|| append_other(bytes, format, limits, out))?;
+            if format == ImageFormat::Jpeg && !jpeg_has_end(bytes) {
+                return Err(DecodeError::Damaged("its end marker is missing".into()));
+            }
+            Ok(size)
         }
         other => {
             let name = other.extensions_str().first().copied();

@@ -1,8 +1,8 @@
 //! From image files to the network's input: bounded decoding, channels, resizing, normalisation.
 //!
 //! A sample is one field of view, stored as one gray image file a stain or as one TIFF file with
-//! all of them: [`find_samples`] lists the samples of a folder, [`read_sample`] decodes one into [`Planes`],
-//! and [`Preprocess`] turns those into the `[C, H, W]` floats that a network takes; a
+//! all of them: [`find_samples`] lists the samples of a folder, [`read_sample`] decodes one into
+//! [`Planes`], and [`Preprocess`] turns those into the `[C, H, W]` floats that a network takes; a
 //! [`Preparer`] does it for many samples in the same memory. A channel of the network is a stain
 //! or a sum of several, a [`Mix`].
 
@@ -24,7 +24,7 @@ pub use decode::{
     ChannelError, DecodeError, DecodeLimits, check_channels, decode_channels, decode_plane,
     gray_8_bit,
 };
-pub use dihedral::{DIHEDRAL, dihedral, dihedral_inverse};
+pub use dihedral::{DIHEDRAL, dihedral};
 pub use files::{FileSource, LocalFiles};
 pub use mix::{Mix, MixError, Term};
 pub use occlusion::{draw_cells, hide_cell};
@@ -33,8 +33,8 @@ pub use preparers::Preparers;
 pub use preprocess::Preprocess;
 pub use resize::Resize;
 pub use sample::{
-    FindError, IMAGE_EXTENSIONS, Part, Pick, Sample, SampleError, SampleErrorKind, each_part,
-    find_samples, read_sample, samples_among,
+    FindError, Part, Pick, Sample, SampleError, SampleErrorKind, each_part, find_samples,
+    read_sample, samples_among,
 };
 pub use variation::{Crop, Variation};
 pub use whole::{is_tiff_name, with_all_channels};

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::decode::{append_channels, append_plane};
-use super::{DecodeLimits, FileSource, LocalFiles, Planes, with_all_channels};
+use super::{DecodeError, DecodeLimits, FileSource, LocalFiles, Planes, with_all_channels};
 
 mod error;
 
 pub use error::{FindError, SampleError, SampleErrorKind};
 
 /// Extensions that an image file may have, in lower case; upper case is accepted too.
-pub const IMAGE_EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "tif", "tiff"];
+const IMAGE_EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "tif", "tiff"];
 
 /// One field of view: an id and a file for each wanted channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,13 @@ impl Sample {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.files.iter().all(Option::is_some)
+    }
+
+    /// The wanted channels that have no file.
+    pub fn missing_channels(&self) -> impl Iterator<Item = &str> {
+        let channels = self.channels.iter().zip(&self.files);
+        let missing = channels.filter(|(_, file)| file.is_none());
+        missing.map(|(channel, _)| channel.as_str())
     }
 
     /// The channels of a common file that begin with channel `from`: by name or number, and none
@@ -216,13 +223,9 @@ pub(super) fn read_sample_into(
             return Err(fail(sample.expected(channel), kind));
         };
         let together = sample.together(channel);
-        let decode = |bytes: &[u8], out: &mut Vec<u8>| match together[..] {
-            [] => append_plane(bytes, limits, out),
-            _ => append_channels(bytes, &together, limits, out),
-        };
         let size = files
             .read(path, limits.max_file_bytes, bytes)
-            .and_then(|()| Ok(decode(bytes, &mut planes.data)?))
+            .and_then(|()| Ok(append(bytes, &together, limits, &mut planes.data)?))
             .map_err(|kind| fail(path.display().to_string(), kind))?;
         let other = *first.get_or_insert(path);
         if planes.channels == 0 {
@@ -240,6 +243,20 @@ pub(super) fn read_sample_into(
         planes.channels += together.len().max(1);
     }
     Ok(())
+}
+
+/// Decodes the channels `together` of a file, or all of a file that holds no other, behind the
+/// pixels of `out`; returns width and height.
+fn append(
+    bytes: &[u8],
+    together: &[&str],
+    limits: &DecodeLimits,
+    out: &mut Vec<u8>,
+) -> Result<(u32, u32), DecodeError> {
+    match together {
+        [] => append_plane(bytes, limits, out),
+        _ => append_channels(bytes, together, limits, out),
+    }
 }
 
 /// One file of a sample: the channels that it holds, or why it cannot be used.
@@ -265,10 +282,7 @@ pub fn each_part(sample: &Sample, limits: &DecodeLimits, show: &mut dyn FnMut(Pa
         if let Some(path) = &sample.files[first] {
             let decode = |bytes: &[u8]| {
                 let mut data = Vec::new();
-                let (width, height) = match together[..] {
-                    [] => append_plane(bytes, limits, &mut data)?,
-                    _ => append_channels(bytes, &together, limits, &mut data)?,
-                };
+                let (width, height) = append(bytes, &together, limits, &mut data)?;
                 Ok(Planes {
                     width,
                     height,

@@ -215,8 +215,7 @@ fn mean_of_some(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
 
 /// Mean binary cross-entropy. Each logarithm is held at −100 or above, as `PyTorch`'s `BCELoss`
 /// does, so that one saturated output does not make the mean infinite.
-#[must_use]
-pub fn binary_cross_entropy(data: &Labelled) -> f64 {
+fn binary_cross_entropy(data: &Labelled) -> f64 {
     let pairs = data.probabilities.iter().zip(data.targets);
     mean(pairs.map(|(p, t)| cross_entropy(*p, *t > 0.5)))
 }

@@ -23,8 +23,7 @@ pub use cooccurrence::cooccurrence;
 pub use decisions::{Decisions, Outcomes};
 pub(crate) use evaluation::cross_entropy;
 pub use evaluation::{
-    Chance, ClassMetrics, Evaluation, RARE_SHARE, RareClasses, binary_cross_entropy, chance,
-    evaluate, judge,
+    Chance, ClassMetrics, Evaluation, RARE_SHARE, RareClasses, chance, evaluate, judge,
 };
 pub use intervals::{Difference, Differences, Interval, Intervals, differences, intervals};
 pub use ranking::Ranking;

@@ -1,12 +1,13 @@
 //! A whole network: backbone and head.
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
 use burn_store::{ModuleSnapshot, bridge};
 use sha2::{Digest, Sha256};
 
-use super::identity::identify;
+use super::identity::{identify, parameters};
+use super::weights::HEAD;
 use super::{Arch, Backbone, BatchNorm2d, Head, ModelConfig};
 use crate::fsx::hex;
 
@@ -76,12 +77,8 @@ impl Classifier {
     /// Whether nothing but the head trains.
     #[must_use]
     pub fn only_head_trains(&self) -> bool {
-        let mut trains = Trains(false);
-        if let Some(norm) = &self.input_norm {
-            norm.visit(&mut trains);
-        }
-        self.backbone.visit(&mut trains);
-        !trains.0
+        let mut parameters = parameters(self).into_iter();
+        parameters.all(|parameter| !parameter.trains || parameter.path.starts_with(HEAD))
     }
 
     /// SHA-256 of all weights and statistics before the head, in hexadecimal digits.
@@ -89,7 +86,7 @@ impl Classifier {
     pub fn hash_before_head(&self) -> String {
         let mut hasher = Sha256::new();
         let mut tensors = self.valid().collect(None, None, true);
-        tensors.retain(|tensor| !tensor.name.starts_with("head."));
+        tensors.retain(|tensor| !tensor.name.starts_with(HEAD));
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
         for tensor in &tensors {
             hasher.update(tensor.name.as_bytes());
@@ -113,14 +110,5 @@ impl Classifier {
         let features = self.features(images);
         let logits = self.head.forward(features.clone());
         (sigmoid(logits), features)
-    }
-}
-
-/// Whether any parameter that was visited takes a gradient.
-struct Trains(bool);
-
-impl ModuleVisitor for Trains {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0 |= param.is_require_grad();
     }
 }

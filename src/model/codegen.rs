@@ -14,11 +14,11 @@ use burn_onnx::ext::{
     arg_to_ident, create_deferred_tensor, proc_macro2, quote,
 };
 use burn_store::burn_pack::Reader;
+use onnx_ir::TensorDataExt as _;
+use onnx_ir::node::batch_norm::{BatchNormConfig, BatchNormalizationNode};
+use onnx_ir::node::padding::AutoPad;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
-
-use onnx_ir::TensorDataExt as _;
-use onnx_ir::node::padding::AutoPad;
 
 use crate::graph::patches::{absorb_relu, drop_classifier};
 use crate::graph::{self, GraphProto, Message, surgery};
@@ -153,19 +153,18 @@ impl OpOverride for FusedConv {
             ProcessError::Custom(format!("{}: not of a stored shape and padding", node.name))
         })?;
         let (outputs, inputs, groups) = (filters[0], filters[1] * config.groups, config.groups);
-        let ([down, right], [below, beside]) = (config.kernel_size, config.stride);
-        let [lower, further] = config.dilation;
-        let (top, left, bottom, right_pad) = config.padding.as_tuple();
+        let (kernel, stride, dilation) = (config.kernel_size, config.stride, config.dilation);
+        let (top, left, bottom, right) = config.padding.as_tuple();
         let bias = node.inputs.get(2).is_some_and(|bias| !bias.is_optional());
         let name = Ident::new(&node.name, Span::call_site());
         Ok(Some(Field::new(
             node.name.clone(),
             quote! { Conv2d },
             quote! {
-                let #name = Conv2dConfig::new([#inputs, #outputs], [#down, #right])
-                    .with_stride([#below, #beside])
-                    .with_padding(PaddingConfig2d::Explicit(#top, #left, #bottom, #right_pad))
-                    .with_dilation([#lower, #further])
+                let #name = Conv2dConfig::new([#inputs, #outputs], [#(#kernel),*])
+                    .with_stride([#(#stride),*])
+                    .with_padding(PaddingConfig2d::Explicit(#top, #left, #bottom, #right))
+                    .with_dilation([#(#dilation),*])
                     .with_groups(#groups)
                     .with_bias(#bias)
                     .init(device);
@@ -247,8 +246,7 @@ impl OpOverride for UnbiasedBatchNorm {
         let Node::BatchNormalization(node) = node else {
             return Ok(None);
         };
-        let burn_onnx_config = static_config(node)?;
-        let (epsilon, momentum) = (burn_onnx_config.0, burn_onnx_config.1);
+        let (epsilon, momentum) = static_config(node)?;
         let features = node.inputs[1]
             .ty
             .static_shape_known()
@@ -297,16 +295,14 @@ impl OpOverride for UnbiasedBatchNorm {
     }
 }
 
-fn static_config(
-    node: &onnx_ir::node::batch_norm::BatchNormalizationNode,
-) -> Result<(f64, f64), ProcessError> {
+/// Epsilon and momentum.
+fn static_config(node: &BatchNormalizationNode) -> Result<(f64, f64), ProcessError> {
     match &node.config {
-        onnx_ir::node::batch_norm::BatchNormConfig::Static(config) => {
-            Ok((config.epsilon, config.momentum))
-        }
-        onnx_ir::node::batch_norm::BatchNormConfig::Runtime(_) => Err(ProcessError::Custom(
-            format!("{}: statistics are not stored weights", node.name),
-        )),
+        BatchNormConfig::Static(config) => Ok((config.epsilon, config.momentum)),
+        BatchNormConfig::Runtime(_) => Err(ProcessError::Custom(format!(
+            "{}: statistics are not stored weights",
+            node.name
+        ))),
     }
 }
 

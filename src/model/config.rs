@@ -113,6 +113,12 @@ impl ModelConfig {
         })
     }
 
+    /// Channels and side of the images that the network takes.
+    #[must_use]
+    pub fn image_shape(&self) -> (usize, usize) {
+        (self.channels.len(), self.input_size as usize)
+    }
+
     /// Share of outputs dropped after each hidden layer, in order.
     #[must_use]
     pub fn hidden_dropout(&self) -> Vec<f64> {

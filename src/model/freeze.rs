@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 
 use super::Classifier;
-use super::identity::Path;
+use super::identity::{Path, parameters};
 
 /// Most names that an error lists.
 const LISTED: usize = 12;
@@ -40,13 +40,10 @@ pub struct FreezeError {
 /// [`FreezeError`]: a pattern names nothing.
 pub fn freeze(classifier: Classifier, patterns: &[String]) -> Result<Classifier, FreezeError> {
     let names = Names::new(&classifier);
-    let mut listing = Listing {
-        at: Path::default(),
-        names: &names,
-        found: Vec::new(),
-    };
-    classifier.visit(&mut listing);
-    let found = listing.found;
+    let found: Vec<String> = parameters(&classifier)
+        .iter()
+        .filter_map(|parameter| names.of(&parameter.path))
+        .collect();
     for pattern in patterns {
         if !found.iter().any(|name| covers(pattern, name)) {
             return Err(FreezeError {
@@ -78,11 +75,10 @@ impl Names {
     }
 
     /// The name of the parameter at `path`; none for a statistic, which is not trained anyway.
-    fn of(&self, path: &Path) -> Option<String> {
-        let path = path.name();
+    fn of(&self, path: &str) -> Option<String> {
         let is_statistic = path.ends_with(".running_mean") || path.ends_with(".running_var");
-        let name = self.0.get(&path).unwrap_or(&path);
-        (!is_statistic).then(|| name.clone())
+        let name = self.0.get(path).map_or(path, String::as_str);
+        (!is_statistic).then(|| name.to_owned())
     }
 }
 
@@ -123,26 +119,6 @@ fn nearest(pattern: &str, names: &[String]) -> String {
     }
 }
 
-struct Listing<'a> {
-    at: Path,
-    names: &'a Names,
-    found: Vec<String>,
-}
-
-impl ModuleVisitor for Listing<'_> {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.at.enter(name, container_type);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.at.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
-        self.found.extend(self.names.of(&self.at));
-    }
-}
-
 struct Freezer<'a> {
     at: Path,
     names: &'a Names,
@@ -159,7 +135,7 @@ impl ModuleMapper for Freezer<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(name) = self.names.of(&self.at) else {
+        let Some(name) = self.names.of(&self.at.name()) else {
             return param;
         };
         let frozen = self.patterns.iter().any(|pattern| covers(pattern, &name));
@@ -268,41 +244,13 @@ mod tests {
         let patterns = list(&["backbone.conv1", "backbone.bn1", "backbone.layer1"]);
         let classifier = freeze(Classifier::new(&config, 0, &device), &patterns).unwrap();
         let names = Names::new(&classifier);
-        let mut trained = Trained {
-            listing: Listing {
-                at: Path::default(),
-                names: &names,
-                found: Vec::new(),
-            },
-            frozen: Vec::new(),
-        };
-        classifier.visit(&mut trained);
-        let frozen = trained.frozen;
+        let parameters = parameters(&classifier);
+        let frozen = parameters.iter().filter(|parameter| !parameter.trains);
+        let frozen: Vec<String> = frozen.filter_map(|p| names.of(&p.path)).collect();
         assert!(frozen.contains(&"backbone.layer1.2.bn3.weight".to_owned()));
         // The stem and its BatchNorm, ten convolutions with theirs.
         assert_eq!(frozen.len(), 11 * 3);
         assert!(frozen.iter().all(|name| !name.contains("layer2")));
-    }
-
-    struct Trained<'a> {
-        listing: Listing<'a>,
-        frozen: Vec<String>,
-    }
-
-    impl ModuleVisitor for Trained<'_> {
-        fn enter_module(&mut self, name: &str, container_type: &str) {
-            self.listing.enter_module(name, container_type);
-        }
-
-        fn exit_module(&mut self, name: &str, container_type: &str) {
-            self.listing.exit_module(name, container_type);
-        }
-
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let name = self.listing.names.of(&self.listing.at);
-            self.frozen
-                .extend(name.filter(|_| !param.is_require_grad()));
-        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Identities and random values that follow from the names of parameters.
+//! The names of parameters, and the identities and random values that follow from them.
 
-use burn::module::{Module, ModuleMapper, Param, ParamId};
-use burn::tensor::Tensor;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Shape, Tensor};
 use sha2::{Digest, Sha256};
 
 /// Gives each parameter of a new network the identity of its name, and draws its random values
@@ -33,6 +33,46 @@ impl Path {
         let fields = self.0.iter().filter(|(_, is_variant)| !is_variant);
         let names: Vec<&str> = fields.map(|(name, _)| name.as_str()).collect();
         names.join(".")
+    }
+}
+
+/// What there is to know of a parameter or statistic without its values, which may not be drawn yet.
+pub(super) struct Parameter {
+    /// Its name in the code.
+    pub path: String,
+    pub shape: Shape,
+    /// Whether it takes a gradient.
+    pub trains: bool,
+}
+
+/// All parameters and statistics of a network.
+pub(super) fn parameters<M: Module>(network: &M) -> Vec<Parameter> {
+    let mut list = List::default();
+    network.visit(&mut list);
+    list.found
+}
+
+#[derive(Default)]
+struct List {
+    at: Path,
+    found: Vec<Parameter>,
+}
+
+impl ModuleVisitor for List {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.at.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.at.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.found.push(Parameter {
+            path: self.at.name(),
+            shape: param.lazy_shape(),
+            trains: param.is_require_grad(),
+        });
     }
 }
 
@@ -70,7 +110,6 @@ impl ModuleMapper for Identify {
 
 #[cfg(test)]
 mod tests {
-    use burn::module::ModuleVisitor;
     use burn::tensor::Device;
 
     use super::*;

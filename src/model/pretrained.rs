@@ -6,7 +6,7 @@ use burn::tensor::{DType, Shape, TensorData};
 use burn_store::bridge;
 use burn_store::burn_pack::{Error as PackError, Tensor as PackTensor};
 
-use super::weights::{Keep, apply};
+use super::weights::{Keep, apply, imported};
 use super::{Arch, Classifier, WeightsError};
 use crate::graph::adoption::{Adopted, OwnedWeight, Weight, adopt};
 use crate::graph::matching::{Mismatch, first_difference, likeness};
@@ -119,9 +119,7 @@ impl Pretrained {
         arch: Arch,
         channels: &[Filter],
     ) -> Result<(Vec<PackTensor>, ConvertReport), WeightsError> {
-        let imported = arch
-            .imported()
-            .ok_or(WeightsError::NoSkeleton(arch.name()))?;
+        let imported = imported(arch)?;
         let skeleton = skeleton(arch)?;
         let network = Network::new(&self.graph)?;
         let adopted = match adopt(&network, &Network::new(&skeleton)?) {
@@ -207,10 +205,7 @@ fn tensors(graph: &GraphProto) -> impl Iterator<Item = &str> {
 }
 
 fn skeleton(arch: Arch) -> Result<GraphProto, WeightsError> {
-    let imported = arch
-        .imported()
-        .ok_or(WeightsError::NoSkeleton(arch.name()))?;
-    let mut model = read_bytes(imported.skeleton)?;
+    let mut model = read_bytes(imported(arch)?.skeleton)?;
     let graph = model.graph.mut_or_insert_default();
     normalise(graph)?;
     Ok(std::mem::take(graph))

@@ -6,6 +6,7 @@
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
+use super::weights::imported;
 use super::{Arch, WeightsError};
 use crate::graph::{ModelProto, TensorProto, read_bytes, surgery::fill_weights};
 
@@ -18,10 +19,7 @@ use crate::graph::{ModelProto, TensorProto, read_bytes, surgery::fill_weights};
 ///
 /// [`WeightsError::NoSkeleton`] for a network that was not imported.
 pub fn random_export(arch: Arch, seed: u64) -> Result<ModelProto, WeightsError> {
-    let imported = arch
-        .imported()
-        .ok_or(WeightsError::NoSkeleton(arch.name()))?;
-    let mut model = read_bytes(imported.skeleton)?;
+    let mut model = read_bytes(imported(arch)?.skeleton)?;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     fill_weights(model.graph.mut_or_insert_default(), |op, input, tensor| {
         let (low, high) = range(op, input, tensor);

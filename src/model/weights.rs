@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Shape, Tensor};
+use burn::module::Module;
+use burn::tensor::Shape;
 use burn_store::burn_pack::{Reader, Tensor as PackTensor};
 use burn_store::{ApplyResult, BurnpackStore, ModuleSnapshot};
 
-use super::{Arch, Classifier};
+use super::identity::parameters;
+use super::{Arch, Classifier, Imported};
 use crate::graph::{GraphError, matching::Mismatch};
 use crate::spec::Precision;
 
 /// What the names of the head's parameters begin with.
-const HEAD: &str = "head.";
+pub(super) const HEAD: &str = "head.";
 /// What those of the input's normalisation begin with.
 const INPUT_NORM: &str = "input_norm.";
 
@@ -60,6 +61,11 @@ pub enum WeightsError {
     /// The file could not be read or written.
     #[error("{0}")]
     Store(String),
+}
+
+/// What the build read off the skeleton of `arch`.
+pub(super) fn imported(arch: Arch) -> Result<&'static Imported, WeightsError> {
+    arch.imported().ok_or(WeightsError::NoSkeleton(arch.name()))
 }
 
 /// What of a file's weights goes into a network; the rest keeps the weights it has.
@@ -173,8 +179,8 @@ fn shared_layers(tensors: &[PackTensor], classifier: &Classifier) -> Vec<String>
     let theirs = tensors
         .iter()
         .map(|tensor| (tensor.name.as_str(), &tensor.shape));
-    let ours = shapes(classifier);
-    let ours = ours.iter().map(|(name, shape)| (name.as_str(), shape));
+    let ours = parameters(classifier);
+    let ours = ours.iter().map(|ours| (ours.path.as_str(), &ours.shape));
     let (theirs, ours): (BTreeMap<_, _>, BTreeMap<_, _>) = (theirs.collect(), ours.collect());
     let layer = |parameters: &BTreeMap<&str, &Shape>, prefix: &str| -> Vec<(String, Shape)> {
         let of_layer = parameters
@@ -196,29 +202,6 @@ fn shared_layers(tensors: &[PackTensor], classifier: &Classifier) -> Vec<String>
         shared.push(prefix);
     }
     shared
-}
-
-/// The shape of each parameter, without drawing those that are not drawn yet.
-fn shapes(classifier: &Classifier) -> BTreeMap<String, Shape> {
-    #[derive(Default)]
-    struct Shapes {
-        at: super::identity::Path,
-        found: BTreeMap<String, Shape>,
-    }
-    impl ModuleVisitor for Shapes {
-        fn enter_module(&mut self, name: &str, container_type: &str) {
-            self.at.enter(name, container_type);
-        }
-        fn exit_module(&mut self, _name: &str, _container_type: &str) {
-            self.at.exit();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.found.insert(self.at.name(), param.lazy_shape());
-        }
-    }
-    let mut shapes = Shapes::default();
-    classifier.visit(&mut shapes);
-    shapes.found
 }
 
 #[cfg(test)]

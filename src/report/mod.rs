@@ -1,21 +1,19 @@
 //! Pictures and pages of training runs and evaluations, and a run's course for `TensorBoard`.
 
 mod chart;
-mod curves;
 mod page;
 mod rows;
+mod speed;
 mod tensorboard;
 #[cfg(test)]
 mod tests;
 
 use std::io;
-use std::path::{Path, PathBuf};
-
-use crate::fsx;
-use crate::score::BatchSpeed;
+use std::path::PathBuf;
 
 pub use page::{Card, EvaluationPage, OperatingPoint, Picked, Progress, RunPage, pick};
 pub use rows::{EpochRow, TimingRow, best_epoch, read_rows, scalars};
+pub use speed::scoring_speed;
 pub use tensorboard::EventFile;
 
 /// Why a picture could not be written or rows not be read.
@@ -32,15 +30,4 @@ pub enum ReportError {
         /// What is wrong, and on which line.
         source: csv::Error,
     },
-}
-
-/// Draws images per second by batch size to the SVG file `path`: the sessions alone, what the costs
-/// allow, and end to end.
-///
-/// # Errors
-///
-/// The picture cannot be written.
-pub fn scoring_speed(path: &Path, batches: &[BatchSpeed]) -> Result<(), ReportError> {
-    let chart = chart::titled("Scoring", curves::speed_chart(batches));
-    Ok(fsx::write_atomic(path, chart.file().as_bytes())?)
 }

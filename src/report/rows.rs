@@ -42,6 +42,14 @@ pub struct TimingRow {
     pub waited: f64,
 }
 
+impl TimingRow {
+    /// Of the seconds, the share in which steps waited for data, percent.
+    #[must_use]
+    pub fn waited_percent(&self) -> f64 {
+        100.0 * self.waited / self.seconds.max(1e-9)
+    }
+}
+
 /// The epoch of the lowest validation loss; without such losses the last one.
 #[must_use]
 pub fn best_epoch(rows: &[EpochRow]) -> Option<&EpochRow> {

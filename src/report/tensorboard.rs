@@ -90,7 +90,7 @@ fn opening(wall_time: f64, first: u32) -> Vec<u8> {
     [record(&version), record(&start)].concat()
 }
 
-/// The scalars of an epoch, under the names of `metrics.csv` and `timing.csv`.
+/// An `Event` with the scalars of an epoch.
 fn epoch(wall_time: f64, row: &EpochRow, timing: &TimingRow) -> Vec<u8> {
     let mut summary = Vec::new();
     for (tag, value) in scalars(row, timing) {

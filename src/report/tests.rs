@@ -30,6 +30,21 @@ fn timing(count: u32) -> Vec<TimingRow> {
     (1..=count).map(row).collect()
 }
 
+/// A finished run of these epochs, of which nothing else is known.
+fn run<'a>(rows: &'a [EpochRow], timing: &'a [TimingRow]) -> RunPage<'a> {
+    RunPage {
+        name: "run".into(),
+        progress: Progress::Finished,
+        epochs: rows.len() as u32,
+        rows,
+        timing,
+        stages: Vec::new(),
+        remarks: Vec::new(),
+        about: Vec::new(),
+        config: String::new(),
+    }
+}
+
 /// The page of these epochs; the folder has the charts.
 fn page(rows: &[EpochRow], dir: &Path, change: impl FnOnce(&mut RunPage)) -> String {
     let timing = timing(rows.len() as u32);
@@ -37,12 +52,9 @@ fn page(rows: &[EpochRow], dir: &Path, change: impl FnOnce(&mut RunPage)) -> Str
         name: "a<b".into(),
         progress: Progress::UnderWay,
         epochs: 40,
-        rows,
-        timing: &timing,
-        stages: Vec::new(),
-        remarks: Vec::new(),
         about: vec![("started from", "runs/first & more".into())],
         config: "[model]\narch = \"<baseline>\"\n".into(),
+        ..run(rows, &timing)
     };
     change(&mut page);
     fs::create_dir_all(dir.join("plots")).unwrap();
@@ -138,15 +150,8 @@ fn runs_that_are_short_diverged_or_not_validated_are_shown() {
     fs::create_dir_all(dir.path().join("plots")).unwrap();
     let timing = timing(3);
     let page = RunPage {
-        name: "run".into(),
-        progress: Progress::Finished,
-        epochs: 3,
-        rows: &diverged,
-        timing: &timing,
-        stages: Vec::new(),
         remarks: vec!["a remark".into()],
-        about: Vec::new(),
-        config: String::new(),
+        ..run(&diverged, &timing)
     };
     page.write(dir.path()).unwrap();
     let text = fs::read_to_string(dir.path().join("report.html")).unwrap();
@@ -207,19 +212,8 @@ fn rows_are_read_as_they_are_written() {
 
 #[test]
 fn a_folder_that_is_not_there_is_named() {
-    let timing = timing(1);
-    let rows = rows(1);
-    let page = RunPage {
-        name: "run".into(),
-        progress: Progress::Stopped,
-        epochs: 1,
-        rows: &rows,
-        timing: &timing,
-        stages: Vec::new(),
-        remarks: Vec::new(),
-        about: Vec::new(),
-        config: String::new(),
-    };
+    let (rows, timing) = (rows(1), timing(1));
+    let page = run(&rows, &timing);
     let error = page.write(Path::new("/no/such/folder")).unwrap_err();
     assert!(error.to_string().contains("/no/such/folder"), "{error}");
 }

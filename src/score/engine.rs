@@ -133,20 +133,15 @@ impl OrtEngine {
         );
         let shape = [batch, channels, side as usize, side as usize];
         let classes = self.spec.classes.len();
-        let Some(width) = self.embeddings else {
-            let probabilities = rows([batch, classes], self.session.run(images, shape)?)?;
-            self.check(&probabilities)?;
-            return Ok(Answer {
-                probabilities,
-                embeddings: Vec::new(),
-            });
+        let names: &[&str] = match self.embeddings {
+            Some(_) => &[OUTPUT_NAME, EMBEDDINGS_NAME],
+            None => &[OUTPUT_NAME],
         };
-        let names = [OUTPUT_NAME, EMBEDDINGS_NAME];
-        let mut outputs = self.session.run_named(images, shape, &names)?.into_iter();
-        let mut next = |shape| rows(shape, outputs.next().unwrap_or_default());
+        let mut outputs = self.session.run_named(images, shape, names)?.into_iter();
+        let mut next = |width| rows([batch, width], outputs.next().unwrap_or_default());
         let answer = Answer {
-            probabilities: next([batch, classes])?,
-            embeddings: next([batch, width])?,
+            probabilities: next(classes)?,
+            embeddings: self.embeddings.map_or(Ok(Vec::new()), next)?,
         };
         self.check(&answer.probabilities)?;
         Ok(answer)

@@ -146,11 +146,12 @@ impl Ensemble {
         if engines.len() == 1 {
             return Ok(engines.remove(0));
         }
-        Ok(Box::new(Members::new(
+        Ok(Box::new(Members {
             engines,
-            self.spec.clone(),
-            self.inputs(),
-        )))
+            spec: self.spec.clone(),
+            inputs: self.inputs(),
+            batch: Vec::new(),
+        }))
     }
 }
 
@@ -187,15 +188,6 @@ struct Members {
 }
 
 impl Members {
-    fn new(engines: Vec<Box<dyn Engine>>, spec: Arc<ModelSpec>, inputs: Vec<Preprocess>) -> Self {
-        Self {
-            engines,
-            spec,
-            inputs,
-            batch: Vec::new(),
-        }
-    }
-
     /// Length of a sample's row.
     fn row(&self) -> usize {
         self.inputs.iter().map(Preprocess::input_len).sum()

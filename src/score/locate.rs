@@ -14,7 +14,7 @@ use std::process::Command;
 use super::EngineError;
 
 /// The oldest minor version (1.x) of ONNX Runtime that offers the API that `ort` is built for.
-pub(super) const MINIMUM_MINOR: u32 = ort::MINOR_VERSION;
+const MINIMUM_MINOR: u32 = ort::MINOR_VERSION;
 
 /// A library that loads and is new enough.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, RunKey};
+use super::{Failure, RunKey, output};
 use crate::fsx;
 
 /// The version of the format that is written, and the only one that is read.
@@ -87,9 +87,7 @@ pub enum ManifestError {
 /// Where the manifest of the result `output` is.
 #[must_use]
 pub fn manifest_path(output: &Path) -> PathBuf {
-    let mut name = output.as_os_str().to_owned();
-    name.push(".manifest.json");
-    name.into()
+    output::beside(output, ".manifest.json")
 }
 
 impl ResultManifest {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::output::{self, OutputError};
+use super::output;
 use super::{BatchScores, Failure, PartCopies, RunKey, ScoreTable};
 use crate::fsx;
 use crate::imaging::Sample;
@@ -127,9 +127,7 @@ pub fn is_unfinished(output: &Path) -> bool {
 /// Where the parts of `output` are.
 #[must_use]
 pub fn folder_of(output: &Path) -> PathBuf {
-    let mut name = output.as_os_str().to_owned();
-    name.push(".parts");
-    name.into()
+    output::beside(output, ".parts")
 }
 
 /// Removes what a run that was killed while it removed the parts of `output` left of them.
@@ -185,7 +183,7 @@ impl Parts {
             classes: form.classes.len(),
             part_size: form.part_size,
             columns: [form.classes, &embedding_names(form.embeddings)].concat(),
-            pending: empty(),
+            pending: ScoreTable::default(),
             since: Instant::now(),
             copies,
         };
@@ -245,7 +243,7 @@ impl Parts {
         let first = self.done();
         let file = format!("{first:012}.csv");
         let path = self.folder.join(&file);
-        let table = std::mem::replace(&mut self.pending, empty());
+        let table = std::mem::take(&mut self.pending);
         let failures = table.failures.clone();
         let samples = table.ids.len();
         output::write_scores(&path, &mut [Ok(table)].into_iter(), &self.columns)
@@ -294,7 +292,7 @@ impl Parts {
                 return Err(damaged("is not as it was written".into()));
             }
             let mut table = output::read_scores(&path, columns.clone())
-                .map_err(|e: OutputError| damaged(e.to_string()))?;
+                .map_err(|error| damaged(error.to_string()))?;
             table.failures.clone_from(&part.failures);
             Ok(table)
         });
@@ -329,14 +327,6 @@ impl Parts {
             Some(copies) => copies.manifest(text.as_bytes()),
             None => Ok(()),
         }
-    }
-}
-
-fn empty() -> ScoreTable {
-    ScoreTable {
-        ids: Vec::new(),
-        probabilities: Vec::new(),
-        failures: Vec::new(),
     }
 }
 

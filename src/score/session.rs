@@ -8,7 +8,7 @@ use ort::session::builder::SessionBuilder;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionOutputs};
 use ort::value::{Outlet, Tensor as OrtTensor, TensorElementType, TensorRef};
 
-use super::{Buffer, Device, EngineConfig, EngineError, ModelFile, OUTPUT_NAME, Runtime};
+use super::{Buffer, Device, EngineConfig, EngineError, ModelFile, Runtime};
 
 /// How a session runs.
 #[derive(Debug, Clone)]
@@ -39,72 +39,6 @@ pub struct OrtSession {
     room: Option<Room>,
     /// Whether images come from page-locked memory.
     pinned: bool,
-}
-
-/// Room for the outputs, made beforehand.
-///
-/// Of each output that `ort` 2.0.0-rc.14 lets an engine make, it forgets some 280 bytes (40 with
-/// tract, which takes no such room).
-struct Room {
-    /// Name and shape of each output.
-    outputs: Vec<(String, Shape)>,
-    /// For the number of images that there were last.
-    last: Option<(usize, RunOptions<HasSelectedOutputs>)>,
-}
-
-/// The shape of an output of which at most the first dimension is left open, for the images.
-struct Shape {
-    first: Option<usize>,
-    rest: Vec<usize>,
-}
-
-impl fmt::Debug for Room {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let names = self.outputs.iter().map(|(name, _)| name);
-        f.debug_list().entries(names).finish()
-    }
-}
-
-impl Room {
-    /// For the outputs of `session`; `None` unless it tells how large they are.
-    fn of(session: &Session) -> Option<Self> {
-        let outputs = session.outputs().iter();
-        let outputs = outputs.map(|outlet| Some((outlet.name().to_owned(), Shape::of(outlet)?)));
-        Some(Self {
-            outputs: outputs.collect::<Option<_>>()?,
-            last: None,
-        })
-    }
-
-    fn of_images(&mut self, images: usize) -> ort::Result<&RunOptions<HasSelectedOutputs>> {
-        let options = match self.last.take() {
-            Some((count, options)) if count == images => options,
-            _ => {
-                let mut selected = OutputSelector::default();
-                for (name, Shape { first, rest }) in &self.outputs {
-                    let shape = [&[first.unwrap_or(images)], &rest[..]].concat();
-                    let values = vec![0_f32; shape.iter().product()];
-                    selected = selected.preallocate(name, OrtTensor::from_array((shape, values))?);
-                }
-                RunOptions::new()?.with_outputs(selected)
-            }
-        };
-        Ok(&self.last.insert((images, options)).1)
-    }
-}
-
-impl Shape {
-    /// Of an output of floats.
-    fn of(outlet: &Outlet) -> Option<Self> {
-        let sizes = outlet.dtype().tensor_shape()?.iter();
-        let mut sizes = sizes.map(|&size| usize::try_from(size).ok());
-        let shape = Self {
-            first: sizes.next()?,
-            rest: sizes.collect::<Option<_>>()?,
-        };
-        let floats = outlet.dtype().tensor_type() == Some(TensorElementType::Float32);
-        floats.then_some(shape)
-    }
 }
 
 impl OrtSession {
@@ -188,17 +122,13 @@ impl OrtSession {
         })
     }
 
-    /// Shape and values of the output `probabilities`, or of the only output, for `images`
-    /// `[N, C, H, W]`.
+    /// Shape and values of the only output for `images` `[N, C, H, W]`.
     ///
     /// # Errors
     ///
     /// A sentence, if there are not as many images as `shape` says, or the engine fails.
     pub fn run(&mut self, images: &[f32], shape: [usize; 4]) -> Result<Tensor, String> {
-        let outputs = self.outputs(images, shape)?;
-        // A scoring model may have other outputs beside it, a backbone has one of any name.
-        let output = outputs.get(OUTPUT_NAME).unwrap_or(&outputs[0]);
-        tensor(output)
+        tensor(&self.outputs(images, shape)?[0])
     }
 
     /// Shape and values of the outputs of those names, in their order.
@@ -260,4 +190,70 @@ fn session_builder(runtime: Runtime, options: &SessionOptions) -> ort::Result<Se
         .with_memory_pattern(session.memory_pattern)?
         // Weights take what they need; the arena would take the next power of two.
         .with_device_allocated_initializers()?)
+}
+
+/// Room for the outputs, made beforehand.
+///
+/// Of each output that `ort` 2.0.0-rc.14 lets an engine make, it forgets some 280 bytes (40 with
+/// tract, which takes no such room).
+struct Room {
+    /// Name and shape of each output.
+    outputs: Vec<(String, Shape)>,
+    /// For the number of images that there were last.
+    last: Option<(usize, RunOptions<HasSelectedOutputs>)>,
+}
+
+/// The shape of an output of which at most the first dimension is left open, for the images.
+struct Shape {
+    first: Option<usize>,
+    rest: Vec<usize>,
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let names = self.outputs.iter().map(|(name, _)| name);
+        f.debug_list().entries(names).finish()
+    }
+}
+
+impl Room {
+    /// For the outputs of `session`; `None` unless it tells how large they are.
+    fn of(session: &Session) -> Option<Self> {
+        let outputs = session.outputs().iter();
+        let outputs = outputs.map(|outlet| Some((outlet.name().to_owned(), Shape::of(outlet)?)));
+        Some(Self {
+            outputs: outputs.collect::<Option<_>>()?,
+            last: None,
+        })
+    }
+
+    fn of_images(&mut self, images: usize) -> ort::Result<&RunOptions<HasSelectedOutputs>> {
+        let options = match self.last.take() {
+            Some((count, options)) if count == images => options,
+            _ => {
+                let mut selected = OutputSelector::default();
+                for (name, Shape { first, rest }) in &self.outputs {
+                    let shape = [&[first.unwrap_or(images)], &rest[..]].concat();
+                    let values = vec![0_f32; shape.iter().product()];
+                    selected = selected.preallocate(name, OrtTensor::from_array((shape, values))?);
+                }
+                RunOptions::new()?.with_outputs(selected)
+            }
+        };
+        Ok(&self.last.insert((images, options)).1)
+    }
+}
+
+impl Shape {
+    /// Of an output of floats.
+    fn of(outlet: &Outlet) -> Option<Self> {
+        let sizes = outlet.dtype().tensor_shape()?.iter();
+        let mut sizes = sizes.map(|&size| usize::try_from(size).ok());
+        let shape = Self {
+            first: sizes.next()?,
+            rest: sizes.collect::<Option<_>>()?,
+        };
+        let floats = outlet.dtype().tensor_type() == Some(TensorElementType::Float32);
+        floats.then_some(shape)
+    }
 }

@@ -68,9 +68,7 @@ impl Split {
             intra_threads: workers.intra_threads.max(1),
         })
     }
-}
 
-impl Split {
     /// The sessions' threads in a single session, for work that comes an image at a time.
     #[must_use]
     pub fn joined(self) -> Self {

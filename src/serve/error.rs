@@ -25,7 +25,8 @@ pub enum ServeError {
     TooSlow(Duration),
     /// The body is larger than is read.
     #[error(
-        "the request's body is larger than {limit} bytes, the most that is read; send fewer images at a time, or raise --max-body"
+        "the request's body is larger than {limit} bytes, the most that is read; send fewer images \
+         at a time, or raise --max-body"
     )]
     TooLarge {
         /// The most bytes that a body may have.

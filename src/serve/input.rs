@@ -7,7 +7,7 @@ use super::{ServeError, Upload};
 use crate::imaging::{DecodeLimits, Planes, Variation, gray_8_bit};
 
 /// Name of the raw input, pixels that the server preprocesses.
-pub const PLANES_NAME: &str = "planes";
+pub(super) const PLANES_NAME: &str = "planes";
 
 /// Images, in one of the forms that are understood. Shapes were checked against lengths.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub enum Pixels {
 /// What one image that is uploaded as files may be. It is less than for files of one's own: a few
 /// small files must not take all of the server's memory.
 #[must_use]
-pub fn upload_limits() -> DecodeLimits {
+pub(super) fn upload_limits() -> DecodeLimits {
     DecodeLimits {
         max_side: 16_384,
         max_bytes: 256 << 20,

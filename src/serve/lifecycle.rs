@@ -20,7 +20,7 @@ struct Inner {
 
 /// A request that was accepted and has no answer yet.
 #[derive(Debug)]
-pub struct Accepted(Lifecycle);
+pub(super) struct Accepted(Lifecycle);
 
 impl Default for Lifecycle {
     fn default() -> Self {
@@ -54,7 +54,7 @@ impl Lifecycle {
     /// # Errors
     ///
     /// [`ServeError::NotReady`] before the warm-up is over and once the server is leaving.
-    pub fn check_ready(&self) -> Result<(), ServeError> {
+    pub(super) fn check_ready(&self) -> Result<(), ServeError> {
         if self.is_draining() {
             return Err(ServeError::draining());
         }
@@ -70,7 +70,7 @@ impl Lifecycle {
     /// # Errors
     ///
     /// As [`check_ready`](Self::check_ready).
-    pub fn accept(&self) -> Result<Accepted, ServeError> {
+    pub(super) fn accept(&self) -> Result<Accepted, ServeError> {
         // Counted first: who drains sees either the count or a refusal.
         self.0.accepted.send_modify(|count| *count += 1);
         let accepted = Accepted(self.clone());

@@ -32,7 +32,7 @@ pub struct Metrics {
 
 /// One model's, at hand for those who measure.
 #[derive(Debug, Clone)]
-pub struct ModelMetrics {
+pub(super) struct ModelMetrics {
     /// Sizes of batches, in images.
     pub batch: Histogram,
     /// Images that wait or are being prepared.
@@ -42,7 +42,7 @@ pub struct ModelMetrics {
 
 /// What a request's time goes into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Stage {
+pub(super) enum Stage {
     /// Parsing, decoding, resizing.
     Prepare,
     /// Waiting for an engine, and for others to share the batch.
@@ -158,7 +158,7 @@ impl Metrics {
     }
 
     /// Counts an answered request.
-    pub fn answered(&self, method: &'static str, route: &str, status: u16) {
+    pub(super) fn answered(&self, method: &'static str, route: &str, status: u16) {
         let labels = RequestLabels {
             method,
             route: route.to_owned(),
@@ -168,19 +168,19 @@ impl Metrics {
     }
 
     /// Counts a request without a result.
-    pub fn failed(&self, cause: &'static str) {
+    pub(super) fn failed(&self, cause: &'static str) {
         self.errors.get_or_create(&CauseLabels { cause }).inc();
     }
 
     /// Requests that are being answered.
     #[must_use]
-    pub fn open(&self) -> &Gauge {
+    pub(super) fn open(&self) -> &Gauge {
         &self.open
     }
 
     /// Those of the model of that name, whatever its version.
     #[must_use]
-    pub fn model(&self, name: &str) -> ModelMetrics {
+    pub(super) fn model(&self, name: &str) -> ModelMetrics {
         let model = || name.to_owned();
         let labels = ModelLabels { model: model() };
         let stage = |stage| {
@@ -198,7 +198,7 @@ impl Metrics {
     }
 
     /// Notes that a model is there, or no more.
-    pub fn loaded(&self, [model, version, sha256]: [&str; 3], there: bool) {
+    pub(super) fn loaded(&self, [model, version, sha256]: [&str; 3], there: bool) {
         let labels = VersionLabels {
             model: model.to_owned(),
             version: version.to_owned(),

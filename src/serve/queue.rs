@@ -29,7 +29,7 @@ pub struct Batching {
 
 /// One model's queue.
 #[derive(Debug)]
-pub struct Queue {
+pub(super) struct Queue {
     batching: Batching,
     metrics: ModelMetrics,
     state: Mutex<State>,
@@ -81,7 +81,7 @@ pub(super) struct Pending(Vec<oneshot::Receiver<Reply>>);
 impl Queue {
     /// An empty one.
     #[must_use]
-    pub fn new(batching: Batching, metrics: ModelMetrics) -> Self {
+    pub(super) fn new(batching: Batching, metrics: ModelMetrics) -> Self {
         Self {
             batching,
             metrics,

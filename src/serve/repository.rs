@@ -164,11 +164,10 @@ impl Repository {
     pub fn get(&self, name: &str, version: Option<&str>) -> Result<Arc<Model>, ServeError> {
         let models = self.models.load();
         let Some(versions) = models.get(name) else {
-            let names: Vec<_> = models.keys().map(|name| format!("`{name}`")).collect();
             return Err(ServeError::Unknown(format!(
                 "unknown model: `{}` is not loaded, only {}",
                 shown(name),
-                names.join(", ")
+                names(&models)
             )));
         };
         let found = match version {
@@ -193,17 +192,14 @@ impl Repository {
     /// [`ServeError::Invalid`] if there are several, [`ServeError::NotReady`] if there is none.
     pub fn only(&self) -> Result<String, ServeError> {
         let models = self.models.load();
-        let mut names = models.keys();
-        match (names.next(), names.next()) {
+        let mut all = models.keys();
+        match (all.next(), all.next()) {
             (Some(name), None) => Ok(name.clone()),
             (None, _) => Err(ServeError::NotReady("no model is loaded".into())),
-            _ => {
-                let names: Vec<_> = models.keys().map(|name| format!("`{name}`")).collect();
-                Err(ServeError::Invalid(format!(
-                    "say by the field `model` which of the models is to answer: {}",
-                    names.join(", ")
-                )))
-            }
+            _ => Err(ServeError::Invalid(format!(
+                "say by the field `model` which of the models is to answer: {}",
+                names(&models)
+            ))),
         }
     }
 
@@ -360,6 +356,12 @@ impl Repository {
         };
         found.into_iter().map(entry).collect()
     }
+}
+
+/// The models' names, for a message.
+fn names(models: &Models) -> String {
+    let names: Vec<_> = models.keys().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
 }
 
 /// A client's word, as much of it as fits into a message.

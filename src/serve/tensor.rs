@@ -1,5 +1,7 @@
 //! Tensors as the Open Inference Protocol has them, whichever way their bytes come and go.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{Floats, Input, PLANES_NAME, Pixels, upload_limits};
@@ -258,7 +260,10 @@ fn whole<N: Into<f64> + Copy, T>(
         let number: f64 = (*number).into();
         let fits = number.fract() == 0.0 && (0.0..=most).contains(&number);
         fits.then(|| convert(number)).ok_or_else(|| {
-            format!("value {at} of `{PLANES_NAME}` is {number}; it must be a whole number from 0 to {most}")
+            format!(
+                "value {at} of `{PLANES_NAME}` is {number}; it must be a whole number from 0 to \
+                 {most}"
+            )
         })
     };
     numbers.iter().enumerate().map(convert).collect()
@@ -283,6 +288,12 @@ pub(super) fn outputs<'a>(
         wanted.push(name);
     }
     Ok(if wanted.is_empty() { offered } else { wanted })
+}
+
+/// The time that a request gives itself in its parameters; 0 stands for none, as in Triton.
+pub(super) fn timeout(micros: Option<u64>) -> Result<Option<Duration>, String> {
+    let micros = micros.ok_or("parameter `timeout` must be a whole number of microseconds")?;
+    Ok((micros > 0).then(|| Duration::from_micros(micros)))
 }
 
 /// Refuses an output that asks, by a parameter, for an extension that is not offered.

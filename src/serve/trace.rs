@@ -29,7 +29,7 @@ static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
 /// The trace of one request, or nothing where none is recorded. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Trace(Option<Context>);
+pub(super) struct Trace(Option<Context>);
 
 impl Trace {
     /// Begins the span of a request with these headers. `name` is not asked where it is not needed.

@@ -11,7 +11,7 @@ use super::input::upload_limits;
 use crate::imaging::{ChannelError, DecodeError, Planes, decode_channels, decode_plane};
 
 /// The name of the file that holds all stains.
-pub const WHOLE_NAME: &str = "image";
+pub(super) const WHOLE_NAME: &str = "image";
 
 /// One image. It becomes [`Planes`] on a thread that may take its time.
 #[derive(Debug)]
@@ -186,7 +186,7 @@ fn fit((width, height): (u32, u32), side: u32) -> (u32, u32) {
 /// # Errors
 ///
 /// [`ServeError::Failed`], which no image should make happen.
-pub fn gray_png(gray: &GrayImage) -> Result<Vec<u8>, ServeError> {
+pub(super) fn gray_png(gray: &GrayImage) -> Result<Vec<u8>, ServeError> {
     let mut bytes = Vec::new();
     let encoder =
         PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Adaptive);

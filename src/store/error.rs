@@ -1,5 +1,7 @@
 //! What can go wrong with a store, in words that say what to do and hold nothing secret.
 
+use super::Url;
+
 /// Why something cannot be had from a store, or not be put there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{url}: {kind}")]
@@ -8,6 +10,16 @@ pub struct StoreError {
     pub url: String,
     /// What is wrong.
     pub kind: StoreErrorKind,
+}
+
+impl StoreError {
+    /// That of what `url` names.
+    pub(super) fn new(url: &Url, kind: StoreErrorKind) -> Self {
+        Self {
+            url: url.to_string(),
+            kind,
+        }
+    }
 }
 
 /// What is wrong with an object or its store.
@@ -98,9 +110,6 @@ pub enum StoreErrorKind {
         /// What to set.
         hint: &'static str,
     },
-    /// Somebody wants the process to end.
-    #[error("is no longer waited for, since the process shall end")]
-    Stopped,
 }
 
 impl StoreErrorKind {
@@ -116,4 +125,15 @@ impl StoreErrorKind {
                 | Self::Name { .. }
         )
     }
+}
+
+/// Why a file of a folder cannot be read.
+#[derive(Debug)]
+pub enum ReadFailure {
+    /// It is the file's fault: others can be had.
+    File(StoreError),
+    /// The store is at fault: no other file could be had either.
+    Store(StoreError),
+    /// The process shall end.
+    Stopped,
 }

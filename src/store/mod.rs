@@ -18,11 +18,11 @@ mod url;
 #[cfg(not(feature = "remote"))]
 mod without;
 
-pub use error::{StoreError, StoreErrorKind};
+pub use error::{ReadFailure, StoreError, StoreErrorKind};
 pub use location::{Location, LocationError, LocationErrorKind};
 pub use options::StoreOptions;
 #[cfg(feature = "remote")]
-pub use remote::{Names, ReadAhead, ReadFailure, Store, Version};
+pub use remote::{Names, ReadAhead, Store, Version};
 pub use url::{Scheme, Url};
 #[cfg(not(feature = "remote"))]
-pub use without::{Names, ReadAhead, ReadFailure, Store, Version};
+pub use without::{Names, ReadAhead, Store, Version};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::{StoreError, StoreErrorKind, StoreOptions, Url};
+use super::{ReadFailure, StoreError, StoreErrorKind, StoreOptions, Url};
 
 /// Nothing is of this type. It is private, so that code which would never run compiles without a
 /// warning elsewhere.
@@ -34,28 +34,13 @@ pub struct Version(Nothing);
 #[derive(Debug)]
 pub struct ReadAhead(Nothing);
 
-/// Why a file cannot be read.
-#[derive(Debug)]
-pub enum ReadFailure {
-    /// It is the file's fault: others can be had.
-    File(StoreError),
-    /// The store is at fault: no other file could be had either.
-    Store(StoreError),
-    /// The process shall end.
-    Stopped,
-}
-
 impl Store {
     /// # Errors
     ///
     /// Always.
     pub fn open(url: &Url, _: &StoreOptions) -> Result<Self, StoreError> {
-        Err(StoreError {
-            url: url.to_string(),
-            kind: StoreErrorKind::Unreachable {
-                said: "this rgby was built without the feature `remote`".into(),
-            },
-        })
+        let said = "this rgby was built without the feature `remote`".into();
+        Err(StoreError::new(url, StoreErrorKind::Unreachable { said }))
     }
 
     #[allow(missing_docs)]

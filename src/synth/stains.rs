@@ -9,7 +9,11 @@ use super::canvas::{Canvas, Noise, Point, falloff};
 use super::cells::{Cell, Field, Place};
 
 /// Thickness of a microtubule.
-pub(super) const TUBULE: f32 = 0.0045;
+const TUBULE: f32 = 0.0045;
+/// Length of a step along it.
+const STEP: f32 = 0.012;
+/// Turns by this angle cover all directions evenly, however many there are.
+const GOLDEN_ANGLE: f32 = 2.399_963;
 
 /// A field with the structures that stains and proteins share.
 #[derive(Debug)]
@@ -180,12 +184,6 @@ fn tubule(
     }
     points
 }
-
-/// Turns by this angle cover all directions evenly, however many there are.
-const GOLDEN_ANGLE: f32 = 2.399_963;
-
-/// Length of a step along a filament.
-const STEP: f32 = 0.012;
 
 /// Microtubules of a dividing cell: from both poles to the plate of chromosomes, bulging outwards.
 fn spindle(cell: &Cell, rng: &mut ChaCha8Rng) -> Vec<Vec<Point>> {

@@ -16,6 +16,6 @@ mod without;
 
 #[cfg(feature = "remote")]
 pub use mlflow::{Mlflow, MlflowUrl};
-pub use run::{Notice, Status, TrackedRun, parameters};
+pub use run::{Notice, Status, TrackedRun};
 #[cfg(not(feature = "remote"))]
 pub use without::{Mlflow, MlflowUrl};

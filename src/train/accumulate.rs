@@ -9,24 +9,12 @@ use burn::tensor::Tensor;
 /// Where the loss is a mean over samples and no layer looks at more than one sample, this is the
 /// gradient of one batch that holds them all. BatchNorm and soft F1 see each batch by itself.
 #[derive(Default)]
-pub struct Accumulator {
+pub(super) struct Accumulator {
     mean: GradientsParams,
     samples: usize,
 }
 
 impl Accumulator {
-    /// Without gradients.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Samples whose gradients are in the mean.
-    #[must_use]
-    pub fn samples(&self) -> usize {
-        self.samples
-    }
-
     /// Adds the gradients of the mean loss of `samples` samples, at least one.
     pub fn add<M: Module>(&mut self, module: &M, gradients: GradientsParams, samples: usize) {
         self.samples += samples;
@@ -121,7 +109,7 @@ mod tests {
         }
 
         fn mean(&self, cuts: &[usize]) -> GradientsParams {
-            let mut accumulator = Accumulator::new();
+            let mut accumulator = Accumulator::default();
             for pair in cuts.windows(2) {
                 accumulator.add(
                     &self.network,
@@ -129,9 +117,9 @@ mod tests {
                     pair[1] - pair[0],
                 );
             }
-            assert_eq!(accumulator.samples(), 10);
+            assert_eq!(accumulator.samples, 10);
             let mean = accumulator.take();
-            assert_eq!((accumulator.samples(), accumulator.take().len()), (0, 0));
+            assert_eq!((accumulator.samples, accumulator.take().len()), (0, 0));
             mean
         }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 
 use super::step::StepRule;
-use super::{Config, Job, Loss, Origin, StepReport, TrainError, Trainer, Watch, train};
+use super::{Config, Job, Origin, StepReport, TrainError, Trainer, Watch, train};
 use crate::data::{Batch, Dataset, Loader, PixelCache, Plan, Source, epoch_order};
 use crate::memory;
 use crate::model::Classifier;
@@ -55,13 +55,13 @@ impl TrainBench<'_> {
     ///
     /// A sample cannot be read, or the run fails.
     pub fn measure(&self) -> Result<TrainSpeed, TrainError> {
-        let files = Source::new(self.dataset.clone(), Arc::new(self.config.preprocess()));
-        let cached = Source::new(self.dataset.clone(), Arc::new(self.config.preprocess()));
-        let cached = cached.with_cache(self.cache.clone(), &self.config.cache_form())?;
+        let cached = self
+            .files()
+            .with_cache(self.cache.clone(), &self.config.cache_form())?;
         let mut steps = self.bare_steps()?;
         let step_peak = memory::peak();
         let loader = self.loader(&Arc::new(cached))?;
-        let decoder = self.loader(&Arc::new(files))?;
+        let decoder = self.loader(&Arc::new(self.files()))?;
         let whole = self.loop_steps()?;
         steps.extend(self.bare_steps()?);
         let batch = self.config.train.step_size() as f64;
@@ -72,6 +72,11 @@ impl TrainBench<'_> {
             whole: batch / median(whole),
             step_peak,
         })
+    }
+
+    /// The samples by their image files.
+    fn files(&self) -> Source {
+        Source::new(self.dataset.clone(), Arc::new(self.config.preprocess()))
     }
 
     fn steps(&self) -> usize {
@@ -98,11 +103,7 @@ impl TrainBench<'_> {
         let config = &self.config;
         let device = config.train.with_gradients(&self.device);
         let counts = self.dataset.class_counts();
-        let rule = StepRule {
-            loss: Loss::new(&config.train.loss(), &counts, self.dataset.len(), &device),
-            clip_norm: config.train.clip_norm,
-            batch_size: config.train.batch_size,
-        };
+        let rule = StepRule::new(&config.train, &counts, self.dataset.len(), &device);
         let mut trainer = Trainer::new(
             Classifier::new(&config.model, config.train.seed, &device),
             config.optimizer.init(),
@@ -124,10 +125,9 @@ impl TrainBench<'_> {
 
     /// One batch.
     fn batch(&self) -> Result<Batch, TrainError> {
-        let source = Source::new(self.dataset.clone(), Arc::new(self.config.preprocess()));
         let size = self.config.train.step_size();
         let indices = (0..self.dataset.len()).cycle().take(size).collect();
-        let mut loader = Loader::batches(&Arc::new(source), Plan::new(vec![indices]), 1);
+        let mut loader = Loader::batches(&Arc::new(self.files()), Plan::new(vec![indices]), 1);
         Ok(loader
             .next()
             .ok_or_else(|| TrainError::Data("no batch".into()))??)

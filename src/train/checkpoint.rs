@@ -4,6 +4,7 @@
 //! crash leaves the previous one and a damaged one is refused.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,8 @@ use burn::optim::ModuleOptimizer;
 use burn::tensor::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Config, optimizer_bytes};
+use super::Config;
+use super::state::optimizer_bytes;
 use crate::fsx;
 use crate::model::{Classifier, Keep, ModelConfig, WeightsError, load_weights, save_weights};
 use crate::spec::ModelSpec;
@@ -154,19 +156,15 @@ impl Checkpoint {
     ///
     /// [`CheckpointError`]; what was there before is still there.
     pub fn save(mut self, dir: &Path, saved: Saved) -> Result<(), CheckpointError> {
-        let at = |path: &Path| {
-            let path = path.display().to_string();
-            move |source| CheckpointError::Io { path, source }
-        };
         let parent = dir
             .parent()
             .filter(|p| !p.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
-        fs::create_dir_all(parent).map_err(at(parent))?;
+        fs::create_dir_all(parent).map_err(io_error(parent))?;
         let staged = tempfile::Builder::new()
             .prefix(".checkpoint-")
             .tempdir_in(parent)
-            .map_err(at(parent))?;
+            .map_err(io_error(parent))?;
         for (name, network) in [(WEIGHTS, Some(saved.classifier)), (EMA, saved.ema)] {
             let Some(network) = network else { continue };
             let saved = save_weights(network, &staged.path().join(name));
@@ -177,28 +175,28 @@ impl Checkpoint {
         }
         if let Some(optimizer) = saved.optimizer {
             let path = staged.path().join(OPTIMIZER);
-            let bytes =
-                optimizer_bytes(optimizer).map_err(|error| at(&path)(io::Error::other(error)))?;
-            fs::write(&path, &*bytes).map_err(at(&path))?;
+            let bytes = optimizer_bytes(optimizer)
+                .map_err(|error| io_error(&path)(io::Error::other(error)))?;
+            fs::write(&path, &*bytes).map_err(io_error(&path))?;
         }
         for name in [WEIGHTS, EMA, OPTIMIZER] {
             let path = staged.path().join(name);
             if path.exists() {
                 File::open(&path)
                     .and_then(|file| file.sync_all())
-                    .map_err(at(&path))?;
-                let hash = fsx::sha256_file(&path).map_err(at(&path))?;
+                    .map_err(io_error(&path))?;
+                let hash = fsx::sha256_file(&path).map_err(io_error(&path))?;
                 self.files.insert(name.to_owned(), hash);
             }
         }
         let manifest = staged.path().join(MANIFEST);
         let json = serde_json::to_vec_pretty(&self)
-            .map_err(|error| at(&manifest)(io::Error::other(error)))?;
-        fsx::write_atomic(&manifest, &json).map_err(at(&manifest))?;
-        let hash = fsx::sha256_file(&manifest).map_err(at(&manifest))?;
+            .map_err(|error| io_error(&manifest)(io::Error::other(error)))?;
+        fsx::write_atomic(&manifest, &json).map_err(io_error(&manifest))?;
+        let hash = fsx::sha256_file(&manifest).map_err(io_error(&manifest))?;
         let path = staged.path().join(MANIFEST_HASH);
-        fsx::write_atomic(&path, hash.as_bytes()).map_err(at(&path))?;
-        fsx::replace_dir(&staged.keep(), dir).map_err(at(dir))
+        fsx::write_atomic(&path, hash.as_bytes()).map_err(io_error(&path))?;
+        fsx::replace_dir(&staged.keep(), dir).map_err(io_error(dir))
     }
 
     /// Reads a checkpoint's description and checks its files against their hashes.
@@ -207,41 +205,29 @@ impl Checkpoint {
     ///
     /// [`CheckpointError`] names the file that is missing or damaged.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        let io_error = |source| CheckpointError::Io {
-            path: dir.display().to_string(),
-            source,
-        };
-        fsx::recover_dir(dir).map_err(io_error)?;
+        fsx::recover_dir(dir).map_err(io_error(dir))?;
         let path = dir.join(MANIFEST);
         if !path.is_file() {
             return Err(CheckpointError::Missing(dir.display().to_string()));
         }
-        let damaged = |path: &Path, reason: String| CheckpointError::Damaged {
-            path: path.display().to_string(),
-            reason,
-        };
-        let expected = fs::read_to_string(dir.join(MANIFEST_HASH));
-        let expected =
-            expected.map_err(|error| damaged(&dir.join(MANIFEST_HASH), error.to_string()))?;
-        if fsx::sha256_file(&path).map_err(io_error)? != expected {
+        let hash = dir.join(MANIFEST_HASH);
+        let expected = fs::read_to_string(&hash).map_err(|error| damaged(&hash, error))?;
+        if fsx::sha256_file(&path).map_err(io_error(dir))? != expected {
             let reason = format!("its SHA-256 is not the one in {MANIFEST_HASH}");
             return Err(damaged(&path, reason));
         }
-        let checkpoint: Self = serde_json::from_slice(&fs::read(&path).map_err(io_error)?)
-            .map_err(|error| damaged(&path, error.to_string()))?;
+        let checkpoint: Self = serde_json::from_slice(&fs::read(&path).map_err(io_error(dir))?)
+            .map_err(|error| damaged(&path, error))?;
         if checkpoint.format != FORMAT {
             let reason = format!("format {}, this rgby reads {FORMAT}", checkpoint.format);
             return Err(damaged(&path, reason));
         }
         for (name, expected) in &checkpoint.files {
             let path = dir.join(name);
-            let found =
-                fsx::sha256_file(&path).map_err(|error| damaged(&path, error.to_string()))?;
+            let found = fsx::sha256_file(&path).map_err(|error| damaged(&path, error))?;
             if found != *expected {
-                return Err(damaged(
-                    &path,
-                    "its SHA-256 is not the one in checkpoint.json".into(),
-                ));
+                let reason = format!("its SHA-256 is not the one in {MANIFEST}");
+                return Err(damaged(&path, reason));
             }
         }
         Ok(checkpoint)
@@ -293,16 +279,22 @@ impl Checkpoint {
         optimizer: ModuleOptimizer,
     ) -> Result<ModuleOptimizer, CheckpointError> {
         let path = dir.join(OPTIMIZER);
-        let bytes = fs::read(&path).map_err(|source| CheckpointError::Io {
-            path: path.display().to_string(),
-            source,
-        })?;
+        let bytes = fs::read(&path).map_err(io_error(&path))?;
         optimizer
             .from_bytes(Bytes::from_bytes_vec(bytes))
-            .map_err(|error| CheckpointError::Damaged {
-                path: path.display().to_string(),
-                reason: error.to_string(),
-            })
+            .map_err(|error| damaged(&path, error))
+    }
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
+    let path = path.display().to_string();
+    move |source| CheckpointError::Io { path, source }
+}
+
+fn damaged(path: &Path, reason: impl Display) -> CheckpointError {
+    CheckpointError::Damaged {
+        path: path.display().to_string(),
+        reason: reason.to_string(),
     }
 }
 

@@ -14,7 +14,7 @@ const EPSILON: f64 = 1e-6;
 /// the device. The second result is the norm before clipping, of shape `[1]`; it is absent where
 /// there are no gradients.
 #[must_use]
-pub fn clip_gradients<M: Module>(
+pub(super) fn clip_gradients<M: Module>(
     module: &M,
     gradients: GradientsParams,
     max_norm: f64,

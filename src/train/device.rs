@@ -47,6 +47,35 @@ impl TrainDevice {
     }
 }
 
+impl FromStr for TrainDevice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a device; use cpu, cuda, cuda:1, wgpu or wgpu:1");
+        let (kind, index) = match text.split_once(':') {
+            Some((kind, index)) => (kind, Some(index.parse().map_err(|_| wrong())?)),
+            None => (text, None),
+        };
+        match (kind, index) {
+            ("cpu", None) => Ok(Self::Cpu),
+            ("cuda", index) => Ok(Self::Cuda(index.unwrap_or(0))),
+            ("wgpu", index) => Ok(Self::Wgpu(index)),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for TrainDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Wgpu(None) => f.write_str("wgpu"),
+            Self::Wgpu(Some(index)) => write!(f, "wgpu:{index}"),
+        }
+    }
+}
+
 /// A device that training can use on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -128,35 +157,6 @@ fn vector_instructions() -> &'static str {
         "NEON"
     } else {
         "no vector instructions known"
-    }
-}
-
-impl FromStr for TrainDevice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a device; use cpu, cuda, cuda:1, wgpu or wgpu:1");
-        let (kind, index) = match text.split_once(':') {
-            Some((kind, index)) => (kind, Some(index.parse().map_err(|_| wrong())?)),
-            None => (text, None),
-        };
-        match (kind, index) {
-            ("cpu", None) => Ok(Self::Cpu),
-            ("cuda", index) => Ok(Self::Cuda(index.unwrap_or(0))),
-            ("wgpu", index) => Ok(Self::Wgpu(index)),
-            _ => Err(wrong()),
-        }
-    }
-}
-
-impl fmt::Display for TrainDevice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(index) => write!(f, "cuda:{index}"),
-            Self::Wgpu(None) => f.write_str("wgpu"),
-            Self::Wgpu(Some(index)) => write!(f, "wgpu:{index}"),
-        }
     }
 }
 

@@ -68,18 +68,6 @@ impl<M: Module> Ema<M> {
     }
 }
 
-impl Ema<Classifier> {
-    /// As [`network`](Self::network).
-    ///
-    /// # Panics
-    ///
-    /// If an earlier update panicked.
-    #[must_use]
-    pub fn classifier(&self) -> &Classifier {
-        self.network()
-    }
-}
-
 /// Collects tensors under their number in the order of visits.
 #[derive(Default)]
 struct Weights {
@@ -264,14 +252,14 @@ mod tests {
 
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ema.bpk");
-        save_weights(ema.classifier(), &path).unwrap();
+        save_weights(ema.network(), &path).unwrap();
         let loaded = load_weights(network(4), &path, Keep::All).unwrap();
         let values: Vec<f32> = (0..4 * 144).map(|i| (i % 17) as f32 / 17.0).collect();
         let images = TensorData::new(values, [1, 4, 12, 12]);
         let images = Tensor::<4>::from_data(images, &Device::flex());
         let predict =
             |classifier: &Classifier| classifier.probabilities(images.clone()).into_data();
-        let expected = predict(ema.classifier());
+        let expected = predict(ema.network());
         assert_eq!(predict(&loaded.valid()), expected);
         assert_ne!(predict(&network(3).valid()), expected);
 
@@ -279,8 +267,8 @@ mod tests {
         for ema in [&mut ema, &mut resumed] {
             ema.update(&network(5), 2);
         }
-        assert_eq!(predict(resumed.classifier()), predict(ema.classifier()));
-        assert_ne!(predict(ema.classifier()), expected);
+        assert_eq!(predict(resumed.network()), predict(ema.network()));
+        assert_ne!(predict(ema.network()), expected);
     }
 
     #[test]

@@ -19,7 +19,9 @@ impl Every {
     pub fn is_due(self, steps: u64, last_save: Instant) -> bool {
         match self {
             Self::Steps(every) => steps.is_multiple_of(every),
-            Self::Minutes(every) => last_save.elapsed() >= Duration::from_secs(60 * every),
+            Self::Minutes(every) => {
+                last_save.elapsed() >= Duration::from_secs(every.saturating_mul(60))
+            }
         }
     }
 }
@@ -76,6 +78,7 @@ mod tests {
             .collect();
         assert_eq!(due, [3, 6]);
         assert!(!Every::Minutes(1).is_due(1, now));
+        assert!(!Every::Minutes(u64::MAX).is_due(1, now));
         if let Some(before) = now.checked_sub(Duration::from_secs(61)) {
             assert!(Every::Minutes(1).is_due(1, before));
         }

@@ -1,9 +1,10 @@
 //! A frozen backbone is computed once: its features are written to a file, and the head trains
 //! from that.
 
+use std::fmt::Display;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,7 +13,7 @@ use burn::tensor::Device;
 use sha2::{Digest, Sha256};
 
 use super::step::image_tensor;
-use super::{Config, Job, TrainError, Watch};
+use super::{Config, Job, TrainConfig, TrainError, Watch};
 use crate::data::{AugmentConfig, Batch, FeatureForm, Features, Loader, Plan, Show, Source};
 use crate::fsx::hex;
 use crate::imaging::{DIHEDRAL, SampleError};
@@ -72,8 +73,7 @@ fn views(augment: AugmentConfig) -> Option<usize> {
 /// The samples by their features, if in this stage nothing but the head trains, the views are few
 /// and computing them all once is less work than computing what the stage needs.
 ///
-/// If the run is told to stop meanwhile, there is no file; the
-/// caller must stop then.
+/// If the run is told to stop meanwhile, there is no file; the caller must stop then.
 pub(super) fn features(
     job: &Job,
     classifier: &Classifier,
@@ -81,19 +81,13 @@ pub(super) fn features(
     stage: &StageAt,
     watch: &dyn Watch,
 ) -> Result<Option<Arc<Source>>, TrainError> {
-    let Some(cache) = &job.features else {
+    let (Some(cache), Some(views)) = (&job.features, views(job.config.data.augment)) else {
         return Ok(None);
     };
-    let Some(views) = views(job.config.data.augment) else {
-        return Ok(None);
-    };
+    let train = &job.config.train;
     // An average of the weights would have a backbone of its own once that has trained.
-    if stage.first > 0 && job.config.train.ema.is_some() {
-        return Ok(None);
-    }
-    let epoch = stage.steps * job.config.train.step_size() + samples.validation.len();
-    let once = samples.training.len() * views + samples.validation.len();
-    if !classifier.only_head_trains() || once > epoch * stage.epochs {
+    let averaged = stage.first > 0 && train.ema.is_some();
+    if averaged || !classifier.only_head_trains() || !saves_work(train, samples, views, stage) {
         return Ok(None);
     }
     let network = classifier.valid();
@@ -101,62 +95,50 @@ pub(super) fn features(
     let mut extractor = made.unwrap_or_else(|| {
         Box::new(BurnExtractor {
             network,
-            images: (
-                job.config.model.channels.len(),
-                job.config.model.input_size as usize,
-            ),
+            images: job.config.model.image_shape(),
             device: job.device.clone(),
         })
     });
-    let mut form = FeatureForm {
-        key: String::new(),
+    let form = FeatureForm {
+        key: key(job, classifier, samples.source, &extractor.name()).map_err(failed)?,
         len: job.config.model.head_input_len(),
         training: samples.training.to_vec(),
         views,
         validation: samples.validation.to_vec(),
     };
-    form.key = key(job, classifier, samples.source, &extractor.name())
-        .map_err(|error| TrainError::Features(error.to_string()))?;
     let folder = cache.folder.clone().unwrap_or_else(|| folder_of(job));
     let path = folder.join(format!("{}.features", &form.key[..16]));
     let count = job.dataset.len();
-    let found = Features::open(&path, &form, count);
-    let features = if let Ok(features) = found {
+    let features = if let Ok(features) = Features::open(&path, &form, count) {
         watch.note(&format!(
             "the frozen part's features are those in {}",
             path.display()
         ));
         features
     } else {
-        watch.note(&format!(
-            "computing the frozen part once, with {}: {} samples × {views}, and {} as they are; \
-             {:.1} MB in {}",
-            extractor.name(),
-            form.training.len(),
-            form.validation.len(),
-            (form.count() * form.len * size_of::<f32>()) as f64 / 1e6,
-            path.display()
-        ));
-        let io_error = |error: io::Error| TrainError::Features(error.to_string());
-        fs::create_dir_all(&folder).map_err(io_error)?;
+        fs::create_dir_all(&folder).map_err(failed)?;
         let mut pass = Pass {
             job,
             form: &form,
             source: samples.source,
             failed: None,
         };
-        let written = Features::write(&path, &form, |push| pass.run(&mut *extractor, push, watch));
-        if let Some(error) = pass.failed {
-            return Err(error.into());
-        }
-        if job.stop.load(Ordering::Relaxed) {
+        if !pass.write(&path, &mut *extractor, watch)? {
             return Ok(None);
         }
-        written.map_err(io_error)?;
-        Features::open(&path, &form, count)
-            .map_err(|error| TrainError::Features(error.to_string()))?
+        Features::open(&path, &form, count).map_err(failed)?
     };
     Ok(Some(Arc::new(samples.source.with_features(features))))
+}
+
+/// Whether a pass over all samples and views is no more work than the stage itself.
+fn saves_work(train: &TrainConfig, samples: &Samples, views: usize, stage: &StageAt) -> bool {
+    let epoch = stage.steps * train.step_size() + samples.validation.len();
+    samples.training.len() * views + samples.validation.len() <= epoch * stage.epochs
+}
+
+fn failed(error: impl Display) -> TrainError {
+    TrainError::Features(error.to_string())
 }
 
 /// Where features are kept that only this run needs.
@@ -167,9 +149,7 @@ fn folder_of(job: &Job) -> PathBuf {
 /// Removes what an earlier stage of the run kept there.
 pub(super) fn remove_features(job: &Job) -> Result<(), TrainError> {
     match fs::remove_dir_all(folder_of(job)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(TrainError::Features(error.to_string()))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         _ => Ok(()),
     }
 }
@@ -207,6 +187,35 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    /// Writes all features to `path`; false if the run was told to stop meanwhile.
+    fn write(
+        &mut self,
+        path: &Path,
+        extractor: &mut dyn Extractor,
+        watch: &dyn Watch,
+    ) -> Result<bool, TrainError> {
+        let form = self.form;
+        watch.note(&format!(
+            "computing the frozen part once, with {}: {} samples × {}, and {} as they are; \
+             {:.1} MB in {}",
+            extractor.name(),
+            form.training.len(),
+            form.views,
+            form.validation.len(),
+            (form.count() * form.len * size_of::<f32>()) as f64 / 1e6,
+            path.display()
+        ));
+        let written = Features::write(path, form, |push| self.run(extractor, push, watch));
+        if let Some(error) = self.failed.take() {
+            return Err(error.into());
+        }
+        if self.job.stop.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        written.map_err(failed)?;
+        Ok(true)
+    }
+
     fn run(
         &mut self,
         extractor: &mut dyn Extractor,

@@ -1,5 +1,6 @@
 //! Whether a batch fits into memory, told before the first step and not by the system's killer.
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::one_pass::is_cpu;
@@ -25,46 +26,18 @@ const STATES: usize = 2;
 ///
 /// [`TrainError::Memory`] says what would fit. A name in `freeze` that nothing has.
 pub(super) fn check_memory(config: &Config, device: &Device) -> Result<(), TrainError> {
-    let (model, batch) = (&config.model, config.train.batch_size);
-    let image = model.channels.len() * (model.input_size as usize).pow(2) * size_of::<f32>();
+    let batch = config.train.batch_size;
+    let (channels, side) = config.model.image_shape();
+    let image = channels * side * side * size_of::<f32>();
     let Some(free) = memory::available() else {
         return Ok(());
     };
     if !is_cpu(device) || batch <= PROBES[1] || batch * image * MOST < free {
         return Ok(());
     }
-    let before = memory::resident();
-    let device = config.train.with_gradients(device);
-    let classifier = freeze(Classifier::new(model, 0, &device), &least_frozen(config))?;
-    if classifier.only_head_trains() {
+    let Some(Need { fixed, each }) = measure(config, device)? else {
         return Ok(());
-    }
-    let mut peaks = [0; 2];
-    for (peak, count) in peaks.iter_mut().zip(PROBES) {
-        // Lets the peak begin at what is taken now.
-        if !memory::reset_peak() {
-            return Ok(());
-        }
-        let shape = [
-            count,
-            model.channels.len(),
-            model.input_size as usize,
-            model.input_size as usize,
-        ];
-        drop(
-            classifier
-                .logits(Tensor::zeros(shape, &device))
-                .mean()
-                .backward(),
-        );
-        let Some(peak_now) = memory::peak() else {
-            return Ok(());
-        };
-        *peak = peak_now.saturating_sub(before.unwrap_or(0));
-    }
-    let each = peaks[1].saturating_sub(peaks[0]) / (PROBES[1] - PROBES[0]);
-    let parameters = burn::module::Module::num_params(&classifier) * size_of::<f32>();
-    let fixed = peaks[0].saturating_sub(each) + STATES * parameters;
+    };
     let needed = fixed + each * batch;
     // Others want memory too, and the file cache should not be squeezed out.
     let free = free / 10 * 9;
@@ -87,6 +60,46 @@ pub(super) fn check_memory(config: &Config, device: &Device) -> Result<(), Train
         free: free as f64 / 1e9,
         mend,
     })
+}
+
+/// Bytes that a step takes.
+struct Need {
+    /// Whatever the batch.
+    fixed: usize,
+    /// For each of its samples.
+    each: usize,
+}
+
+/// Takes passes of small batches; none where the system does not tell what they took, or where
+/// nothing goes backwards through the backbone.
+fn measure(config: &Config, device: &Device) -> Result<Option<Need>, TrainError> {
+    let before = memory::resident();
+    let device = config.train.with_gradients(device);
+    let classifier = Classifier::new(&config.model, 0, &device);
+    let classifier = freeze(classifier, &least_frozen(config))?;
+    if classifier.only_head_trains() {
+        return Ok(None);
+    }
+    let (channels, side) = config.model.image_shape();
+    let mut peaks = [0; 2];
+    for (peak, count) in peaks.iter_mut().zip(PROBES) {
+        // Lets the peak begin at what is taken now.
+        if !memory::reset_peak() {
+            return Ok(None);
+        }
+        let images = Tensor::zeros([count, channels, side, side], &device);
+        drop(classifier.logits(images).mean().backward());
+        let Some(peak_now) = memory::peak() else {
+            return Ok(None);
+        };
+        *peak = peak_now.saturating_sub(before.unwrap_or(0));
+    }
+    let each = peaks[1].saturating_sub(peaks[0]) / (PROBES[1] - PROBES[0]);
+    let parameters = classifier.num_params() * size_of::<f32>();
+    Ok(Some(Need {
+        fixed: peaks[0].saturating_sub(each) + STATES * parameters,
+        each,
+    }))
 }
 
 /// What is frozen in the stage that freezes least.

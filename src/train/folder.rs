@@ -1,12 +1,13 @@
 //! The folder of a run: its config, its rows of metrics, and whether a run may use it.
 
+use std::fmt::Display;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Checkpoint, Job, Progress, TrainError};
+use super::{Job, TrainError};
 use crate::fsx;
 use crate::report::{EpochRow, EventFile, TimingRow};
 
@@ -45,8 +46,7 @@ pub(super) fn check_folder(job: &Job) -> Result<(), TrainError> {
 
 /// Makes the run's folder and locks it.
 pub(super) fn make_folder(job: &Job) -> Result<File, TrainError> {
-    fs::create_dir_all(job.out.join("plots"))
-        .map_err(|error| refuse(&job.out, error.to_string()))?;
+    fs::create_dir_all(job.out.join("plots")).map_err(|error| refuse(&job.out, error))?;
     let lock = lock_folder(&job.out)?;
     // Another run may have made it since it was looked at.
     check_folder(job)?;
@@ -57,51 +57,32 @@ pub(super) fn make_folder(job: &Job) -> Result<File, TrainError> {
 pub(super) fn write_config(job: &Job) -> Result<(), TrainError> {
     let text = resolved_config(job)?;
     fsx::write_atomic(&job.out.join("config.toml"), text.as_bytes())
-        .map_err(|error| refuse(&job.out, error.to_string()))
+        .map_err(|error| refuse(&job.out, error))
 }
 
 /// Keeps other processes out of the folder as long as the result lives.
 pub(super) fn lock_folder(out: &Path) -> Result<File, TrainError> {
     let path = out.join(".lock");
-    let file = File::create(&path).map_err(|error| refuse(&path, error.to_string()))?;
+    let file = File::create(&path).map_err(|error| refuse(&path, error))?;
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => refuse(
             out,
             "another rgby is training into it; wait for its end, or choose another --out",
         ),
-        TryLockError::Error(error) => refuse(&path, error.to_string()),
+        TryLockError::Error(error) => refuse(&path, error),
     })?;
     Ok(file)
 }
 
 fn resolved_config(job: &Job) -> Result<String, TrainError> {
-    toml::to_string_pretty(&job.config).map_err(|error| refuse(&job.out, error.to_string()))
+    toml::to_string_pretty(&job.config).map_err(|error| refuse(&job.out, error))
 }
 
-pub(super) fn refuse(path: &Path, reason: impl Into<String>) -> TrainError {
+pub(super) fn refuse(path: &Path, reason: impl Display) -> TrainError {
     TrainError::Folder {
         path: path.display().to_string(),
-        reason: reason.into(),
+        reason: reason.to_string(),
     }
-}
-
-/// Where the run stood, if it was the same run.
-pub(super) fn resumed(
-    checkpoint: &Checkpoint,
-    fresh: &Progress,
-    out: &Path,
-) -> Result<Progress, TrainError> {
-    let progress = checkpoint
-        .progress
-        .clone()
-        .ok_or_else(|| refuse(out, "checkpoints/last is not from a training run"))?;
-    if progress.data != fresh.data {
-        return Err(refuse(
-            out,
-            "the run was started on other samples, labels or --cache; resume it on the same data",
-        ));
-    }
-    Ok(progress)
 }
 
 pub(super) fn write_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), TrainError> {
@@ -117,13 +98,13 @@ pub(super) fn write_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), Tr
                 .map_err(csv::IntoInnerError::into_error)?,
         )
     };
-    written().map_err(|error| refuse(path, error.to_string()))
+    written().map_err(|error| refuse(path, error))
 }
 
 /// Begins the event file for `TensorBoard` whose first epoch is `first`.
 pub(super) fn event_file(out: &Path, first: u32) -> Result<EventFile, TrainError> {
     let dir = events_dir(out);
-    EventFile::create(&dir, first).map_err(|error| refuse(&dir, error.to_string()))
+    EventFile::create(&dir, first).map_err(|error| refuse(&dir, error))
 }
 
 /// Adds an epoch to it.
@@ -134,7 +115,7 @@ pub(super) fn add_events(
     timing: &TimingRow,
 ) -> Result<(), TrainError> {
     let added = events.add(row, timing);
-    added.map_err(|error| refuse(&events_dir(out), error.to_string()))
+    added.map_err(|error| refuse(&events_dir(out), error))
 }
 
 fn events_dir(out: &Path) -> PathBuf {
@@ -157,5 +138,5 @@ pub(super) fn remove_others(
         }
         Ok(())
     };
-    remove().map_err(|error| refuse(folder, error.to_string()))
+    remove().map_err(|error| refuse(folder, error))
 }

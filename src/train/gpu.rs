@@ -12,7 +12,7 @@ use crate::panics;
 
 /// A GPU, or a processor that plays one.
 #[derive(Debug, Clone)]
-pub struct Gpu {
+pub(super) struct Gpu {
     device: Device,
     /// As in `discrete GPU`.
     kind: &'static str,
@@ -57,7 +57,7 @@ impl Gpu {
 ///
 /// Why there are none.
 #[cfg(feature = "wgpu")]
-pub fn wgpu_adapters() -> Result<Vec<Gpu>, String> {
+pub(super) fn wgpu_adapters() -> Result<Vec<Gpu>, String> {
     use burn::tensor::{DeviceKind, DeviceType};
 
     let found: Vec<Device> = quietly(|| Device::enumerate(DeviceType::Wgpu).into_iter().collect())?;
@@ -106,7 +106,7 @@ pub(super) fn wgpu_default() -> Result<Gpu, String> {
 ///
 /// Why there are none.
 #[cfg(feature = "cuda")]
-pub fn cuda_gpus() -> Result<Vec<Gpu>, String> {
+pub(super) fn cuda_gpus() -> Result<Vec<Gpu>, String> {
     let found = quietly(|| Device::enumerate(burn::tensor::DeviceType::Cuda))?;
     if found.is_empty() {
         return Err("no NVIDIA driver (libcuda) was found, or it offers no GPU".into());
@@ -124,7 +124,7 @@ pub fn cuda_gpus() -> Result<Vec<Gpu>, String> {
 ///
 /// Always.
 #[cfg(not(feature = "wgpu"))]
-pub fn wgpu_adapters() -> Result<Vec<Gpu>, String> {
+pub(super) fn wgpu_adapters() -> Result<Vec<Gpu>, String> {
     Err(not_built("wgpu"))
 }
 
@@ -139,7 +139,7 @@ pub(super) fn wgpu_default() -> Result<Gpu, String> {
 ///
 /// Always.
 #[cfg(not(feature = "cuda"))]
-pub fn cuda_gpus() -> Result<Vec<Gpu>, String> {
+pub(super) fn cuda_gpus() -> Result<Vec<Gpu>, String> {
     Err(not_built("cuda"))
 }
 

@@ -31,18 +31,15 @@ mod state;
 mod step;
 mod weight_decay;
 
-pub use accumulate::Accumulator;
 pub use adadelta::{Adadelta, AdadeltaConfig, AdadeltaState};
 pub use bench::{TrainBench, TrainSpeed};
 pub use checkpoint::{Checkpoint, CheckpointError, Progress, Saved, resolve};
-pub use clip::clip_gradients;
 pub use config::{Config, ConfigError, DataConfig, Stage, TrainConfig};
 pub use device::{Found, TrainDevice};
 pub use ema::Ema;
 pub use error::TrainError;
 pub use every::Every;
 pub use features::{Extractor, FeatureCache, MakeExtractor};
-pub use gpu::{Gpu, cuda_gpus, wgpu_adapters};
 pub use job::{Ended, Job, Watch};
 pub use loss::{
     ClassWeights, Loss, LossConfig, LossName, MAX_BALANCED_WEIGHT, bce, focal, soft_f1,
@@ -54,6 +51,4 @@ pub use precision::Precision;
 pub use recalibrate::RECALIBRATE_DEFAULT;
 pub use run::train;
 pub use schedule::{Decay, Schedule, ScheduleName};
-pub use state::optimizer_bytes;
 pub use step::{Input, StepReport, StepRule, Trainer};
-pub use weight_decay::{DecayKind, WeightDecay};

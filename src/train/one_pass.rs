@@ -6,7 +6,7 @@ use burn::tensor::{Device, TensorData};
 /// against the second-level cache.
 pub(super) const CHUNK: usize = 16 * 1024;
 /// Training on the CPU is in float32 throughout.
-pub(super) const FLOAT32: &str = "parameters on the CPU are float32";
+const FLOAT32: &str = "parameters on the CPU are float32";
 
 /// Whether values lie where [`values`] reaches them without a copy.
 pub(super) fn is_cpu(device: &Device) -> bool {

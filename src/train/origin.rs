@@ -1,7 +1,7 @@
 //! Where a run came from, for those who look at it later.
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,12 +33,10 @@ impl Origin {
     /// Writes it into a run's folder.
     pub(super) fn write(&self, out: &Path) -> Result<(), TrainError> {
         let path = out.join(NAME);
-        let text = serde_json::to_string_pretty(self).map_err(|error| error.to_string());
-        let written = text.and_then(|text| {
-            let written = fsx::write_atomic(&path, format!("{text}\n").as_bytes());
-            written.map_err(|error| error.to_string())
-        });
-        written.map_err(|error| refuse(&path, error))
+        serde_json::to_string_pretty(self)
+            .map_err(io::Error::from)
+            .and_then(|text| fsx::write_atomic(&path, format!("{text}\n").as_bytes()))
+            .map_err(|error| refuse(&path, error))
     }
 
     /// That of a run that is resumed on this version and device; as it is now where the folder does
@@ -46,8 +44,8 @@ impl Origin {
     pub(super) fn resumed(self, out: &Path) -> Result<Self, TrainError> {
         let path = out.join(NAME);
         let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(self),
-            text => text.map_err(|error| refuse(&path, error.to_string()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self),
+            text => text.map_err(|error| refuse(&path, error))?,
         };
         let begun: Self = serde_json::from_str(&text).map_err(|error| {
             refuse(

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use burn::module::Module;
 
+use super::step::image_tensor;
 use super::{Job, TrainError, Watch};
 use crate::data::{Loader, Plan, Source, epoch_order};
 use crate::model::{Classifier, Recalibration};
-use crate::train::step::image_tensor;
 
 /// Samples measured where the user does not say how many.
 pub const RECALIBRATE_DEFAULT: usize = 256;
@@ -34,8 +34,7 @@ pub(super) fn recalibrate(
     let plan = Plan::new(plan.collect());
     let network = classifier.valid();
     let mut recalibration = Recalibration::default();
-    let model = &job.config.model;
-    let shape = (model.channels.len(), model.input_size as usize);
+    let shape = job.config.model.image_shape();
     for batch in Loader::batches(source, plan, job.config.data.workers) {
         recalibration.add(&network, image_tensor(batch?, shape, &job.device));
     }

@@ -17,8 +17,8 @@ use super::losses::{BadLoss, Losses};
 use super::plan::{Training, divide, split_file};
 use super::start::{begin, resume};
 use super::step::StepRule;
-use super::{Ended, Job, Loss, Origin, Progress, StepReport, TrainError, Trainer, Watch};
-use crate::data::{Augment, Dataset, Loader, Plan, Source, write_split};
+use super::{Ended, Job, Progress, StepReport, TrainError, Trainer, Watch};
+use crate::data::{Augment, Loader, Plan, Source, write_split};
 use crate::metrics::{Labelled, evaluate};
 use crate::report::{self, EpochRow, EventFile, TimingRow};
 use crate::spec::Provenance;
@@ -36,7 +36,7 @@ pub fn train(job: Job, watch: &dyn Watch) -> Result<Ended, TrainError> {
     if !run.job.resume {
         // So that a run killed in its first epoch can be resumed, and a full disk shows at once.
         run.save("last")?;
-        run.origin.write(&run.job.out)?;
+        run.job.origin.write(&run.job.out)?;
         write_config(&run.job)?;
     }
     watch.started(run.progress.epoch);
@@ -66,7 +66,6 @@ struct Run<'a> {
     _lock: File,
     last_save: Instant,
     last_page: Option<Instant>,
-    dataset: Arc<Dataset>,
     source: Arc<Source>,
     /// The same samples by the features of a frozen backbone, and the stage that has them.
     features: Option<Arc<Source>>,
@@ -77,17 +76,15 @@ struct Run<'a> {
     losses: Losses,
     progress: Progress,
     provenance: Provenance,
-    origin: Origin,
     rows: Vec<EpochRow>,
     timing: Vec<TimingRow>,
     events: EventFile,
 }
 
 impl<'a> Run<'a> {
-    fn open(job: Job<'a>, watch: &dyn Watch) -> Result<Self, TrainError> {
+    fn open(mut job: Job<'a>, watch: &dyn Watch) -> Result<Self, TrainError> {
         check_folder(&job)?;
         let lock = job.resume.then(|| lock_folder(&job.out)).transpose()?;
-        let dataset = job.dataset.clone();
         let config = &job.config;
         let (training, validation) = divide(&job)?;
         let source = Arc::new(open_source(&job)?);
@@ -97,14 +94,9 @@ impl<'a> Run<'a> {
         } else {
             begin(&job, &training, &source, watch)?
         };
-        let counts = dataset.class_counts_of(&training);
-        let loss = config.train.loss();
+        let counts = job.dataset.class_counts_of(&training);
         let device = config.train.with_gradients(&job.device);
-        let rule = StepRule {
-            loss: Loss::new(&loss, &counts, training.len(), &device),
-            clip_norm: config.train.clip_norm,
-            batch_size: config.train.batch_size,
-        };
+        let rule = StepRule::new(&config.train, &counts, training.len(), &device);
         let inputs = (config.model.channels.len(), config.model.input_size);
         let trainer = Trainer::new(start.classifier, start.optimizer, rule, &device, inputs)
             .with_ema(start.ema);
@@ -112,26 +104,22 @@ impl<'a> Run<'a> {
             Some(lock) => lock,
             None => make_folder(&job)?,
         };
-        write_split(&split_file(&job), &dataset, &training, &validation)
+        write_split(&split_file(&job), &job.dataset, &training, &validation)
             .map_err(|error| TrainError::Data(error.to_string()))?;
         if validation.is_empty() {
             watch.note("no validation split: the metrics are those of the training samples");
         }
-        let training = Training::new(&dataset, training, job.config.data.balance_threshold);
-        let origin = if job.resume {
-            job.origin.clone().resumed(&job.out)?
-        } else {
-            job.origin.clone()
-        };
+        let training = Training::new(&job.dataset, training, job.config.data.balance_threshold);
+        if job.resume {
+            job.origin = std::mem::take(&mut job.origin).resumed(&job.out)?;
+        }
         Ok(Self {
             events: event_file(&job.out, start.progress.epoch + 1)?,
-            origin,
             losses: Losses::on(&job.device),
             job,
             _lock: lock,
             last_save: Instant::now(),
             last_page: None,
-            dataset,
             source,
             features: None,
             features_of: None,
@@ -254,7 +242,7 @@ impl<'a> Run<'a> {
             loss,
             epoch: self.progress.epoch + 1,
             step,
-            id: self.dataset.samples[first].id.clone(),
+            id: self.job.dataset.samples[first].id.clone(),
         })
     }
 
@@ -303,7 +291,7 @@ impl<'a> Run<'a> {
             targets.extend_from_slice(&batch.targets);
             probabilities.extend(self.trainer.predict(&network, batch));
         }
-        let classes = self.dataset.num_classes;
+        let classes = self.job.dataset.num_classes;
         let labelled =
             Labelled::new(&probabilities, &targets, classes).map_err(TrainError::Data)?;
         let evaluation = evaluate(&labelled, &vec![0.5; classes]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::optim::ModuleOptimizer;
 
-use super::folder::resumed;
+use super::folder::refuse;
 use super::recalibrate::recalibrate;
 use super::{Checkpoint, CheckpointError, Ema, Job, Progress, TrainError, Watch};
 use crate::data::Source;
@@ -83,7 +83,7 @@ pub(super) fn resume(job: &Job, watch: &dyn Watch) -> Result<Start, TrainError> 
         }
         Err(error) => return Err(error.into()),
     };
-    let progress = resumed(&checkpoint, &unstarted(job), &job.out)?;
+    let progress = progress_of(&checkpoint, job)?;
     let (classifier, average) = Checkpoint::load_training(&dir, || fresh(job))?;
     let optimizer = Checkpoint::load_optimizer(&dir, job.config.optimizer.init())?;
     let (mut rows, mut timing) = (Vec::new(), Vec::new());
@@ -117,6 +117,21 @@ fn newest_whole(folder: &Path) -> Option<(PathBuf, Checkpoint)> {
             Some((entry.path(), checkpoint))
         })
         .max_by_key(|(_, checkpoint)| checkpoint.progress.as_ref().map(|p| p.steps))
+}
+
+/// Where the run stood, if it was the same run.
+fn progress_of(checkpoint: &Checkpoint, job: &Job) -> Result<Progress, TrainError> {
+    let progress = checkpoint
+        .progress
+        .clone()
+        .ok_or_else(|| refuse(&job.out, "checkpoints/last is not from a training run"))?;
+    if progress.data != unstarted(job).data {
+        return Err(refuse(
+            &job.out,
+            "the run was started on other samples, labels or --cache; resume it on the same data",
+        ));
+    }
+    Ok(progress)
 }
 
 fn fresh(job: &Job) -> Classifier {

@@ -12,7 +12,7 @@ use burn_store::burn_pack::{Reader, Writer};
 /// # Errors
 ///
 /// The state cannot be written: the reason, as Burn has it.
-pub fn optimizer_bytes(optimizer: &ModuleOptimizer) -> Result<Bytes, String> {
+pub(super) fn optimizer_bytes(optimizer: &ModuleOptimizer) -> Result<Bytes, String> {
     let bytes = optimizer.into_bytes().map_err(|error| error.to_string())?;
     sorted(bytes).map_err(|error| error.to_string())
 }

@@ -5,7 +5,9 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{Accumulator, Ema, Loss, StepLoss, clip_gradients};
+use super::accumulate::Accumulator;
+use super::clip::clip_gradients;
+use super::{Ema, Loss, StepLoss, TrainConfig};
 use crate::data::Batch;
 use crate::model::{Classifier, FreezeError, freeze};
 
@@ -24,7 +26,7 @@ pub struct StepReport {
     pub images_per_s: f64,
 }
 
-/// [`Trainer::step`] puts back what it takes.
+/// [`Trainer::submit`] puts back what it takes.
 const PRESENT: &str = "the classifier is absent only inside a step";
 
 /// How a step is taken.
@@ -35,6 +37,23 @@ pub struct StepRule {
     pub clip_norm: Option<f64>,
     /// Samples in memory at a time.
     pub batch_size: usize,
+}
+
+impl StepRule {
+    /// That of a run with the settings `train`, on `samples` samples; `counts` are those of each
+    /// class.
+    pub(super) fn new(
+        train: &TrainConfig,
+        counts: &[usize],
+        samples: usize,
+        device: &Device,
+    ) -> Self {
+        Self {
+            loss: Loss::new(&train.loss(), counts, samples, device),
+            clip_norm: train.clip_norm,
+            batch_size: train.batch_size,
+        }
+    }
 }
 
 /// A network under training.
@@ -126,7 +145,7 @@ impl Trainer {
     /// The average of the weights, if one is kept.
     #[must_use]
     pub fn ema(&self) -> Option<&Classifier> {
-        self.ema.as_ref().map(Ema::classifier)
+        self.ema.as_ref().map(Ema::network)
     }
 
     /// The optimizer with its state.
@@ -153,7 +172,7 @@ impl Trainer {
     /// As [`step`](Self::step).
     pub fn submit(&mut self, batch: Batch, lr: f64, step: u64, seed: u64) -> StepLoss {
         let classifier = self.classifier.take().expect(PRESENT);
-        let mut gradients = Accumulator::new();
+        let mut gradients = Accumulator::default();
         let mut losses = Vec::new();
         for (number, part) in batch.split(self.rule.batch_size).into_iter().enumerate() {
             // The constant spreads neighbouring steps over all bits.

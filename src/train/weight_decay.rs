@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 
 /// Where the decay enters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DecayKind {
+pub(super) enum DecayKind {
     /// As the gradient of `rate/2·Σp²`, before the rule sees it: `g ← g + rate·p`.
     L2,
     /// Beside the rule, as in AdamW (Loshchilov and Hutter 2017): `p ← p·(1 − lr·rate)`.
@@ -17,7 +17,7 @@ pub enum DecayKind {
 
 /// An update rule with weight decay.
 #[derive(Debug, Clone)]
-pub struct WeightDecay<O> {
+pub(super) struct WeightDecay<O> {
     /// The rule. Its state is the state of both.
     pub rule: O,
     /// How much decays, 0 or more.

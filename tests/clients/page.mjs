@@ -1,18 +1,17 @@
 // The page of `rgby serve` in a real Chromium, as people use it.
 //
-//     npm install playwright-core                # anywhere; NODE_PATH says where
 //     NODE_PATH=…/node_modules node tests/clients/page.mjs http://127.0.0.1:8000 \
 //         [--tiff FILE] [--locked URL --key KEY] [--shots DIR]
 //
-// CHROMIUM is the browser, else /usr/bin/chromium (Debian's package `chromium`). --tiff is a file
-// whose channels 0 to 3 are the stains of a model that sees the top right of the image only; --locked is a server that asks for --key; --shots
-// is where screenshots go. `--check` only says whether all that is needed is there.
+// chromium.mjs says what it needs. --tiff is a file whose channels 0 to 3 are the stains of a model
+// that sees the top right of the image only; --locked is a server that asks for --key; --shots is
+// where screenshots go. `--check` only says whether all that is needed is there.
 
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+
+import { launch } from "./chromium.mjs";
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -25,34 +24,8 @@ const { values: options, positionals } = parseArgs({
   },
 });
 
-function unavailable(why) {
-  console.log(why);
-  process.exit(3);
-}
-
-const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-if (!existsSync(executablePath)) unavailable(`there is no Chromium at ${executablePath}`);
-let chromium;
-try {
-  // `require` looks into NODE_PATH, `import` does not.
-  ({ chromium } = createRequire(import.meta.url)("playwright-core"));
-} catch {
-  unavailable("playwright-core is not installed: `npm install playwright-core`, NODE_PATH");
-}
-if (options.check) process.exit(0);
-
+const browser = await launch(options);
 const url = positionals[0];
-const browser = await chromium.launch({
-  executablePath,
-  args: [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-  ],
-});
 
 /** A page that notes each request to elsewhere and each complaint. */
 async function open(address, settings = {}) {

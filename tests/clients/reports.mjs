@@ -3,40 +3,21 @@
 //
 //     NODE_PATH=…/node_modules node tests/clients/reports.mjs FILE.html... [--shots DIR]
 //
-// What it needs is that of page.mjs, which beside it says more; `--check` says whether it is there.
+// chromium.mjs says what it needs; `--check` only says whether that is there.
 
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
 import { basename, dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
+
+import { launch } from "./chromium.mjs";
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: { check: { type: "boolean" }, shots: { type: "string" } },
 });
 
-function unavailable(why) {
-  console.log(why);
-  process.exit(3);
-}
-
-const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-if (!existsSync(executablePath)) unavailable(`there is no Chromium at ${executablePath}`);
-let chromium;
-try {
-  // `require` looks into NODE_PATH, `import` does not.
-  ({ chromium } = createRequire(import.meta.url)("playwright-core"));
-} catch {
-  unavailable("playwright-core is not installed: `npm install playwright-core`, NODE_PATH");
-}
-if (options.check) process.exit(0);
-
-const browser = await chromium.launch({
-  executablePath,
-  args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"],
-});
+const browser = await launch(options);
 
 async function check(file, width, colorScheme) {
   const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme });

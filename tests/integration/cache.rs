@@ -3,9 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::kill::assert_same;
-use crate::support::{assert_refused, read, run};
-use crate::training::{DATA, must, workplace};
+use crate::support::{assert_refused, must, read, run};
+use crate::train_support::{DATA, assert_same, workplace};
 
 const TRAIN: &str = "train --config baseline.toml --set train.steps_per_epoch=3 \
                      --set data.augment.dihedral=true --set data.augment.intensity=0.1";

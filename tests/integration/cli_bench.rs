@@ -1,20 +1,18 @@
-//! `rgby bench` on a model: every part is measured, and nothing is measured of what cannot be run.
+//! `rgby bench`: every part is measured, and nothing is measured of what cannot be run.
 
 use std::fs;
 
-use crate::support::{assert_refused, read, run, workplace_with_samples};
+use crate::support::{assert_refused, json, must, read, workplace_with_samples};
 
 #[test]
 fn scoring_is_measured_by_batch_size() {
     let dir = workplace_with_samples();
     let path = dir.path();
-    let shown = run(
+    let report = json(
         path,
         "bench --model model.onnx --images images --engine tract --batch-sizes 1,3 --seconds 0.02 \
          --rounds 2 --plot speed.svg --json",
     );
-    assert_eq!(shown.code, Some(0), "{shown:?}");
-    let report: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
     let model = &report["models"][0];
     assert!(model["prepare"]["core_ms_per_image"].as_f64().unwrap() > 0.0);
     let batches = model["batches"].as_array().unwrap();
@@ -38,11 +36,10 @@ fn scoring_is_measured_by_batch_size() {
         assert!(plot.contains(text), "{text}");
     }
     // A table.
-    let shown = run(
+    let shown = must(
         path,
         "bench --model model.onnx --images images --engine tract --batch-sizes 2 --seconds 0.01 --rounds 1",
     );
-    assert_eq!(shown.code, Some(0), "{shown:?}");
     assert!(shown.stdout.contains("end to end"), "{shown:?}");
 }
 
@@ -89,4 +86,53 @@ fn what_cannot_be_measured_is_refused() {
     let name = broken.file_name().unwrap().to_str().unwrap();
     let args = format!("{bench} model.onnx --images images");
     assert_refused(path, &[(&args, &[name])]);
+}
+
+#[test]
+fn each_part_of_training_is_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = json(
+        dir.path(),
+        "bench --train --arch baseline --input-size 32 --batch-size 4 --steps 3 --json",
+    );
+    let number = |key: &str| report[key].as_f64().unwrap();
+    for key in ["step", "loader", "decoder", "loop"] {
+        assert!(number(&format!("{key}_images_per_s")) > 0.0, "{report}");
+    }
+    // Decoding costs more than reading what is decoded.
+    assert!(number("loader_images_per_s") > number("decoder_images_per_s"));
+    assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
+    assert_refused(
+        dir.path(),
+        &[
+            ("bench --arch baseline", &["--train"]),
+            ("bench --train --steps 0", &["--steps"]),
+            ("bench --train --input-size 1", &["model.input_size"]),
+        ],
+    );
+}
+
+#[test]
+fn preprocessing_is_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    must(dir.path(), "synth --out data --count 3 --size 64");
+    let bench = "bench --preprocess --images data/images --input-size 32 --steps 2";
+    let report = json(dir.path(), &format!("{bench} --json"));
+    assert_eq!(report["samples"], 3);
+    for key in [
+        "preprocess_images_per_s_per_core",
+        "preprocess_images_per_s",
+    ] {
+        assert!(report[key].as_f64().unwrap() > 0.0, "{report}");
+    }
+    let first = fs::read_dir(dir.path().join("data/images")).unwrap().next();
+    fs::write(first.unwrap().unwrap().path(), b"").unwrap();
+    assert_refused(
+        dir.path(),
+        &[
+            ("bench --preprocess --input-size 32", &["--images"]),
+            ("bench --train --images data/images", &["--images"]),
+            (bench, &["sample `", "the file is empty"]),
+        ],
+    );
 }

@@ -2,17 +2,15 @@
 
 use serde_json::Value;
 
-use crate::support::{assert_refused, rgby, run, workplace};
+use crate::support::{assert_refused, finish, rgby, run, workplace};
 
 /// What `rgby devices --json` says in an environment.
 fn devices(variables: &[(&str, &str)]) -> Value {
-    let output = rgby()
-        .args(["devices", "--json"])
-        .envs(variables.iter().copied())
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    let mut command = rgby();
+    command.args(["devices", "--json"]);
+    let listed = finish(command.envs(variables.iter().copied()));
+    assert_eq!(listed.code, Some(0), "{listed:?}");
+    serde_json::from_str(&listed.stdout).unwrap()
 }
 
 #[test]
@@ -114,17 +112,13 @@ mod training {
         let wgpu = missing.iter().find(|entry| entry["kind"] == "wgpu");
         assert!(wgpu.is_some(), "{listed}");
         for device in ["wgpu", "wgpu:0"] {
-            let output = rgby()
-                .args(train(device).split_whitespace())
-                .current_dir(dir.path())
-                .envs(NO_DRIVER)
-                .output()
-                .unwrap();
-            let stderr = String::from_utf8(output.stderr).unwrap();
-            assert_eq!(output.status.code(), Some(2), "{stderr}");
-            assert_eq!(stderr.lines().count(), 1, "{stderr}");
+            let mut command = rgby();
+            command.args(train(device).split_whitespace());
+            let refused = finish(command.current_dir(dir.path()).envs(NO_DRIVER));
+            assert_eq!(refused.code, Some(2), "{refused:?}");
+            assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
             for part in ["--device", "no driver", "There is cpu ("] {
-                assert!(stderr.contains(part), "no {part} in {stderr}");
+                assert!(refused.stderr.contains(part), "no {part} in {refused:?}");
             }
         }
     }

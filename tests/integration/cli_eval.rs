@@ -4,7 +4,9 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{all_but_27, assert_refused, read, records, run, workplace_with_samples};
+use crate::support::{
+    all_but_27, assert_refused, json, must, read, records, run, workplace_with_samples,
+};
 
 #[test]
 fn a_model_is_judged_by_labels() {
@@ -17,28 +19,26 @@ fn a_model_is_judged_by_labels() {
     )
     .unwrap();
     let eval = "eval --engine tract --model model.onnx --images images --labels labels.csv";
-    let run_json = run(dir.path(), &format!("{eval} --json --tune-thresholds"));
-    assert_eq!(run_json.code, Some(0), "{run_json:?}");
-    let json: Value = serde_json::from_str(&run_json.stdout).unwrap();
+    let judged = json(dir.path(), &format!("{eval} --json --tune-thresholds"));
     // Of 28 classes, 21 are perfect, 6 have one false positive to one hit, class 27 is absent.
-    let f1 = |key: &str| json[key].as_f64().unwrap();
+    let f1 = |key: &str| judged[key].as_f64().unwrap();
     assert!(
         (f1("macro_f1") - (21.0 + 6.0 * 2.0 / 3.0) / 28.0).abs() < 1e-9,
-        "{json}"
+        "{judged}"
     );
     assert!(
         (f1("macro_f1_present") - 25.0 / 27.0).abs() < 1e-9,
-        "{json}"
+        "{judged}"
     );
-    let class = &json["classes"][4];
+    let class = &judged["classes"][4];
     assert_eq!(
         (&class["name"], &class["support"]),
         (&"Nuclear speckles".into(), &1.into())
     );
     assert_eq!(class["false_positives"], 1);
     // Red's probabilities tie, so that no threshold tells `light` from `mixed`.
-    let tuned = &json["tuned"];
-    assert_eq!(tuned["on_its_own_labels"]["macro_f1"], json["macro_f1"]);
+    let tuned = &judged["tuned"];
+    assert_eq!(tuned["on_its_own_labels"]["macro_f1"], judged["macro_f1"]);
     assert_eq!(
         (&tuned["method"], &tuned["folds"]),
         (&"f1".into(), &3.into())
@@ -48,7 +48,7 @@ fn a_model_is_judged_by_labels() {
         ("macro_f1", "macro_f1_interval"),
         ("micro_f1", "micro_f1_interval"),
     ] {
-        let ends = json[interval].as_array().unwrap();
+        let ends = judged[interval].as_array().unwrap();
         assert!(ends[0].as_f64() <= ends[1].as_f64(), "{key}: {ends:?}");
     }
 
@@ -63,26 +63,26 @@ fn a_model_is_judged_by_labels() {
         assert!(text.stdout.contains(part), "{part}: {}", text.stdout);
     }
     let written: Value = serde_json::from_str(&read(dir.path(), "report/metrics.json")).unwrap();
-    assert_eq!(written["macro_f1"], json["macro_f1"]);
+    assert_eq!(written["macro_f1"], judged["macro_f1"]);
     assert!(read(dir.path(), "report/plots/class_f1.svg").contains("<svg"));
     let page = read(dir.path(), "report/report.html");
     // Pictures of all three samples, most wrong and most uncertain.
     assert_eq!(page.matches("alt=\"sample ").count(), 6);
 
     let score = "score --engine tract --model model.onnx --images images --out out.csv";
-    let run_score = run(dir.path(), &format!("{score} --scores p.csv"));
-    assert_eq!(run_score.code, Some(0), "{run_score:?}");
-    let from_scores = run(dir.path(), "eval --scores p.csv --labels labels.csv --json");
-    let from_scores: Value = serde_json::from_str(&from_scores.stdout).unwrap();
+    must(dir.path(), &format!("{score} --scores p.csv"));
+    let from_scores = json(dir.path(), "eval --scores p.csv --labels labels.csv --json");
     assert_eq!(
         from_scores["mean_average_precision"],
-        json["mean_average_precision"]
+        judged["mean_average_precision"]
     );
-    assert_eq!(from_scores["loss"], json["loss"]);
+    assert_eq!(from_scores["loss"], judged["loss"]);
     // One threshold for all: class 27 is predicted at 0.5.
     assert_eq!(from_scores["classes"][27]["false_positives"], 1);
 }
 
+/// Scores of 40 samples and three classes: the third class's lie too low by a half, but not in
+/// `better.csv`.
 fn scores_and_labels(dir: &std::path::Path) {
     let (mut scores, mut labels) = ("Id,x,y,z\n".to_owned(), "Id,Target\n".to_owned());
     let mut better = scores.clone();
@@ -100,12 +100,6 @@ fn scores_and_labels(dir: &std::path::Path) {
     fs::write(dir.join("scores.csv"), scores).unwrap();
     fs::write(dir.join("better.csv"), better).unwrap();
     fs::write(dir.join("labels.csv"), labels).unwrap();
-}
-
-fn json(dir: &std::path::Path, args: &str) -> Value {
-    let run = run(dir, args);
-    assert_eq!(run.code, Some(0), "{args}: {run:?}");
-    serde_json::from_str(&run.stdout).unwrap()
 }
 
 #[test]
@@ -199,8 +193,7 @@ fn tuned_thresholds_go_into_an_exported_file() {
                 --tune-thresholds --keep-argmax --out report --json";
     let tuned = json(dir.path(), tune)["tuned"]["thresholds"].clone();
     let export = "export --from model.onnx --out tuned.onnx --thresholds report/thresholds.json";
-    let exported = run(dir.path(), export);
-    assert_eq!(exported.code, Some(0), "{exported:?}");
+    let exported = must(dir.path(), export);
     assert!(exported.stderr.contains("--keep-argmax"), "{exported:?}");
     let inspected = json(dir.path(), "inspect tuned.onnx --json");
     assert_eq!(inspected["spec"]["thresholds"], tuned);
@@ -212,7 +205,7 @@ fn tuned_thresholds_go_into_an_exported_file() {
             "score --engine tract --model {model}.onnx --images images --out {model}.csv \
              --scores {model}.p.csv --keep-argmax"
         );
-        assert_eq!(run(dir.path(), &score).code, Some(0));
+        must(dir.path(), &score);
         // Everything dark: nothing reaches a threshold, but the first class is kept.
         let dark = records(dir.path(), "model.csv").remove(0);
         assert_eq!(dark, ["dark", "0"]);
@@ -251,7 +244,7 @@ fn tuned_thresholds_go_into_an_exported_file() {
 #[cfg(feature = "train")]
 #[test]
 fn a_run_is_judged_on_burn_as_its_export_is() {
-    use crate::training::{DATA, judge, must, workplace};
+    use crate::train_support::{DATA, judge, workplace};
 
     let dir = workplace(16, "0,7,21,25");
     let path = dir.path();

@@ -3,20 +3,16 @@
 use std::fs;
 use std::path::Path;
 
-use rgby::graph::{Message, ModelProto, read_bytes};
+use rgby::graph::Message;
 use rgby::model::{Arch, random_export};
 use serde_json::Value;
 
-use crate::support::{assert_refused, fold_batch_norms, read, run, workplace, write_tiny_model};
-use crate::training::{DATA, must};
+use crate::onnx_support::fold_batch_norms;
+use crate::support::{assert_refused, json, must, read, run, tiny_model, write_model};
+use crate::train_support::{DATA, workplace};
 
 fn inspect(dir: &Path, name: &str) -> Value {
-    let shown = must(dir, &format!("inspect --json {name}"));
-    serde_json::from_str(&shown.stdout).unwrap()
-}
-
-fn write(dir: &Path, name: &str, model: &ModelProto) {
-    fs::write(dir.join(name), model.write_to_bytes().unwrap()).unwrap();
+    json(dir, &format!("inspect --json {name}"))
 }
 
 #[test]
@@ -24,9 +20,9 @@ fn a_pretrained_file_is_tried_as_convert_would() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     let mut model = random_export(Arch::ResNet50, 3).unwrap();
-    write(path, "kept.onnx", &model);
+    write_model(&path.join("kept.onnx"), &model);
     fold_batch_norms(&mut model);
-    write(path, "folded.onnx", &model);
+    write_model(&path.join("folded.onnx"), &model);
     let kept = inspect(path, "kept.onnx");
     assert_eq!(kept["kind"], "onnx");
     assert_eq!(kept["spec"], Value::Null);
@@ -49,8 +45,7 @@ fn a_pretrained_file_is_tried_as_convert_would() {
         assert!(text.contains(part), "no {part} in {text}");
     }
     // What was foretold is what happens.
-    let converted = must(path, "convert --onnx folded.onnx --out ckpt --json").stdout;
-    let converted: Value = serde_json::from_str(&converted).unwrap();
+    let converted = json(path, "convert --onnx folded.onnx --out ckpt --json");
     for key in [
         "arch", "matched", "unfolded", "absorbed", "rescaled", "dropped",
     ] {
@@ -97,14 +92,13 @@ fn a_file_of_another_network_is_described_and_the_first_difference_named() {
 
 #[test]
 fn what_convert_cannot_read_is_still_described() {
-    let dir = workplace();
+    let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
-    let tiny = || read_bytes(&fs::read(path.join("model.onnx")).unwrap()).unwrap();
-    let mut newer = tiny();
+    let mut newer = tiny_model();
     newer.metadata_props.clear();
     newer.opset_import[0].version = 99;
     newer.producer_name = "evil\u{1b}[31m".into();
-    write(path, "newer.onnx", &newer);
+    write_model(&path.join("newer.onnx"), &newer);
     let seen = inspect(path, "newer.onnx");
     assert_eq!(seen["onnx"]["opsets"]["ai.onnx"], 99);
     let reason = seen["convert"]["reason"].as_str().unwrap();
@@ -119,7 +113,7 @@ fn what_convert_cannot_read_is_still_described() {
     tensor.external_data.push(<_>::default());
     tensor.external_data[0].key = "location".into();
     tensor.external_data[0].value = "../secret".into();
-    write(path, "outside.onnx", &outside);
+    write_model(&path.join("outside.onnx"), &outside);
     let seen = inspect(path, "outside.onnx");
     assert_eq!(seen["onnx"]["external"]["../secret"], 1);
     let reason = seen["convert"]["reason"].as_str().unwrap();
@@ -133,8 +127,7 @@ fn what_convert_cannot_read_is_still_described() {
 fn files_that_are_nothing_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
-    write_tiny_model(path);
-    let bytes = fs::read(path.join("model.onnx")).unwrap();
+    let bytes = tiny_model().write_to_bytes().unwrap();
     fs::write(path.join("cut.onnx"), &bytes[..bytes.len() / 2]).unwrap();
     fs::write(path.join("empty.onnx"), "").unwrap();
     fs::write(path.join("text.onnx"), "no model at all").unwrap();
@@ -156,7 +149,7 @@ fn files_that_are_nothing_are_refused() {
 
 #[test]
 fn a_run_says_how_far_it_came() {
-    let dir = crate::training::workplace(12, "0,25");
+    let dir = workplace(12, "0,25");
     let path = dir.path();
     let set = "--set train.steps_per_epoch=1 --set train.epochs=3";
     must(

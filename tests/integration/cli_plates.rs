@@ -273,8 +273,8 @@ fn a_run_goes_on_only_with_the_same_channels() {
 #[cfg(feature = "train")]
 #[test]
 fn training_and_its_cache_take_every_form() {
-    use crate::kill::assert_same;
-    use crate::training::{must, workplace};
+    use crate::support::must;
+    use crate::train_support::{assert_same, workplace};
 
     let dir = workplace(12, "0,25");
     let dir = dir.path();

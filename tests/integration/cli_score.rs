@@ -4,15 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use image::{GrayImage, ImageBuffer, ImageFormat, Luma};
-use rgby::graph::Message as _;
 use rgby::imaging::CHANNELS;
 use rgby::labels::hpa_classes;
 use serde_json::Value;
 
 use crate::support::{
-    Run, SIDE, all_but_27, assert_refused, ort_library, probabilities, probability, read, records,
-    rgby, run, skipped, tiny_model, workplace, workplace_with_samples, write_sample,
-    write_tiny_model,
+    Run, SIDE, all_but_27, assert_refused, finish, must, ort_library, probabilities, probability,
+    read, records, rgby, run, skipped, tiny_model, workplace, workplace_with_samples, write_model,
+    write_sample,
 };
 
 /// Runs `rgby score` on the workplace; tract is there on every machine.
@@ -195,8 +194,7 @@ fn a_model_that_says_nothing_is_what_spec_says() {
     let known = ["out.csv", "known.csv"].map(|file| read(path, file));
     let mut model = tiny_model();
     model.metadata_props.clear();
-    let bytes = model.write_to_bytes().unwrap();
-    fs::write(path.join("model.onnx"), bytes).unwrap();
+    write_model(&path.join("model.onnx"), &model);
     let channels = format!("channels = {CHANNELS:?}");
     let classes = format!("classes = {:?}", hpa_classes());
     let thresholds: Vec<f32> = (0..28)
@@ -240,7 +238,7 @@ fn a_model_that_says_nothing_is_what_spec_says() {
             (&format!("{start} --spec none.toml"), &["none.toml"]),
         ],
     );
-    write_tiny_model(path);
+    write_model(&path.join("model.onnx"), &tiny_model());
     let own = format!("{start} --spec good.toml");
     assert_refused(path, &[(&own, &["leave out --spec"])]);
 }
@@ -253,29 +251,21 @@ fn engines_agree() {
     };
     let dir = workplace_with_samples();
     let base = "score --model model.onnx --images images";
-    let tract = run(
+    must(
         dir.path(),
         &format!("{base} --engine tract --out t.csv --scores tp.csv"),
     );
-    assert_eq!(tract.code, Some(0), "{tract:?}");
-    let output = rgby()
-        .args(base.split_whitespace())
-        .args([
-            "--engine",
-            "onnxruntime",
-            "--out",
-            "o.csv",
-            "--scores",
-            "op.csv",
-            "--ort-lib",
-        ])
-        .arg(library)
-        .current_dir(dir.path())
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{stderr}");
-    assert!(stderr.contains("engine: ONNX Runtime 1."), "{stderr}");
+    let mut command = rgby();
+    command
+        .args(format!("{base} --engine onnxruntime --out o.csv --scores op.csv").split(' '))
+        .arg("--ort-lib")
+        .arg(library);
+    let scored = finish(command.current_dir(dir.path()));
+    assert_eq!(scored.code, Some(0), "{scored:?}");
+    assert!(
+        scored.stderr.contains("engine: ONNX Runtime 1."),
+        "{scored:?}"
+    );
     let (ours, theirs) = (
         probabilities(dir.path(), "tp.csv"),
         probabilities(dir.path(), "op.csv"),

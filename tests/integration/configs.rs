@@ -5,10 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use rgby::graph::Message;
 use rgby::model::{Arch, random_export};
 
-use crate::support::{listing, read, records, run};
+use crate::support::{listing, must, read, records, run, write_model};
 
 /// What is cut. A run's stages follow one another after an epoch each.
 const CUT: &str = "--set train.batch_size=2 --set train.steps_per_epoch=2 \
@@ -34,8 +33,8 @@ fn value<'a>(command: &'a str, flag: &str) -> &'a str {
 /// Stands in for `onnx/export.py`, which needs weights from the internet.
 fn write_random_export(dir: &Path, command: &str) {
     let arch = Arch::from_str(value(command, "--arch"), false).unwrap();
-    let bytes = random_export(arch, 1).unwrap().write_to_bytes().unwrap();
-    fs::write(dir.join(value(command, "--out")), bytes).unwrap();
+    let out = dir.join(value(command, "--out"));
+    write_model(&out, &random_export(arch, 1).unwrap());
 }
 
 /// The command with its config found and cut to what a test can run.
@@ -106,7 +105,7 @@ fn each_experiment_runs_by_its_own_commands() {
     let path = dir.path();
     for (name, count) in [("train", 15), ("test", 2)] {
         let synth = format!("synth --out {name}-set --count {count} --size 96");
-        assert_eq!(run(path, &synth).code, Some(0));
+        must(path, &synth);
         fs::rename(path.join(format!("{name}-set/images")), path.join(name)).unwrap();
         let labels = path.join(format!("{name}-set/labels.csv"));
         fs::rename(labels, path.join(format!("{name}.csv"))).unwrap();

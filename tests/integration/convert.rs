@@ -7,10 +7,11 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use rgby::graph::patches::drop_classifier;
 use rgby::graph::surgery::Filter;
-use rgby::graph::{Message, ModelProto, read, tensor::values};
+use rgby::graph::{ModelProto, read, tensor::values};
 use rgby::model::{Arch, Classifier, ModelConfig, Pretrained, random_export};
 
-use crate::support::{assert_refused, fold_batch_norms, pooled_features, relative_difference, run};
+use crate::onnx_support::{fold_batch_norms, pooled_features, relative_difference};
+use crate::support::{assert_refused, json, must, write_model};
 
 const NETWORKS: [(Arch, u32); 2] = [(Arch::ResNet50, 64), (Arch::InceptionResNetV2, 139)];
 
@@ -108,18 +109,14 @@ fn convert_and_export_keep_every_weight_there_and_back() {
     let dir = tempfile::tempdir().unwrap();
     for &arch in Arch::IMPORTED {
         let source = dir.path().join("source.onnx");
-        let bytes = random_export(arch, 3).unwrap().write_to_bytes().unwrap();
-        fs::write(&source, bytes).unwrap();
+        write_model(&source, &random_export(arch, 3).unwrap());
         let name = arch.name();
-        let done = |args: String| {
-            let run = run(dir.path(), &args);
-            assert_eq!(run.code, Some(0), "{args}: {run:?}");
-        };
+        let done = |args: &str| must(dir.path(), args);
         // Which network it is, the file tells.
-        done(format!(
+        done(&format!(
             "convert --onnx source.onnx --out {name} --stem mean"
         ));
-        done(format!(
+        done(&format!(
             "export --engine tract --from {name} --out {name}.onnx"
         ));
 
@@ -139,8 +136,8 @@ fn convert_and_export_keep_every_weight_there_and_back() {
         assert_eq!(same, arch.imported().unwrap().weights.len() - 1);
 
         // An exported file becomes the checkpoint that it was made from, head and all.
-        done(format!("convert --onnx {name}.onnx --out back"));
-        done("export --engine tract --from back --out back.onnx".into());
+        done(&format!("convert --onnx {name}.onnx --out back"));
+        done("export --engine tract --from back --out back.onnx");
         let back = weights(&dir.path().join("back.onnx"));
         assert_eq!(back.len(), exported.len());
         for (name, before) in &exported {
@@ -156,19 +153,13 @@ fn bits(values: &[f32]) -> Vec<u32> {
 #[test]
 fn other_stains_and_classes_need_no_other_tool() {
     let dir = tempfile::tempdir().unwrap();
-    let export = random_export(Arch::ResNet50, 4).unwrap();
-    fs::write(
-        dir.path().join("source.onnx"),
-        export.write_to_bytes().unwrap(),
-    )
-    .unwrap();
+    let source = dir.path().join("source.onnx");
+    write_model(&source, &random_export(Arch::ResNet50, 4).unwrap());
     let names = "Class,Name\n1,healthy\n0,infected\n2,dead\n";
     fs::write(dir.path().join("classes.csv"), names).unwrap();
     let args = "convert --onnx source.onnx --out ckpt --channels dna,er,rna,agp,mito \
                 --stem BGR0M --labels-from classes.csv --json";
-    let converted = run(dir.path(), args);
-    assert_eq!(converted.code, Some(0), "{converted:?}");
-    let report: serde_json::Value = serde_json::from_str(&converted.stdout).unwrap();
+    let report = json(dir.path(), args);
     assert_eq!(report["arch"], "resnet50");
     assert_eq!(report["matched"], 264);
     assert_eq!(report["widened"][1], serde_json::json!([64, 5, 7, 7]));
@@ -179,10 +170,8 @@ fn other_stains_and_classes_need_no_other_tool() {
     );
     assert_eq!(report["source_sha256"].as_str().unwrap().len(), 64);
 
-    let exported = run(dir.path(), "export --engine tract --from ckpt --out m.onnx");
-    assert_eq!(exported.code, Some(0), "{exported:?}");
-    let inspected = run(dir.path(), "inspect m.onnx --json");
-    let document: serde_json::Value = serde_json::from_str(&inspected.stdout).unwrap();
+    must(dir.path(), "export --engine tract --from ckpt --out m.onnx");
+    let document = json(dir.path(), "inspect m.onnx --json");
     assert_eq!(
         document["spec"]["classes"],
         serde_json::json!(["infected", "healthy", "dead"])
@@ -192,7 +181,7 @@ fn other_stains_and_classes_need_no_other_tool() {
         serde_json::json!(["dna", "er", "rna", "agp", "mito"])
     );
     // Blue's filters come first now; the fourth channel has none.
-    let before = weights(&dir.path().join("source.onnx"));
+    let before = weights(&source);
     let after = weights(&dir.path().join("m.onnx"));
     let (before, after) = (&before["conv1.weight"], &after["backbone.conv1.weight"]);
     for (old, new) in before.chunks(3 * 49).zip(after.chunks(5 * 49)) {
@@ -208,7 +197,7 @@ fn what_is_not_the_network_is_refused_by_name() {
     let path = dir.path();
     let mut other = random_export(Arch::ResNet50, 0).unwrap();
     fs::write(path.join("text.onnx"), "this is not an ONNX file").unwrap();
-    fs::write(path.join("resnet.onnx"), other.write_to_bytes().unwrap()).unwrap();
+    write_model(&path.join("resnet.onnx"), &other);
     fs::write(path.join("file"), "").unwrap();
     // One convolution with another stride, deep inside.
     let graph = other.graph.mut_or_insert_default();
@@ -224,13 +213,13 @@ fn what_is_not_the_network_is_refused_by_name() {
         .iter_mut()
         .find(|attribute| attribute.name == "strides");
     strides.unwrap().ints = vec![3, 3];
-    fs::write(path.join("stride.onnx"), other.write_to_bytes().unwrap()).unwrap();
+    write_model(&path.join("stride.onnx"), &other);
     // A weight that is shorter than its shape.
     let mut short = random_export(Arch::ResNet50, 0).unwrap();
     let tensor = &mut short.graph.mut_or_insert_default().initializer[5];
     tensor.raw_data = tensor.raw_data.slice(..8);
     let tensor = tensor.name.clone();
-    fs::write(path.join("short.onnx"), short.write_to_bytes().unwrap()).unwrap();
+    write_model(&path.join("short.onnx"), &short);
 
     assert_refused(
         path,

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::support::{read, rgby, run, skipped, workplace};
+use crate::support::{draw_images, finish, must, read, rgby, run, signal, skipped, workplace};
 
 const SHARDS: usize = 8;
 
@@ -21,12 +21,7 @@ pub fn deployed(file: &str) -> PathBuf {
 fn plate() -> tempfile::TempDir {
     let dir = workplace();
     let path = dir.path();
-    assert_eq!(
-        run(path, "synth --out set --count 40 --size 32").code,
-        Some(0)
-    );
-    fs::remove_dir(path.join("images")).unwrap();
-    fs::rename(path.join("set/images"), path.join("images")).unwrap();
+    draw_images(path, 40, 32);
     let broken = fs::read_dir(path.join("images")).unwrap().next().unwrap();
     fs::write(broken.unwrap().path(), "no image").unwrap();
     let whole = run(
@@ -108,13 +103,11 @@ fn the_kubernetes_jobs_score_and_merge() {
             let arg = arg.replace("$(JOB_COMPLETION_INDEX)", &index);
             arg.replace("/data/", "").replace("/results/", "results/")
         };
-        let pod = rgby()
-            .args(args.iter().map(local))
-            .env("JOB_COMPLETION_INDEX", &index)
-            .current_dir(path)
-            .output()
-            .unwrap();
-        assert_eq!(pod.status.code(), Some(0), "{pod:?}");
+        let mut pod = rgby();
+        pod.args(args.iter().map(local))
+            .env("JOB_COMPLETION_INDEX", &index);
+        let pod = finish(pod.current_dir(path));
+        assert_eq!(pod.code, Some(0), "{pod:?}");
     }
     let job = fs::read_to_string(deployed("kubernetes/merge-job.yaml")).unwrap();
     let script = between(&job, "- |", "resources:").join("\n");
@@ -186,15 +179,13 @@ fn slurm_script(dir: &Path, args: &str) -> Command {
 fn the_slurm_script_submits_scores_and_merges() {
     let dir = plate();
     let path = dir.path();
-    let submitted = slurm_script(path, "submit model.onnx images results 8")
-        .output()
-        .unwrap();
-    let said = String::from_utf8(submitted.stderr).unwrap();
-    assert_eq!(submitted.status.code(), Some(0), "{said}");
-    assert!(
-        said.contains("shard 7/8, by SLURM_ARRAY_TASK_ID: "),
-        "{said}"
-    );
+    let submitted = finish(&mut slurm_script(
+        path,
+        "submit model.onnx images results 8",
+    ));
+    assert_eq!(submitted.code, Some(0), "{submitted:?}");
+    let said = "shard 7/8, by SLURM_ARRAY_TASK_ID: ";
+    assert!(submitted.stderr.contains(said), "{submitted:?}");
     let asked = read(path, "asked");
     let asked: Vec<&str> = asked.lines().collect();
     assert!(
@@ -217,10 +208,7 @@ fn the_slurm_script_submits_scores_and_merges() {
 fn a_slurm_task_whose_time_is_up_keeps_its_work_and_is_queued_again() {
     let dir = workplace();
     let path = dir.path();
-    assert_eq!(
-        run(path, "synth --out set --count 300 --size 384").code,
-        Some(0)
-    );
+    must(path, "synth --out set --count 300 --size 384");
     fs::create_dir(path.join("results")).unwrap();
     let task = || {
         let mut task = slurm_script(path, "score model.onnx set/images results 1");
@@ -236,14 +224,7 @@ fn a_slurm_task_whose_time_is_up_keeps_its_work_and_is_queued_again() {
         sleep(Duration::from_millis(1));
     }
     sleep(Duration::from_millis(200));
-    let pid = child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    signal(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(143));
     assert_eq!(read(path, "asked"), "scontrol requeue 42_0\n");
     assert!(

@@ -5,9 +5,9 @@ use std::fs;
 use std::process::Command;
 
 use super::deploy::{assert_fit_kubernetes, between, deployed};
-use super::serve_support::{Server, planes, receive, send, write_model};
+use super::serve_support::{Server, planes, receive, send};
 use super::serve_tls::{certificate, https};
-use super::support::{rgby, run, skipped, tiny_model, workplace};
+use super::support::{rgby, run, skipped, tiny_model, workplace, write_model};
 
 const IMAGE: &str = "docker/Dockerfile";
 const MANIFESTS: [&str; 2] = ["serve/kubernetes.yaml", "serve/kserve.yaml"];

@@ -151,8 +151,6 @@ fn bad_input_is_fatal_named_and_writes_nothing() {
     );
 }
 
-/// Scores of 40 samples and three classes: the third class's lie too low by a half.
-
 #[test]
 fn hostile_names_stay_text() {
     let dir = tempfile::tempdir().unwrap();

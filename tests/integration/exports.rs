@@ -10,7 +10,7 @@ use rgby::graph::patches::normalise;
 use rgby::graph::tensor::set_values;
 use rgby::graph::{GraphError, ModelProto, read, read_bytes};
 
-use crate::support::{pooled_features, relative_difference};
+use crate::onnx_support::{pooled_features, relative_difference};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exports/small")

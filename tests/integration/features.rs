@@ -3,10 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::kill::assert_same;
-use crate::resume::stop_early;
-use crate::support::{records, run};
-use crate::training::{DATA, must, workplace};
+use crate::support::{must, records, run};
+use crate::train_support::{DATA, assert_same, stop_early, workplace};
 
 /// Three epochs with everything but the head frozen, then one with nothing frozen.
 const STAGED: &str = "train --config baseline.toml --set data.split=random:0.25 \

@@ -5,10 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::devices::{gpu, gpu_name};
-use crate::kill::assert_same;
-use crate::resume::stop_early;
-use crate::support::rgby;
-use crate::training::{DATA, must, workplace};
+use crate::support::{finish, json, must, rgby};
+use crate::train_support::{DATA, assert_same, stop_early, workplace};
 
 /// The start of a training of two epochs of 40 steps of the baseline on tiny images.
 fn train() -> String {
@@ -20,8 +18,7 @@ fn train() -> String {
 
 /// Steps in a run's last checkpoint.
 fn steps(dir: &Path, run: &str) -> Value {
-    let inspected = must(dir, &format!("inspect --json {run}/checkpoints/last"));
-    let inspected: Value = serde_json::from_str(&inspected.stdout).unwrap();
+    let inspected = json(dir, &format!("inspect --json {run}/checkpoints/last"));
     inspected["progress"]["steps"].clone()
 }
 
@@ -59,10 +56,9 @@ fn the_first_bad_step_is_named_and_never_saved() {
         );
         let mut command = rgby();
         command.args(args.split_whitespace()).args(extra);
-        let ended = command.current_dir(path).output().unwrap();
-        let error = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!(ended.status.code(), Some(2), "{error}");
-        let (_, error) = error.split_once("the loss became ").unwrap();
+        let ended = finish(command.current_dir(path));
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let (_, error) = ended.stderr.split_once("the loss became ").unwrap();
         let (_, place) = error.split_once(" at ").unwrap();
         (place.to_owned(), steps(path, &out))
     };

@@ -11,7 +11,7 @@ use rgby::imaging::Preprocess;
 use rgby::model::{Arch, Classifier, Exported, ModelConfig};
 use rgby::spec::{ModelSpec, Precision, Provenance};
 
-use crate::support::run_model;
+use crate::onnx_support::run_model;
 
 const IMAGES: usize = 2;
 

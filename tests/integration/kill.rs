@@ -9,7 +9,8 @@ use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::support::{listing, read, rgby, run};
+use crate::support::{must, rgby, run, signal};
+use crate::train_support::{DATA, assert_same};
 
 /// Everything that a step depends on.
 const CONFIG: &str = "\
@@ -61,41 +62,9 @@ fn finish(dir: &Path, args: &str) {
 fn workplace() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let synth = "synth --out data --count 64 --size 64 --classes 0,14,25";
-    assert_eq!(run(dir.path(), synth).code, Some(0));
+    must(dir.path(), synth);
     fs::write(dir.path().join("run.toml"), CONFIG).unwrap();
     dir
-}
-
-/// Every file of two runs is the same, but those that tell of time and of interruptions.
-pub fn assert_same(dir: &Path, whole: &str, parts: &str) {
-    assert_eq!(
-        read(dir, &format!("{whole}/metrics.csv")),
-        read(dir, &format!("{parts}/metrics.csv"))
-    );
-    for checkpoint in ["best", "last"] {
-        let names = |run: &str| -> Vec<String> {
-            let folder = dir.join(run).join("checkpoints").join(checkpoint);
-            let files = listing(&folder);
-            let name =
-                |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().into();
-            files.iter().map(name).collect()
-        };
-        assert_eq!(names(whole), names(parts));
-        // All but the description, which says how long the run took.
-        let tensors = |name: &&String| !name.starts_with("checkpoint.");
-        for name in names(whole).iter().filter(tensors) {
-            let bytes = |run: &str| {
-                fs::read(
-                    dir.join(run)
-                        .join("checkpoints")
-                        .join(checkpoint)
-                        .join(name),
-                )
-                .unwrap()
-            };
-            assert!(bytes(whole) == bytes(parts), "{checkpoint}/{name} differs");
-        }
-    }
 }
 
 #[test]
@@ -110,9 +79,9 @@ fn told_to_stop_at_any_moment_a_run_ends_the_same() {
     interrupted_by("TERM", Some(143));
 }
 
-#[cfg(unix)]
 /// Sends a signal at many moments of a run, each time goes on, and compares with a run left alone.
-fn interrupted_by(signal: &str, code: Option<i32>) {
+#[cfg(unix)]
+fn interrupted_by(name: &str, code: Option<i32>) {
     let dir = workplace();
     let path = dir.path();
     let kills: u64 = std::env::var("RGBY_KILLS").map_or(4, |count| count.parse().unwrap());
@@ -128,7 +97,7 @@ fn interrupted_by(signal: &str, code: Option<i32>) {
             child.try_wait().unwrap().is_none(),
             "kill {kill} came too late"
         );
-        send(signal, &child);
+        signal(&child, name);
         let ended = child.wait().unwrap().code();
         // It may come before it is listened to.
         assert!(ended == code || ended.is_none(), "kill {kill}: {ended:?}");
@@ -137,14 +106,6 @@ fn interrupted_by(signal: &str, code: Option<i32>) {
     assert!(2 * as_wanted >= kills, "{as_wanted} of {kills}");
     finish(path, &resumable(path, "parts"));
     assert_same(path, "whole", "parts");
-}
-
-#[cfg(unix)]
-fn send(signal: &str, child: &Child) {
-    let kill = std::process::Command::new("kill")
-        .args([&format!("-{signal}"), &child.id().to_string()])
-        .status();
-    assert!(kill.unwrap().success());
 }
 
 fn set_epochs(path: &Path, epochs: u64) {
@@ -165,9 +126,9 @@ fn an_interrupt_saves_and_says_so() {
     // The folder is locked as long as the run goes on.
     let second = run(
         path,
-        "train --config run.toml --images data/images --labels data/labels.csv --out run --resume",
+        &format!("train --config run.toml {DATA} --out run --resume"),
     );
-    send("INT", &child);
+    signal(&child, "INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(second.code, Some(2), "{second:?}");
     assert!(second.stderr.contains("another rgby"), "{second:?}");
@@ -204,9 +165,8 @@ fn a_damaged_checkpoint_is_never_gone_on_from() {
                 bytes[middle] ^= 1;
             }
             fs::write(&file, bytes).unwrap();
-            let resume = "train --config run.toml --images data/images --labels data/labels.csv \
-                          --out whole --resume";
-            let resumed = run(path, resume);
+            let resume = format!("train --config run.toml {DATA} --out whole --resume");
+            let resumed = run(path, &resume);
             assert_eq!(resumed.code, Some(0), "{name}: {resumed:?}");
             assert!(
                 resumed.stderr.contains("damaged") && resumed.stderr.contains("going on from"),

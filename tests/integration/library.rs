@@ -14,18 +14,17 @@ mod serve;
 #[path = "../../examples/train.rs"]
 mod train;
 
-use std::fs;
 use std::process::Command;
 
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
-use rgby::graph::Message;
 use rgby::model::{Arch, random_export};
 use rgby::train::{Config, Ended};
 use tower::ServiceExt;
 
-use crate::training::{must, workplace};
+use crate::support::{must, records, write_model};
+use crate::train_support::workplace;
 
 const CONFIG: &str = "\
 [model]
@@ -57,11 +56,9 @@ fn get(app: &axum::Router, path: &str) -> String {
 fn examples() {
     let dir = workplace(6, "0,25");
     let path = dir.path();
-    let pretrained = random_export(Arch::ResNet50, 1).unwrap();
-    let bytes = pretrained.write_to_bytes().unwrap();
-    fs::write(path.join("pretrained.onnx"), bytes).unwrap();
-    let initial = path.join("initial");
-    convert::convert(&path.join("pretrained.onnx"), &initial).unwrap();
+    let (pretrained, initial) = (path.join("pretrained.onnx"), path.join("initial"));
+    write_model(&pretrained, &random_export(Arch::ResNet50, 1).unwrap());
+    convert::convert(&pretrained, &initial).unwrap();
 
     let config = Config::parse("library.rs", CONFIG, &[]).unwrap();
     let (images, labels) = (path.join("data/images"), path.join("data/labels.csv"));
@@ -76,7 +73,7 @@ fn examples() {
         path,
         "score --model model.onnx --images data/images --out out.csv",
     );
-    let rows = crate::support::records(path, "out.csv");
+    let rows = records(path, "out.csv");
     assert_eq!(
         ids,
         rows.iter().map(|row| row[0].as_str()).collect::<Vec<_>>()

@@ -34,6 +34,8 @@ mod goldens;
 mod gpu_runs;
 #[cfg(feature = "train")]
 mod heads;
+#[cfg(any(feature = "remote", feature = "serve"))]
+mod http_request;
 #[cfg(feature = "train")]
 mod kill;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -43,6 +45,8 @@ mod library;
 mod merge_hostile;
 #[cfg(all(feature = "train", feature = "remote"))]
 mod mlflow_server;
+#[cfg(feature = "train")]
+mod onnx_support;
 #[cfg(feature = "train")]
 mod precision;
 #[cfg(feature = "train")]
@@ -90,6 +94,8 @@ mod serve_traces;
 #[cfg(target_os = "linux")]
 mod shard_kills;
 mod shards;
+#[cfg(feature = "remote")]
+mod store_support;
 mod support;
 #[cfg(feature = "train")]
 mod tensorboard;
@@ -97,6 +103,8 @@ mod tensorboard;
 mod tracking;
 #[cfg(all(unix, feature = "train", feature = "remote"))]
 mod tracking_mlflow;
+#[cfg(feature = "train")]
+mod train_support;
 #[cfg(feature = "train")]
 mod training;
 mod worker;

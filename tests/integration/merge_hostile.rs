@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use crate::support::{
-    assert_refused, change_spec, read, records, run, tiny_model, workplace, write_sample,
+    assert_refused, change_spec, read, records, run, skipped, tiny_model, workplace, write_model,
+    write_sample,
 };
-use rgby::graph::Message as _;
 
 const SCORE: &str = "score --model model.onnx --images images --engine tract --quiet";
 const MERGE: &str = "merge a.csv b.csv c.csv --out out.csv";
@@ -131,7 +131,7 @@ fn parts_of_different_runs_are_refused() {
     let sound = fs::read(path.join("model.onnx")).unwrap();
     let mut other = tiny_model();
     change_spec(&mut other, |spec| spec.thresholds[3] = 0.25);
-    fs::write(path.join("model.onnx"), other.write_to_bytes().unwrap()).unwrap();
+    write_model(&path.join("model.onnx"), &other);
     again("");
     refused("another model");
     fs::write(path.join("model.onnx"), sound).unwrap();
@@ -266,7 +266,7 @@ fn ids_that_differ_in_case_only_are_two() {
     write_sample(&images, "cell", [10; 4]);
     write_sample(&images, "Cell", [240; 4]);
     if fs::read_dir(&images).unwrap().count() < 8 {
-        crate::support::skipped("this file system does not tell case");
+        skipped("this file system does not tell case");
         return;
     }
     score(path, "--out whole.csv");

@@ -4,13 +4,15 @@
 //! them, runs that are not there.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+
+use crate::http_request::Request;
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -88,26 +90,9 @@ impl Server {
 
 /// Answers a request; `None` when the connection is to be closed.
 fn answer(mut stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
-    let (mut length, mut authorization) = (0, None);
-    loop {
-        let mut header = String::new();
-        reader.read_line(&mut header).ok()?;
-        let Some((name, value)) = header.trim().split_once(": ") else {
-            break;
-        };
-        match name.to_lowercase().as_str() {
-            "content-length" => length = value.parse().unwrap(),
-            "authorization" => authorization = Some(value.to_owned()),
-            _ => {}
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    let mut words = line.split(' ');
-    let (method, target) = (words.next()?, words.next()?);
+    let request = Request::read(&mut BufReader::new(stream))?;
+    let authorization = request.headers.get("authorization");
+    let (method, target) = (&*request.method, &*request.target);
     let mut state = state.lock().unwrap();
     state.requests.push(format!("{method} {target}"));
     let (mood, mute) = (state.mood, state.requests.len() == state.mute_at);
@@ -130,15 +115,15 @@ fn answer(mut stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
         ),
         Mood::Other => (404, Value::Null),
         Mood::Moved => (302, Value::Null),
-        _ if state.wanted.is_some() && state.wanted != authorization => {
+        _ if state.wanted.is_some() && state.wanted.as_ref() != authorization => {
             // Some repeat what they were given.
-            let said = format!("wrong: {}", authorization.unwrap_or_default());
+            let said = format!("wrong: {}", authorization.map_or("", String::as_str));
             (
                 401,
                 json!({"error_code": "UNAUTHENTICATED", "message": said}),
             )
         }
-        _ => match state.act(method, target, &body) {
+        _ => match state.act(method, target, &request.body) {
             Ok(answer) => (200, answer),
             Err(code) if code.ends_with("NOT_EXIST") => (404, json!({"error_code": code})),
             Err(code) => (400, json!({"error_code": code, "message": "so it is"})),

@@ -3,18 +3,21 @@
 use std::fs;
 use std::path::Path;
 
+use rgby::graph::ModelProto;
 use rgby::graph::tensor::values;
-use rgby::graph::{Message, ModelProto};
+use rgby::imaging::CHANNELS;
 use rgby::model::{Arch, random_export};
 use serde_json::Value;
 
-use crate::support::{assert_refused, ort_library, probabilities, run, run_model, skipped};
-use crate::training::{DATA, must, workplace};
+use crate::onnx_support::run_model;
+use crate::support::{
+    assert_refused, json, must, ort_library, probabilities, run, skipped, write_model,
+};
+use crate::train_support::{DATA, workplace};
 
 /// Exports a run with the given arguments and returns what it says of itself.
 fn export(dir: &Path, args: &str) -> Value {
-    let result = must(dir, &format!("export --json {args}"));
-    serde_json::from_str(&result.stdout).unwrap()
+    json(dir, &format!("export --json {args}"))
 }
 
 /// All probabilities that a model gives the samples in `data`, in one engine.
@@ -149,11 +152,8 @@ fn a_pretrained_network_becomes_small_and_is_inspected() {
     }
     let dir = workplace(8, "0,25");
     let path = dir.path();
-    let onnx = random_export(Arch::ResNet50, 3)
-        .unwrap()
-        .write_to_bytes()
-        .unwrap();
-    fs::write(path.join("pretrained.onnx"), onnx).unwrap();
+    let pretrained = random_export(Arch::ResNet50, 3).unwrap();
+    write_model(&path.join("pretrained.onnx"), &pretrained);
     must(path, "convert --onnx pretrained.onnx --out initial");
     for precision in ["fp16", "int8"] {
         let report = export(
@@ -167,8 +167,7 @@ fn a_pretrained_network_becomes_small_and_is_inspected() {
         let full = report["compared_with_fp32"]["fp32_bytes"].as_f64().unwrap();
         let limit = if precision == "fp16" { 0.51 } else { 0.26 };
         assert!(bytes / full < limit, "{report}");
-        let args = format!("inspect --json {precision}.onnx");
-        let seen: Value = serde_json::from_str(&must(path, &args).stdout).unwrap();
+        let seen = json(path, &format!("inspect --json {precision}.onnx"));
         assert_eq!(seen["spec"]["precision"], precision);
         assert_eq!(seen["spec"]["embeddings"], 2048);
         let text = must(path, &format!("inspect {precision}.onnx")).stdout;
@@ -242,7 +241,7 @@ fn embeddings_are_what_the_head_reads_and_change_nothing_else() {
     }
 
     // Scoring reads the probabilities by their name, wherever they stand.
-    fs::write(path.join("swapped.onnx"), swapped.write_to_bytes().unwrap()).unwrap();
+    write_model(&path.join("swapped.onnx"), &swapped);
     for engine in engines() {
         let plain = scores(path, "plain.onnx", engine);
         for other in ["both.onnx", "swapped.onnx"] {
@@ -254,7 +253,7 @@ fn embeddings_are_what_the_head_reads_and_change_nothing_else() {
         path,
         &format!("retrain --from both.onnx --config baseline.toml {set} {DATA} --out second"),
     );
-    let seen: Value = serde_json::from_str(&must(path, "inspect --json second").stdout).unwrap();
+    let seen = json(path, "inspect --json second");
     assert_eq!(seen["spec"].get("embeddings"), None);
 }
 
@@ -281,8 +280,8 @@ fn what_cannot_be_exported_is_refused() {
     must(path, "export --from first --out half.onnx --precision fp16");
     fs::create_dir(path.join("empty")).unwrap();
     fs::create_dir(path.join("broken")).unwrap();
-    for colour in ["red", "green", "blue", "yellow"] {
-        fs::write(path.join(format!("broken/x_{colour}.png")), "no image").unwrap();
+    for stain in CHANNELS {
+        fs::write(path.join(format!("broken/x_{stain}.png")), "no image").unwrap();
     }
     fs::write(path.join("others.csv"), "Id,Target\nnobody,0\n").unwrap();
     let int8 = "export --from first --out x.onnx --precision int8";

@@ -8,8 +8,9 @@ use rgby::graph::folding::fold_into_convolutions;
 use rgby::graph::quantize::{observing, plan, quantize};
 use serde_json::Value;
 
+use crate::onnx_support::{relative_difference, run_model};
 use crate::precision::change;
-use crate::support::{ort_library, relative_difference, run_model, skipped};
+use crate::support::{ort_library, skipped};
 
 /// The images of `tests/golden/precision.py`.
 fn golden_images(count: usize) -> Vec<f32> {

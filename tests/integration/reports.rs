@@ -7,12 +7,11 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use image::RgbaImage;
-use rgby::graph::Message;
 
-use crate::resume::stop_early;
 use crate::serve_page::corner_model;
-use crate::support::{node, read, records, run, skipped, workplace_with_samples};
-use crate::training::{DATA, must, workplace};
+use crate::serve_support::browser_script;
+use crate::support::{must, node, read, records, run, workplace_with_samples, write_model};
+use crate::train_support::{DATA, stop_early, workplace};
 
 const TRAIN: &str = "train --config baseline.toml --set data.split=random:0.25";
 
@@ -123,11 +122,11 @@ fn overlays_show_where_a_model_looked() {
     let dir = workplace_with_samples();
     let path = dir.path();
     let mut model = corner_model();
-    fs::write(path.join("corner.onnx"), model.write_to_bytes().unwrap()).unwrap();
+    write_model(&path.join("corner.onnx"), &model);
     let graph = model.graph.as_mut().unwrap();
     graph.node.insert(1, node("Neg", &["corner"], "negative"));
     graph.node[2].input[0] = "negative".into();
-    fs::write(path.join("negative.onnx"), model.write_to_bytes().unwrap()).unwrap();
+    write_model(&path.join("negative.onnx"), &model);
     fs::write(path.join("labels.csv"), "Id,Target\nlight,0\ndark,0\n").unwrap();
     let eval = "eval --engine tract --images images --labels labels.csv --batch 10 --out out";
     // The false alarms are all the same; the first of them is shown.
@@ -162,13 +161,9 @@ fn overlays_show_where_a_model_looked() {
 
 #[test]
 fn reports_look_right_in_chromium() {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/reports.mjs");
-    let check = Command::new("node").args([script, "--check"]).output();
-    match check {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => return skipped(String::from_utf8_lossy(&output.stdout).trim()),
-        Err(_) => return skipped("Node.js is not installed, which drives Chromium"),
-    }
+    let Some(script) = browser_script("reports.mjs") else {
+        return;
+    };
     let dir = workplace(64, "0,7,21,25");
     let path = dir.path();
     must(
@@ -184,8 +179,7 @@ fn reports_look_right_in_chromium() {
         &format!("eval --model a-run-with-a-very-long-name {DATA} --threshold 0.3 --out judged"),
     );
     // A model of which it is known where it looks.
-    let model = corner_model().write_to_bytes().unwrap();
-    fs::write(path.join("corner.onnx"), model).unwrap();
+    write_model(&path.join("corner.onnx"), &corner_model());
     must(
         path,
         &format!("eval --engine tract --model corner.onnx {DATA} --out corner"),

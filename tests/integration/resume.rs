@@ -1,12 +1,9 @@
 //! A run that was stopped goes on as if it had not been, whatever it does; equal runs are equal.
 
 use std::fs;
-use std::path::Path;
 
-use crate::kill::assert_same;
-use crate::retraining::exported_weights;
-use crate::support::{listing, read, records, rgby};
-use crate::training::{DATA, judge, must, workplace};
+use crate::support::{listing, must, read, records, run_on_full_disk};
+use crate::train_support::{DATA, assert_same, exported_weights, judge, stop_early, workplace};
 
 #[test]
 fn a_stopped_run_goes_on_as_if_it_had_not_stopped() {
@@ -59,25 +56,6 @@ fn varied_balanced_runs_resume_and_their_splits_are_used_again() {
     );
     // Sums of stains are made of the same files in judging as in training.
     assert!(judge(path, "whole.onnx", "data")["macro_f1"].is_number());
-}
-
-/// Starts a run and sends SIGTERM once it has a checkpoint, between two steps.
-pub fn stop_early(path: &Path, args: &str, run: &str) {
-    let mut child = rgby()
-        .args(args.split_whitespace())
-        .current_dir(path)
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let manifest = path.join(run).join("checkpoints/last/checkpoint.json");
-    while !manifest.exists() && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    std::process::Command::new("kill")
-        .arg(child.id().to_string())
-        .status()
-        .unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(143));
 }
 
 #[test]
@@ -154,18 +132,10 @@ fn a_full_disk_leaves_the_last_checkpoint() {
     let last = path.join("parts/checkpoints/last");
     let before = listing(&path.join("parts/checkpoints"));
     let description = fs::read(last.join("checkpoint.json")).unwrap();
-    // A limit on a file's size, in blocks of 512 bytes, stops writing as a full disk does.
-    let output = std::process::Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 40; exec \"$0\" \"$@\""])
-        .arg(rgby().get_program())
-        .args(format!("{train} --out parts --resume").split_whitespace())
-        .current_dir(path)
-        .output()
-        .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{said}");
+    let full = run_on_full_disk(path, 40, &format!("{train} --out parts --resume"));
+    assert_eq!(full.code, Some(2), "{full:?}");
     for part in ["parts/checkpoints/", "weights.bpk", "--resume"] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(full.stderr.contains(part), "{part}: {full:?}");
     }
     assert_eq!(listing(&path.join("parts/checkpoints")), before);
     assert_eq!(fs::read(last.join("checkpoint.json")).unwrap(), description);

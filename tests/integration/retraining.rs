@@ -1,13 +1,11 @@
 //! What a retrained network keeps of the one that it starts from.
 
 use std::fs;
-use std::path::Path;
 
-use rgby::graph::Message;
 use rgby::model::{Arch, random_export};
 
-use crate::support::{assert_refused, read, records, run};
-use crate::training::{DATA, must, workplace};
+use crate::support::{assert_refused, must, read, records, run, write_model};
+use crate::train_support::{DATA, exported_weights, workplace};
 
 #[test]
 fn retraining_keeps_or_replaces_the_head() {
@@ -87,30 +85,12 @@ fn a_longer_head_keeps_the_layers_that_it_shares() {
     );
 }
 
-/// Names and bytes of a checkpoint's weights, sorted, by way of an export.
-pub fn exported_weights(path: &Path, checkpoint: &str) -> Vec<(String, Vec<u8>)> {
-    must(
-        path,
-        &format!("export -q --engine tract --from {checkpoint} --out weights.onnx"),
-    );
-    let model = rgby::graph::read(&path.join("weights.onnx")).unwrap();
-    let tensors = model.graph.initializer.clone();
-    let mut weights: Vec<(String, Vec<u8>)> = tensors
-        .into_iter()
-        .filter(|tensor| tensor.name.ends_with(".weight"))
-        .map(|tensor| (tensor.name.clone(), tensor.raw_data.to_vec()))
-        .collect();
-    weights.sort();
-    weights
-}
-
 #[test]
 fn training_takes_a_pretrained_file_as_convert_would() {
     let dir = workplace(4, "0,25");
     let path = dir.path();
     let export = random_export(Arch::ResNet50, 3).unwrap();
-    let bytes = export.write_to_bytes().unwrap();
-    fs::write(path.join("pretrained.onnx"), bytes).unwrap();
+    write_model(&path.join("pretrained.onnx"), &export);
     must(path, "convert --onnx pretrained.onnx --out initial");
     let resnet = "--set model.arch=resnet50 --set model.input_size=32 --set train.epochs=1";
     let train = format!("--config baseline.toml {resnet} {DATA}");

@@ -4,7 +4,7 @@
 //! writes. To a plain HTTP client it is a web server. Signatures are not checked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use rgby::fsx::hex;
 use sha2::{Digest, Sha256};
+
+use crate::http_request;
 
 /// The bucket that is there.
 pub const BUCKET: &str = "plates";
@@ -91,9 +93,23 @@ impl Server {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let key = format!("{prefix}{}", path.file_name().unwrap().to_str().unwrap());
-            let bytes = std::fs::read(&path).unwrap();
-            self.lock().objects.insert(key, bytes);
+            self.put(&key, std::fs::read(&path).unwrap());
         }
+    }
+
+    pub fn put(&self, key: &str, bytes: impl Into<Vec<u8>>) {
+        self.lock().objects.insert(key.to_owned(), bytes.into());
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.lock().objects.contains_key(key)
+    }
+
+    /// The objects that have this in their key.
+    pub fn keys(&self, part: &str) -> Vec<String> {
+        let state = self.lock();
+        let keys = state.objects.keys().filter(|key| key.contains(part));
+        keys.cloned().collect()
     }
 
     /// How often something was answered with this status.
@@ -157,36 +173,17 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
 }
 
 fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
-    let mut line = String::new();
-    reader
-        .read_line(&mut line)
-        .ok()
-        .filter(|count| *count > 0)?;
-    let mut words = line.split_whitespace();
-    let (method, target) = (words.next()?.to_owned(), words.next()?);
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let request = http_request::Request::read(reader)?;
+    let target = request.target.split_once('?');
+    let (path, query) = target.unwrap_or((&request.target, ""));
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let query = pairs.map(|(k, v)| (k.to_owned(), decoded(&v.replace('+', " "))));
-    let query = query.collect();
-    let path = decoded(path.trim_matches('/'));
-    let mut headers = HashMap::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim_end().split_once(':') else {
-            break;
-        };
-        headers.insert(name.to_lowercase(), value.trim().to_owned());
-    }
-    let length = headers.get("content-length").and_then(|v| v.parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    reader.read_exact(&mut body).ok()?;
     Some(Request {
-        method,
-        path,
-        query,
-        headers,
-        body,
+        path: decoded(path.trim_matches('/')),
+        query: query.collect(),
+        method: request.method,
+        headers: request.headers,
+        body: request.body,
     })
 }
 

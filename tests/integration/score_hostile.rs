@@ -2,7 +2,12 @@
 
 use std::fs;
 
-use crate::support::{records, rgby, run, workplace, workplace_with_samples, write_sample};
+use rgby::imaging::CHANNELS;
+
+use crate::support::{
+    draw_images, must, records, run, run_on_full_disk, workplace, workplace_with_samples,
+    write_sample,
+};
 
 const SCORE: &str = "score --model model.onnx --images images --engine tract --out out.csv";
 
@@ -75,32 +80,18 @@ fn names_that_are_no_text_are_refused_by_name() {
 fn a_full_disk_keeps_what_was_scored() {
     let dir = workplace();
     let path = dir.path();
-    let synth = run(path, "synth --out set --count 64 --size 32");
-    assert_eq!(synth.code, Some(0), "{synth:?}");
-    fs::remove_dir(path.join("images")).unwrap();
-    fs::rename(path.join("set/images"), path.join("images")).unwrap();
+    draw_images(path, 64, 32);
     let args = format!("{SCORE} --scores p.csv --part-size 4");
-    assert_eq!(run(path, &args).code, Some(0));
+    must(path, &args);
     let whole = ["out.csv", "p.csv"].map(|file| fs::read(path.join(file)).unwrap());
     for file in ["out.csv", "p.csv"] {
         fs::remove_file(path.join(file)).unwrap();
     }
-    // A limit on a file's size, in blocks of 512 bytes, stops writing as a full disk does: parts
-    // fit, the probabilities of all samples do not.
-    let output = std::process::Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 30; exec \"$0\" \"$@\""])
-        .arg(rgby().get_program())
-        .args(args.split_whitespace())
-        .current_dir(path)
-        .output()
-        .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("p.csv"), "{said}");
-    assert!(
-        !path.join("out.csv").exists() && !path.join("p.csv").exists(),
-        "{said}"
-    );
+    // Parts fit, the probabilities of all samples do not.
+    let full = run_on_full_disk(path, 30, &args);
+    assert_eq!(full.code, Some(2), "{full:?}");
+    assert!(full.stderr.contains("p.csv"), "{full:?}");
+    assert!(!path.join("out.csv").exists() && !path.join("p.csv").exists());
     let resumed = run(path, &format!("{args} --resume"));
     assert_eq!(resumed.code, Some(0), "{resumed:?}");
     assert!(whole == ["out.csv", "p.csv"].map(|file| fs::read(path.join(file)).unwrap()));
@@ -112,7 +103,7 @@ fn many_names_are_listed_and_counted() {
     let dir = workplace();
     let path = dir.path();
     for id in 0..COUNT {
-        for channel in ["red", "green", "blue", "yellow"] {
+        for channel in CHANNELS {
             fs::write(path.join(format!("images/{id:07}_{channel}.png")), "").unwrap();
         }
     }

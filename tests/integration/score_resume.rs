@@ -4,11 +4,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::support::{assert_refused, read, rgby, run, workplace};
+use crate::support::{assert_refused, draw_images, must, read, run, spawn, workplace};
 
 const SCORE: &str = "score --model model.onnx --images images --engine tract --batch 2 \
                      --part-size 4 --decode-threads 1 --out out.csv --scores p.csv";
@@ -17,19 +17,23 @@ const SCORE: &str = "score --model model.onnx --images images --engine tract --b
 fn slow_workplace() -> tempfile::TempDir {
     let dir = workplace();
     let path = dir.path();
-    let synth = run(path, "synth --out set --count 160 --size 256");
-    assert_eq!(synth.code, Some(0), "{synth:?}");
-    fs::remove_dir_all(path.join("images")).unwrap();
-    fs::rename(path.join("set/images"), path.join("images")).unwrap();
+    draw_images(path, 160, 256);
     let broken = fs::read_dir(path.join("images")).unwrap().next().unwrap();
     fs::write(broken.unwrap().path(), "no image").unwrap();
     dir
 }
 
-fn start(dir: &Path, args: &str) -> Child {
-    let mut command = rgby();
-    command.args(args.split_whitespace()).current_dir(dir);
-    command.stderr(Stdio::null()).spawn().unwrap()
+/// Starts scoring and kills it once a part is kept.
+#[cfg(unix)]
+fn kill_after_a_part(dir: &Path) {
+    let mut child = spawn(dir, SCORE);
+    let manifest = dir.join("out.csv.parts/manifest.json");
+    while !fs::read_to_string(&manifest).is_ok_and(|text| text.contains("\"first\"")) {
+        assert!(child.try_wait().unwrap().is_none(), "it came to its end");
+        sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 fn results(dir: &Path) -> [String; 3] {
@@ -51,7 +55,7 @@ fn killed_or_stopped_it_ends_the_same() {
     let kills: u64 = std::env::var("RGBY_KILLS").map_or(5, |count| count.parse().unwrap());
     let (mut stopped, mut parts) = (0, 0);
     for kill in 0..kills {
-        let mut child = start(path, &format!("{SCORE} --resume"));
+        let mut child = spawn(path, &format!("{SCORE} --resume"));
         sleep(Duration::from_millis(40 + kill * 61 % 150));
         let signal = if kill % 2 == 0 { "-KILL" } else { "-TERM" };
         let pid = child.id().to_string();
@@ -84,14 +88,7 @@ fn killed_or_stopped_it_ends_the_same() {
 fn unfinished_work_is_neither_lost_nor_mixed() {
     let dir = slow_workplace();
     let path = dir.path();
-    let mut child = start(path, SCORE);
-    let manifest = path.join("out.csv.parts/manifest.json");
-    while !fs::read_to_string(&manifest).is_ok_and(|text| text.contains("\"first\"")) {
-        assert!(child.try_wait().unwrap().is_none(), "it came to its end");
-        sleep(Duration::from_millis(1));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill_after_a_part(path);
     fs::copy(path.join("model.onnx"), path.join("other.onnx")).unwrap();
     let mut model = fs::read(path.join("other.onnx")).unwrap();
     // A second producer name, which means the same.
@@ -130,13 +127,7 @@ fn unfinished_work_is_neither_lost_nor_mixed() {
     fs::write(&part, &sound).unwrap();
     assert_eq!(run(path, &resume).code, Some(1));
     // Other samples are another run.
-    let mut again = start(path, SCORE);
-    while !fs::read_to_string(&manifest).is_ok_and(|text| text.contains("\"first\"")) {
-        assert!(again.try_wait().unwrap().is_none(), "it came to its end");
-        sleep(Duration::from_millis(1));
-    }
-    again.kill().unwrap();
-    again.wait().unwrap();
+    kill_after_a_part(path);
     for file in fs::read_dir(path.join("images")).unwrap().take(1) {
         let file = file.unwrap().path();
         let name = file.file_name().unwrap().to_str().unwrap().to_owned();
@@ -149,8 +140,7 @@ fn unfinished_work_is_neither_lost_nor_mixed() {
 fn too_many_failures_end_it_with_the_rest_kept() {
     let dir = workplace();
     let path = dir.path();
-    let synth = run(path, "synth --out set --count 12 --size 32");
-    assert_eq!(synth.code, Some(0), "{synth:?}");
+    must(path, "synth --out set --count 12 --size 32");
     let mut reds: Vec<_> = fs::read_dir(path.join("set/images"))
         .unwrap()
         .map(|e| e.unwrap().path())

@@ -1,72 +1,17 @@
 //! `rgby score` from and to object stores that fail in all the ways they can.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use image::{GrayImage, Luma};
-use tempfile::TempDir;
+use rgby::imaging::CHANNELS;
 
-use crate::s3_server::{BUCKET, Faults, SECRET, Server};
-use crate::support::{Run, read, records, rgby, run, workplace, write_sample};
+use crate::s3_server::{BUCKET, Faults, SECRET};
+use crate::store_support::{LOCAL, checked, client, plates, run_on};
+use crate::support::{must, read, records, run, signal};
 
-/// Runs the program as a client of the server.
-pub fn run_on(server: &Server, dir: &Path, args: &str) -> Run {
-    checked(client(server, dir, args).output().unwrap())
-}
-
-/// The program with the environment of a client of the server.
-fn client(server: &Server, dir: &Path, args: &str) -> Command {
-    let mut command = rgby();
-    command.args(args.split_whitespace());
-    if !args.contains("--store-retries") {
-        command.args(["--store-retries", "4"]);
-    }
-    command
-        .args(["--store-timeout", "2"])
-        .current_dir(dir)
-        .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-        .env("AWS_SECRET_ACCESS_KEY", SECRET)
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_ENDPOINT_URL", format!("http://{}", server.address))
-        .env("NO_PROXY", "127.0.0.1");
-    command
-}
-
-/// What a run said, which must hold nothing that is for nobody.
-fn checked(output: Output) -> Run {
-    let run = Run {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    };
-    let said = format!("{}{}", run.stdout, run.stderr);
-    assert!(!said.contains(SECRET), "a secret was shown: {run:?}");
-    let temporary = std::env::temp_dir().join("rgby-").display().to_string();
-    assert!(
-        !said.contains(&temporary),
-        "a local name was shown: {run:?}"
-    );
-    run
-}
-
-/// `count` samples and a model, here and in the store.
-pub fn plates(count: u8) -> (TempDir, Server) {
-    let dir = workplace();
-    let images = dir.path().join("images");
-    for number in 0..count {
-        let grays = [number * 3, 250 - number * 2, number, 100 + number];
-        write_sample(&images, &format!("field-{number:03}"), grays);
-    }
-    let server = Server::start();
-    server.upload(&images, "plates/p1/");
-    (dir, server)
-}
-
-pub const LOCAL: &str =
-    "score --model model.onnx --images images --out local.csv --scores scores.csv";
 const REMOTE: &str = "score --model s3://plates/model.onnx --images s3://plates/p1/ \
                       --out s3://plates/results/out.csv --scores s3://plates/results/scores.csv";
 
@@ -74,25 +19,23 @@ const REMOTE: &str = "score --model s3://plates/model.onnx --images s3://plates/
 fn results_are_those_from_disk_whatever_the_store_does() {
     let (dir, server) = plates(40);
     let path = dir.path();
-    let local = run(path, LOCAL);
-    assert_eq!(local.code, Some(0), "{local:?}");
+    must(path, LOCAL);
     let ids = "Id,Predicted\nfield-007,\nfield-031,\nfield-002,\n";
     fs::write(path.join("ids.csv"), ids).unwrap();
-    let some = run(
+    must(
         path,
         &format!("{LOCAL} --ids ids.csv").replace("local.csv", "some.csv"),
     );
-    assert_eq!(some.code, Some(0), "{some:?}");
+    server.put(
+        "plates/model.onnx",
+        fs::read(path.join("model.onnx")).unwrap(),
+    );
+    server.put("plates/ids.csv", ids);
+    // Neither a folder in the folder nor its own marker is an image.
+    server.put("plates/p1/more/x_red.png", vec![1]);
+    server.put("plates/p1/", Vec::new());
     {
         let mut state = server.lock();
-        let bytes = fs::read(path.join("model.onnx")).unwrap();
-        state.objects.insert("plates/model.onnx".into(), bytes);
-        state.objects.insert("plates/ids.csv".into(), ids.into());
-        // Neither a folder in the folder nor its own marker is an image.
-        state
-            .objects
-            .insert("plates/p1/more/x_red.png".into(), vec![1]);
-        state.objects.insert("plates/p1/".into(), Vec::new());
         state.page = 13;
         state.faults = Faults {
             busy: 7,
@@ -127,13 +70,7 @@ fn results_are_those_from_disk_whatever_the_store_does() {
         server.answered(&format!("GET {BUCKET}"), 503) > 0,
         "no fault met a listing"
     );
-    let left = server
-        .lock()
-        .objects
-        .keys()
-        .filter(|k| k.contains(".parts"))
-        .count();
-    assert_eq!(left, 0, "parts were left behind");
+    assert!(server.keys(".parts").is_empty(), "parts were left behind");
 }
 
 #[test]
@@ -151,18 +88,12 @@ fn folders_are_listed_in_pages_and_objects_read_once() {
         4 + 1,
         "pages of images, and of parts"
     );
-    let state = server.lock();
-    let images: Vec<_> = state
-        .objects
-        .keys()
-        .filter(|k| k.contains("/p1/"))
-        .collect();
+    let images = server.keys("/p1/");
     assert_eq!(images.len(), 100);
     for key in images {
-        let asked = state
-            .requests
-            .iter()
-            .filter(|(r, _)| *r == format!("GET {key}"));
+        let wanted = format!("GET {key}");
+        let state = server.lock();
+        let asked = state.requests.iter().filter(|(r, _)| *r == wanted);
         assert_eq!(asked.count(), 1, "{key}");
     }
 }
@@ -177,23 +108,20 @@ fn an_object_that_cannot_be_had_is_its_samples_failure() {
     image
         .write_to(&mut bytes, image::ImageFormat::Tiff)
         .unwrap();
+    for channel in CHANNELS {
+        for id in ["large", "moving"] {
+            let key = format!("plates/p1/{id}_{channel}.tif");
+            server.put(&key, bytes.get_ref().clone());
+        }
+    }
+    server.put("plates/p1/field-006_red.png", "not an image");
     {
         let mut state = server.lock();
-        for channel in ["red", "green", "blue", "yellow"] {
-            let key = format!("plates/p1/large_{channel}.tif");
-            state.objects.insert(key, bytes.get_ref().clone());
-            let key = format!("plates/p1/moving_{channel}.tif");
-            state.objects.insert(key, bytes.get_ref().clone());
-        }
         state.changing.insert("plates/p1/moving_green.tif".into());
         state.vanishing.insert("plates/p1/field-003_red.png".into());
         for (key, status) in [("field-004_blue", 403), ("field-005_red", 500)] {
             state.status.insert(format!("plates/p1/{key}.png"), status);
         }
-        let text = b"not an image".to_vec();
-        state
-            .objects
-            .insert("plates/p1/field-006_red.png".into(), text);
     }
     let args = REMOTE.replace("s3://plates/model", "model");
     let remote = run_on(&server, dir.path(), &args);
@@ -229,19 +157,14 @@ fn an_object_that_cannot_be_had_is_its_samples_failure() {
     let args = format!("{args} --ids ids.csv");
     fs::write(dir.path().join("ids.csv"), "Id\nfield-001\nfield-004\n").unwrap();
     assert_eq!(run_on(&server, dir.path(), &args).code, Some(0));
-    assert!(
-        !server
-            .lock()
-            .objects
-            .contains_key("plates/results/out.errors.csv")
-    );
+    assert!(!server.has("plates/results/out.errors.csv"));
 }
 
 #[test]
 fn a_store_that_fails_as_a_whole_is_no_samples_failure() {
     let (dir, server) = plates(40);
     let path = dir.path();
-    assert_eq!(run(path, LOCAL).code, Some(0));
+    must(path, LOCAL);
     let args = REMOTE.replace("s3://plates/model", "model") + " --part-size 8 --decode-threads 2";
     // The store goes away in the middle: what was scored is kept, here only.
     let half = args.replace("s3://plates/results", ".");
@@ -257,17 +180,8 @@ fn a_store_that_fails_as_a_whole_is_no_samples_failure() {
     assert_eq!(resumed.code, Some(0), "{resumed:?}");
     assert_eq!(read(path, "out.csv"), read(path, "local.csv"));
     // Whoever may list may still not read.
-    let keys: Vec<_> = server
-        .lock()
-        .objects
-        .keys()
-        .filter(|k| k.contains("/p1/"))
-        .cloned()
-        .collect();
-    server
-        .lock()
-        .status
-        .extend(keys.into_iter().map(|key| (key, 403)));
+    let denied = server.keys("/p1/").into_iter().map(|key| (key, 403));
+    server.lock().status.extend(denied);
     let denied = run_on(&server, path, &args);
     assert_eq!(denied.code, Some(2), "{denied:?}");
     assert!(denied.stderr.contains("access is denied"), "{denied:?}");
@@ -278,15 +192,9 @@ fn an_unfinished_run_goes_on_from_its_parts_in_the_store() {
     let (dir, server) = plates(30);
     let path = dir.path();
     for number in [11, 20] {
-        for place in ["images", "p1"] {
-            let name = format!("field-{number:03}_red.png");
-            if place == "images" {
-                fs::write(path.join(place).join(name), "no image").unwrap();
-            } else {
-                let key = format!("plates/p1/{name}");
-                server.lock().objects.insert(key, b"no image".to_vec());
-            }
-        }
+        let name = format!("field-{number:03}_red.png");
+        fs::write(path.join("images").join(&name), "no image").unwrap();
+        server.put(&format!("plates/p1/{name}"), "no image");
     }
     assert_eq!(run(path, LOCAL).code, Some(1));
     let args = REMOTE.replace("s3://plates/model", "model") + " --part-size 8";
@@ -297,8 +205,8 @@ fn an_unfinished_run_goes_on_from_its_parts_in_the_store() {
         "{ended:?}"
     );
     let manifest = "plates/results/out.csv.parts/manifest.json";
-    assert!(server.lock().objects.contains_key(manifest));
-    assert!(!server.lock().objects.contains_key("plates/results/out.csv"));
+    assert!(server.has(manifest));
+    assert!(!server.has("plates/results/out.csv"));
     let refused = run_on(&server, path, &args);
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(
@@ -328,13 +236,7 @@ fn an_unfinished_run_goes_on_from_its_parts_in_the_store() {
         server.text("plates/results/scores.csv"),
         read(path, "scores.csv")
     );
-    assert!(
-        server
-            .lock()
-            .objects
-            .keys()
-            .all(|key| !key.contains(".parts"))
-    );
+    assert!(server.keys(".parts").is_empty());
 }
 
 #[test]
@@ -356,7 +258,7 @@ fn of_two_processes_on_the_same_samples_one_is_told() {
         "another's",
         "it was not written over"
     );
-    assert!(!server.lock().objects.contains_key("plates/results/out.csv"));
+    assert!(!server.has("plates/results/out.csv"));
 }
 
 #[cfg(unix)]
@@ -364,7 +266,7 @@ fn of_two_processes_on_the_same_samples_one_is_told() {
 fn a_stopped_run_goes_on_from_the_store() {
     let (dir, server) = plates(60);
     let path = dir.path();
-    assert_eq!(run(path, LOCAL).code, Some(0));
+    must(path, LOCAL);
     server.lock().faults.latency = 30;
     let args = REMOTE.replace("s3://plates/model", "model") + " --store-requests 2 --part-size 8";
     let mut command = client(&server, path, &args);
@@ -374,21 +276,16 @@ fn a_stopped_run_goes_on_from_the_store() {
         .spawn()
         .unwrap();
     let start = Instant::now();
-    while server
-        .lock()
-        .requests
-        .iter()
-        .filter(|(r, _)| r.contains("_red"))
-        .count()
-        < 20
-    {
+    let read_so_far = || {
+        let state = server.lock();
+        let reads = state.requests.iter().filter(|(r, _)| r.contains("_red"));
+        reads.count()
+    };
+    while read_so_far() < 20 {
         assert!(start.elapsed() < Duration::from_mins(1), "nothing is read");
         thread::sleep(Duration::from_millis(5));
     }
-    let kill = Command::new("kill")
-        .args(["-TERM", &child.id().to_string()])
-        .status();
-    assert!(kill.unwrap().success());
+    signal(&child, "TERM");
     let stopped = checked(child.wait_with_output().unwrap());
     assert_eq!(stopped.code, Some(143), "{stopped:?}");
     assert!(

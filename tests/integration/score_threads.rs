@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::{
-    Run, assert_refused, ort_library, probabilities, read, rgby, run, skipped,
+    Run, assert_refused, finish, ort_library, probabilities, read, rgby, run, skipped,
     workplace_with_samples,
 };
 
@@ -18,18 +18,12 @@ fn onnx_runtime(dir: &Path, more: &str) -> Option<Run> {
         skipped("no ONNX Runtime: neither ORT_DYLIB_PATH nor a Python package");
         return None;
     };
-    let output = rgby()
+    let mut command = rgby();
+    command
         .args(format!("{SCORE} --engine onnxruntime {more}").split_whitespace())
         .arg("--ort-lib")
-        .arg(library)
-        .current_dir(dir)
-        .output()
-        .unwrap();
-    Some(Run {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    })
+        .arg(library);
+    Some(finish(command.current_dir(dir)))
 }
 
 #[test]

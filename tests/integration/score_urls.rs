@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::s3_server::SECRET;
-use crate::score_stores::{LOCAL, plates, run_on};
-use crate::support::{read, rgby, run, write_sample};
+use crate::store_support::{LOCAL, plates, run_on};
+use crate::support::{finish, must, read, rgby, write_sample};
 
 #[test]
 fn names_need_not_be_plain() {
@@ -17,18 +17,17 @@ fn names_need_not_be_plain() {
     for name in names {
         write_sample(&images, name, [200, 10, 90, 60]);
     }
-    assert_eq!(run(dir.path(), LOCAL).code, Some(0));
+    must(dir.path(), LOCAL);
     server.upload(&images, "plates/p%201 é+/");
-    let output = rgby()
+    let mut command = rgby();
+    command
         .args(["score", "--model", "model.onnx", "--out", "out.csv"])
         .args(["--images", "s3://plates/p%201 é+"])
-        .current_dir(dir.path())
         .env("AWS_SKIP_SIGNATURE", "true")
         .env("AWS_ENDPOINT_URL", format!("http://{}", server.address))
-        .env("NO_PROXY", "127.0.0.1")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+        .env("NO_PROXY", "127.0.0.1");
+    let scored = finish(command.current_dir(dir.path()));
+    assert_eq!(scored.code, Some(0), "{scored:?}");
     assert_eq!(read(dir.path(), "out.csv"), read(dir.path(), "local.csv"));
 }
 
@@ -103,28 +102,17 @@ fn stores_that_cannot_be_used_are_refused_with_what_to_do() {
         assert!(!run.stderr.contains("hunter22"), "{run:?}");
         assert!(!dir.path().join("out.csv").exists(), "{args}");
     }
-    assert!(
-        !server
-            .lock()
-            .objects
-            .keys()
-            .any(|key| key.contains("out.csv"))
-    );
+    assert!(server.keys("out.csv").is_empty());
 }
 
 #[test]
 fn a_web_server_gives_models_and_lists() {
     let (dir, server) = plates(3);
-    assert_eq!(run(dir.path(), LOCAL).code, Some(0));
+    must(dir.path(), LOCAL);
     let model = fs::read(dir.path().join("model.onnx")).unwrap();
-    {
-        let mut state = server.lock();
-        state.objects.insert("plates/elsewhere.png".into(), model);
-        state
-            .objects
-            .insert("plates/my ids.csv".into(), b"Id\nfield-001\n".to_vec());
-        state.status.insert("plates/moved.onnx".into(), 301);
-    }
+    server.put("plates/elsewhere.png", model);
+    server.put("plates/my ids.csv", "Id\nfield-001\n");
+    server.lock().status.insert("plates/moved.onnx".into(), 301);
     let http = format!("http://user:{SECRET}@{}/plates", server.address);
     let args = format!(
         "score --model {http}/moved.onnx?token={SECRET} --ids {http}/my%20ids.csv --images file://{} \
@@ -160,10 +148,9 @@ fn a_path_that_looks_like_a_url_is_a_path() {
     fs::create_dir(dir.path().join("s3:")).unwrap();
     fs::rename(dir.path().join("images"), dir.path().join("s3:/images")).unwrap();
     for path in ["./s3://images", "s3:/images"] {
-        let local = run(
+        must(
             dir.path(),
             &format!("score --model model.onnx --images {path} --out {path}.csv"),
         );
-        assert_eq!(local.code, Some(0), "{local:?}");
     }
 }

@@ -1,24 +1,20 @@
 //! Several views, several models, and embeddings.
 
 use std::fs;
-use std::path::Path;
 
 use image::{GrayImage, Luma};
-use onnx_ir::{Message, ModelProto, TensorProto};
+use onnx_ir::ModelProto;
 use rgby::imaging::CHANNELS;
 use serde_json::Value;
 
 use crate::support::{
-    SIDE, assert_refused, change_spec, probabilities, probability, read, records, run, tiny_model,
-    tiny_model_with_embeddings, value, workplace, workplace_with_samples, write_sample,
+    SIDE, assert_refused, change_spec, integers, must, probabilities, probability, read, records,
+    run, tiny_model, tiny_model_with_embeddings, value, workplace, workplace_with_samples,
+    write_model, write_sample,
 };
 
 const SCORE: &str = "score --model model.onnx --images images --engine tract --out out.csv \
                      --scores p.csv";
-
-fn write(dir: &Path, name: &str, model: &ModelProto) {
-    fs::write(dir.join(name), model.write_to_bytes().unwrap()).unwrap();
-}
 
 /// As the tiny model, but of each channel only the upper left pixel counts.
 fn corner_model() -> ModelProto {
@@ -26,12 +22,7 @@ fn corner_model() -> ModelProto {
     let graph = model.graph.as_mut().unwrap();
     graph.node[0].op_type = "Slice".into();
     for (name, numbers) in [("starts", [0, 0]), ("ends", [1, 1]), ("axes", [2, 3])] {
-        let mut tensor = TensorProto::new();
-        tensor.name = name.into();
-        tensor.dims = vec![2];
-        tensor.data_type = 7;
-        tensor.int64_data = numbers.to_vec();
-        graph.initializer.push(tensor);
+        graph.initializer.push(integers(name, &numbers));
         graph.node[0].input.push(name.into());
     }
     model
@@ -59,12 +50,6 @@ fn close(found: &[f32], wanted: impl Fn(usize) -> f32) -> bool {
     pairs.all(|(at, found)| (found - wanted(at)).abs() < 1e-6)
 }
 
-fn must(dir: &Path, args: &str) -> String {
-    let run = run(dir, args);
-    assert_eq!(run.code, Some(0), "{args}: {run:?}");
-    run.stderr
-}
-
 #[test]
 fn eight_views_change_nothing_for_a_model_that_does_not_care() {
     let dir = workplace_with_samples();
@@ -72,7 +57,7 @@ fn eight_views_change_nothing_for_a_model_that_does_not_care() {
     must(path, SCORE);
     let without = probabilities(path, "p.csv");
     for combine in ["", "--tta-combine mean", "--tta-combine max"] {
-        let said = must(path, &format!("{SCORE} --tta 8 {combine}"));
+        let said = must(path, &format!("{SCORE} --tta 8 {combine}")).stderr;
         assert!(said.contains("of 8 views of each image"), "{said}");
         for (id, row) in probabilities(path, "p.csv") {
             assert!(close(&row, |at| without[&id][at]), "{id}: {row:?}");
@@ -84,7 +69,7 @@ fn eight_views_change_nothing_for_a_model_that_does_not_care() {
 fn eight_views_show_every_corner_twice() {
     let dir = workplace();
     let path = dir.path();
-    write(path, "model.onnx", &corner_model());
+    write_model(&path.join("model.onnx"), &corner_model());
     let corners = |channel: u32| [10, 60, 150, 240].map(|gray| (gray + channel) as u8);
     for (number, channel) in (0..).zip(CHANNELS) {
         let last = SIDE - 1;
@@ -112,11 +97,10 @@ fn eight_views_show_every_corner_twice() {
 fn an_ensemble_is_the_mean_whatever_each_model_wants() {
     let dir = workplace_with_samples();
     let path = dir.path();
-    write(path, "other.onnx", &other_model());
-    write(path, "corner.onnx", &corner_model());
+    write_model(&path.join("other.onnx"), &other_model());
+    write_model(&path.join("corner.onnx"), &corner_model());
     let args = format!("{SCORE} --ensemble other.onnx corner.onnx --json");
-    let result = run(path, &args);
-    assert_eq!(result.code, Some(0), "{result:?}");
+    let result = must(path, &args);
     for said in ["the mean of 3 models", "thresholds are the mean of theirs"] {
         assert!(result.stderr.contains(said), "no {said} in {result:?}");
     }
@@ -164,8 +148,11 @@ fn an_ensemble_is_the_mean_whatever_each_model_wants() {
 /// A model with embeddings, and twelve samples, of which three are broken.
 fn workplace_with_embeddings() -> tempfile::TempDir {
     let dir = workplace();
-    write(dir.path(), "model.onnx", &tiny_model_with_embeddings());
-    write(dir.path(), "other.onnx", &other_model());
+    write_model(
+        &dir.path().join("model.onnx"),
+        &tiny_model_with_embeddings(),
+    );
+    write_model(&dir.path().join("other.onnx"), &other_model());
     let images = dir.path().join("images");
     for id in 0..12_u8 {
         write_sample(&images, &format!("{id:02}"), [id * 20, 3, 77, 200]);
@@ -209,7 +196,7 @@ fn embeddings_are_the_first_models_and_of_views_the_mean() {
 fn embeddings_outlive_a_stop() {
     let dir = workplace_with_embeddings();
     let path = dir.path();
-    write(path, "plain.onnx", &tiny_model());
+    write_model(&path.join("plain.onnx"), &tiny_model());
     for (scores, embeddings) in [("p.csv", "e.csv"), ("p.parquet", "e.parquet")] {
         let files = ["out.csv", scores, embeddings, "out.errors.csv"];
         let bytes = || files.map(|file| fs::read(path.join(file)).unwrap());
@@ -246,10 +233,10 @@ fn what_makes_no_sense_together_is_refused() {
     change_spec(&mut classes, |spec| {
         spec.classes[3] = "Something else".into();
     });
-    write(path, "classes.onnx", &classes);
+    write_model(&path.join("classes.onnx"), &classes);
     let mut lying = tiny_model();
     change_spec(&mut lying, |spec| spec.embeddings = Some(4));
-    write(path, "lying.onnx", &lying);
+    write_model(&path.join("lying.onnx"), &lying);
     fs::create_dir(path.join("run")).unwrap();
     let add = |more: &str| format!("{SCORE} {more}");
     let cases: Vec<(String, &[&str])> = vec![

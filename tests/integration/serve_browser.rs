@@ -1,12 +1,11 @@
 //! The page in a browser, and what browsers may not do.
 
 use std::fs;
-use std::io::Write;
 use std::process::Command;
 
 use super::serve_page::{corner_model, image_form, post_form, tiff};
-use super::serve_support::{Answer, Server, receive, write_model};
-use super::support::{skipped, workplace};
+use super::serve_support::{Server, browser_script};
+use super::support::{workplace, write_model};
 
 #[test]
 fn pages_of_other_origins_are_refused() {
@@ -15,10 +14,10 @@ fn pages_of_other_origins_are_refused() {
     let own = format!("http://{}", server.addr);
     let form = image_form([9; 4], &[]);
     let post = |path: &str, headers: &[(&str, &str)]| {
-        let content = ("content-type", &*form.0);
-        let headers: Vec<_> = headers.iter().copied().chain([content]).collect();
         let host = server.addr.to_string();
-        with_host(&server, &host, path, &headers, &form.1)
+        let more = [("host", &*host), ("content-type", &*form.0)];
+        let headers: Vec<_> = headers.iter().copied().chain(more).collect();
+        server.ask("POST", path, &headers, &form.1)
     };
     for path in [
         "/v1/predict",
@@ -51,33 +50,16 @@ fn pages_of_other_origins_are_refused() {
         assert_eq!(post("/v1/predict", &headers).status, 200, "{headers:?}");
     }
     // A name that somebody else owns and lets resolve to this machine.
-    let browser = [
-        ("sec-fetch-site", "same-origin"),
-        ("content-type", &*form.0),
-    ];
-    let rebound = with_host(&server, "evil.example", "/v1/predict", &browser, &form.1);
-    assert_eq!(rebound.status, 403);
-    let known = with_host(&server, "cells.lab", "/v1/predict", &browser, &form.1);
-    assert_eq!(known.status, 200);
-    assert!(server.metric(r#"rgby_errors_total{cause="forbidden"}"#) > 12.5);
-}
-
-/// Posts with a `host` of one's own.
-fn with_host(
-    server: &Server,
-    host: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &[u8],
-) -> Answer {
-    let mut stream = server.connect();
-    let mut head = format!("POST {path} HTTP/1.1\r\nhost: {host}\r\n");
-    for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
+    for (host, status) in [("evil.example", 403), ("cells.lab", 200)] {
+        let browser = [
+            ("host", host),
+            ("sec-fetch-site", "same-origin"),
+            ("content-type", &form.0),
+        ];
+        let answer = server.ask("POST", "/v1/predict", &browser, &form.1);
+        assert_eq!(answer.status, status, "{host}");
     }
-    head += &format!("content-length: {}\r\n\r\n", body.len());
-    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
-    receive(&mut stream).unwrap()
+    assert!(server.metric(r#"rgby_errors_total{cause="forbidden"}"#) > 12.5);
 }
 
 #[test]
@@ -101,13 +83,9 @@ fn the_page_needs_no_key_but_what_it_asks_does() {
 
 #[test]
 fn people_find_their_way_in_chromium() {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/page.mjs");
-    let check = Command::new("node").args([script, "--check"]).output();
-    match check {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => return skipped(String::from_utf8_lossy(&output.stdout).trim()),
-        Err(_) => return skipped("Node.js is not installed, which drives Chromium"),
-    }
+    let Some(script) = browser_script("page.mjs") else {
+        return;
+    };
     let dir = workplace();
     write_model(&dir.path().join("model.onnx"), &corner_model());
     let tiff_path = dir.path().join("plain.tif");
@@ -116,7 +94,8 @@ fn people_find_their_way_in_chromium() {
     fs::write(dir.path().join("keys"), "a-key-of-16-chars\n").unwrap();
     let locked = Server::start(dir.path(), "--api-key-file keys");
     let output = Command::new("node")
-        .args([script, &format!("http://{}", server.addr)])
+        .arg(script)
+        .arg(format!("http://{}", server.addr))
         .args(["--tiff".as_ref(), tiff_path.as_os_str()])
         .args([
             "--locked",

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use super::serve_support::{PATIENCE, Server, slow_model, write_model};
-use super::support::{skipped, tiny_model_with_embeddings, workplace};
+use super::serve_support::{PATIENCE, Server, slow_model};
+use super::support::{skipped, tiny_model_with_embeddings, workplace, write_model};
 
 /// Takes the gRPC requests of a kind from a metric's name to its status.
 const INFERRED: &str = r#"rgby_requests_total{method="gRPC",route="/inference.GRPCInferenceService/ModelInfer",status="#;

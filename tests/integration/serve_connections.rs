@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use super::serve_support::{Server, receive, send};
+use super::serve_support::{Server, frame, receive, send};
 use super::support::workplace;
 
 const INFER: &str = "/v2/models/rgby/infer";
@@ -98,10 +98,6 @@ fn streams_that_are_reset_as_they_open_end_the_connection() {
         stream
             .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
             .unwrap();
-        let frame = |kind: u8, flags: u8, id: u32, payload: &[u8]| {
-            let length = (payload.len() as u32).to_be_bytes();
-            [&length[1..], &[kind, flags], &id.to_be_bytes(), payload].concat()
-        };
         stream.write_all(&frame(4, 0, 0, b"")).unwrap();
         // GET / by http, the authority left out: entries 2, 4 and 6 of HPACK's static table.
         let headers = [0x82, 0x84, 0x86];

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rgby::imaging::CHANNELS;
 use serde_json::{Value, json};
 
 use super::serve_support::{Server, form, planes};
@@ -270,7 +271,6 @@ fn uploads_that_are_no_images_are_refused() {
             image::ImageFormat::Png,
         )
         .unwrap();
-    let stains = ["red", "green", "blue", "yellow"];
     let cases: [(&[u8], &str); 5] = [
         (b"", "empty"),
         (b"GIF89a not an image", "not supported"),
@@ -283,14 +283,14 @@ fn uploads_that_are_no_images_are_refused() {
         server.ask("POST", "/v1/predict", &[("content-type", &content)], &body)
     };
     for (bytes, wanted) in cases {
-        let mut fields: Vec<(&str, &[u8])> = stains.map(|stain| (stain, &good[..])).into();
+        let mut fields: Vec<(&str, &[u8])> = CHANNELS.map(|stain| (stain, &good[..])).into();
         fields[2].1 = bytes;
         let answer = ask(&fields);
         assert_eq!(answer.status, 400, "{wanted}: {}", answer.text());
         assert!(answer.error().starts_with("`blue`"), "{}", answer.error());
         assert!(answer.error().contains(wanted), "{}", answer.error());
     }
-    let all: Vec<(&str, &[u8])> = stains.map(|stain| (stain, &good[..])).into();
+    let all: Vec<(&str, &[u8])> = CHANNELS.map(|stain| (stain, &good[..])).into();
     let more = |extra: (&'static str, &'static [u8])| [&all[..], &[extra]].concat();
     let cases = [
         (all[1..].to_vec(), "no file `red`"),

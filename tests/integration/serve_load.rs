@@ -8,10 +8,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::serve_support::{
-    Answer, Server, planes, receive, send, slow_model, slow_request, write_model,
-};
-use super::support::{probability, workplace};
+use super::serve_support::{Answer, Server, planes, receive, send, slow_model, slow_request};
+use super::support::{probability, workplace, write_model};
 
 const INFER: &str = "/v2/models/rgby/infer";
 const BATCHES: &str = r#"rgby_batch_images_count{model="rgby"}"#;

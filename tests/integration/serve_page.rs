@@ -1,15 +1,17 @@
 //! The page and what it asks of the server: samples, planes, explanations, uploads in one file.
 
-use std::io::{Cursor, Read, Write};
+use std::io::{Cursor, Read};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use image::{GrayImage, Luma};
-use onnx_ir::{ModelProto, TensorProto};
+use onnx_ir::ModelProto;
 use rgby::imaging::CHANNELS;
 use serde_json::{Value, json};
 
-use super::serve_support::{Answer, Server, form, slow_model, write_model};
-use super::support::{change_spec, node, probability, tiny_model, value, workplace};
+use super::serve_support::{Answer, Server, form, send, slow_model};
+use super::support::{
+    change_spec, integers, node, probability, tiny_model, value, workplace, write_model,
+};
 
 /// Side of [`corner_model`]'s input: a cell of the usual grid has 4×4 pixels.
 const SIDE: i64 = 32;
@@ -29,16 +31,6 @@ pub fn corner_model() -> ModelProto {
     graph.node.insert(0, slice);
     graph.node[1].input[0] = "corner".into();
     model
-}
-
-fn integers(name: &str, values: &[i64]) -> TensorProto {
-    let mut tensor = TensorProto::new();
-    tensor.name = name.into();
-    tensor.dims = vec![values.len() as i64];
-    // `TensorProto.DataType.INT64`.
-    tensor.data_type = 7;
-    tensor.int64_data = values.to_vec();
-    tensor
 }
 
 /// A form with a file of one gray value for each stain, and further fields.
@@ -63,12 +55,8 @@ pub fn post_form(server: &Server, path: &str, (content, body): &(String, Vec<u8>
 fn explain(server: &Server, form: &(String, Vec<u8>)) -> Vec<Value> {
     let (content, body) = form;
     let mut stream = server.connect();
-    let head = format!(
-        "POST /v1/explain HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-type: {content}\r\n\
-         content-length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+    let headers = [("connection", "close"), ("content-type", &**content)];
+    send(&mut stream, "POST", "/v1/explain", &headers, body).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");

@@ -2,17 +2,17 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use onnx_ir::{Message, ModelProto, TensorProto};
+use onnx_ir::{ModelProto, TensorProto};
 use serde_json::{Value, json};
 
-use super::support::{change_spec, node, rgby, tiny_model, value};
+use super::support::{FLOAT, change_spec, node, rgby, signal, skipped, tiny_model, value};
 
 /// How long anything may take before a test fails: the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_mins(2);
@@ -142,11 +142,7 @@ impl Server {
     }
 
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill")
-            .args([&format!("-{name}"), &pid])
-            .status();
-        assert!(sent.unwrap().success());
+        signal(&self.child, name);
     }
 
     /// Waits until its log holds that.
@@ -211,6 +207,7 @@ fn address(line: &str, scheme: &str) -> Option<SocketAddr> {
     before.contains("ready").then(|| address.parse().unwrap())
 }
 
+/// Sends a request, to the host `test` unless a header says otherwise.
 pub fn send(
     stream: &mut impl Write,
     method: &str,
@@ -218,7 +215,10 @@ pub fn send(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> io::Result<()> {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n");
+    let mut head = format!("{method} {path} HTTP/1.1\r\n");
+    if headers.iter().all(|(name, _)| *name != "host") {
+        head += "host: test\r\n";
+    }
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
@@ -294,6 +294,26 @@ pub fn planes(images: &[[u8; 4]]) -> Value {
     }]})
 }
 
+/// A frame of HTTP/2.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A script of `tests/clients` that drives Chromium; `None` where something is missing for it.
+pub fn browser_script(name: &str) -> Option<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/clients")
+        .join(name);
+    let check = Command::new("node").arg(&script).arg("--check").output();
+    match check {
+        Ok(output) if output.status.success() => return Some(script),
+        Ok(output) => skipped(String::from_utf8_lossy(&output.stdout).trim()),
+        Err(_) => skipped("Node.js is not installed, which drives Chromium"),
+    }
+    None
+}
+
 /// A form of files, and the header that goes with it.
 pub fn form(fields: &[(&str, &[u8])]) -> (String, Vec<u8>) {
     let mut body = Vec::new();
@@ -340,14 +360,9 @@ fn zeros(name: &str, shape: &[i64]) -> TensorProto {
     let mut tensor = TensorProto::new();
     tensor.name = name.into();
     tensor.dims = shape.to_vec();
-    tensor.data_type = 1;
+    tensor.data_type = FLOAT;
     tensor.float_data = vec![0.0; shape.iter().product::<i64>() as usize];
     tensor
-}
-
-pub fn write_model(path: &Path, model: &ModelProto) {
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, model.write_to_bytes().unwrap()).unwrap();
 }
 
 /// An infer request of one black image for [`slow_model`], as raw planes.

@@ -18,7 +18,7 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
 };
 
-use super::serve_support::{PATIENCE, Server, planes, receive, send};
+use super::serve_support::{PATIENCE, Server, frame, planes, receive, send};
 use super::support::{assert_refused, skipped, workplace};
 
 pub type TlsClient = StreamOwned<ClientConnection, TcpStream>;
@@ -111,10 +111,6 @@ fn http_1_and_2_are_spoken_over_tls() {
     }
 
     let mut stream = connect(&server, &cert, "h2", &[&TLS13]).unwrap();
-    let frame = |kind: u8, flags: u8, id: u32, payload: &[u8]| {
-        let length = (payload.len() as u32).to_be_bytes();
-        [&length[1..], &[kind, flags], &id.to_be_bytes(), payload].concat()
-    };
     // GET by https: entries 2 and 7 of HPACK's static table; path and authority as literals.
     let path = b"/v2/health/ready";
     let headers = [

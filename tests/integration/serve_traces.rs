@@ -2,7 +2,7 @@
 //! nothing.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -10,11 +10,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use prost::Message;
+use rgby::fsx::hex;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use super::http_request::Request;
 use super::serve_support::{Server, planes};
 use super::serve_tls::certificate;
 use super::support::{assert_refused, workplace};
@@ -128,10 +130,11 @@ impl Collector {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = wrap(stream.unwrap());
-                let (head, body) = read_request(&mut stream);
-                assert!(head.starts_with("post /v1/traces http/1.1"), "{head}");
-                assert!(head.contains("application/x-protobuf"), "{head}");
-                kept.lock().unwrap().push(body);
+                let request = Request::read(&mut BufReader::new(&mut stream)).unwrap();
+                let line = [&request.method, &request.target, &request.version];
+                assert_eq!(line, ["POST", "/v1/traces", "HTTP/1.1"]);
+                assert_eq!(request.headers["content-type"], "application/x-protobuf");
+                kept.lock().unwrap().push(request.body);
                 let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
                 stream.write_all(answer).unwrap();
                 stream.flush().unwrap();
@@ -157,25 +160,6 @@ impl Collector {
         let mut bodies = bodies.iter();
         bodies.any(|body| body.windows(text.len()).any(|part| part == text.as_bytes()))
     }
-}
-
-fn read_request(stream: &mut impl Read) -> (String, Vec<u8>) {
-    let mut reader = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        assert!(reader.read_line(&mut head).unwrap() > 0, "{head}");
-    }
-    let head = head.to_lowercase();
-    let length = head.split_once("content-length: ").unwrap().1;
-    let length = length.split_once("\r\n").unwrap().0;
-    let mut body = vec![0; length.parse().unwrap()];
-    reader.read_exact(&mut body).unwrap();
-    (head, body)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
-    digits.collect::<Vec<_>>().concat()
 }
 
 /// Asks for one image by a trace of the client's.

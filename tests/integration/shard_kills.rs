@@ -6,15 +6,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::Duration;
 
+use rgby::imaging::CHANNELS;
 use rgby::score::Shard;
 use serde_json::Value;
 
 use crate::shards::{SCORE, merge_all, plate, results, score_all};
-use crate::support::{records, rgby, run};
+use crate::support::{draw_images, records, run, signal, spawn};
 
 const SHARDS: usize = 8;
 const PART: usize = 4;
@@ -69,24 +70,6 @@ impl Worker {
             fs::create_dir(to).unwrap();
         }
     }
-
-    fn start(&self, dir: &Path) -> Child {
-        let mut command = rgby();
-        command
-            .args(self.args().split_whitespace())
-            .current_dir(dir);
-        command
-            .stderr(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap()
-    }
-}
-
-fn signal(child: &Child, name: &str) {
-    let pid = child.id().to_string();
-    let status = Command::new("kill").args([name, &pid]).status();
-    assert!(status.unwrap().success());
 }
 
 /// Bytes that a process, which is stopped, has read so far.
@@ -99,8 +82,7 @@ fn bytes_read(child: &Child) -> u64 {
 fn opened(dir: &Path, shard: &[String], done: usize, bytes: u64) -> usize {
     let size = |id: &String| {
         let file = |channel| dir.join(format!("images/{id}_{channel}.png"));
-        let sizes =
-            ["red", "green", "blue", "yellow"].map(|c| fs::metadata(file(c)).unwrap().len());
+        let sizes = CHANNELS.map(|channel| fs::metadata(file(channel)).unwrap().len());
         sizes.iter().sum::<u64>()
     };
     let mut left = bytes;
@@ -133,9 +115,9 @@ fn kill(dir: &Path, workers: &mut [Worker], shards: &[Vec<String>], kills: usize
         toll.begun += 1;
         assert!(toll.begun < 20 * kills, "{toll:?}");
         let before = worker.done(dir);
-        let mut child = worker.start(dir);
+        let mut child = spawn(dir, &worker.args());
         sleep(Duration::from_millis(60 + toll.begun as u64 * 61 % 240));
-        signal(&child, "-STOP");
+        signal(&child, "STOP");
         sleep(Duration::from_millis(5));
         if child.try_wait().unwrap().is_some() {
             // It has come to its end; there is nothing to be killed in this folder any more.
@@ -143,7 +125,7 @@ fn kill(dir: &Path, workers: &mut [Worker], shards: &[Vec<String>], kills: usize
             continue;
         }
         let bytes = bytes_read(&child);
-        signal(&child, "-KILL");
+        signal(&child, "KILL");
         if child.wait().unwrap().code().is_some() {
             // It was ending as it was stopped.
             worker.move_on(dir, false);
@@ -170,10 +152,7 @@ fn kill(dir: &Path, workers: &mut [Worker], shards: &[Vec<String>], kills: usize
 fn slow_plate() -> (tempfile::TempDir, Vec<Vec<String>>) {
     let dir = plate(2);
     let path = dir.path();
-    fs::remove_dir_all(path.join("images")).unwrap();
-    let synth = run(path, "synth --out set --count 240 --size 384");
-    assert_eq!(synth.code, Some(0), "{synth:?}");
-    fs::rename(path.join("set/images"), path.join("images")).unwrap();
+    draw_images(path, 240, 384);
     let files = fs::read_dir(path.join("images")).unwrap();
     let files: BTreeSet<_> = files.map(|entry| entry.unwrap().path()).collect();
     for broken in files.iter().step_by(480) {

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use onnx_ir::{Message as _, ModelProto, NodeProto, TensorProto};
+use onnx_ir::{ModelProto, NodeProto, TensorProto};
 use rgby::graph::tensor::set_values;
 use serde_json::Value;
 
 use crate::support::{
-    Run, assert_refused, ort_library, read, records, rgby, run, skipped, tiny_model,
-    tiny_model_with_embeddings, workplace, write_sample,
+    Run, assert_refused, finish, must, ort_library, read, records, rgby, run, skipped, tiny_model,
+    tiny_model_with_embeddings, workplace, write_model, write_sample,
 };
 
 pub const SCORE: &str = "score --model model.onnx --images images --engine tract";
@@ -18,8 +18,10 @@ pub const SCORE: &str = "score --model model.onnx --images images --engine tract
 /// The tiny model with embeddings, and `count` samples of which two are broken.
 pub fn plate(count: u8) -> tempfile::TempDir {
     let dir = workplace();
-    let model = tiny_model_with_embeddings().write_to_bytes().unwrap();
-    fs::write(dir.path().join("model.onnx"), model).unwrap();
+    write_model(
+        &dir.path().join("model.onnx"),
+        &tiny_model_with_embeddings(),
+    );
     let images = dir.path().join("images");
     for id in 0..count {
         write_sample(&images, &format!("s{id:03}"), [id, 255 - id, id / 2, 7]);
@@ -177,12 +179,8 @@ fn conv_model() -> ModelProto {
 fn a_probability_does_not_depend_on_the_batch_that_it_was_computed_in() {
     let dir = workplace();
     let path = dir.path();
-    let model = conv_model().write_to_bytes().unwrap();
-    fs::write(path.join("model.onnx"), model).unwrap();
-    assert_eq!(
-        run(path, "synth --out set --count 17 --size 32").code,
-        Some(0)
-    );
+    write_model(&path.join("model.onnx"), &conv_model());
+    must(path, "synth --out set --count 17 --size 32");
     let mut engines = vec!["tract"];
     match ort_library() {
         Some(_) => engines.push("onnxruntime"),
@@ -197,8 +195,7 @@ fn a_probability_does_not_depend_on_the_batch_that_it_was_computed_in() {
             );
             let library = ort_library().filter(|_| engine == "onnxruntime");
             let library = library.map(|path| format!("--ort-lib {}", path.display()));
-            let scored = run(path, &format!("{args} {}", library.unwrap_or_default()));
-            assert_eq!(scored.code, Some(0), "{scored:?}");
+            must(path, &format!("{args} {}", library.unwrap_or_default()));
             seen.insert(read(path, "p.csv"));
         }
         assert_eq!(seen.len(), 1, "{engine}");
@@ -213,15 +210,13 @@ fn the_scheduler_names_the_shard_only_where_it_was_asked_to() {
     let path = dir.path();
     let score = |more: &str, variables: &[(&str, &str)]| {
         let args = format!("{SCORE} --out out.csv --failed-ok {more}");
-        let output = rgby()
+        let mut command = rgby();
+        command
             .args(args.split_whitespace())
-            .envs(variables.iter().copied())
-            .current_dir(path)
-            .output()
-            .unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(0), "{stderr}");
-        (stderr, read(path, "out.csv"))
+            .envs(variables.iter().copied());
+        let scored = finish(command.current_dir(path));
+        assert_eq!(scored.code, Some(0), "{scored:?}");
+        (scored.stderr, read(path, "out.csv"))
     };
     let (said, whole) = score("", &[("SLURM_ARRAY_TASK_ID", "1")]);
     assert_eq!(whole.lines().count(), 13);

@@ -5,28 +5,26 @@ use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
+use std::process::{Child, Command, Output, Stdio};
 
 use image::{GrayImage, Luma};
 use onnx_ir::{
     AttributeProto, AttributeType, GraphProto, Message, ModelProto, NodeProto, TensorProto,
     ValueInfoProto,
 };
-use ort::environment::Environment;
-use ort::session::Session;
-use ort::value::TensorRef;
-use rgby::graph::tensor::{set_values, values};
 use rgby::imaging::{CHANNELS, Preprocess};
 use rgby::labels::hpa_classes;
 use rgby::score::{INPUT_NAME, OUTPUT_NAME};
 use rgby::spec::{EMBEDDINGS_NAME, METADATA_KEY, ModelSpec, Precision, Provenance};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// Side of [`tiny_model`]'s input.
 pub const SIDE: u32 = 8;
 /// `TensorProto.DataType.FLOAT`.
-const FLOAT: i32 = 1;
+pub const FLOAT: i32 = 1;
+/// `TensorProto.DataType.INT64`.
+const INT64: i32 = 7;
 
 /// The program under test.
 pub fn rgby() -> Command {
@@ -49,14 +47,62 @@ pub fn run(dir: &Path, args: &str) -> Run {
     finish(rgby().args(args.split_whitespace()).current_dir(dir))
 }
 
+impl From<Output> for Run {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
 /// Runs a command to its end.
 pub fn finish(command: &mut Command) -> Run {
-    let output = command.output().unwrap();
-    Run {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    command.output().unwrap().into()
+}
+
+/// Runs the program and expects success.
+pub fn must(dir: &Path, args: &str) -> Run {
+    let run = run(dir, args);
+    assert_eq!(run.code, Some(0), "rgby {args}: {run:?}");
+    run
+}
+
+/// The JSON document that the program prints.
+pub fn json(dir: &Path, args: &str) -> Value {
+    serde_json::from_str(&must(dir, args).stdout).unwrap()
+}
+
+/// Starts the program in the folder `dir`, unheard, with arguments separated by spaces.
+pub fn spawn(dir: &Path, args: &str) -> Child {
+    rgby()
+        .args(args.split_whitespace())
+        .current_dir(dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Runs the program where no file can grow beyond so many blocks of 512 bytes, which stops writing
+/// as a full disk does.
+pub fn run_on_full_disk(dir: &Path, blocks: usize, args: &str) -> Run {
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &script])
+        .arg(rgby().get_program())
+        .args(args.split_whitespace());
+    finish(command.current_dir(dir))
+}
+
+/// Sends a process a signal by its name.
+pub fn signal(child: &Child, name: &str) {
+    let kill = Command::new("kill")
+        .args([&format!("-{name}"), &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
 }
 
 /// Says why a test checks nothing on this machine, past the test harness's capture.
@@ -122,6 +168,17 @@ pub fn write_sample(dir: &Path, id: &str, grays: [u8; 4]) {
             .save(path)
             .unwrap();
     }
+}
+
+/// Synthetic samples in `images`, in place of what is there.
+pub fn draw_images(dir: &Path, count: usize, size: u32) {
+    let images = dir.join("images");
+    fs::remove_dir_all(&images).unwrap();
+    must(
+        dir,
+        &format!("synth --out set --count {count} --size {size}"),
+    );
+    fs::rename(dir.join("set/images"), images).unwrap();
 }
 
 /// What [`tiny_model`] answers for a channel of one gray value.
@@ -190,10 +247,10 @@ pub fn tiny_model_with_embeddings() -> ModelProto {
     model
 }
 
-/// Writes [`tiny_model`] to `model.onnx` in `dir`.
-pub fn write_tiny_model(dir: &Path) {
-    let bytes = tiny_model().write_to_bytes().unwrap();
-    fs::write(dir.join("model.onnx"), bytes).unwrap();
+/// Writes a model, and the folders above it that are missing.
+pub fn write_model(path: &Path, model: &ModelProto) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, model.write_to_bytes().unwrap()).unwrap();
 }
 
 pub fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
@@ -202,6 +259,16 @@ pub fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
     node.input = inputs.iter().map(ToString::to_string).collect();
     node.output.push(output.into());
     node
+}
+
+/// A list of integers as an initializer.
+pub fn integers(name: &str, values: &[i64]) -> TensorProto {
+    let mut tensor = TensorProto::new();
+    tensor.name = name.into();
+    tensor.dims = vec![values.len() as i64];
+    tensor.data_type = INT64;
+    tensor.int64_data = values.to_vec();
+    tensor
 }
 
 /// A float32 value of shape `[N, sizes…]`.
@@ -223,7 +290,7 @@ pub fn value(name: &str, sizes: &[i64]) -> ValueInfoProto {
 pub fn workplace() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("images")).unwrap();
-    write_tiny_model(dir.path());
+    write_model(&dir.path().join("model.onnx"), &tiny_model());
     dir
 }
 
@@ -255,108 +322,8 @@ pub fn probabilities(dir: &Path, name: &str) -> BTreeMap<String, Vec<f32>> {
     scored.map(|r| (r[0].clone(), row(&r))).collect()
 }
 
-/// Classes `0..27` but those of yellow (3, 7, …) only up to 23, as `light` is predicted: class 27
-/// has a threshold that nothing reaches.
+/// Classes `0..27`, as `light` is predicted: class 27 has a threshold that nothing reaches.
 pub fn all_but_27() -> String {
     let classes: Vec<_> = (0..27).map(|class| class.to_string()).collect();
     classes.join(" ")
-}
-
-/// The process's engine behind `ort`: ONNX Runtime if it is there, else tract.
-fn environment() -> &'static Environment {
-    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
-    ENVIRONMENT.get_or_init(|| {
-        if let Some(library) = ort_library() {
-            return ort::init_from(library).unwrap().build().unwrap();
-        }
-        skipped("ONNX Runtime is not installed; features are compared with tract's");
-        ort::set_api(ort_tract::api());
-        ort::init().build().unwrap()
-    })
-}
-
-/// Runs a model whose output is a feature map, and averages that over height and width: `[N, F]`.
-pub fn pooled_features(model: &ModelProto, shape: [usize; 4], images: &[f32]) -> Vec<f32> {
-    let (shape, features) = run_model(model, shape, images);
-    let area = shape[2] * shape[3];
-    let maps = features.chunks(area);
-    maps.map(|map| map.iter().sum::<f32>() / area as f32)
-        .collect()
-}
-
-/// Shape and values of a model's output.
-pub fn run_model(model: &ModelProto, shape: [usize; 4], images: &[f32]) -> (Vec<usize>, Vec<f32>) {
-    let mut session = Session::builder(environment())
-        .unwrap()
-        .commit_from_memory(&model.write_to_bytes().unwrap())
-        .unwrap();
-    let input = TensorRef::from_array_view((shape, images)).unwrap();
-    let outputs = session.run(ort::inputs![input]).unwrap();
-    let (shape, values) = outputs[0].try_extract_tensor::<f32>().unwrap();
-    let shape = shape.iter().map(|&dim| dim as usize).collect();
-    (shape, values.to_vec())
-}
-
-/// Folds every BatchNorm into the convolution before it, as exporters do in inference mode.
-pub fn fold_batch_norms(model: &mut ModelProto) {
-    let graph = model.graph.mut_or_insert_default();
-    let mut weights: BTreeMap<String, TensorProto> = graph
-        .initializer
-        .drain(..)
-        .map(|tensor| (tensor.name.clone(), tensor))
-        .collect();
-    let mut renamed = BTreeMap::new();
-    for at in 0..graph.node.len() {
-        if graph.node[at].op_type != "BatchNormalization" {
-            continue;
-        }
-        let norm = graph.node[at].clone();
-        let made_by = |node: &&mut NodeProto| node.output[0] == norm.input[0];
-        let conv = graph.node.iter_mut().find(made_by).unwrap();
-        assert_eq!((conv.op_type.as_str(), conv.input.len()), ("Conv", 2));
-        let read = |name: &String| values(&weights[name]).unwrap();
-        let [gamma, beta, mean, variance] = [1, 2, 3, 4].map(|input| read(&norm.input[input]));
-        let scale: Vec<f32> = gamma
-            .iter()
-            .zip(&variance)
-            .map(|(gamma, variance)| gamma / (variance + 1e-5).sqrt())
-            .collect();
-        let mut filters = read(&conv.input[1]);
-        let count = filters.len() / scale.len();
-        for (filter, scale) in filters.chunks_mut(count).zip(&scale) {
-            for value in filter {
-                *value *= scale;
-            }
-        }
-        let bias: Vec<f32> = (0..scale.len())
-            .map(|channel| beta[channel] - mean[channel] * scale[channel])
-            .collect();
-        set_values(weights.get_mut(&conv.input[1]).unwrap(), &filters);
-        let mut tensor = weights.remove(&norm.input[2]).unwrap();
-        set_values(&mut tensor, &bias);
-        conv.input.push(tensor.name.clone());
-        weights.insert(tensor.name.clone(), tensor);
-        for input in [1, 3, 4] {
-            weights.remove(&norm.input[input]);
-        }
-        renamed.insert(norm.output[0].clone(), norm.input[0].clone());
-    }
-    graph
-        .node
-        .retain(|node| node.op_type != "BatchNormalization");
-    for name in graph.node.iter_mut().flat_map(|node| &mut node.input) {
-        if let Some(source) = renamed.get(name) {
-            name.clone_from(source);
-        }
-    }
-    graph.initializer.extend(weights.into_values());
-}
-
-/// Largest difference, as a share of the largest expected value.
-pub fn relative_difference(values: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(values.len(), expected.len());
-    let largest = expected.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
-    assert!(largest > 0.1, "the expected values vanish: {largest}");
-    let pairs = values.iter().zip(expected);
-    pairs.fold(0.0_f32, |most, (a, b)| most.max((a - b).abs())) / largest
 }

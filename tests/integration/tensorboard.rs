@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use rgby::report::{EpochRow, EventFile, TimingRow};
 use serde_json::Value;
 
-use crate::support::{records, rgby, run, skipped};
+use crate::support::{must, records, skipped, spawn};
 
 /// The scalars in a folder of event files; `None` where `TensorBoard` is not installed.
 fn scalars(dir: &Path) -> Option<Value> {
@@ -91,24 +91,18 @@ fn a_run_that_was_killed_is_one_curve() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     let synth = "synth --out data --count 32 --size 32 --classes 0,25";
-    assert_eq!(run(path, synth).code, Some(0));
+    must(path, synth);
     fs::write(path.join("run.toml"), CONFIG).unwrap();
     let args =
         "train --config run.toml --images data/images --labels data/labels.csv --out run --quiet";
-    let mut child = rgby()
-        .args(args.split_whitespace())
-        .current_dir(path)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = spawn(path, args);
     while !path.join("run/plots/loss.svg").exists() {
         assert!(child.try_wait().unwrap().is_none(), "it ended too soon");
         sleep(Duration::from_millis(2));
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    let resumed = run(path, &format!("{args} --resume"));
-    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    must(path, &format!("{args} --resume"));
     let folder = path.join("run/tensorboard");
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
     let Some(scalars) = scalars(&folder) else {

@@ -3,15 +3,14 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::mlflow_server::{Mood, Server};
-use crate::support::{Run, assert_refused, finish, read, records, rgby, run};
-use crate::training::{DATA, workplace};
+use crate::support::{Run, assert_refused, finish, read, records, rgby, run, signal, spawn};
+use crate::train_support::{DATA, workplace};
 
 const TOKEN: &str = "a-token-of-mine";
 const SET: &str = "--set data.split=random:0.25 --set train.steps_per_epoch=2";
@@ -233,18 +232,17 @@ fn what_is_no_server_is_refused_before_anything_is_done() {
 fn a_setting_that_cannot_be_used_is_named() {
     let dir = workplace(24, "0");
     let path = dir.path();
-    fs::write(path.join("no.pem"), "no certificate").unwrap();
-    let output = rgby()
+    let mut command = rgby();
+    command
         .args(train_args("http://127.0.0.1:9", 1).split_whitespace())
-        .env("MLFLOW_TRACKING_SERVER_CERT_PATH", "missing.pem")
-        .current_dir(path)
-        .output()
-        .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{said}");
+        .env("MLFLOW_TRACKING_SERVER_CERT_PATH", "missing.pem");
+    let ended = finish(command.current_dir(path));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(
-        said.contains("MLFLOW_TRACKING_SERVER_CERT_PATH=missing.pem"),
-        "{said}"
+        ended
+            .stderr
+            .contains("MLFLOW_TRACKING_SERVER_CERT_PATH=missing.pem"),
+        "{ended:?}"
     );
 }
 
@@ -255,18 +253,13 @@ fn a_killed_run_goes_on_as_the_same_one_and_a_stopped_one_says_so() {
     let path = dir.path();
     let server = Server::start();
     let args = train_args(&server.url, 60);
-    let start = |args: &str| -> Child {
-        let mut command = rgby();
-        command.args(args.split_whitespace()).current_dir(path);
-        command.stderr(Stdio::null()).spawn().unwrap()
-    };
     let posted = || {
         let state = server.lock();
         let run = state.runs.first();
         run.and_then(|run| run.metrics.get("loss/train"))
             .map_or(0, Vec::len)
     };
-    let mut child = start(&args);
+    let mut child = spawn(path, &args);
     while posted() < 2 {
         assert!(child.try_wait().unwrap().is_none(), "it ended too soon");
         sleep(Duration::from_millis(2));
@@ -275,13 +268,12 @@ fn a_killed_run_goes_on_as_the_same_one_and_a_stopped_one_says_so() {
     child.wait().unwrap();
     assert_eq!(server.lock().runs[0].status, "RUNNING");
     let before = posted();
-    let mut child = start(&format!("{args} --resume"));
+    let mut child = spawn(path, &format!("{args} --resume"));
     while posted() <= before {
         assert!(child.try_wait().unwrap().is_none(), "it ended too soon");
         sleep(Duration::from_millis(2));
     }
-    let id = child.id().to_string();
-    assert!(Command::new("kill").arg(id).status().unwrap().success());
+    signal(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(143));
     assert_on(&server, path, "KILLED");
     assert_eq!(train(path, &format!("{args} --resume")).code, Some(0));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::{read, run, skipped};
 use crate::tracking::{assert_posted, train_args};
-use crate::training::workplace;
+use crate::train_support::workplace;
 
 /// MLflow itself, on a port of its own; ends with the test.
 struct Real {

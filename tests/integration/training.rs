@@ -3,59 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use rgby::graph::Message;
 use rgby::model::{Arch, random_export};
+use serde_json::Value;
 
-use crate::kill::assert_same;
+use crate::onnx_support::fold_batch_norms;
 use crate::support::{
-    Run, assert_refused, fold_batch_norms, ort_library, probabilities, read, run, skipped,
+    assert_refused, json, must, ort_library, probabilities, read, skipped, write_model,
 };
-
-const BASELINE: &str = "\
-[model]
-arch = \"baseline\"
-input_size = 32
-hidden = [64]
-
-[train]
-epochs = 2
-batch_size = 16
-
-[optimizer]
-name = \"adadelta\"
-
-[data]
-split = \"none\"
-";
-
-/// Runs the program and expects success.
-pub fn must(dir: &Path, args: &str) -> Run {
-    let result = run(dir, args);
-    assert_eq!(result.code, Some(0), "rgby {args}: {}", result.stderr);
-    result
-}
-
-/// A folder with a synthetic data set in `data` and a baseline config.
-pub fn workplace(count: usize, classes: &str) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    must(
-        dir.path(),
-        &format!("synth --out data --count {count} --size 64 --classes {classes}"),
-    );
-    fs::write(dir.path().join("baseline.toml"), BASELINE).unwrap();
-    dir
-}
-
-pub const DATA: &str = "--images data/images --labels data/labels.csv";
-
-/// The judgement of a model on a data set, at a threshold of 0.3.
-pub fn judge(dir: &Path, model: &str, data: &str) -> serde_json::Value {
-    let args = format!(
-        "eval --json --engine tract --threshold 0.3 --model {model} --images {data}/images \
-         --labels {data}/labels.csv"
-    );
-    serde_json::from_str(&must(dir, &args).stdout).unwrap()
-}
+use crate::train_support::{BASELINE, DATA, assert_same, judge, workplace};
 
 #[test]
 fn the_baseline_overfits_32_samples() {
@@ -106,7 +61,7 @@ fn resnet50_beats_guessing_after_a_few_epochs() {
     );
     must(path, "export -q --engine tract --from run --out model.onnx");
     let report = judge(path, "model.onnx", "test");
-    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    let number = |value: &Value| value.as_f64().unwrap();
     let (f1, guess) = (
         number(&report["macro_f1"]),
         number(&report["chance"]["class_frequency"]),
@@ -124,7 +79,7 @@ fn a_folded_file_is_measured_before_training_and_a_model_file_retrains() {
     let path = dir.path();
     let mut export = random_export(Arch::ResNet50, 2).unwrap();
     fold_batch_norms(&mut export);
-    fs::write(path.join("folded.onnx"), export.write_to_bytes().unwrap()).unwrap();
+    write_model(&path.join("folded.onnx"), &export);
     let converted = must(path, "convert --onnx folded.onnx --out initial");
     let said = "unfolded  53 BatchNorm layers";
     assert!(converted.stderr.contains(said), "{converted:?}");
@@ -169,11 +124,8 @@ fn a_folded_file_is_measured_before_training_and_a_model_file_retrains() {
 }
 
 fn convert_random_resnet(path: &Path) {
-    let bytes = random_export(Arch::ResNet50, 1)
-        .unwrap()
-        .write_to_bytes()
-        .unwrap();
-    fs::write(path.join("source.onnx"), bytes).unwrap();
+    let source = random_export(Arch::ResNet50, 1).unwrap();
+    write_model(&path.join("source.onnx"), &source);
     must(
         path,
         "convert --arch resnet50 --onnx source.onnx --out initial",
@@ -189,7 +141,7 @@ fn the_demo_ends_above_chance() {
         assert!(shown.stdout.contains(part), "{part}: {}", shown.stdout);
     }
     let report = judge(path, "demo/model.onnx", "demo/test");
-    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    let number = |value: &Value| value.as_f64().unwrap();
     let (f1, chance) = (
         number(&report["macro_f1"]),
         number(&report["chance"]["best"]),
@@ -204,11 +156,10 @@ fn engines_and_burn_agree() {
     convert_random_resnet(path);
     let difference = |engine: &str| -> f64 {
         // The export compares the engine with Burn and would fail past 1e-4.
-        let report = must(
+        let report = json(
             path,
             &format!("export --json {engine} --from initial --out model.onnx"),
         );
-        let report: serde_json::Value = serde_json::from_str(&report.stdout).unwrap();
         report["largest_difference"].as_f64().unwrap()
     };
     assert!(difference("--engine tract") <= 1e-4);
@@ -348,55 +299,4 @@ fn layers_that_are_computed_again_change_no_bit() {
     let again = format!("{train} --set train.gradient_checkpointing=true --out again");
     must(dir.path(), &again);
     assert_same(dir.path(), "kept", "again");
-}
-
-#[test]
-fn bench_measures_each_part_of_training() {
-    let dir = tempfile::tempdir().unwrap();
-    let shown = must(
-        dir.path(),
-        "bench --train --arch baseline --input-size 32 --batch-size 4 --steps 3 --json",
-    );
-    let report: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
-    let number = |key: &str| report[key].as_f64().unwrap();
-    for key in ["step", "loader", "decoder", "loop"] {
-        assert!(number(&format!("{key}_images_per_s")) > 0.0, "{report}");
-    }
-    // Decoding costs more than reading what is decoded.
-    assert!(number("loader_images_per_s") > number("decoder_images_per_s"));
-    assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
-    assert_refused(
-        dir.path(),
-        &[
-            ("bench --arch baseline", &["--train"]),
-            ("bench --train --steps 0", &["--steps"]),
-            ("bench --train --input-size 1", &["model.input_size"]),
-        ],
-    );
-}
-
-#[test]
-fn bench_measures_preprocessing() {
-    let dir = tempfile::tempdir().unwrap();
-    must(dir.path(), "synth --out data --count 3 --size 64");
-    let bench = "bench --preprocess --images data/images --input-size 32 --steps 2";
-    let shown = must(dir.path(), &format!("{bench} --json"));
-    let report: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
-    assert_eq!(report["samples"], 3);
-    for key in [
-        "preprocess_images_per_s_per_core",
-        "preprocess_images_per_s",
-    ] {
-        assert!(report[key].as_f64().unwrap() > 0.0, "{report}");
-    }
-    let first = fs::read_dir(dir.path().join("data/images")).unwrap().next();
-    fs::write(first.unwrap().unwrap().path(), b"").unwrap();
-    assert_refused(
-        dir.path(),
-        &[
-            ("bench --preprocess --input-size 32", &["--images"]),
-            ("bench --train --images data/images", &["--images"]),
-            (bench, &["sample `", "the file is empty"]),
-        ],
-    );
 }

@@ -13,10 +13,10 @@ use arrow_array::{Array, ArrayRef, BinaryArray, RecordBatch, StringArray};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use rgby::imaging::CHANNELS;
 
-use crate::support::{records, rgby, run, workplace, workplace_with_samples};
+use crate::support::{draw_images, records, rgby, run, workplace, workplace_with_samples};
 
-pub const STAINS: [&str; 4] = ["red", "green", "blue", "yellow"];
 pub const WORKER: &str = "score --model model.onnx --engine tract --worker";
 
 /// A worker, its two streams open.
@@ -80,7 +80,7 @@ impl Worker {
 }
 
 pub fn schema(kind: &DataType) -> SchemaRef {
-    let stains = STAINS.map(|stain| Field::new(stain, kind.clone(), true));
+    let stains = CHANNELS.map(|stain| Field::new(stain, kind.clone(), true));
     let id = Field::new("id", DataType::Utf8, false);
     Arc::new(Schema::new(
         [id].into_iter().chain(stains).collect::<Vec<_>>(),
@@ -90,7 +90,7 @@ pub fn schema(kind: &DataType) -> SchemaRef {
 /// Samples of a folder as a batch of files or paths.
 pub fn request(images: &Path, ids: &[String], kind: &DataType) -> RecordBatch {
     let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from_iter_values(ids))];
-    for stain in STAINS {
+    for stain in CHANNELS {
         let paths = ids
             .iter()
             .map(|id| images.join(format!("{id}_{stain}.png")))
@@ -149,10 +149,7 @@ fn rows_of_answer(answer: &RecordBatch) -> Rows {
 pub fn plate() -> tempfile::TempDir {
     let dir = workplace();
     let path = dir.path();
-    let synth = run(path, "synth --out set --count 43 --size 32");
-    assert_eq!(synth.code, Some(0), "{synth:?}");
-    fs::remove_dir(path.join("images")).unwrap();
-    fs::rename(path.join("set/images"), path.join("images")).unwrap();
+    draw_images(path, 43, 32);
     let mut files: Vec<_> = fs::read_dir(path.join("images"))
         .unwrap()
         .map(|entry| entry.unwrap().path())

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
@@ -11,9 +10,10 @@ use std::time::Duration;
 use arrow_array::{ArrayRef, BinaryArray, Int32Array, RecordBatch, StringArray};
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::DataType;
+use rgby::imaging::CHANNELS;
 
-use crate::support::{assert_refused, workplace_with_samples};
-use crate::worker::{STAINS, WORKER, Worker, plate, request, schema, start};
+use crate::support::{assert_refused, signal, workplace_with_samples};
+use crate::worker::{WORKER, Worker, plate, request, schema, start};
 
 /// Gives a worker these bytes: its exit code, whether its answers ended in order, what it said.
 fn fed(dir: &Path, args: &str, bytes: &[u8]) -> (Option<i32>, bool, String) {
@@ -48,7 +48,7 @@ fn streams_that_make_no_sense_end_it_with_one_error() {
     let numbers = {
         let mut columns = batch.columns().to_vec();
         columns[2] = Arc::new(Int32Array::from(vec![1, 2, 3]));
-        let names = ["id"].into_iter().chain(STAINS);
+        let names = ["id"].into_iter().chain(CHANNELS);
         encoded(&RecordBatch::try_from_iter(names.zip(columns)).unwrap())
     };
     let large = {
@@ -126,17 +126,12 @@ fn a_signal_ends_it_behind_a_whole_answer() {
             .filter_map(|name| Some(name.strip_suffix("_red.png")?.to_owned()))
             .collect()
     };
-    let signal = |worker: &Worker| {
-        let pid = worker.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status();
-        assert!(sent.unwrap().success());
-    };
     let batch = request(&path.join("images"), &ids, &DataType::Binary);
     // While it waits for samples.
     let mut worker = Worker::start(path, "", &schema(&DataType::Binary));
     worker.send(&batch);
     assert_eq!(worker.receive().num_rows(), ids.len());
-    signal(&worker);
+    signal(&worker.child, "TERM");
     assert_eq!(worker.end().0, Some(143));
     // While it scores: what was begun is answered whole, and what was not is not answered at all.
     let many: Vec<String> = ids.iter().cycle().take(4000).cloned().collect();
@@ -145,7 +140,7 @@ fn a_signal_ends_it_behind_a_whole_answer() {
         let mut worker = Worker::start(path, "", &schema(&DataType::Binary));
         worker.send(&batch);
         sleep(Duration::from_millis(10 * wait));
-        signal(&worker);
+        signal(&worker.child, "TERM");
         let rows = worker
             .answers
             .next()

@@ -7,29 +7,21 @@ use std::sync::Arc;
 use anyhow::Context;
 use serde_json::json;
 
-use super::BenchArgs;
-use crate::cli::{Outcome, Ui};
+use super::{BenchArgs, draw};
+use crate::cli::Ui;
 use crate::data::{Dataset, Images, PixelCache};
 use crate::memory;
-use crate::synth::{SynthConfig, generate};
 use crate::train::{Config, TrainBench, TrainDevice, TrainSpeed};
 
-/// Samples that are drawn for it.
-const SAMPLES: usize = 48;
-
 /// Measures training and prints it.
-pub(super) fn measure(args: &BenchArgs, ui: &Ui) -> anyhow::Result<Outcome> {
+pub(super) fn measure(args: &BenchArgs, ui: &Ui) -> anyhow::Result<()> {
     memory::keep_freed_memory();
     let device: TrainDevice = args.device.parse().map_err(anyhow::Error::msg)?;
     let dir = tempfile::tempdir().context("cannot make a temporary folder")?;
     let config = config(args, dir.path())?;
     let data = dir.path().join("data");
-    let synth = SynthConfig {
-        count: SAMPLES,
-        ..SynthConfig::default()
-    };
     ui.note("drawing samples …");
-    generate(&data, &synth, &|_| {})?;
+    draw(&data)?;
     let (images, labels) = (data.join("images"), data.join("labels.csv"));
     let stains = config.preprocess().stains();
     let dataset = Dataset::open(
@@ -49,8 +41,7 @@ pub(super) fn measure(args: &BenchArgs, ui: &Ui) -> anyhow::Result<Outcome> {
         folder: dir.path(),
     }
     .measure()?;
-    print(args, &speed, ui)?;
-    Ok(Outcome::Done)
+    print(args, &speed, ui)
 }
 
 fn print(args: &BenchArgs, speed: &TrainSpeed, ui: &Ui) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! Probabilities for the labelled samples: a model's, a checkpoint's or a file's.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -132,15 +133,15 @@ impl EvalArgs {
         let spec = alone.spec();
         let (labels, samples) = self.labelled_samples(spec, images)?;
         let mut running = Scorer::start(&alone, &self.engine, ui)?;
-        let scored = running.score(&samples, ui)?;
+        let table = running.score(&samples, ui)?;
         let mut answers = self.of_model(path, spec, labels, samples);
+        answers.engine = Some(running.started().name.clone());
         answers.runner = self.wants_overlays().then(|| Runner {
             batch: running.options().batch,
             whole_batches: running.options().whole_batches,
             engines: running.into_engines(),
         });
-        answers.engine = Some(scored.engine);
-        answers.table = scored.table;
+        answers.table = table;
         answers.about.push(("SHA-256".into(), sha256));
         Ok(answers)
     }
@@ -235,35 +236,15 @@ impl EvalArgs {
                  not have; give a number"
             );
         };
-        let ids = match &self.ids {
-            Some(file) => Some((file.as_path(), output::read_ids(file)?)),
-            None => None,
-        };
+        let with_path = |file| anyhow::Ok((file, output::read_ids(file)?));
+        let ids = self.ids.as_deref().map(with_path).transpose()?;
         let names = self.classes.as_deref().map(read_class_names).transpose()?;
         let mut read = read_scores(path, ids, names.as_deref())?;
         if let Some(note) = &read.note {
             ui.note(&format!("{}: {note}", path.display()));
         }
         let labels = self.read_labels(read.classes.len())?;
-        let mut failures = Vec::new();
-        let mut row_of = |id: &String| {
-            let row = read.rows.remove(id);
-            if !matches!(row, Some(Some(_))) {
-                let none = row.is_none();
-                let error = if none {
-                    "has no line for it"
-                } else {
-                    "its line is empty"
-                };
-                failures.push(Failure {
-                    id: id.clone(),
-                    file: path.display().to_string(),
-                    error: error.into(),
-                });
-            }
-            row.flatten()
-        };
-        let probabilities = labels.ids.iter().map(&mut row_of).collect();
+        let table = rows_of(&labels.ids, &mut read.rows, path);
         if !read.rows.is_empty() {
             let (more, file) = (read.rows.len(), path.display());
             ui.note(&format!(
@@ -274,14 +255,10 @@ impl EvalArgs {
             subject: path.to_owned(),
             thresholds: vec![value; read.classes.len()],
             threshold_name: threshold_name(threshold),
-            pictures: self.pictures(&read.classes, &labels)?,
+            pictures: self.pictures(&labels)?,
             classes: read.classes,
             engine: None,
-            table: ScoreTable {
-                ids: labels.ids.clone(),
-                probabilities,
-                failures,
-            },
+            table,
             labels,
             about: Vec::new(),
             runner: None,
@@ -289,13 +266,41 @@ impl EvalArgs {
     }
 
     /// The images of `--images`, for a report on a scores file.
-    fn pictures(&self, _classes: &[String], labels: &LabelTable) -> anyhow::Result<Vec<Sample>> {
+    fn pictures(&self, labels: &LabelTable) -> anyhow::Result<Vec<Sample>> {
         let Some(images) = &self.images else {
             return Ok(Vec::new());
         };
         let samples = self.layout.of(images)?.find(&CHANNELS.map(String::from))?;
         Ok(output::select(samples, &labels.ids))
     }
+}
+
+/// Takes the rows of these samples out of those of the file `path`.
+fn rows_of(
+    ids: &[String],
+    rows: &mut HashMap<String, Option<Vec<f32>>>,
+    path: &Path,
+) -> ScoreTable {
+    let mut table = ScoreTable {
+        ids: ids.to_vec(),
+        probabilities: Vec::new(),
+        failures: Vec::new(),
+    };
+    for id in ids {
+        let row = rows.remove(id);
+        let error = match row {
+            None => Some("has no line for it"),
+            Some(None) => Some("its line is empty"),
+            Some(Some(_)) => None,
+        };
+        table.failures.extend(error.map(|error| Failure {
+            id: id.clone(),
+            file: path.display().to_string(),
+            error: error.into(),
+        }));
+        table.probabilities.push(row.flatten());
+    }
+    table
 }
 
 fn threshold_name(threshold: Threshold) -> String {

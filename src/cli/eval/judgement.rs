@@ -89,7 +89,7 @@ impl Judgement {
             points.push(Undecided::at("at 0.5".into(), &vec![HALF; judged.classes]));
         }
         let tuned = fit.map(|fit| {
-            let (tuned, point) = Tuned::new(args, &answers, fit, (&data, points.len()));
+            let (tuned, point) = Tuned::new(args, &answers, fit, &data, points.len());
             points.push(point);
             tuned
         });
@@ -280,7 +280,8 @@ impl Tuned {
         args: &EvalArgs,
         answers: &Answers,
         fit: CrossFit,
-        (data, point): (&Labelled, usize),
+        data: &Labelled,
+        point: usize,
     ) -> (Self, Undecided) {
         let method = args.tune_thresholds.map_or("", |method| method.name());
         let folds = usize::from(args.folds).min(data.samples());

@@ -12,7 +12,6 @@ impl Judgement {
     pub fn to_text(&self) -> String {
         let e = self.evaluation();
         let present = e.classes.iter().filter(|c| c.support() > 0).count();
-        let or_dash = |value: Option<f64>| value.map_or_else(|| "–".into(), |v| format!("{v:.4}"));
         let lines = [
             format!(
                 "{} samples, {} classes, {present} of them in the labels",
@@ -94,7 +93,6 @@ impl Judgement {
         } else {
             "\n"
         };
-        let or_dash = |value: Option<f64>| value.map_or_else(|| "–".into(), |v| format!("{v:.4}"));
         for (number, (name, c)) in self
             .classes
             .iter()
@@ -123,6 +121,11 @@ impl Judgement {
         }
         text
     }
+}
+
+/// A number, or a dash.
+fn or_dash(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".into(), |v| format!("{v:.4}"))
 }
 
 /// An interval of a point, or a dash.

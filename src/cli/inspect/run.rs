@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::report::{EpochRow, TimingRow, best_epoch, read_rows};
+use crate::report::{EpochRow, ReportError, TimingRow, best_epoch, read_rows};
 
 /// The rows of a run.
 #[derive(Debug, Serialize)]
@@ -26,15 +27,8 @@ impl Course {
         if !dir.join("config.toml").is_file() {
             return Ok(None);
         }
-        // A run has no rows before its first epoch's end.
-        let metrics: Vec<EpochRow> = match dir.join("metrics.csv") {
-            path if path.exists() => read_rows(&path)?,
-            _ => Vec::new(),
-        };
-        let timing: Vec<TimingRow> = match dir.join("timing.csv") {
-            path if path.exists() => read_rows(&path)?,
-            _ => Vec::new(),
-        };
+        let metrics: Vec<EpochRow> = rows_in(&dir.join("metrics.csv"))?;
+        let timing: Vec<TimingRow> = rows_in(&dir.join("timing.csv"))?;
         Ok(Some(Self {
             epochs: metrics.len(),
             best: best_epoch(&metrics).cloned(),
@@ -43,5 +37,14 @@ impl Course {
             metrics,
             timing,
         }))
+    }
+}
+
+/// The rows of a file. A run has none before its first epoch's end.
+fn rows_in<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, ReportError> {
+    if path.exists() {
+        read_rows(path)
+    } else {
+        Ok(Vec::new())
     }
 }

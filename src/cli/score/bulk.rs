@@ -13,12 +13,11 @@ use super::super::stage::located;
 use super::super::{Outcome, Stage, Started, StoreFiles, Ui};
 use super::ScoreArgs;
 use super::outputs::Outputs;
-use super::shard::Share;
 use crate::data::Images;
 use crate::imaging::{FileSource, LocalFiles, Sample};
 use crate::score::{
-    EngineConfig, Ensemble, Form, Parts, RunKey, Source, hash_of_ids, is_unfinished, output,
-    remove_leftovers,
+    Decision, EngineConfig, Ensemble, Form, PartCopies, Parts, RunKey, Source, hash_of_ids,
+    is_unfinished, output, remove_leftovers,
 };
 use crate::store::Location;
 
@@ -31,17 +30,24 @@ pub(super) struct Bulk {
     pub(super) out: PathBuf,
 }
 
-/// What a finished run has to say.
-struct Report<'a> {
-    started: &'a Started,
-    share: &'a Share,
-    samples: usize,
-    /// Those of them that this process scored.
+/// A run that can begin: all that was asked for is checked, opened and listed.
+struct Job<'a> {
+    outputs: Outputs<'a>,
+    ensemble: Ensemble,
+    decision: Decision,
+    scorer: Scorer,
+    /// Those of this run's share.
+    samples: Vec<Sample>,
+    key: RunKey,
+}
+
+/// How a run went.
+struct Tally {
+    /// Samples that this process scored.
     scored: usize,
+    /// Samples that failed, here or in an earlier process.
     failed: usize,
     seconds: f64,
-    outputs: &'a Outputs<'a>,
-    stage: &'a Stage,
 }
 
 impl Bulk {
@@ -52,97 +58,69 @@ impl Bulk {
     /// A file that is read or written is not what it should be, or the engine cannot be had or
     /// fails; what was scored is kept beside --out.
     pub(super) fn run(&self, stage: &Stage, ui: &Ui) -> anyhow::Result<Outcome> {
+        let mut job = self.prepare(ui)?;
+        let copies = stage.parts(&self.out, self.args.resume)?;
+        if let Some(failed) = self.finished(&job, stage)? {
+            ui.note("these samples are scored already");
+            let tally = Tally {
+                scored: 0,
+                failed,
+                seconds: 0.0,
+            };
+            return self.report(&job, &tally, stage, ui);
+        }
+        let mut parts = self.open_parts(&job, copies, ui)?;
+        let (all, before) = (job.samples.len(), parts.done());
+        let signals = Signals::listen()?;
+        let seconds = self.score(&mut job, &mut parts, &signals, ui)?;
+        if parts.done() < all {
+            ui.note(&format!(
+                "stopped after {} of {all} samples; go on with --resume",
+                parts.done()
+            ));
+            return Ok(signals.outcome());
+        }
+        let without = job.outputs.write(&parts, &job.ensemble, &job.decision)?;
+        if 2 * without > all {
+            ui.note(&format!(
+                "{without} of {all} samples reach no class's threshold and have an empty \
+                 prediction; --threshold lowers it, --keep-argmax keeps the most probable class, \
+                 `rgby eval --tune-thresholds` finds better ones"
+            ));
+        }
+        stage.publish(&self.out, &job.outputs.errors)?;
+        let tally = Tally {
+            scored: all - before,
+            failed: parts.failed(),
+            seconds,
+        };
+        parts.remove()?;
+        self.report(&job, &tally, stage, ui)
+    }
+
+    /// Checks and opens everything, the cheap things first.
+    fn prepare(&self, ui: &Ui) -> anyhow::Result<Job<'_>> {
         let outputs = self.outputs();
         outputs.check()?;
         let share = self.args.shard.resolve()?;
         let ensemble = self.args.ensemble()?;
         let images = self.args.layout.of(&self.images)?;
         let listed = self.samples(&images, &ensemble)?;
-        let mut scorer = Scorer::start(&ensemble, &self.args.engine, ui)?;
-        if let Some(note) = self.args.vote.note(self.args.threshold) {
-            ui.note(&note);
-        }
-        let mut whole = self.key(&ensemble, scorer.started(), &listed);
-        whole.options += &images.layout.to_string();
+        let scorer = self.args.start(&ensemble, ui)?;
+        let whole = self.key(&ensemble, scorer.started(), &images, &listed);
         let samples = share.of(listed, ui);
-        let key = RunKey {
-            shard: share.shard,
-            count: samples.len(),
-            ..whole
-        };
-        let copies = stage.parts(&self.out, self.args.resume)?;
-        if self.args.resume && !is_unfinished(&self.out) {
-            outputs.fetch(stage)?;
-        }
-        if let Some(failed) = self.finished(&outputs, &key, &ensemble)? {
-            ui.note("these samples are scored already");
-            let report = Report {
-                started: scorer.started(),
-                share: &share,
-                samples: samples.len(),
-                scored: 0,
-                failed,
-                seconds: 0.0,
-                outputs: &outputs,
-                stage,
-            };
-            return self.report(&report, ui);
-        }
-        let form = Form {
-            classes: &ensemble.spec().classes,
-            embeddings: ensemble.embeddings(),
-            part_size: self.args.part_size.into(),
-        };
-        let mut parts = Parts::open(&self.out, key, form, self.args.resume, copies)?;
-        if parts.done() > 0 {
-            ui.note(&format!(
-                "going on after {} of {} samples",
-                parts.done(),
-                samples.len()
-            ));
-        }
-        let signals = Signals::listen()?;
-        let most_failures = self.args.max_errors.unwrap_or(usize::MAX);
-        let files = self.files(signals.stop())?;
-        let from = Source {
-            samples: &samples,
-            files: &*files,
-            stop: signals.stop(),
-        };
-        let before = parts.done();
-        let seconds = scorer.score_parts(from, &mut parts, most_failures, ui);
-        let seconds = seconds.map_err(|error| self.kept(error, &parts, samples.len()))?;
-        if parts.done() < samples.len() {
-            ui.note(&format!(
-                "stopped after {} of {} samples; go on with --resume",
-                parts.done(),
-                samples.len()
-            ));
-            return Ok(signals.outcome());
-        }
-        let without = outputs.write(&parts, &ensemble, &self.args.decision(&ensemble))?;
-        if 2 * without > samples.len() {
-            ui.note(&format!(
-                "{without} of {} samples reach no class's threshold and have an empty prediction; \
-                 --threshold lowers it, --keep-argmax keeps the most probable class, `rgby eval \
-                 --tune-thresholds` finds better ones",
-                samples.len()
-            ));
-        }
-        stage.publish(&self.out, &outputs.errors)?;
-        let failed = parts.failed();
-        parts.remove()?;
-        let report = Report {
-            started: scorer.started(),
-            share: &share,
-            samples: samples.len(),
-            scored: samples.len() - before,
-            failed,
-            seconds,
-            outputs: &outputs,
-            stage,
-        };
-        self.report(&report, ui)
+        Ok(Job {
+            outputs,
+            decision: self.args.decision(&ensemble),
+            ensemble,
+            scorer,
+            key: RunKey {
+                shard: share.shard,
+                count: samples.len(),
+                ..whole
+            },
+            samples,
+        })
     }
 
     fn outputs(&self) -> Outputs<'_> {
@@ -155,25 +133,67 @@ impl Bulk {
     }
 
     /// How many samples failed, if an earlier run has done all there is to do.
-    fn finished(
-        &self,
-        outputs: &Outputs,
-        key: &RunKey,
-        ensemble: &Ensemble,
-    ) -> anyhow::Result<Option<usize>> {
+    fn finished(&self, job: &Job, stage: &Stage) -> anyhow::Result<Option<usize>> {
         if !self.args.resume || is_unfinished(&self.out) {
             return Ok(None);
         }
-        let Some(failures) = outputs.finished(key, &self.args.decision(ensemble))? else {
+        job.outputs.fetch(stage)?;
+        let Some(failures) = job.outputs.finished(&job.key, &job.decision)? else {
             return Ok(None);
         };
-        outputs.write_errors(&failures)?;
+        job.outputs.write_errors(&failures)?;
         remove_leftovers(&self.out)?;
         Ok(Some(failures.len()))
     }
 
+    /// The results so far: none, or with `--resume` those of an unfinished run.
+    fn open_parts(
+        &self,
+        job: &Job,
+        copies: Option<Box<dyn PartCopies>>,
+        ui: &Ui,
+    ) -> anyhow::Result<Parts> {
+        let form = Form {
+            classes: &job.ensemble.spec().classes,
+            embeddings: job.ensemble.embeddings(),
+            part_size: self.args.part_size.into(),
+        };
+        let key = job.key.clone();
+        let parts = Parts::open(&self.out, key, form, self.args.resume, copies)?;
+        if parts.done() > 0 {
+            let (done, all) = (parts.done(), job.samples.len());
+            ui.note(&format!("going on after {done} of {all} samples"));
+        }
+        Ok(parts)
+    }
+
+    /// Scores what `parts` lack, until a signal comes; returns the seconds that took.
+    fn score(
+        &self,
+        job: &mut Job,
+        parts: &mut Parts,
+        signals: &Signals,
+        ui: &Ui,
+    ) -> anyhow::Result<f64> {
+        let files = self.files(signals.stop())?;
+        let from = Source {
+            samples: &job.samples,
+            files: &*files,
+            stop: signals.stop(),
+        };
+        let most_failures = self.args.max_errors.unwrap_or(usize::MAX);
+        let seconds = job.scorer.score_parts(from, parts, most_failures, ui);
+        seconds.map_err(|error| self.kept(error, parts, job.samples.len()))
+    }
+
     /// What the results of all samples depend on.
-    fn key(&self, ensemble: &Ensemble, started: &Started, samples: &[Sample]) -> RunKey {
+    fn key(
+        &self,
+        ensemble: &Ensemble,
+        started: &Started,
+        images: &Images,
+        listed: &[Sample],
+    ) -> RunKey {
         let mut options = format!("batch {}", self.args.engine.batch);
         if self.args.vote.tta > 1 {
             options += &format!(", tta {} {}", self.args.vote.tta, self.args.vote.combine());
@@ -187,18 +207,16 @@ impl Bulk {
         if *started.config != EngineConfig::default() {
             options += &format!(", {}", json!(*started.config));
         }
+        options += &images.layout.to_string();
+        let models = ensemble.models().iter();
         RunKey {
-            models: ensemble
-                .models()
-                .iter()
-                .map(|model| model.sha256().to_owned())
-                .collect(),
+            models: models.map(|model| model.sha256().to_owned()).collect(),
             engine: started.identity.clone(),
             options,
-            samples: hash_of_ids(samples.iter().map(|sample| sample.id.as_str())),
-            listed: samples.len(),
+            samples: hash_of_ids(listed.iter().map(|sample| sample.id.as_str())),
+            listed: listed.len(),
             shard: None,
-            count: samples.len(),
+            count: listed.len(),
         }
     }
 
@@ -252,51 +270,43 @@ impl Bulk {
     }
 
     /// Says what was written and what failed.
-    fn report(&self, report: &Report, ui: &Ui) -> anyhow::Result<Outcome> {
-        let &Report {
-            started,
-            share,
-            samples,
+    fn report(&self, job: &Job, tally: &Tally, stage: &Stage, ui: &Ui) -> anyhow::Result<Outcome> {
+        let &Tally {
             scored,
             failed,
             seconds,
-            outputs,
-            stage,
-        } = report;
+        } = tally;
+        let (samples, started) = (job.samples.len(), job.scorer.started());
+        let (args, vote) = (&self.args, &self.args.vote);
         let shown = |path: &PathBuf| stage.shown(path);
-        outputs.note(stage, ui);
-        if self.args.json {
+        let errors = shown(&job.outputs.errors);
+        job.outputs.note(stage, ui);
+        if args.json {
             ui.print_json(&json!({
-                "model": shown(&self.args.model),
-                "ensemble": self.args.vote.ensemble.iter().map(shown).collect::<Vec<_>>(),
-                "tta": self.args.vote.tta,
-                "tta_combine": (self.args.vote.tta > 1).then(|| self.args.vote.combine().to_string()),
+                "model": shown(&args.model),
+                "ensemble": vote.ensemble.iter().map(shown).collect::<Vec<_>>(),
+                "tta": vote.tta,
+                "tta_combine": (vote.tta > 1).then(|| vote.combine().to_string()),
                 "engine": started.name,
                 "engine_config": *started.config,
                 "split": started.split,
-                "shard": share.shard,
+                "shard": job.key.shard,
                 "samples": samples,
                 "resumed_at": samples - scored,
                 "failed": failed,
                 "seconds": seconds,
                 "samples_per_s": scored as f64 / seconds.max(1e-9),
                 "out": shown(&self.out),
-                "scores": self.args.scores.as_ref().map(shown),
-                "embeddings": self.args.embeddings.as_ref().map(shown),
-                "errors": (failed > 0).then(|| shown(&outputs.errors)),
+                "scores": args.scores.as_ref().map(shown),
+                "embeddings": args.embeddings.as_ref().map(shown),
+                "errors": (failed > 0).then_some(&errors),
             }))?;
         }
-        if failed == 0 {
-            return Ok(Outcome::Done);
+        if failed > 0 {
+            ui.warn(&format!(
+                "{failed} of {samples} samples failed; they are listed in {errors}"
+            ));
         }
-        let errors = shown(&outputs.errors);
-        ui.warn(&format!(
-            "{failed} of {samples} samples failed; they are listed in {errors}"
-        ));
-        Ok(if self.args.failed_ok {
-            Outcome::Done
-        } else {
-            Outcome::SomeFailed
-        })
+        Ok(Outcome::with_failures(failed, args.failed_ok))
     }
 }

@@ -17,7 +17,7 @@ const KUBERNETES: &str = "JOB_COMPLETION_INDEX";
 const SLURM: &str = "SLURM_ARRAY_TASK_ID";
 
 /// Which share of the samples is scored.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ShardArgs {
     /// Score only one of n shards, each sample being in the one that a hash of its id says: 0/n to
     /// n-1/n, or 1/n to n/n. `auto` takes i from `JOB_COMPLETION_INDEX` (Kubernetes)

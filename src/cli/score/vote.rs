@@ -24,16 +24,6 @@ pub struct VoteArgs {
     pub tta_combine: Option<Combine>,
 }
 
-impl Default for VoteArgs {
-    fn default() -> Self {
-        Self {
-            ensemble: Vec::new(),
-            tta: 1,
-            tta_combine: None,
-        }
-    }
-}
-
 fn views(text: &str) -> Result<u8, String> {
     match text {
         "1" => Ok(1),

@@ -36,15 +36,6 @@ pub struct WorkerArgs {
     pub worker_batch_mib: u16,
 }
 
-impl Default for WorkerArgs {
-    fn default() -> Self {
-        Self {
-            worker: false,
-            worker_batch_mib: 512,
-        }
-    }
-}
-
 impl WorkerArgs {
     /// Most bytes of a batch.
     fn limit(&self) -> u64 {
@@ -75,10 +66,7 @@ impl ScoreArgs {
         let here = self.staged(stage)?;
         let ensemble = here.ensemble()?;
         let decision = here.decision(&ensemble);
-        let mut scorer = Scorer::start(&ensemble, &here.engine, ui)?;
-        if let Some(note) = here.vote.note(here.threshold) {
-            ui.note(&note);
-        }
+        let mut scorer = here.start(&ensemble, ui)?;
         let signals = Signals::listen()?;
         let stdout = BufWriter::new(io::stdout().lock());
         let mut answers = Answers::open(stdout, &ensemble.spec().classes)?;
@@ -104,11 +92,7 @@ impl ScoreArgs {
                 "{failed} of {samples} samples failed; their `error` says why"
             ));
         }
-        Ok(match failed {
-            0 => Outcome::Done,
-            _ if here.failed_ok => Outcome::Done,
-            _ => Outcome::SomeFailed,
-        })
+        Ok(Outcome::with_failures(failed, here.failed_ok))
     }
 }
 

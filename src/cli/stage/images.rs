@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::imaging::{FileSource, FindError, Sample, SampleErrorKind, samples_among};
+use crate::imaging::{FileSource, Sample, SampleErrorKind, samples_among};
 use crate::store::{ReadAhead, ReadFailure, Store, StoreError, StoreOptions, Url};
 
 /// The image files of a folder in a store.
@@ -41,7 +41,7 @@ impl StoreFiles {
         let samples = samples_among(&folder, &mut names, channels);
         match error {
             Some(error) => Err(error.into()),
-            None => Ok(samples.map_err(|error: FindError| error)?),
+            None => Ok(samples?),
         }
     }
 

@@ -128,7 +128,7 @@ impl Watch for Screen<'_> {
             row.f1_mean,
             timing.images_per_s,
             timing.seconds,
-            100.0 * timing.waited / timing.seconds.max(1e-9)
+            timing.waited_percent()
         ));
         self.tracker.epoch(row.epoch);
     }

@@ -166,7 +166,7 @@ fn look(sample: &Sample, histograms: &mut [Histogram]) -> Seen {
         problems: Vec::new(),
     };
     let mut first_file = String::new();
-    let missing: Vec<&str> = missing_channels(sample).collect();
+    let missing: Vec<&str> = sample.missing_channels().collect();
     if !missing.is_empty() {
         let message = format!("has no file for {}", missing.join(", "));
         seen.add(Kind::MissingChannel, sample, String::new(), message);
@@ -211,13 +211,6 @@ impl Seen {
         self.problems
             .push(Problem::new(kind, &sample.id, file, message));
     }
-}
-
-fn missing_channels(sample: &Sample) -> impl Iterator<Item = &str> {
-    let files = sample.channels.iter().zip(&sample.files);
-    files
-        .filter(|(_, file)| file.is_none())
-        .map(|(name, _)| name.as_str())
 }
 
 fn hash((width, height): (u32, u32), plane: &[u8]) -> Hash {

@@ -22,12 +22,10 @@ pub(super) struct Order {
 /// As [`read_scores`](super::read_scores) says.
 pub(super) fn order(columns: &[String], classes: Option<&[String]>) -> Result<Order, ScoresFault> {
     let mut seen = HashSet::new();
-    if let Some(twice) = columns.iter().find(|name| !seen.insert(*name)) {
+    if let Some(twice) = columns.iter().find(|name| !seen.insert(name.as_str())) {
         return Err(ScoresFault::DuplicateColumn(twice.clone()));
     }
-    let known = HPA_CLASSES
-        .iter()
-        .filter(|name| seen.contains(&(**name).to_owned()));
+    let known = HPA_CLASSES.iter().filter(|name| seen.contains(*name));
     let numbers: Option<Vec<usize>> = columns.iter().map(|name| name.parse().ok()).collect();
     let order = match (classes, numbers) {
         (names, Some(numbers)) => by_number(columns, &numbers, names)?,

@@ -1,10 +1,8 @@
 //! Small arrays, and what exporters compute of stored values before the image comes in.
 
-use crate::graph::tensor::{ints, numel, set_values, values};
+use crate::graph::tensor::{INT64, ints, numel, set_values, values};
 use crate::graph::{GraphError, TensorProto};
 
-/// `TensorProto.DataType.INT64`.
-const INT64: i32 = 7;
 /// Most elements an operation on constants may make: four times the largest weight known.
 const MAX_ELEMENTS: usize = 1 << 24;
 /// Most axes of an array.
@@ -104,17 +102,11 @@ impl Array {
                 dim => usize::try_from(dim).ok()?,
             });
         }
-        let known = dims
-            .iter()
-            .filter(|&&dim| dim != usize::MAX)
-            .try_fold(1_usize, |product, &dim| product.checked_mul(dim))?;
+        let known = product(dims.iter().filter(|&&dim| dim != usize::MAX))?;
         for dim in dims.iter_mut().filter(|dim| **dim == usize::MAX) {
             *dim = count.checked_div(known)?;
         }
-        let product = dims
-            .iter()
-            .try_fold(1_usize, |product, &dim| product.checked_mul(dim));
-        (product == Some(count) && dims.len() <= MAX_RANK).then(|| Self {
+        (product(&dims) == Some(count) && dims.len() <= MAX_RANK).then(|| Self {
             dims,
             data: self.data.clone(),
         })
@@ -185,10 +177,13 @@ fn broadcast_dims(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
             (n, m) => (n == m).then_some(n),
         })
         .collect::<Option<Vec<_>>>()?;
-    let count = dims
-        .iter()
-        .try_fold(1_usize, |product, &dim| product.checked_mul(dim))?;
-    (count <= MAX_ELEMENTS && rank <= MAX_RANK).then_some(dims)
+    (product(&dims)? <= MAX_ELEMENTS && rank <= MAX_RANK).then_some(dims)
+}
+
+/// None if it overflows.
+fn product<'d>(dims: impl IntoIterator<Item = &'d usize>) -> Option<usize> {
+    dims.into_iter()
+        .try_fold(1_usize, |product, &dim| product.checked_mul(dim))
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Exports with the channels last, as TensorFlow has them: `Transpose` nodes go, axes are renumbered.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use onnx_ir::ValueInfoProto;
 
-use super::arithmetic::{Array, Data};
+use super::arithmetic::Array;
 use crate::graph::attributes::{int, ints, set_int, set_ints};
 use crate::graph::tensor;
 use crate::graph::view::View;
@@ -25,7 +25,7 @@ const LAST: Layout = [0, 2, 3, 1];
 /// # Errors
 ///
 /// A convolution or pooling that reads another layout.
-pub fn channels_first(graph: &mut GraphProto) -> Result<(), GraphError> {
+pub(super) fn channels_first(graph: &mut GraphProto) -> Result<(), GraphError> {
     let mut rewriter = Rewriter {
         views: image_layouts(graph),
         constants: graph
@@ -60,17 +60,16 @@ fn image_layouts(graph: &GraphProto) -> HashMap<String, (String, Layout)> {
         let dims = &input.type_.tensor_type().shape.dim;
         dims.len() == 4 && dims[3].dim_value() == 3 && dims[1].dim_value() != 3
     };
-    let transposed = |name: &str| {
-        graph.node.iter().any(|node| {
-            node.op_type == "Transpose"
-                && node.input.first().is_some_and(|input| input == name)
-                && ints(node, "perm", &[]) == [0, 3, 1, 2]
-        })
-    };
+    let transposed: HashSet<&str> = graph
+        .node
+        .iter()
+        .filter(|node| node.op_type == "Transpose" && ints(node, "perm", &[]) == [0, 3, 1, 2])
+        .filter_map(|node| Some(node.input.first()?.as_str()))
+        .collect();
     graph
         .input
         .iter()
-        .filter(|input| declared_last(input) || transposed(&input.name))
+        .filter(|input| declared_last(input) || transposed.contains(input.name.as_str()))
         .map(|input| (input.name.clone(), (input.name.clone(), LAST)))
         .collect()
 }
@@ -112,7 +111,11 @@ impl Rewriter {
         let kept = match node.op_type.as_str() {
             "Relu" | "Clip" | "Sigmoid" | "Softmax" | "Cast" => true,
             "Add" | "Mul" | "Sub" | "Div" if same => self.turn_constants(node, layout),
-            "Concat" if same => turn_axis(node, layout),
+            "Concat" if same => {
+                let axis = turned(int(node, "axis", 1), layout);
+                set_int(node, "axis", axis);
+                true
+            }
             "Pad" => self.turn_pads(node, layout),
             "ReduceMean" => self.turn_reduction(node, layout),
             "Conv" | "MaxPool" | "AveragePool" | "GlobalAveragePool" | "BatchNormalization" => {
@@ -215,33 +218,25 @@ impl Rewriter {
 
     /// `ReduceMean`: axes in an attribute, since opset 18 in a constant.
     fn turn_reduction(&mut self, node: &mut NodeProto, layout: Layout) -> bool {
-        let turn = |axes: &[i64]| {
-            let known = axes.iter().map(|&axis| layout.get((axis + 4) as usize % 4));
-            known
-                .map(|axis| axis.map(|&axis| axis as i64))
-                .collect::<Option<Vec<_>>>()
+        let turn = |axes: Vec<i64>| -> Vec<i64> {
+            axes.into_iter().map(|axis| turned(axis, layout)).collect()
         };
         let attribute = ints(node, "axes", &[]);
-        if let (false, Some(axes)) = (attribute.is_empty(), turn(&attribute)) {
-            set_ints(node, "axes", &axes);
-        } else {
+        if attribute.is_empty() {
             let stored = node.input.get(1).and_then(|name| self.constants.get(name));
-            let axes = stored
-                .and_then(|t| tensor::ints(t).ok())
-                .and_then(|axes| turn(&axes));
-            let Some(axes) = axes else { return false };
-            self.replace_constant(node, 1, axes);
+            let Some(axes) = stored.and_then(|t| tensor::ints(t).ok()) else {
+                return false;
+            };
+            self.replace_constant(node, 1, turn(axes));
+        } else {
+            set_ints(node, "axes", &turn(attribute));
         }
         int(node, "keepdims", 1) == 1
     }
 
     fn replace_constant(&mut self, node: &mut NodeProto, input: usize, values: Vec<i64>) -> bool {
         let name = format!("{}/{PATCH}", node.output.first().map_or("", String::as_str));
-        let array = Array {
-            dims: vec![values.len()],
-            data: Data::Int(values),
-        };
-        let Ok(tensor) = array.write(&name) else {
+        let Ok(tensor) = Array::ints(values).write(&name) else {
             return false;
         };
         node.input[input].clone_from(&name);
@@ -251,13 +246,9 @@ impl Rewriter {
     }
 }
 
-fn turn_axis(node: &mut NodeProto, layout: Layout) -> bool {
-    let axis = int(node, "axis", 1);
-    let axis = layout.get((axis + 4) as usize % 4);
-    if let Some(&axis) = axis {
-        set_int(node, "axis", axis as i64);
-    }
-    axis.is_some()
+/// Where an axis lies in `[N, C, H, W]`; a negative one counts from the end.
+fn turned(axis: i64, layout: Layout) -> i64 {
+    layout[axis.rem_euclid(4) as usize] as i64
 }
 
 #[cfg(test)]
@@ -318,6 +309,21 @@ mod tests {
         assert_eq!(cat.input, ["sum", "conv"]);
         assert_eq!(int(cat, "axis", 0), 1);
         assert_eq!(ints(mean, "axes", &[]), [2, 3]);
+    }
+
+    #[test]
+    fn an_axis_beyond_all_bounds_is_no_panic() {
+        for axis in [i64::MIN, i64::MAX] {
+            let mut graph = Sketch::new()
+                .node("Concat", &["image", "image"], "cat")
+                .with(with_int("axis", axis))
+                .node("ReduceMean", &["cat"], "mean")
+                .with(with_ints("axes", &[axis]))
+                .last_channels()
+                .graph("mean");
+            channels_first(&mut graph).unwrap();
+            assert_eq!(ops(&graph), ["Concat", "ReduceMean"]);
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ const BUDGET: usize = 1 << 26;
 /// # Errors
 ///
 /// A constant of a kind that no network needs: strings or a sparse tensor.
-pub fn constants_to_initializers(graph: &mut GraphProto) -> Result<(), GraphError> {
+pub(super) fn constants_to_initializers(graph: &mut GraphProto) -> Result<(), GraphError> {
     let mut made = Vec::new();
     for node in graph.node.iter().filter(|node| node.op_type == "Constant") {
         let name = node.output.first().map_or("", String::as_str);
@@ -63,7 +63,7 @@ fn constant(node: &NodeProto) -> Option<Result<TensorProto, GraphError>> {
 /// # Errors
 ///
 /// A cycle.
-pub fn fold_constants(graph: &mut GraphProto) -> Result<(), GraphError> {
+pub(super) fn fold_constants(graph: &mut GraphProto) -> Result<(), GraphError> {
     let mut folded: HashMap<String, Array> = HashMap::new();
     let mut budget = BUDGET;
     let view = View::new(graph)?;

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::graph::attributes::int;
+use crate::graph::tensor::{BFLOAT16, DOUBLE, FLOAT, FLOAT16};
 use crate::graph::view::View;
 use crate::graph::{GraphError, GraphProto, NodeProto};
 
-/// `TensorProto.DataType`: float, float16, double, bfloat16.
-const FLOATS: [i64; 4] = [1, 10, 11, 16];
+/// The kinds of float.
+const FLOATS: [i32; 4] = [FLOAT, FLOAT16, DOUBLE, BFLOAT16];
 
 /// Removes nodes that change nothing: `Identity` (which exporters use to store equal weights
 /// once), `Dropout`, casts between kinds of float, and `Concat` of one value.
@@ -17,7 +18,7 @@ const FLOATS: [i64; 4] = [1, 10, 11, 16];
 /// # Errors
 ///
 /// A cycle of such nodes.
-pub fn inline_identities(graph: &mut GraphProto) -> Result<(), GraphError> {
+pub(super) fn inline_identities(graph: &mut GraphProto) -> Result<(), GraphError> {
     let order = View::new(graph)?.order()?;
     let outputs: HashSet<String> = graph.output.iter().map(|o| o.name.clone()).collect();
     let stored: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
@@ -64,7 +65,9 @@ fn hands_on(node: &NodeProto, stored: &HashSet<&str>) -> bool {
         "Concat" => node.input.len() == 1,
         // Casts of weights are folded: there the element type matters.
         "Cast" => {
-            FLOATS.contains(&int(node, "to", 1))
+            FLOATS
+                .map(i64::from)
+                .contains(&int(node, "to", FLOAT.into()))
                 && node
                     .input
                     .first()

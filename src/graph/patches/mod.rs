@@ -12,13 +12,13 @@ mod identities;
 mod padding;
 
 pub use absorb_relu::absorb_relu;
-pub use channels_first::channels_first;
 pub use classifier::drop_classifier;
-pub use constants::{constants_to_initializers, fold_constants};
-pub use identities::inline_identities;
-pub use padding::explicit_padding;
 
 use super::{GraphError, GraphProto};
+use channels_first::channels_first;
+use constants::{constants_to_initializers, fold_constants};
+use identities::inline_identities;
+use padding::explicit_padding;
 
 /// Brings a graph into the form in which it can be matched, up to its last feature map.
 ///

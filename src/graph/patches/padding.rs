@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::graph::attributes::{float, int, ints, set_int, set_ints, string, unset};
 use crate::graph::tensor::{ints as stored_ints, numel, values};
-use crate::graph::view::View;
+use crate::graph::view::{View, readers};
 use crate::graph::{GraphError, GraphProto, NodeProto};
 
 /// Turns `auto_pad` into `pads`, and moves `Pad` nodes into the convolutions and poolings that
@@ -17,7 +17,7 @@ use crate::graph::{GraphError, GraphProto, NodeProto};
 /// # Errors
 ///
 /// A cycle.
-pub fn explicit_padding(graph: &mut GraphProto) -> Result<(), GraphError> {
+pub(super) fn explicit_padding(graph: &mut GraphProto) -> Result<(), GraphError> {
     let kernels: HashMap<String, Vec<i64>> = graph
         .initializer
         .iter()
@@ -42,8 +42,9 @@ pub fn explicit_padding(graph: &mut GraphProto) -> Result<(), GraphError> {
             continue;
         };
         let pads = ints(node, "pads", &[0; 4]);
-        let sum: Vec<i64> = pads.iter().zip(padding.pads).map(|(a, b)| a + b).collect();
-        set_ints(node, "pads", &sum);
+        let sums = pads.iter().zip(padding.pads);
+        let sums: Vec<i64> = sums.map(|(a, b)| a.saturating_add(b)).collect();
+        set_ints(node, "pads", &sums);
         if node.op_type == "AveragePool" {
             // The zeros were part of the image, so they count.
             set_int(node, "count_include_pad", 1);
@@ -108,6 +109,7 @@ struct Padding {
 /// The `Pad` nodes that all their readers can take over, by output.
 fn movable(graph: &GraphProto) -> Result<HashMap<String, Padding>, GraphError> {
     let view = View::new(graph)?;
+    let readers = readers(graph);
     let mut moved = HashMap::new();
     for node in graph.node.iter().filter(|node| node.op_type == "Pad") {
         let (Some(output), Some(input), Some(pads)) = (
@@ -134,9 +136,9 @@ fn movable(graph: &GraphProto) -> Result<HashMap<String, Padding>, GraphError> {
             };
             explicit && only_image && zeros
         };
-        let mut readers = graph.node.iter().filter(|node| node.input.contains(output));
-        let shown = graph.output.iter().any(|value| value.name == *output);
-        if !shown && readers.all(takes) {
+        // What the graph puts out is read by no node, which takes nothing.
+        let mut readers = readers.get(output.as_str()).into_iter().flatten();
+        if readers.all(|&reader| graph.node.get(reader).is_some_and(takes)) {
             let input = input.clone();
             moved.insert(output.clone(), Padding { input, pads });
         }
@@ -206,6 +208,14 @@ mod tests {
         assert_eq!(graph.node.len(), 2);
         assert_eq!(graph.node[1].input, ["x", "w"]);
         assert_eq!(ints(&graph.node[1], "pads", &[]), [2, 2, 3, 4]);
+    }
+
+    #[test]
+    fn an_amount_beyond_all_bounds_is_no_panic() {
+        let mut graph = padded("Conv", "Sigmoid");
+        set_ints(&mut graph.node[2], "pads", &[i64::MAX, 0, 0, 0]);
+        explicit_padding(&mut graph).unwrap();
+        assert_eq!(ints(&graph.node[1], "pads", &[]), [i64::MAX, 2, 3, 4]);
     }
 
     #[test]

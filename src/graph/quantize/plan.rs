@@ -3,8 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::graph::tensor::FLOAT;
-use crate::graph::view::View;
-use crate::graph::view::readers;
+use crate::graph::view::{View, readers};
 use crate::graph::{GraphError, GraphProto, NodeProto};
 
 /// Operators without weights that run in integers between those that have some.

@@ -100,14 +100,7 @@ pub fn check_channels(
 }
 
 fn open<'a>(bytes: &'a [u8], limits: &'a DecodeLimits) -> Result<Pages<'a>, DecodeError> {
-    if bytes.is_empty() {
-        return Err(DecodeError::Empty);
-    }
-    if bytes.len() as u64 > limits.max_file_bytes {
-        return Err(DecodeError::FileTooLarge {
-            limit: limits.max_file_bytes,
-        });
-    }
+    limits.check_file(bytes)?;
     if !TIFF.iter().any(|start| bytes.starts_with(start)) {
         return Err(ChannelError::NotTiff.into());
     }

@@ -61,7 +61,7 @@ fn tensor(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape.to_vec()))
 }
 
-/// The same values, contiguous and alone in their memory.
+/// The same values, contiguous.
 fn contiguous(tensor: FlexTensor) -> FlexTensor {
     if tensor.is_contiguous() {
         tensor
@@ -86,11 +86,13 @@ fn owned(tensor: FlexTensor) -> Option<Vec<f32>> {
         .flatten()
 }
 
-/// The values in memory of their own: the tensor's, if nobody else holds it.
+/// Memory of its own for as many values as the tensor has: the tensor's, which holds them, if nobody
+/// else has it; else any, and the values beside it.
 fn writable(tensor: FlexTensor) -> (Vec<f32>, Option<FlexTensor>) {
+    let tensor = contiguous(tensor);
     let length = tensor.shape().num_elements();
     if tensor.is_unique() && tensor.bytes().len() == length * size_of::<f32>() {
-        let data = contiguous(tensor).into_data();
+        let data = tensor.into_data();
         return (data.try_into_vec().expect("operands are float32"), None);
     }
     (buffers::take(length), Some(tensor))
@@ -192,7 +194,7 @@ impl FusedOps for Flex {
 
     fn fused_relu(input: FlexTensor) -> FlexTensor {
         let shape = input.shape();
-        let (mut output, source) = writable(contiguous(input));
+        let (mut output, source) = writable(input);
         activate::relu(&mut output, source.as_ref().map(values));
         tensor(output, &shape)
     }
@@ -271,7 +273,7 @@ impl Backward<Flex, 3> for BatchNorm {
         checkpointer: &mut Checkpointer,
     ) {
         let [to_input, to_gamma, to_beta] = ops.parents;
-        let (mut gradient, source) = writable(contiguous(grads.consume::<Flex>(&ops.node)));
+        let (mut gradient, source) = writable(grads.consume::<Flex>(&ops.node));
         let (operands, moments, rule) = ops.state;
         let [input, gamma, beta] = operands.map(|node| retrieve(checkpointer, node));
         let mut layer = Normalized::new(input, gamma, beta, rule);
@@ -312,7 +314,7 @@ impl Backward<Flex, 1> for Relu {
         _checkpointer: &mut Checkpointer,
     ) {
         let [to_input] = ops.parents;
-        let (mut gradient, source) = writable(contiguous(grads.consume::<Flex>(&ops.node)));
+        let (mut gradient, source) = writable(grads.consume::<Flex>(&ops.node));
         let output = ops.state;
         activate::relu_gradient(&mut gradient, source.as_ref().map(values), values(&output));
         if let Some(node) = to_input {

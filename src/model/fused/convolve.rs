@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::buffers;
 use super::gemm::{Matrix, MatrixMut, multiply};
-use super::geometry::{Geometry, Tile};
+use super::geometry::{Geometry, Tile, even_share};
 use super::im2col::{fold, unfold};
 
 /// Pieces of work that every operation is cut into at least, where its shape allows.
@@ -32,18 +32,6 @@ fn with_panel(length: usize, work: impl FnOnce(&mut [f32])) {
         }
         work(&mut panel[..length]);
     });
-}
-
-impl Matrix<'_> {
-    /// The part of these rows and columns.
-    fn block(self, rows: Range<usize>, columns: Range<usize>) -> Self {
-        let start = rows.start * self.strides[0] + columns.start * self.strides[1];
-        Self {
-            values: &self.values[start..],
-            shape: [rows.len(), columns.len()],
-            ..self
-        }
-    }
 }
 
 /// Output channels of joined samples: `[channels, samples·positions]`.
@@ -221,7 +209,7 @@ pub(super) fn filters_gradient(geometry: &Geometry, input: &[f32], gradient: &[f
     let gradient = joined.as_deref().unwrap_or(gradient);
     let (outputs, inputs, taps) = (geometry.outputs, geometry.inputs, geometry.taps());
     let most = (GRADIENT / outputs).min(GRADIENT_COLUMNS) / taps;
-    let most = inputs.div_ceil(inputs.div_ceil(most.max(1)));
+    let most = even_share(inputs, most.max(1));
     let shares: Vec<Range<usize>> = (0..inputs)
         .step_by(most)
         .map(|first| first..(first + most).min(inputs))

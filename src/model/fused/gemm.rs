@@ -1,5 +1,7 @@
 //! Matrix products on slices: the one place that hands raw pointers to `gemm`.
 
+use std::ops::Range;
+
 use gemm::{Parallelism, gemm};
 
 /// A matrix in memory: element (i, j) is `values[i·strides[0] + j·strides[1]]`.
@@ -25,6 +27,16 @@ impl<'a> Matrix<'a> {
             values,
             shape,
             strides,
+        }
+    }
+
+    /// The part of these rows and columns.
+    pub(super) fn block(self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        let start = rows.start * self.strides[0] + columns.start * self.strides[1];
+        Self {
+            values: &self.values[start..],
+            shape: [rows.len(), columns.len()],
+            ..self
         }
     }
 

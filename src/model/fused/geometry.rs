@@ -118,8 +118,7 @@ impl Geometry {
         if plane >= NARROW {
             return 1;
         }
-        let groups = self.batch.div_ceil((JOINED / plane).max(1));
-        self.batch.div_ceil(groups)
+        even_share(self.batch, (JOINED / plane).max(1))
     }
 
     /// Output rows of a sample that a panel covers: all if samples are joined, else few enough for
@@ -127,8 +126,7 @@ impl Geometry {
     pub(super) fn panel_rows(&self) -> usize {
         let columns = PANEL / (self.inputs.min(64) * self.taps());
         let few = (columns.max(NARROW) / self.to[1]).clamp(1, self.to[0]);
-        // As even as can be: a short last panel is slow.
-        self.to[0].div_ceil(self.to[0].div_ceil(few))
+        even_share(self.to[0], few)
     }
 
     /// Input channels of a panel with `columns` columns.
@@ -139,6 +137,12 @@ impl Geometry {
     /// As [`panel_rows`](Self::panel_rows), for panels of the filters' gradient `width` wide.
     pub(super) fn gradient_rows(&self, width: usize) -> usize {
         let few = (PANEL / width / self.to[1]).clamp(1, self.to[0]);
-        self.to[0].div_ceil(self.to[0].div_ceil(few))
+        even_share(self.to[0], few)
     }
+}
+
+/// Size of the shares of at most `most` that `total` is cut into, all as large as can be: a short
+/// last one is slow.
+pub(super) fn even_share(total: usize, most: usize) -> usize {
+    total.div_ceil(total.div_ceil(most))
 }

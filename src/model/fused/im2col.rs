@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use super::geometry::{Geometry, Tile};
 
-/// Where a tap reads: sizes of one output row in terms of one input row.
+/// Where a tap reads in a row.
 struct Span {
-    /// First and last-but-one output column whose input is inside the image.
+    /// Output columns whose input is inside the image.
     inside: Range<usize>,
     /// Input column of `inside.start`.
     first: usize,

@@ -57,7 +57,7 @@ pub(super) struct Normalized {
 
 /// What `layer` makes of `[N, C, H, W]`.
 #[must_use]
-pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+pub(crate) fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     let padding = match layer.padding {
         PaddingConfig2d::Valid => [(0, 0); 2],
         PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
@@ -124,7 +124,7 @@ pub(super) fn batch_norm(
 
 /// [`activation::relu`].
 #[must_use]
-pub fn relu<const D: usize>(input: Tensor<D>) -> Tensor<D> {
+pub(crate) fn relu<const D: usize>(input: Tensor<D>) -> Tensor<D> {
     if !can_fuse(&input) {
         return activation::relu(input);
     }

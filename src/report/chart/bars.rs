@@ -22,8 +22,8 @@ pub struct Bar<'a> {
     pub support: usize,
 }
 
-/// Bars from the top down.
-pub fn class_bars(label: &str, bars: &[Bar]) -> Chart {
+/// F1 of each class, from the top down.
+pub fn class_bars(bars: &[Bar]) -> Chart {
     let frame = Frame {
         left: 156.0,
         top: 4.0,
@@ -34,7 +34,7 @@ pub fn class_bars(label: &str, bars: &[Bar]) -> Chart {
     Chart {
         width: WIDTH,
         height: frame.top + frame.height + 30.0,
-        label: label.to_owned(),
+        label: "F1 of each class".into(),
         body: html! {
             (frame.axes("F1", None))
             @for (row, bar) in bars.iter().enumerate() {

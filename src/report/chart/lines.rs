@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Chart, Frame, path, round};
+use super::{Chart, Frame, path};
 
 const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 236.0;
@@ -163,9 +163,7 @@ impl Plot {
                 text.tick.middle x=(self.x(place)) y=(bottom + 13.0) { (place) }
             }
             text.axis.middle x=(f64::midpoint(left, right)) y=(bottom + 27.0) { (chart.x_name) }
-            text.axis.middle x="0" y="0" transform=(format!(
-                "translate(9 {}) rotate(-90)", self.frame.top + self.frame.height / 2.0
-            )) { (chart.y_name) }
+            (self.frame.y_name(chart.y_name))
         }
     }
 
@@ -242,13 +240,6 @@ pub fn significant(value: f64) -> String {
         return format!("{value:.0}");
     }
     format!("{value:.3e}")
-}
-
-/// For marks and areas of other heights.
-impl Frame {
-    fn bottom(&self) -> f64 {
-        round(self.top + self.height)
-    }
 }
 
 #[cfg(test)]

@@ -103,9 +103,13 @@ impl Frame {
         round(self.top + self.height * (1.0 - share))
     }
 
+    fn bottom(&self) -> f64 {
+        round(self.top + self.height)
+    }
+
     /// Grid lines and numbers at 0, ½ and 1, and the axes' names.
     fn axes(&self, x_name: &str, y_name: Option<&str>) -> Markup {
-        let (bottom, right) = (self.top + self.height, self.left + self.width);
+        let (bottom, right) = (self.bottom(), self.left + self.width);
         html! {
             @for (share, text) in [(0.0, "0"), (0.5, "½"), (1.0, "1")] {
                 line.grid x1=(self.x(share)) x2=(self.x(share)) y1=(self.top) y2=(bottom) {}
@@ -116,10 +120,16 @@ impl Frame {
                 }
             }
             text.axis.middle x=(self.left + self.width / 2.0) y=(bottom + 24.0) { (x_name) }
-            @if let Some(name) = y_name {
-                text.axis.middle x="0" y="0" transform=(format!(
-                    "translate(9 {}) rotate(-90)", self.top + self.height / 2.0
-                )) { (name) }
+            @if let Some(name) = y_name { (self.y_name(name)) }
+        }
+    }
+
+    /// The name of the vertical axis, along it.
+    fn y_name(&self, name: &str) -> Markup {
+        let middle = self.top + self.height / 2.0;
+        html! {
+            text.axis.middle x="0" y="0" transform=(format!("translate(9 {middle}) rotate(-90)")) {
+                (name)
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::EvaluationPage;
-use crate::metrics::{Calibration, cooccurrence};
+use super::{EvaluationPage, or_dash};
+use crate::metrics::{Calibration, Labelled, cooccurrence};
 use crate::report::chart::{
     Bar, Chart, calibration as calibration_chart, class_bars, grid, heat_map, histogram,
     precision_recall,
@@ -14,7 +14,7 @@ const COLUMNS: usize = 5;
 
 /// The charts as files, by name.
 pub(super) fn files(page: &EvaluationPage) -> Vec<(&'static str, Chart)> {
-    let each = |draw: fn(&crate::metrics::Labelled, usize) -> Chart| -> Vec<(String, Chart)> {
+    let each = |draw: fn(&Labelled, usize) -> Chart| -> Vec<(String, Chart)> {
         let classes = page.charted().into_iter();
         let named = |class: usize| (page.classes[class].clone(), draw(&page.data, class));
         classes.map(named).collect()
@@ -51,7 +51,7 @@ fn bars(page: &EvaluationPage) -> Chart {
         support: shown.evaluation.classes[class].support(),
     };
     let bars: Vec<_> = page.charted().into_iter().map(bar).collect();
-    class_bars("F1 of each class", &bars)
+    class_bars(&bars)
 }
 
 pub(super) fn classes(page: &EvaluationPage) -> Markup {
@@ -130,7 +130,6 @@ pub(super) fn together(page: &EvaluationPage) -> Markup {
 
 pub(super) fn curves(page: &EvaluationPage) -> Markup {
     let e = &page.shown().evaluation;
-    let or_dash = |value: Option<f64>| value.map_or_else(|| "–".into(), |v| format!("{v:.3}"));
     html! {
         section {
             h2 { "Precision, recall and probabilities" }
@@ -157,6 +156,7 @@ pub(super) fn curves(page: &EvaluationPage) -> Markup {
     }
 }
 
+/// What to add where not all classes are shown.
 fn limit(page: &EvaluationPage) -> String {
     let shown = page.charted().len();
     if shown == page.classes.len() {

@@ -4,6 +4,7 @@
 //! A page asks for nothing from any network, which its own Content-Security-Policy enforces.
 //! Whatever comes from outside (class names, ids, paths) is escaped by the template engine.
 
+mod course;
 mod figures;
 mod run;
 mod samples;
@@ -16,7 +17,7 @@ use std::path::Path;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::ReportError;
-use super::chart;
+use super::chart::{self, Chart};
 use crate::fsx;
 use crate::metrics::{Decisions, Evaluation, Intervals, Labelled};
 
@@ -69,15 +70,7 @@ impl EvaluationPage<'_> {
     ///
     /// If there is no operating point.
     pub fn write(&self, out: &Path) -> Result<(), ReportError> {
-        for (name, chart) in figures::files(self) {
-            let path = out.join("plots").join(name);
-            fsx::write_atomic(&path, chart.file().as_bytes())?;
-        }
-        let page = self.html().into_string();
-        Ok(fsx::write_atomic(
-            &out.join("report.html"),
-            page.as_bytes(),
-        )?)
+        write(out, figures::files(self), self.html())
     }
 
     /// The decisions that are shown.
@@ -101,7 +94,7 @@ impl EvaluationPage<'_> {
         let body = html! {
             (tables::head(self))
             (tables::points(self))
-            (tables::remarks(self))
+            (remarks(&self.remarks))
             (figures::classes(self))
             (tables::classes(self))
             (figures::calibration(self))
@@ -112,6 +105,24 @@ impl EvaluationPage<'_> {
         };
         document(&format!("Evaluation of {}", self.subject), &body)
     }
+}
+
+/// Writes `report.html` into the folder `out`, and charts by the names of their files into
+/// `out/plots`.
+fn write(
+    out: &Path,
+    charts: impl IntoIterator<Item = (&'static str, Chart)>,
+    page: Markup,
+) -> Result<(), ReportError> {
+    for (name, chart) in charts {
+        let path = out.join("plots").join(name);
+        fsx::write_atomic(&path, chart.file().as_bytes())?;
+    }
+    let page = page.into_string();
+    Ok(fsx::write_atomic(
+        &out.join("report.html"),
+        page.as_bytes(),
+    )?)
 }
 
 /// A whole page that asks for nothing from outside.
@@ -131,4 +142,35 @@ fn document(title: &str, body: &Markup) -> Markup {
             body { main { (body) } }
         }
     }
+}
+
+/// A number at the top of a page; the one that leads is larger.
+fn tile(name: &str, value: &str, below: &str, lead: bool) -> Markup {
+    html! {
+        div class=(if lead { "tile lead" } else { "tile" }) {
+            span { (name) } b { (value) } span { (below) }
+        }
+    }
+}
+
+/// What a reader should know beside the numbers.
+fn remarks(remarks: &[String]) -> Markup {
+    html! {
+        @if !remarks.is_empty() {
+            section {
+                h2 { "Before you trust these numbers" }
+                ul.remarks { @for remark in remarks { li { (remark) } } }
+            }
+        }
+    }
+}
+
+/// A score, as all tables have it.
+fn number(value: f64) -> String {
+    format!("{value:.3}")
+}
+
+/// A score that may not be defined.
+fn or_dash(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".into(), number)
 }

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use maud::{Markup, html};
 
-use super::super::chart::{significant, titled};
-use super::super::curves::{Course, Titled, run_charts, waited_share};
-use super::super::{EpochRow, ReportError, TimingRow, best_epoch};
-use super::document;
-use crate::fsx;
+use super::course::Titled;
+use super::{document, remarks, tile, write};
+use crate::report::chart::{significant, titled};
+use crate::report::{EpochRow, ReportError, TimingRow, best_epoch};
 
 /// The table shows the newest epochs, so many of them; a file has them all.
 const MOST_ROWS: usize = 500;
@@ -57,37 +56,17 @@ impl RunPage<'_> {
     /// A file cannot be written.
     pub fn write(&self, out: &Path) -> Result<(), ReportError> {
         let charts = self.charts();
-        let page = self.html(&charts).into_string();
-        for (name, title, chart) in charts {
-            let path = out.join("plots").join(name);
-            fsx::write_atomic(&path, titled(title, chart).file().as_bytes())?;
-        }
-        Ok(fsx::write_atomic(
-            &out.join("report.html"),
-            page.as_bytes(),
-        )?)
-    }
-
-    fn charts(&self) -> Vec<Titled> {
-        let later = self.stages.iter().skip(1);
-        let stages: Vec<u32> = later.map(|(first, _)| *first).collect();
-        run_charts(&Course {
-            rows: self.rows,
-            timing: self.timing,
-            stages: &stages,
-        })
+        let page = self.html(&charts);
+        let charts = charts.into_iter();
+        let files = charts.map(|(name, title, chart)| (name, titled(title, chart)));
+        write(out, files, page)
     }
 
     fn html(&self, charts: &[Titled]) -> Markup {
         let body = html! {
             (self.head())
             (self.tiles())
-            @if !self.remarks.is_empty() {
-                section {
-                    h2 { "Before you trust these numbers" }
-                    ul.remarks { @for remark in &self.remarks { li { (remark) } } }
-                }
-            }
+            (remarks(&self.remarks))
             @if !self.rows.is_empty() {
                 section {
                     h2 { "Epoch by epoch" }
@@ -144,19 +123,12 @@ impl RunPage<'_> {
         let waited: f64 = self.timing.iter().map(|row| row.waited).sum();
         let mut speeds: Vec<f64> = self.timing.iter().map(|row| row.images_per_s).collect();
         speeds.sort_by(f64::total_cmp);
-        let tile = |name: &str, value: String, below: String, lead: bool| {
-            html! {
-                div class=(if lead { "tile lead" } else { "tile" }) {
-                    span { (name) } b { (value) } span { (below) }
-                }
-            }
-        };
         html! {
             div.tiles {
                 (tile(
                     "macro-F1",
-                    best.map_or_else(dash, |row| format!("{:.3}", row.f1_mean)),
-                    best.map_or_else(dash, |row| match row.valid_loss {
+                    &best.map_or_else(dash, |row| format!("{:.3}", row.f1_mean)),
+                    &best.map_or_else(dash, |row| match row.valid_loss {
                         Some(_) => format!("{}, the best", at(row)),
                         None => format!("{}, the last", at(row)),
                     }),
@@ -164,27 +136,27 @@ impl RunPage<'_> {
                 ))
                 (tile(
                     "validation loss",
-                    judged.map_or_else(dash, |(_, loss)| significant(loss)),
-                    judged.map_or_else(dash, |(row, _)| format!("{}, the lowest", at(row))),
+                    &judged.map_or_else(dash, |(_, loss)| significant(loss)),
+                    &judged.map_or_else(dash, |(row, _)| format!("{}, the lowest", at(row))),
                     false,
                 ))
                 (tile(
                     "train loss",
-                    self.rows.last().map_or_else(dash, |row| significant(row.train_loss)),
-                    self.rows.last().map_or_else(dash, |row| format!("{}, the last", at(row))),
+                    &self.rows.last().map_or_else(dash, |row| significant(row.train_loss)),
+                    &self.rows.last().map_or_else(dash, |row| format!("{}, the last", at(row))),
                     false,
                 ))
                 (tile(
                     "images/s",
-                    speeds.get(speeds.len() / 2).map_or_else(dash, |speed| significant(*speed)),
-                    "median of the epochs".into(),
+                    &speeds.get(speeds.len() / 2).map_or_else(dash, |speed| significant(*speed)),
+                    "median of the epochs",
                     false,
                 ))
-                (tile("training time", duration(seconds), "without validation".into(), false))
+                (tile("training time", &duration(seconds), "without validation", false))
                 (tile(
                     "waiting for data",
-                    format!("{:.0} %", 100.0 * waited / seconds.max(1e-9)),
-                    "of that time".into(),
+                    &format!("{:.0} %", 100.0 * waited / seconds.max(1e-9)),
+                    "of that time",
                     false,
                 ))
             }
@@ -221,7 +193,6 @@ impl RunPage<'_> {
 
     fn table(&self) -> Markup {
         let best = best_epoch(self.rows).map(|row| row.epoch);
-        let number = |value: f64| significant(value);
         let hidden = self.rows.len().saturating_sub(MOST_ROWS);
         let rows = self.rows.iter().zip(self.timing).skip(hidden);
         html! {
@@ -248,15 +219,15 @@ impl RunPage<'_> {
                                         (row.epoch)
                                         @if best == Some(row.epoch) { " best" }
                                     }
-                                    td { (number(row.train_loss)) }
-                                    td { (row.valid_loss.map_or_else(|| "–".into(), number)) }
+                                    td { (significant(row.train_loss)) }
+                                    td { (row.valid_loss.map_or_else(|| "–".into(), significant)) }
                                     td { (format!("{:.3}", row.f1_mean)) }
                                     td { (format!("{:.3}", row.f1_min)) }
                                     td { (format!("{:.3}", row.f1_max)) }
-                                    td { (number(row.lr)) }
-                                    td { (number(timing.images_per_s)) }
-                                    td { (number(timing.seconds)) }
-                                    td { (format!("{:.1} %", waited_share(timing))) }
+                                    td { (significant(row.lr)) }
+                                    td { (significant(timing.images_per_s)) }
+                                    td { (significant(timing.seconds)) }
+                                    td { (format!("{:.1} %", timing.waited_percent())) }
                                 }
                             }
                         }

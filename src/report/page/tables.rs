@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::EvaluationPage;
+use super::{EvaluationPage, number, or_dash, tile};
 use crate::metrics::{Interval, RARE_SHARE};
 
 pub(super) fn head(page: &EvaluationPage) -> Markup {
@@ -10,7 +10,6 @@ pub(super) fn head(page: &EvaluationPage) -> Markup {
     let e = &shown.evaluation;
     let present = e.classes.iter().filter(|class| class.support() > 0).count();
     let intervals = shown.intervals.as_ref();
-    let or_dash = |value: Option<f64>| value.map_or_else(|| "–".into(), number);
     html! {
         header {
             h1 { "Evaluation of " (page.subject) }
@@ -26,14 +25,6 @@ pub(super) fn head(page: &EvaluationPage) -> Markup {
             (tile("mean AP", &or_dash(e.mean_average_precision), "no threshold needed", false))
             (tile("mean AUROC", &or_dash(e.mean_auroc), "no threshold needed", false))
             (tile("ECE", &number(e.calibration_error), "calibration error, 0 is best", false))
-        }
-    }
-}
-
-fn tile(name: &str, value: &str, below: &str, lead: bool) -> Markup {
-    html! {
-        div class=(if lead { "tile lead" } else { "tile" }) {
-            span { (name) } b { (value) } span { (below) }
         }
     }
 }
@@ -75,17 +66,6 @@ pub(super) fn points(page: &EvaluationPage) -> Markup {
     }
 }
 
-pub(super) fn remarks(page: &EvaluationPage) -> Markup {
-    html! {
-        @if !page.remarks.is_empty() {
-            section {
-                h2 { "Before you trust these numbers" }
-                ul.remarks { @for remark in &page.remarks { li { (remark) } } }
-            }
-        }
-    }
-}
-
 pub(super) fn classes(page: &EvaluationPage) -> Markup {
     let shown = page.shown();
     html! {
@@ -110,8 +90,8 @@ pub(super) fn classes(page: &EvaluationPage) -> Markup {
                             td { (number(c.recall)) }
                             td { b { (number(c.f1)) } }
                             td.interval { (range_or(interval, "–")) }
-                            td { (c.average_precision.map_or_else(|| "–".into(), number)) }
-                            td { (c.auroc.map_or_else(|| "–".into(), number)) }
+                            td { (or_dash(c.average_precision)) }
+                            td { (or_dash(c.auroc)) }
                             td { (number(c.calibration_error)) }
                         }
                     }
@@ -128,10 +108,6 @@ pub(super) fn about(page: &EvaluationPage) -> Markup {
             dl { @for (name, value) in &page.about { dt { (name) } dd { (value) } } }
         }
     }
-}
-
-fn number(value: f64) -> String {
-    format!("{value:.3}")
 }
 
 fn range_or(interval: Option<Interval>, otherwise: &str) -> String {

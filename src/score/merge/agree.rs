@@ -21,14 +21,8 @@ pub(super) fn check(parts: &[Part], ids_known: bool) -> Result<bool, MergeError>
         match (&part.manifest, &first.manifest) {
             (Some(manifest), Some(_)) => known.push((part, manifest)),
             (None, None) => {}
-            (ours, _) => {
-                let paths = [&part.path, &first.path].map(Clone::clone);
-                let [mut with, mut without] = paths;
-                if ours.is_none() {
-                    std::mem::swap(&mut with, &mut without);
-                }
-                return Err(MergeError::SomeManifests { with, without });
-            }
+            (Some(_), None) => return Err(only_one_has_a_manifest(part, first)),
+            (None, Some(_)) => return Err(only_one_has_a_manifest(first, part)),
         }
     }
     if known.is_empty() {
@@ -37,6 +31,13 @@ pub(super) fn check(parts: &[Part], ids_known: bool) -> Result<bool, MergeError>
     check_results(&known)?;
     check_shards(&known, ids_known)?;
     Ok(true)
+}
+
+fn only_one_has_a_manifest(with: &Part, without: &Part) -> MergeError {
+    MergeError::SomeManifests {
+        with: with.path.clone(),
+        without: without.path.clone(),
+    }
 }
 
 fn differ(first: &Part, second: &Part, what: impl Into<String>) -> MergeError {

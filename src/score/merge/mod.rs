@@ -109,13 +109,9 @@ fn failures(parts: &[Part], order: &[Place]) -> Result<Vec<Failure>, MergeError>
             by_id.insert(failure.id.clone(), (failure, part));
         }
     }
-    let mut failures = Vec::with_capacity(by_id.len());
-    if !by_id.is_empty() {
-        let found = order
-            .iter()
-            .filter_map(|place| by_id.remove(place.id(parts)));
-        failures.extend(found.map(|(failure, _)| failure));
-    }
+    let ids = order.iter().map(|place| place.id(parts));
+    let found = ids.filter_map(|id| by_id.remove(id));
+    let failures = found.map(|(failure, _)| failure).collect();
     match by_id.into_iter().next() {
         Some((id, (_, part))) => {
             let reason = format!("lists `{id}` as failed, but has no row of that id");

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
@@ -14,7 +13,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::super::output;
 use super::super::{Failure, ResultManifest};
 use super::MergeError;
-use crate::fsx;
+use crate::{fsx, panics};
 
 /// Rows between two places of a CSV file that are remembered.
 pub(super) const MARK: usize = 1024;
@@ -140,7 +139,7 @@ fn open_csv(path: PathBuf) -> Result<Part, MergeError> {
 fn open_parquet(path: PathBuf) -> Result<Part, MergeError> {
     // The crate takes some numbers of a damaged file at their word, and panics.
     let damaged = MergeError::part(&path, "cannot be read as Parquet: it is damaged");
-    catch_unwind(|| read_parquet(path)).unwrap_or(Err(damaged))
+    panics::expected(|| read_parquet(path)).unwrap_or(Err(damaged))
 }
 
 fn read_parquet(path: PathBuf) -> Result<Part, MergeError> {

@@ -85,11 +85,7 @@ where
 /// The file cannot be read, or holds something else.
 pub fn read_scores(path: &Path, columns: Range<usize>) -> Result<ScoreTable, OutputError> {
     let mut reader = csv::Reader::from_path(path).map_err(io::Error::from)?;
-    let mut table = ScoreTable {
-        ids: Vec::new(),
-        probabilities: Vec::new(),
-        failures: Vec::new(),
-    };
+    let mut table = ScoreTable::default();
     for record in reader.records() {
         let record = record.map_err(io::Error::from)?;
         let mut fields = record.iter();

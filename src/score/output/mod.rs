@@ -8,6 +8,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use self::csv_file::{read_errors, read_scores};
+pub(super) use self::parquet::write_batches;
 use super::{Failure, ScoreTable};
 use crate::imaging::Sample;
 
@@ -85,9 +87,6 @@ pub(super) fn is_parquet(path: &Path) -> bool {
         .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
 }
 
-pub use csv_file::{read_errors, read_scores};
-pub(super) use parquet::write_batches;
-
 /// Columns of the list of failed samples.
 pub(super) const ERRORS_HEADER: [&str; 3] = ["Id", "File", "Error"];
 
@@ -97,12 +96,19 @@ pub(super) const ERRORS_HEADER: [&str; 3] = ["Id", "File", "Error"];
 pub fn errors_path(output: &Path) -> PathBuf {
     let known = |e: &std::ffi::OsStr| ["csv", "parquet"].iter().any(|k| e.eq_ignore_ascii_case(k));
     let stem = if output.extension().is_some_and(known) {
-        output.with_extension("")
+        &output.with_extension("")
     } else {
-        output.to_owned()
+        output
     };
-    let mut name = stem.into_os_string();
-    name.push(".errors.csv");
+    beside(stem, ".errors.csv")
+}
+
+/// What lies beside the file `output` and has its name, with `suffix` behind it.
+///
+/// As against [`Path::with_added_extension`], it is never `output` itself, even if that is `..`.
+pub(super) fn beside(output: &Path, suffix: &str) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(suffix);
     name.into()
 }
 

@@ -1,7 +1,6 @@
 //! Requests from a stream of bytes, which may be anything.
 
 use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use super::columns::Columns;
 use super::error::Place;
 use super::metered::{Meter, Metered};
 use super::{Request, StreamError};
+use crate::panics;
 
 /// Samples that a batch may have: what is kept for each must not grow without bounds where its
 /// images are mere names.
@@ -100,7 +100,7 @@ enum Fault {
 }
 
 fn decoded<T>(work: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, Fault> {
-    let done = catch_unwind(AssertUnwindSafe(work));
+    let done = panics::expected(work);
     done.map_err(|_| Fault::Panicked)?.map_err(Fault::Said)
 }
 

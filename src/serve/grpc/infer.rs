@@ -65,7 +65,7 @@ fn outputs(
     Ok(names)
 }
 
-/// The request's own time; 0 stands for none, as in Triton.
+/// The request's own time.
 fn timeout(parameters: &HashMap<String, InferParameter>) -> Result<Option<Duration>, String> {
     let Some(parameter) = parameters.get("timeout") else {
         return Ok(None);
@@ -75,8 +75,7 @@ fn timeout(parameters: &HashMap<String, InferParameter>) -> Result<Option<Durati
         Some(ParameterChoice::Uint64Param(micros)) => Some(micros),
         _ => None,
     };
-    let micros = micros.ok_or("parameter `timeout` must be a whole number of microseconds")?;
-    Ok((micros > 0).then(|| Duration::from_micros(micros)))
+    tensor::timeout(micros)
 }
 
 /// The values of a tensor that is the only one of its request, from where they were sent.

@@ -2,7 +2,7 @@
 //! address, that of this machine included, and says in their heads whose they are. Programs say
 //! nothing of the kind and are let through.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
@@ -59,13 +59,11 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
 
 fn check_name(host: Option<&Authority>, names: &[String]) -> Result<(), ServeError> {
     let host = host.map_or("", Authority::host);
-    let local = ["localhost", ".localhost"];
     let lower = host.to_ascii_lowercase();
     let bare = lower.trim_start_matches('[').trim_end_matches(']');
-    let is_address = bare.parse::<IpAddr>().is_ok() || bare.parse::<Ipv6Addr>().is_ok();
-    let known = is_address
-        || lower == local[0]
-        || lower.ends_with(local[1])
+    let known = bare.parse::<IpAddr>().is_ok()
+        || lower == "localhost"
+        || lower.ends_with(".localhost")
         || names.iter().any(|name| name.eq_ignore_ascii_case(&lower));
     if known {
         return Ok(());

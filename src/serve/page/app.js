@@ -111,7 +111,7 @@ async function begin(withKey) {
 function setModel(number) {
   const before = state.model?.stains.join();
   state.model = state.about.models[number];
-  const { stains, classes, size } = state.model;
+  const { stains, size } = state.model;
   const { max_body: body, max_side: side, max_grid: grid } = state.about.limits;
   const four = stains.length === 1 ? "One file" : `${stains.length} files (${stains.join(", ")})`;
   $("wanted").textContent = `${four}, or one multi-channel TIFF with all of them.`;
@@ -133,7 +133,6 @@ function setModel(number) {
   }
   if (stains.join() !== before) forget();
   else if (state.prediction) predict();
-  return classes;
 }
 
 /** Drops the image: another model wants other stains. */
@@ -232,10 +231,10 @@ async function send(signal) {
     state.map = null;
     state.chosen = results.first(prediction.classes);
     showAll();
-    say(results.summary(prediction, prediction.classes));
+    say(results.summary(prediction));
   } catch (error) {
     if (error.name !== "AbortError" && !state.prediction) say("No image yet.");
-    else if (state.prediction) say(results.summary(state.prediction, state.prediction.classes));
+    else if (state.prediction) say(results.summary(state.prediction));
     throw error;
   } finally {
     $("found").classList.remove("old");

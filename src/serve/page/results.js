@@ -9,7 +9,7 @@ const FEW = 8;
 const sorted = (classes) => [...classes].sort((a, b) => b.probability - a.probability);
 
 /** In a sentence what was found. */
-export function summary({ predicted }, classes) {
+export function summary({ predicted, classes }) {
   if (predicted.length === 0) {
     return `None of the ${classes.length} classes reaches its threshold.`;
   }

@@ -8,14 +8,14 @@ use axum::response::{IntoResponse, Response};
 use image::GrayImage;
 
 use super::Rest;
-use super::errors::Refusal;
+use super::errors::{Refusal, unreadable_path};
 use super::explain::MAX_GRID;
 use super::people::{About, AboutClass, AboutModel, UploadBounds};
 use super::predict::MAX_SHOWN;
 use super::types::{LookErrors, SampleErrors};
 use crate::imaging::CHANNELS;
 use crate::labels::{HPA_CLASSES, about};
-use crate::serve::{Model, ServeError, gray_png, upload_limits};
+use crate::serve::{Model, ServeError, gray_png, metadata, upload_limits};
 use crate::synth::{SynthConfig, sample};
 
 /// What this server offers to people
@@ -29,7 +29,7 @@ pub(super) async fn about_server(State(rest): State<Rest>) -> Result<Json<About>
     let models = service.repository().newest();
     let limits = upload_limits();
     Ok(Json(About {
-        version: env!("CARGO_PKG_VERSION"),
+        version: metadata::VERSION,
         models: models.iter().map(|model| about_model(model)).collect(),
         limits: UploadBounds {
             max_body: rest.bodies.limits().max_body,
@@ -80,8 +80,7 @@ pub(super) async fn draw(
     State(rest): State<Rest>,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, Refusal> {
-    let wrong = |_| ServeError::Invalid("the path is not percent-encoded UTF-8".into());
-    let Path((class, file)) = path.map_err(wrong)?;
+    let Path((class, file)) = path.map_err(unreadable_path)?;
     let (class, stain) = find(&class, &file)?;
     let _accepted = rest.service.lifecycle().accept()?;
     let png = rest.service.work(move || drawn(class, stain)).await?;

@@ -6,6 +6,7 @@
 )]
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
@@ -68,6 +69,11 @@ impl IntoResponse for Refusal {
         }
         response
     }
+}
+
+/// For a path that cannot be read.
+pub(super) fn unreadable_path(_: PathRejection) -> ServeError {
+    ServeError::Invalid("the path is not percent-encoded UTF-8".into())
 }
 
 fn answer(status: StatusCode, error: String, cause: &'static str) -> Response {

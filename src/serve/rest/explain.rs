@@ -23,6 +23,7 @@ use super::people::{ExplainForm, ExplanationLine, ExplanationRow, ExplanationSta
 use super::types::{ErrorBody, InferErrors};
 use crate::imaging::{Preprocess, hide_cell};
 use crate::serve::{Accepted, Floats, Input, Model, Parsed, ServeError, Service, Trace, Upload};
+use crate::spec::ModelSpec;
 
 /// Cells of a side where the form says nothing.
 const GRID: u32 = 8;
@@ -172,7 +173,7 @@ impl Explanation {
     async fn falls(&self, row: usize) -> Result<Vec<Vec<f32>>, ServeError> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let (image, grid) = (self.image.clone(), self.grid);
-        let parse = move |spec: &crate::spec::ModelSpec| {
+        let parse = move |spec: &ModelSpec| {
             let hidden = (0..grid).flat_map(|column| {
                 let mut hidden = image.to_vec();
                 hide_cell(&mut hidden, &spec.preprocess, grid, [row, column]);

@@ -1,10 +1,11 @@
 //! Inference by the Open Inference Protocol.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use std::time::Duration;
 
 use super::errors::Refusal;
 use super::types::{InferErrors, InferRequest, InferResponse};

@@ -19,7 +19,7 @@ mod types;
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, MatchedPath, Request};
+use axum::extract::{FromRequestParts, MatchedPath, Path, Request};
 use axum::http::Method;
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
@@ -27,13 +27,13 @@ use axum::routing::{get, post};
 use axum::{RequestPartsExt, Router};
 use tower_http::decompression::RequestDecompressionLayer;
 
-use self::errors::{Cause, Refusal};
+use self::errors::{Cause, Refusal, unreadable_path};
 pub use self::numbers::Numbers;
 pub use self::openapi::openapi;
 pub use self::tensors::{Wanted, parse};
 pub use self::types::{InferRequest, InferResponse};
+use super::Service;
 use super::http::{Bodies, Gate, Label, Outcome, Protocol, around};
-use super::{ServeError, Service};
 
 /// What happens around the handlers.
 const PROTOCOL: Protocol = Protocol {
@@ -139,14 +139,8 @@ fn method_label(method: &Method) -> &'static str {
 }
 
 /// The model, and perhaps the version, that a path names.
-#[derive(Debug)]
+#[derive(Debug, serde::Deserialize)]
 struct Target {
-    model: String,
-    version: Option<String>,
-}
-
-#[derive(serde::Deserialize)]
-struct TargetPath {
     model: String,
     version: Option<String>,
 }
@@ -155,9 +149,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let path: Result<axum::extract::Path<TargetPath>, _> = parts.extract().await;
-        let wrong = |_| ServeError::Invalid("the path is not percent-encoded UTF-8".into());
-        let TargetPath { model, version } = path.map_err(wrong)?.0;
-        Ok(Self { model, version })
+        let path: Result<Path<Self>, _> = parts.extract().await;
+        Ok(path.map_err(unreadable_path)?.0)
     }
 }

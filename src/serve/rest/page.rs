@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
-use super::errors::Refusal;
+use super::errors::{Refusal, unreadable_path};
 use super::types::PageErrors;
 use crate::fsx::hex;
 use crate::serve::ServeError;
@@ -86,8 +86,7 @@ pub(super) async fn part(
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let wrong = |_| ServeError::Invalid("the path is not percent-encoded UTF-8".into());
-    let Path(name) = path.map_err(wrong)?;
+    let Path(name) = path.map_err(unreadable_path)?;
     let found = FILES.iter().find(|file| file.name == name);
     let file = found.ok_or_else(|| ServeError::Unknown("the page has no such file".into()))?;
     Ok(answer(file, &headers))

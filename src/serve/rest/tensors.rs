@@ -1,8 +1,6 @@
 //! The bytes of an infer request, JSON with or without binary tensors behind it, and those of its
 //! answer.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -51,7 +49,10 @@ fn read(body: &Bytes, header: Option<&str>, spec: &ModelSpec) -> Result<Parsed<W
     let request: InferRequest = serde_json::from_slice(&body[..json_len])
         .map_err(|error| format!("the body is no infer request: {error}"))?;
     let outputs = outputs(&request, spec)?;
-    let timeout = timeout(&request.parameters)?;
+    let timeout = match request.parameters.get("timeout") {
+        Some(value) => tensor::timeout(value.as_u64())?,
+        None => None,
+    };
     let inputs: Result<[InputTensor; 1], _> = request.inputs.try_into();
     let Ok([tensor]) = inputs else {
         return Err(tensor::not_one_input());
@@ -101,16 +102,6 @@ fn flag(parameters: &Map<String, Value>, name: &str) -> Result<Option<bool>, Str
     value
         .map(Some)
         .ok_or_else(|| format!("parameter `{name}` must be true or false"))
-}
-
-/// The request's own time; 0 stands for none, as in Triton.
-fn timeout(parameters: &Map<String, Value>) -> Result<Option<Duration>, String> {
-    let Some(value) = parameters.get("timeout") else {
-        return Ok(None);
-    };
-    let micros = value.as_u64();
-    let micros = micros.ok_or("parameter `timeout` must be a whole number of microseconds")?;
-    Ok((micros > 0).then(|| Duration::from_micros(micros)))
 }
 
 /// The values of a tensor that is the only one of its request, from where they were sent: in the

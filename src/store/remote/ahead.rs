@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::AbortHandle;
 
+use super::super::ReadFailure;
 use super::gate::{Gate, Memory};
 use super::{Shared, Store, StoreError, StoreErrorKind, runtime};
 
@@ -66,17 +67,6 @@ struct Loaded {
     bytes: Vec<u8>,
     /// Given back when the file is taken.
     _memory: Option<OwnedSemaphorePermit>,
-}
-
-/// Why a file cannot be read.
-#[derive(Debug)]
-pub enum ReadFailure {
-    /// It is the file's fault: others can be had.
-    File(StoreError),
-    /// The store is at fault: no other file could be had either.
-    Store(StoreError),
-    /// The process shall end.
-    Stopped,
 }
 
 impl ReadAhead {

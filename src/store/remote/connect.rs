@@ -49,7 +49,7 @@ impl Client {
             Scheme::Gs => GoogleCloudStorageBuilder::from_env()
                 .with_bucket_name(url.host())
                 // As the crate has it: what is named by GOOGLE_BASE_URL may be plain.
-                .with_client_options(client_options(options, Some("GOOGLE_")).with_allow_http(true))
+                .with_client_options(client_options(options, Some("GOOGLE_"), true))
                 .with_retry(retries(options))
                 .build()
                 .map(Self::paged),
@@ -87,16 +87,11 @@ fn s3(url: &Url, options: &StoreOptions) -> object_store::Result<object_store::a
         .iter()
         .filter_map(|key| builder.get_config_value(key));
     let plain = endpoints.any(|endpoint| endpoint.starts_with("http://"));
-    let client = client_options(options, Some("AWS_"));
     builder
         .with_bucket_name(url.host())
         // Not all that speak S3 know how to delete several objects in one request.
         .with_config(AmazonS3ConfigKey::DisableBulkDelete, "true")
-        .with_client_options(if plain {
-            client.with_allow_http(true)
-        } else {
-            client
-        })
+        .with_client_options(client_options(options, Some("AWS_"), plain))
         .with_retry(retries(options))
         .build()
 }
@@ -111,19 +106,14 @@ fn azure(
     }
     let endpoint = builder.get_config_value(&AzureConfigKey::Endpoint);
     let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
-    let client = client_options(options, Some("AZURE_"));
     builder
-        .with_client_options(if plain {
-            client.with_allow_http(true)
-        } else {
-            client
-        })
+        .with_client_options(client_options(options, Some("AZURE_"), plain))
         .with_retry(retries(options))
         .build()
 }
 
 fn web(url: &Url, options: &StoreOptions) -> object_store::Result<HttpStore> {
-    let mut client = client_options(options, None).with_allow_http(true);
+    let mut client = client_options(options, None, true);
     if let Some(user) = url.user() {
         let credentials = format!("Basic {}", BASE64_STANDARD.encode(user));
         // Base64 has no character that a header cannot have.
@@ -144,21 +134,26 @@ fn web(url: &Url, options: &StoreOptions) -> object_store::Result<HttpStore> {
 }
 
 /// Ours, and over them what the environment says under names that begin with `prefix`: proxies,
-/// certificates, `ALLOW_HTTP`.
-fn client_options(options: &StoreOptions, prefix: Option<&str>) -> ClientOptions {
+/// certificates, `ALLOW_HTTP`. With `plain`, connections without TLS are allowed in any case.
+fn client_options(options: &StoreOptions, prefix: Option<&str>, plain: bool) -> ClientOptions {
     let ours = ClientOptions::new()
         // A large object over a slow line takes its time; what must not happen is silence.
         .with_timeout_disabled()
         .with_read_timeout(options.timeout)
         .with_connect_timeout(options.timeout);
-    env::vars_os().fold(ours, |client, (name, value)| {
+    let client = env::vars_os().fold(ours, |client, (name, value)| {
         let name = name.to_str().and_then(|name| name.strip_prefix(prefix?));
         let key = name.and_then(|name| name.to_lowercase().parse::<ClientConfigKey>().ok());
         match (key, value.to_str()) {
             (Some(key), Some(value)) => client.with_config(key, value),
             _ => client,
         }
-    })
+    });
+    if plain {
+        client.with_allow_http(true)
+    } else {
+        client
+    }
 }
 
 fn retries(options: &StoreOptions) -> RetryConfig {

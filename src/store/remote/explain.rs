@@ -28,19 +28,13 @@ impl Explain {
 
     /// Why `url` cannot be had.
     pub(super) fn error(&self, url: &Url, error: &Error) -> StoreError {
-        StoreError {
-            url: url.to_string(),
-            kind: self.kind(error),
-        }
+        StoreError::new(url, self.kind(error))
     }
 
     /// As [`error`](Self::error), where the settings are at fault.
     pub(super) fn settings(&self, url: &Url, error: &Error) -> StoreError {
         let (said, hint) = (self.secrets.hide(&root_cause(error)), self.hint);
-        StoreError {
-            url: url.to_string(),
-            kind: StoreErrorKind::Settings { said, hint },
-        }
+        StoreError::new(url, StoreErrorKind::Settings { said, hint })
     }
 
     fn kind(&self, error: &Error) -> StoreErrorKind {

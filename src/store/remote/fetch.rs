@@ -15,7 +15,7 @@ use super::gate::Gate;
 use super::{Shared, Version};
 
 /// Larger objects are read in ranges of this size: one connection alone is slower than most lines.
-pub(super) const RANGE: u64 = 8 << 20;
+const RANGE: u64 = 8 << 20;
 /// Ranges of one object that are under way at a time.
 const RANGES: usize = 8;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -31,9 +31,8 @@ struct Object {
 
 impl Object {
     fn fail(&self, kind: StoreErrorKind, again: bool) -> Attempt {
-        let url = self.url.to_string();
         Attempt {
-            error: StoreError { url, kind },
+            error: StoreError::new(&self.url, kind),
             again,
         }
     }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use object_store::{ObjectStoreExt as _, PutMode, PutPayload, UpdateVersion};
 use tokio::sync::Semaphore;
 
-pub use self::ahead::{ReadAhead, ReadFailure};
+pub use self::ahead::ReadAhead;
 use self::connect::Client;
 use self::explain::Explain;
 use self::gate::Gate;
@@ -55,10 +55,8 @@ impl Store {
     ///
     /// The environment's credentials or settings cannot be used.
     pub fn open(url: &Url, options: &StoreOptions) -> Result<Self, StoreError> {
-        runtime::get().map_err(|said| StoreError {
-            url: url.to_string(),
-            kind: StoreErrorKind::Unreachable { said },
-        })?;
+        runtime::get()
+            .map_err(|said| StoreError::new(url, StoreErrorKind::Unreachable { said }))?;
         let explain = Explain::new(url);
         let client = Client::connect(url, options, &explain)?;
         Ok(Self {
@@ -181,26 +179,19 @@ impl Store {
 impl Shared {
     /// The path of an object.
     fn path(url: &Url) -> Result<object_store::path::Path, StoreError> {
-        let fail = |kind| StoreError {
-            url: url.to_string(),
-            kind,
-        };
         if url.key().is_empty() {
-            return Err(fail(StoreErrorKind::NoObject));
+            return Err(StoreError::new(url, StoreErrorKind::NoObject));
         }
         object_store::path::Path::parse(url.key()).map_err(|error| {
             let said = error.to_string();
-            fail(StoreErrorKind::Name { said })
+            StoreError::new(url, StoreErrorKind::Name { said })
         })
     }
 
     /// The path of an object that is to be written.
     fn writable(url: &Url) -> Result<object_store::path::Path, StoreError> {
         if url.scheme().is_web() {
-            return Err(StoreError {
-                url: url.to_string(),
-                kind: StoreErrorKind::ReadOnly,
-            });
+            return Err(StoreError::new(url, StoreErrorKind::ReadOnly));
         }
         Self::path(url)
     }

@@ -20,12 +20,9 @@ impl Shared {
         let url = self.url.join(name);
         let path = Self::writable(&url)?;
         let failed = |error: &object_store::Error| self.explain.error(&url, error);
-        let unreadable = |error: io::Error| StoreError {
-            url: url.to_string(),
-            kind: StoreErrorKind::Source {
-                file: file.display().to_string(),
-                said: error.to_string(),
-            },
+        let unreadable = |error: io::Error| {
+            let (file, said) = (file.display().to_string(), error.to_string());
+            StoreError::new(&url, StoreErrorKind::Source { file, said })
         };
         let mut source = File::open(file).map_err(unreadable)?;
         let mut piece = Vec::new();

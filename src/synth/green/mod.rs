@@ -8,6 +8,7 @@ use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
 use super::canvas::Canvas;
+use super::cells::{Cell, Place};
 use super::stains::Scene;
 
 /// The protein's stain for some classes, all 28 of which are known.
@@ -66,11 +67,7 @@ fn pattern(class: u16, scene: &Scene, canvas: &mut Canvas, rng: &mut ChaCha8Rng)
 }
 
 /// Adds `brightness(place, cell)` to each pixel that lies in a cell.
-fn fill(
-    scene: &Scene,
-    canvas: &mut Canvas,
-    brightness: impl Fn(&super::cells::Place, &super::cells::Cell) -> f32,
-) {
+fn fill(scene: &Scene, canvas: &mut Canvas, brightness: impl Fn(&Place, &Cell) -> f32) {
     canvas.add(|i| {
         let place = &scene.field.places[i];
         scene

@@ -1,6 +1,7 @@
 //! A run on an MLflow tracking server.
 
 mod client;
+mod parameters;
 mod session;
 mod url;
 
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use self::client::{Client, Fault};
 use self::session::Session;
 use super::{Notice, Status, TrackedRun};
-use crate::report::{EpochRow, TimingRow, read_rows};
+use crate::report::{EpochRow, ReportError, TimingRow, read_rows};
 
 pub use self::url::MlflowUrl;
 
@@ -232,7 +233,7 @@ impl Poster {
 
 /// The epochs in the run's files.
 fn rows(run: &TrackedRun) -> Result<Vec<(EpochRow, TimingRow)>, Fault> {
-    let fault = |error: crate::report::ReportError| Fault::new(error.to_string());
+    let fault = |error: ReportError| Fault::new(error.to_string());
     let rows: Vec<EpochRow> = read_rows(&run.folder.join("metrics.csv")).map_err(fault)?;
     let timing: Vec<TimingRow> = read_rows(&run.folder.join("timing.csv")).map_err(fault)?;
     Ok(rows.into_iter().zip(timing).collect())

@@ -8,8 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::super::{Status, TrackedRun, parameters};
+use super::super::{Status, TrackedRun};
 use super::client::{Client, Fault};
+use super::parameters::parameters;
 use crate::fsx;
 use crate::report::{EpochRow, TimingRow, scalars};
 
@@ -201,7 +202,7 @@ impl Session {
     /// Says how the run ended.
     pub(super) fn end(&self, client: &Client, status: Status) -> Result<(), Fault> {
         let body = json!({
-            "run_id": self.run_id, "status": status.name(), "end_time": now(),
+            "run_id": self.run_id, "status": name_of(status), "end_time": now(),
         });
         client.post("runs/update", &body).map(|_| ())
     }
@@ -216,11 +217,10 @@ impl Session {
             )));
         };
         for name in FILES {
-            match fs::read(folder.join(name)) {
-                Ok(bytes) => client.put(&format!("{place}/{name}"), bytes)?,
-                // Not every run has each of them.
-                Err(_) => continue,
-            };
+            // Not every run has each of them.
+            if let Ok(bytes) = fs::read(folder.join(name)) {
+                client.put(&format!("{place}/{name}"), bytes)?;
+            }
         }
         Ok(None)
     }
@@ -277,6 +277,15 @@ fn find_or_make(
         .pointer_mut("/run")
         .map(Value::take)
         .unwrap_or_default())
+}
+
+/// A status as MLflow calls it.
+fn name_of(status: Status) -> &'static str {
+    match status {
+        Status::Finished => "FINISHED",
+        Status::Failed => "FAILED",
+        Status::Killed => "KILLED",
+    }
 }
 
 /// The last epoch of a run that the server has.

@@ -55,7 +55,10 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let digits = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        let digits = text.get(at + 1..at + 3).filter(|digits| {
+            // A sign would be parsed as part of a number.
+            bytes[at] == b'%' && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+        });
         let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
         decoded.push(byte.unwrap_or(bytes[at]));
         at += if byte.is_some() { 3 } else { 1 };
@@ -142,5 +145,9 @@ mod tests {
         let credentials = Credentials::of(&url);
         assert!(credentials == Credentials::User("ann".into(), "sécret!".into()));
         assert_eq!(credentials.hide("no sécret! here"), "no *** here");
+        // What is not percent-encoded stays as it is.
+        let url: MlflowUrl = "https://ann:100%+1%zz@host/".parse().unwrap();
+        let plain = Credentials::User("ann".into(), "100%+1%zz".into());
+        assert!(Credentials::of(&url) == plain);
     }
 }

@@ -53,7 +53,8 @@ impl Run<'_> {
     }
 
     fn about(&self) -> Vec<(&'static str, String)> {
-        let (job, origin, provenance) = (&self.job, &self.origin, &self.provenance);
+        let (job, provenance) = (&self.job, &self.provenance);
+        let origin = &job.origin;
         let model = &job.config.model;
         let network = format!(
             "{}, {} × {1} pixels, {}; {} classes",
@@ -64,7 +65,7 @@ impl Run<'_> {
         );
         let samples = format!(
             "{}: {} train, {} validate",
-            self.dataset.len(),
+            job.dataset.len(),
             self.training.samples.len(),
             self.validation.len()
         );
