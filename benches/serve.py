@@ -6,13 +6,15 @@
     python3 benches/serve.py fastapi --model model.onnx --port 8001   (what `cost` starts itself)
 
 `cost` serves a model that does next to nothing, so that what is measured is the server: latency of
-one client, then of many, as binary tensors. `batch` compares many clients with one image each to a
+one client, then of many, as binary tensors; once more with a trace of each request, to a collector
+that throws it away. `batch` compares many clients with one image each to a
 bare session at its best batch size. Clients run in processes of their own, over kept connections.
 """
 
 import argparse
 import asyncio
 import http.client
+import http.server
 import json
 import multiprocessing
 import os
@@ -234,7 +236,29 @@ def summary(name, times, seconds):
     return line
 
 
+class Collector(http.server.BaseHTTPRequestHandler):
+    """Takes traces and keeps none."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def collect(port):
+    http.server.ThreadingHTTPServer(("127.0.0.1", port), Collector).serve_forever()
+
+
 def cost(args):
+    collector = multiprocessing.Process(target=collect, args=[args.port + 1], daemon=True)
+    collector.start()
+    endpoint = f"http://127.0.0.1:{args.port + 1}"
     with tempfile.TemporaryDirectory() as folder:
         model = os.path.join(folder, "model.onnx")
         noop_model(model)
@@ -243,6 +267,8 @@ def cost(args):
         delay = str(args.max_delay_ms) + "ms"
         servers = {
             "rgby": lambda: RgbyServer(args.rgby, model, "--max-delay", delay),
+            "rgby, traced": lambda: RgbyServer(
+                args.rgby, model, "--max-delay", delay, "--otlp-endpoint", endpoint),
             "FastAPI + onnxruntime": lambda: FastApiServer(model, args.port, 0.0),
             f"FastAPI, waits {delay}": lambda: FastApiServer(model, args.port, args.max_delay_ms / 1e3),
         }
@@ -255,8 +281,11 @@ def cost(args):
             server.stop()
         for count in (1, args.clients):
             ours = found["rgby", count]["requests_per_s"]
-            theirs = max(f["requests_per_s"] for (name, c), f in found.items() if name != "rgby" and c == count)
-            print(f"requests/s at {count} clients: {ours / theirs:.2f} of the better FastAPI server's")
+            theirs = max(f["requests_per_s"] for (name, c), f in found.items() if "FastAPI" in name and c == count)
+            traced = found["rgby, traced", count]["requests_per_s"]
+            print(f"requests/s at {count} clients: {ours / theirs:.2f} of the better FastAPI server's; "
+                  f"traced {traced / ours:.2f} of untraced")
+    collector.terminate()
 
 
 def batch(args):
