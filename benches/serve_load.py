@@ -185,6 +185,9 @@ def under_load(server, kinds, rate, seconds):
 
 def drift(memory):
     """How much more memory the last quarter takes than the second, in percent."""
+    tenth = max(len(memory) // 10, 1)
+    tenths = [statistics.median(memory[at:at + tenth]) for at in range(0, len(memory), tenth)]
+    print("memory by tenths: " + ", ".join(f"{megabytes:.1f}" for megabytes in tenths) + " MB")
     quarter = len(memory) // 4
     early, late = statistics.median(memory[quarter:2 * quarter]), statistics.median(memory[-quarter:])
     print(f"memory: {early:.1f} MB in the second quarter, {late:.1f} MB in the last, most {max(memory):.1f} MB")
