@@ -22,15 +22,20 @@ impl Buffer {
         Self(Place::Heap(vec![0.0; len]))
     }
 
-    /// `len` values in page-locked memory of the device that `session` runs on.
-    pub(super) fn pinned(session: &Session, len: usize) -> ort::Result<Self> {
-        let place = MemoryInfo::new(
-            AllocationDevice::CUDA_PINNED,
-            0,
-            AllocatorType::Device,
-            MemoryType::CPUInput,
-        )?;
-        let mut values = Tensor::new(&Allocator::new(session, place)?, [len])?;
+    /// `len` values in page-locked memory for the GPU of that index, on which `session` runs.
+    pub(super) fn pinned(session: &Session, gpu: u32, len: usize) -> ort::Result<Self> {
+        let allocator = |index| {
+            let place = MemoryInfo::new(
+                AllocationDevice::CUDA_PINNED,
+                index,
+                AllocatorType::Device,
+                MemoryType::CPUInput,
+            )?;
+            Allocator::new(session, place)
+        };
+        // Some versions of ONNX Runtime count this memory by GPU, others have one for all.
+        let allocator = allocator(gpu as i32).or_else(|_| allocator(0))?;
+        let mut values = Tensor::new(&allocator, [len])?;
         values.extract_tensor_mut().1.fill(0.0);
         Ok(Self(Place::Pinned(values)))
     }

@@ -63,6 +63,15 @@ impl Device {
             Self::TensorRt(_) => "tensorrt",
         }
     }
+
+    /// The index of the GPU, if it is one.
+    #[must_use]
+    pub fn gpu(self) -> Option<u32> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda(index) | Self::TensorRt(index) => Some(index),
+        }
+    }
 }
 
 impl fmt::Display for Device {

@@ -8,7 +8,7 @@ use ort::session::builder::SessionBuilder;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionOutputs};
 use ort::value::{Outlet, Tensor as OrtTensor, TensorElementType, TensorRef};
 
-use super::{Buffer, Device, EngineConfig, EngineError, ModelFile, Runtime};
+use super::{Buffer, EngineConfig, EngineError, ModelFile, Runtime};
 
 /// How a session runs.
 #[derive(Debug, Clone)]
@@ -37,8 +37,8 @@ pub type Tensor = (Vec<usize>, Vec<f32>);
 pub struct OrtSession {
     session: Session,
     room: Option<Room>,
-    /// Whether images come from page-locked memory.
-    pinned: bool,
+    /// The GPU for which images are in page-locked memory.
+    pinned: Option<u32>,
 }
 
 impl OrtSession {
@@ -100,7 +100,7 @@ impl OrtSession {
         Ok(Self {
             session,
             room,
-            pinned: runtime.device() != Device::Cpu && cuda.pinned_memory,
+            pinned: runtime.device().gpu().filter(|_| cuda.pinned_memory),
         })
     }
 
@@ -110,10 +110,10 @@ impl OrtSession {
     ///
     /// A sentence, if there is not enough page-locked memory.
     pub fn buffer(&self, len: usize) -> Result<Buffer, String> {
-        if !self.pinned {
+        let Some(gpu) = self.pinned else {
             return Ok(Buffer::heap(len));
-        }
-        Buffer::pinned(&self.session, len).map_err(|e| {
+        };
+        Buffer::pinned(&self.session, gpu, len).map_err(|e| {
             let mb = (len * size_of::<f32>()) as f64 / 1e6;
             format!(
                 "{mb:.0} MB of page-locked memory for a batch cannot be had ({e}); take a smaller \

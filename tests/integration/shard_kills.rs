@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rgby::imaging::CHANNELS;
 use rgby::score::Shard;
@@ -106,17 +106,28 @@ struct Toll {
     most_lost: usize,
 }
 
+/// How long this machine, as busy as it is, takes from the start of a worker to its end.
+fn time_of_a_shard(dir: &Path, worker: &mut Worker) -> Duration {
+    let start = Instant::now();
+    let ended = run(dir, &worker.args());
+    assert!(matches!(ended.code, Some(0 | 1)), "{ended:?}");
+    worker.move_on(dir, false);
+    start.elapsed()
+}
+
 /// Kills so many workers at various moments; half of them are to go on in another folder, every
 /// other of these without what was done.
 fn kill(dir: &Path, workers: &mut [Worker], shards: &[Vec<String>], kills: usize) -> Toll {
     let mut toll = Toll::default();
+    let whole = time_of_a_shard(dir, &mut workers[0]);
     while toll.killed < kills {
         let worker = &mut workers[toll.begun % SHARDS];
         toll.begun += 1;
         assert!(toll.begun < 20 * kills, "{toll:?}");
         let before = worker.done(dir);
         let mut child = spawn(dir, &worker.args());
-        sleep(Duration::from_millis(60 + toll.begun as u64 * 61 % 240));
+        // From a quarter of what a shard takes to all but a tenth of it.
+        sleep(whole.mul_f64(0.25 + (toll.begun * 61 % 66) as f64 / 100.0));
         signal(&child, "STOP");
         sleep(Duration::from_millis(5));
         if child.try_wait().unwrap().is_some() {

@@ -34,6 +34,14 @@ impl Array {
         Some(Self { dims, data })
     }
 
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match &self.data {
+            Data::Float(values) => values.len(),
+            Data::Int(values) => values.len(),
+        }
+    }
+
     pub fn ints(values: Vec<i64>) -> Self {
         Self {
             dims: vec![values.len()],

@@ -1,15 +1,27 @@
 //! What a graph computes without looking at the image.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use super::arithmetic::{Array, Data};
 use crate::graph::attributes::{attribute, int, ints};
-use crate::graph::tensor::FLOAT;
+use crate::graph::tensor::{FLOAT, numel};
 use crate::graph::view::View;
 use crate::graph::{GraphError, GraphProto, NodeProto, TensorProto};
 
-/// Elements that all folded constants of a graph may have together.
-const BUDGET: usize = 1 << 26;
+/// What folding the constants of a graph may take, in elements of arrays.
+#[derive(Clone, Copy)]
+struct Budget {
+    /// Read or made on the way. Small nodes may be many, and each may read a large array.
+    handled: usize,
+    /// Of what is stored in the end.
+    kept: usize,
+}
+
+const BUDGET: Budget = Budget {
+    handled: 1 << 28,
+    kept: 1 << 26,
+};
 
 /// Stores the value of every `Constant` node as an initializer.
 ///
@@ -64,20 +76,37 @@ fn constant(node: &NodeProto) -> Option<Result<TensorProto, GraphError>> {
 ///
 /// A cycle.
 pub(super) fn fold_constants(graph: &mut GraphProto) -> Result<(), GraphError> {
+    fold_within(BUDGET, graph)
+}
+
+fn fold_within(budget: Budget, graph: &mut GraphProto) -> Result<(), GraphError> {
     let mut folded: HashMap<String, Array> = HashMap::new();
-    let mut budget = BUDGET;
+    let handled = Cell::new(budget.handled);
+    // What is exhausted stays so: the next large array would be handled again in vain.
+    let handle = |len: usize| {
+        let left = handled.get().checked_sub(len.max(1));
+        handled.set(left.unwrap_or(0));
+        left
+    };
+    let mut kept = budget.kept;
     let view = View::new(graph)?;
     for index in view.order()? {
         let node = &graph.node[index];
         let known = |name: &String| {
-            let stored = || view.tensor(name).and_then(Array::read);
-            folded.get(name).cloned().or_else(stored)
+            let made = folded.get(name);
+            let stored = || view.tensor(name);
+            let len = match made {
+                Some(array) => array.len(),
+                None => numel(stored()?).ok()?,
+            };
+            handle(len)?;
+            made.cloned().or_else(|| Array::read(stored()?))
         };
-        let cost = |array: &Array| array.dims.iter().product::<usize>().max(1);
         if let (Some(array), [output]) = (fold(node, known), &node.output[..])
-            && let Some(left) = budget.checked_sub(cost(&array))
+            && handle(array.len()).is_some()
+            && let Some(left) = kept.checked_sub(array.len().max(1))
         {
-            budget = left;
+            kept = left;
             folded.insert(output.clone(), array);
         }
     }
@@ -259,6 +288,42 @@ mod tests {
         constants_to_initializers(&mut graph).unwrap();
         fold_constants(&mut graph).unwrap();
         assert_eq!(graph.node.len(), 2);
+    }
+
+    #[test]
+    fn many_small_nodes_do_not_read_a_large_array_for_ever() {
+        let mut sketch = Sketch::new().weight(weight("w", &[10, 10]));
+        let names: Vec<String> = (0..9).map(|index| format!("shape{index}")).collect();
+        for name in &names {
+            sketch = sketch.node("Shape", &["w"], name);
+        }
+        let mut graph = sketch.graph("shape0");
+        // Each reads a hundred elements and makes two; what remains is not enough for a fourth,
+        // nor, once it was refused, for anything else.
+        let budget = Budget {
+            handled: 400,
+            kept: 1000,
+        };
+        fold_within(budget, &mut graph).unwrap();
+        assert_eq!(graph.node.len(), 6);
+        let mut large = Sketch::new()
+            .weight(scalar("zero", 0.0))
+            .weight(weight("w", &[3, 5]))
+            .node("Shape", &["w"], "shape")
+            .node("Expand", &["zero", "shape"], "much")
+            .node("Neg", &["zero"], "little")
+            .node("Add", &["much", "little"], "y")
+            .graph("y");
+        let budget = Budget {
+            handled: 30,
+            kept: 1000,
+        };
+        fold_within(budget, &mut large).unwrap();
+        let left: Vec<_> = large.node.iter().map(|node| &*node.op_type).collect();
+        assert!(
+            left.contains(&"Expand") && left.contains(&"Add"),
+            "{left:?}"
+        );
     }
 
     #[test]

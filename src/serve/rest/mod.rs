@@ -8,6 +8,7 @@ mod explain;
 mod form;
 mod health;
 mod infer;
+mod json;
 mod numbers;
 mod openapi;
 mod page;

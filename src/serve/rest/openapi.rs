@@ -41,6 +41,9 @@ impl Modify for Keys {
     }
 }
 
+/// A `timeout`; more is understood.
+const TIME: &str = r"^([0-9]{1,9}(\.[0-9]{1,9})?|[0-9]{1,9}(ms|s|m))$";
+
 /// Headers may be left out, which the types say by `Option`, but are never `null`.
 struct Headers;
 
@@ -55,6 +58,7 @@ impl Modify for Headers {
                     && let SchemaType::Array(types) = &mut object.schema_type
                 {
                     types.retain(|kind| *kind != Type::Null);
+                    object.pattern = (parameter.name == "timeout").then(|| TIME.to_owned());
                 }
             }
         }

@@ -7,6 +7,7 @@ use axum::http::HeaderMap;
 use serde::de::DeserializeOwned;
 
 use super::errors::Refusal;
+use super::json;
 use super::types::{ErrorBody, IndexRequest, IndexedModel, LoadRequest, LookErrors};
 use super::{Rest, Target};
 use crate::serve::ServeError;
@@ -87,6 +88,8 @@ fn parse<T: DeserializeOwned + Default>(body: &[u8], what: &str) -> Result<T, Se
     if body.is_empty() {
         return Ok(T::default());
     }
-    let parsed = serde_json::from_slice::<Option<T>>(body).map(Option::unwrap_or_default);
-    parsed.map_err(|error| ServeError::Invalid(format!("the body is no request {what}: {error}")))
+    let parsed = json::read::<Option<T>>(body, &format!("request {what}"));
+    parsed
+        .map(Option::unwrap_or_default)
+        .map_err(ServeError::Invalid)
 }

@@ -2,8 +2,9 @@
 //! answer.
 
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use super::json;
 use super::numbers::Numbers;
 use super::types::{InferRequest, InferResponse, InputTensor, OutputTensor, WantedOutput};
 use crate::score::Answer;
@@ -46,8 +47,7 @@ fn read(body: &Bytes, header: Option<&str>, spec: &ModelSpec) -> Result<Parsed<W
             })?
         }
     };
-    let request: InferRequest = serde_json::from_slice(&body[..json_len])
-        .map_err(|error| format!("the body is no infer request: {error}"))?;
+    let request: InferRequest = json::read(&body[..json_len], "infer request")?;
     let outputs = outputs(&request, spec)?;
     let timeout = match request.parameters.get("timeout") {
         Some(value) => tensor::timeout(value.as_u64())?,
@@ -155,7 +155,7 @@ pub(super) fn write(
         } = output;
         let mut parameters = Map::new();
         if as_binary {
-            parameters.insert("binary_data_size".into(), json!(values.len() * 4));
+            parameters.insert("binary_data_size".into(), (values.len() * 4).into());
             binary.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         }
         tensors.push(OutputTensor {

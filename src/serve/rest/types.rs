@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::openapi::schema::{Object, ObjectBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::serve::metadata::TensorMetadata;
@@ -260,12 +261,16 @@ pub struct IndexRequest {
     pub ready: bool,
 }
 
+fn empty_object() -> Object {
+    ObjectBuilder::new().max_properties(Some(0)).build()
+}
+
 /// How to load a model.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct LoadRequest {
     /// Must be empty.
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(schema_with = empty_object)]
     pub parameters: Map<String, Value>,
 }
 

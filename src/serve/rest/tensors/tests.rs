@@ -1,5 +1,6 @@
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
+use serde_json::json;
 
 use super::*;
 use crate::imaging::Preprocess;
