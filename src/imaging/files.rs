@@ -16,8 +16,12 @@ pub trait FileSource: Sync {
     /// The file cannot be read; [`SampleErrorKind::Unavailable`] if no other could be either.
     fn read(&self, path: &Path, limit: u64, bytes: &mut Vec<u8>) -> Result<(), SampleErrorKind>;
 
-    /// Says which files the calling thread, and then others, will read next; at most `limit` bytes
-    /// of each.
+    /// Says which files the calling thread will read now; at most `limit` bytes of each.
+    fn want(&self, paths: &mut dyn Iterator<Item = &Path>, limit: u64) {
+        let _ = (paths, limit);
+    }
+
+    /// Says which files any thread will read next, in this order; at most `limit` bytes of each.
     fn expect(&self, paths: &mut dyn Iterator<Item = &Path>, limit: u64) {
         let _ = (paths, limit);
     }

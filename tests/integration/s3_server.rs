@@ -51,8 +51,8 @@ pub struct State {
     pub vanishing: BTreeSet<String>,
     /// What clients gave as `Authorization`.
     pub authorizations: BTreeSet<String>,
-    /// Requests after which none is answered any more but with 503; 0 is never.
-    pub dead_after: usize,
+    /// Whether all requests are answered with 503.
+    pub dead: bool,
     /// Objects that somebody else writes just before they are replaced.
     pub stolen: BTreeSet<String>,
     /// Every request, as `GET plates/p1/a_red.png`, with the status of its answer.
@@ -153,8 +153,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
                 latency,
             } = state.faults;
             let (busy, cut, slow) = (due(busy), due(cut), due(slow));
-            let dead = state.dead_after > 0 && state.count > state.dead_after;
-            let answer = if busy || dead {
+            let answer = if busy || state.dead {
                 error(503, "SlowDown", "Please reduce your request rate.")
             } else {
                 answer(&mut state, &request)

@@ -166,16 +166,38 @@ fn a_store_that_fails_as_a_whole_is_no_samples_failure() {
     let path = dir.path();
     must(path, LOCAL);
     let args = REMOTE.replace("s3://plates/model", "model") + " --part-size 8 --decode-threads 2";
-    // The store goes away in the middle: what was scored is kept, here only.
-    let half = args.replace("s3://plates/results", ".");
-    server.lock().dead_after = 80;
-    let output = run_on(&server, path, &half);
+    // The store goes away once a part is written: it is kept, here only. All other samples would
+    // take a quarter of a second.
+    let half = args.replace("s3://plates/results", ".") + " --store-requests 4";
+    server.lock().faults.latency = 8;
+    let output = thread::scope(|scope| {
+        let output = scope.spawn(|| run_on(&server, path, &half));
+        let manifest = path.join("out.csv.parts/manifest.json");
+        while !fs::read_to_string(&manifest).is_ok_and(|text| text.contains("\"first\"")) {
+            assert!(!output.is_finished(), "{:?}", output.join());
+            thread::sleep(Duration::from_millis(1));
+        }
+        let mut state = server.lock();
+        state.dead = true;
+        // No file of the first samples waited for what is read ahead.
+        let last = state
+            .requests
+            .iter()
+            .rposition(|(name, _)| name.contains("p1/field-001"));
+        assert!(last.unwrap() < 16, "{:?}", state.requests);
+        drop(state);
+        output.join().unwrap()
+    });
     assert_eq!(output.code, Some(2), "{output:?}");
     for part in ["cannot be reached", "s3://plates/p1", "503", "--resume"] {
         assert!(output.stderr.contains(part), "{part}: {output:?}");
     }
     assert!(!path.join("out.csv").exists());
-    server.lock().dead_after = 0;
+    {
+        let mut state = server.lock();
+        state.dead = false;
+        state.faults.latency = 0;
+    }
     let resumed = run_on(&server, path, &format!("{half} --resume"));
     assert_eq!(resumed.code, Some(0), "{resumed:?}");
     assert_eq!(read(path, "out.csv"), read(path, "local.csv"));

@@ -82,6 +82,11 @@ impl FileSource for StoreFiles {
             })
     }
 
+    fn want(&self, paths: &mut dyn Iterator<Item = &Path>, limit: u64) {
+        self.ahead
+            .want(paths.filter_map(|path| self.name(path)), limit);
+    }
+
     fn expect(&self, paths: &mut dyn Iterator<Item = &Path>, limit: u64) {
         self.ahead
             .expect(paths.filter_map(|path| self.name(path)), limit);

@@ -186,8 +186,8 @@ impl Job<'_> {
         let Source { samples, files, .. } = self.from;
         let sample = &samples[index];
         self.taken.fetch_max(index + 1, Ordering::Relaxed);
-        let coming = &samples[self.taken.load(Ordering::Relaxed)..];
-        let coming = std::iter::once(sample).chain(coming);
+        let coming = samples[self.taken.load(Ordering::Relaxed)..].iter();
+        files.want(&mut sample.paths(), self.max_file_bytes);
         files.expect(&mut coming.flat_map(Sample::paths), self.max_file_bytes);
         (self.load)(sample, out).inspect_err(|_| files.forget(&mut sample.paths()))
     }

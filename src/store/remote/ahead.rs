@@ -82,10 +82,19 @@ impl ReadAhead {
         }
     }
 
+    /// Says which files will be read now; at most `limit` bytes of each. All are fetched side by
+    /// side, however much is read ahead.
+    pub fn want<'a>(&self, names: impl Iterator<Item = &'a str>, limit: u64) {
+        self.begin_up_to(usize::MAX, names, limit);
+    }
+
     /// Says which files will be read next, in this order; at most `limit` bytes of each.
     pub fn expect<'a>(&self, names: impl Iterator<Item = &'a str>, limit: u64) {
+        self.begin_up_to(self.most(), names, limit);
+    }
+
+    fn begin_up_to<'a>(&self, most: usize, names: impl Iterator<Item = &'a str>, limit: u64) {
         let mut files = lock(&self.files);
-        let most = self.most();
         for name in names {
             if files.len() >= most || self.stop.load(Ordering::Relaxed) {
                 break;
