@@ -4,11 +4,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::support::{assert_refused, draw_images, must, read, run, spawn, workplace};
+use crate::support::{assert_refused, draw_images, must, read, run, signal, spawn, workplace};
 
 const SCORE: &str = "score --model model.onnx --images images --engine tract --batch 2 \
                      --part-size 4 --decode-threads 1 --out out.csv --scores p.csv";
@@ -45,33 +44,43 @@ fn results(dir: &Path) -> [String; 3] {
 fn killed_or_stopped_it_ends_the_same() {
     let dir = slow_workplace();
     let path = dir.path();
+    let start = Instant::now();
     assert_eq!(run(path, SCORE).code, Some(1));
+    let time = start.elapsed();
     let whole = results(path);
     assert_eq!(whole[0].lines().count(), 161);
     assert!(!path.join("out.csv.parts").exists());
     for file in ["out.csv", "p.csv", "out.errors.csv"] {
         fs::remove_file(path.join(file)).unwrap();
     }
-    let kills: u64 = std::env::var("RGBY_KILLS").map_or(5, |count| count.parse().unwrap());
-    let (mut stopped, mut parts) = (0, 0);
-    for kill in 0..kills {
-        let mut child = spawn(path, &format!("{SCORE} --resume"));
-        sleep(Duration::from_millis(40 + kill * 61 % 150));
-        let signal = if kill % 2 == 0 { "-KILL" } else { "-TERM" };
-        let pid = child.id().to_string();
-        std::process::Command::new("kill")
-            .args([signal, &pid])
-            .stderr(Stdio::null())
-            .status()
-            .unwrap();
-        let code = child.wait().unwrap().code();
-        stopped += u64::from(code == Some(143));
-        assert!(matches!(code, None | Some(143 | 1)), "{code:?}");
+    let parts = || {
         let manifest = path.join("out.csv.parts/manifest.json");
-        parts = fs::read_to_string(manifest).map_or(0, |text| text.matches("\"first\"").count());
+        fs::read_to_string(manifest).map_or(0, |text| text.matches("\"first\"").count())
+    };
+    let kills: u32 = std::env::var("RGBY_KILLS").map_or(5, |count| count.parse().unwrap());
+    let mut stopped = 0;
+    for kill in 0..kills {
+        let before = parts();
+        let mut child = spawn(path, &format!("{SCORE} --resume"));
+        // At any moment of a run, or once it has done something.
+        let name = if kill % 2 == 0 {
+            sleep(time * (20 + kill * 37 % 60) / 100);
+            "KILL"
+        } else {
+            while parts() == before && child.try_wait().unwrap().is_none() {
+                sleep(Duration::from_millis(1));
+            }
+            "TERM"
+        };
+        if child.try_wait().unwrap().is_none() {
+            signal(&child, name);
+        }
+        let code = child.wait().unwrap().code();
+        stopped += u32::from(code == Some(143));
+        assert!(matches!(code, None | Some(143 | 1)), "{code:?}");
     }
     // Otherwise nothing was tested; the last process may have come to its end.
-    assert!(stopped > 0 && (parts > 0 || path.join("out.csv").exists()));
+    assert!(stopped > 0 && (parts() > 0 || path.join("out.csv").exists()));
     assert_eq!(run(path, &format!("{SCORE} --resume")).code, Some(1));
     assert!(whole == results(path));
     assert!(!path.join("out.csv.parts").exists());
