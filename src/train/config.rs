@@ -1,10 +1,13 @@
 //! A training run's config: one TOML file of four tables, overridden by `--set`.
 
+mod overrides;
+
 use std::path::Path;
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
+use self::overrides::set;
 use super::nearest::suggestion;
 use super::{ClassWeights, LossConfig, LossName, OptimizerConfig, Precision};
 use crate::data::{AugmentConfig, CacheForm, Sampler, Split};
@@ -234,7 +237,7 @@ pub enum ConfigError {
     /// Syntax, an unknown key, a missing key or a value of the wrong type.
     #[error("{path}: {message}")]
     Toml {
-        /// The file.
+        /// The file, or the override that is to blame.
         path: String,
         /// The parser's sentence, with the place.
         message: String,
@@ -245,7 +248,7 @@ pub enum ConfigError {
     /// A value out of range.
     #[error("{path}: {message}")]
     Invalid {
-        /// The file.
+        /// The file, or the override that is to blame.
         path: String,
         /// The field and the mend.
         message: String,
@@ -273,6 +276,19 @@ impl Config {
     ///
     /// As [`read`](Self::read).
     pub fn parse(name: &str, text: &str, overrides: &[String]) -> Result<Self, ConfigError> {
+        Self::merged(name, text, overrides).or_else(|error| {
+            let is_to_blame = |&at: &usize| {
+                let others = [&overrides[..at], &overrides[at + 1..]].concat();
+                Self::merged(name, text, &others).is_ok()
+            };
+            match (0..overrides.len()).find(is_to_blame) {
+                Some(at) => Self::merged(&format!("--set {}", overrides[at]), text, overrides),
+                None => Err(error),
+            }
+        })
+    }
+
+    fn merged(name: &str, text: &str, overrides: &[String]) -> Result<Self, ConfigError> {
         let toml_error = |message: String| ConfigError::Toml {
             path: name.to_owned(),
             message: message.trim_end().to_owned(),
@@ -363,29 +379,6 @@ fn explained(error: &toml::de::Error, text: &str) -> String {
         Some(suggestion) => format!("{}\n{suggestion}", sentence.trim_end()),
         None => sentence,
     }
-}
-
-/// Sets `table.key=value`; a value that is not TOML is taken as a string.
-fn set(table: &mut toml::Table, item: &str) -> Option<()> {
-    let (key, text) = item.split_once('=')?;
-    let mut parts: Vec<&str> = key.trim().split('.').collect();
-    let last = parts
-        .pop()
-        .filter(|last| !last.is_empty() && !parts.is_empty())?;
-    let mut target = table;
-    for part in parts {
-        target = target
-            .entry(part)
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-            .as_table_mut()?;
-    }
-    let value = format!("value = {}", text.trim())
-        .parse::<toml::Table>()
-        .ok()
-        .and_then(|mut parsed| parsed.remove("value"))
-        .unwrap_or_else(|| toml::Value::String(text.trim().to_owned()));
-    target.insert(last.to_owned(), value);
-    Some(())
 }
 
 #[cfg(test)]

@@ -20,14 +20,22 @@ pub(super) fn suggestion(message: &str, place: &str) -> Option<String> {
     Some(format!("did you mean {meant}?"))
 }
 
-/// The known word that the fewest edits make of `word`: one for each three letters, rounded up.
+/// The known word that the fewest edits make of `word`, one for each three letters, rounded up; else
+/// one that it begins or ends.
 fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let known: Vec<_> = known.collect();
     let allowed = word.chars().count().div_ceil(3);
-    known
+    let near = known
+        .iter()
         .map(|known| (strsim::osa_distance(word, known), known))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
+        .map(|(_, known)| known);
+    let is_part = |known: &&&str| {
+        let mut parts = known.split('_');
+        parts.next() == Some(word) || parts.next_back() == Some(word)
+    };
+    near.or_else(|| known.iter().find(is_part)).copied()
 }
 
 #[cfg(test)]
@@ -45,6 +53,8 @@ mod tests {
             ("batchsize", Some("batch_size")),
             ("batch-size", Some("batch_size")),
             ("sede", Some("seed")),
+            ("batch", Some("batch_size")),
+            ("size", Some("batch_size")),
             ("learning_rate", None),
             ("", None),
         ] {

@@ -113,6 +113,22 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
+fn the_override_that_is_to_blame_is_named() {
+    let error = parse(&["train.epochs=3", "model.size=64"]).unwrap_err();
+    assert!(
+        error.starts_with("--set model.size=64: unknown field `size`"),
+        "{error}"
+    );
+    assert!(error.ends_with("did you mean model.input_size?"), "{error}");
+    let error = parse(&["train.epochs=0", "train.seed=1"]).unwrap_err();
+    assert!(error.starts_with("--set train.epochs=0: "), "{error}");
+    let wrong = TEXT.replace("train =", "trains =");
+    let fine = ["train.epochs=3".to_owned()];
+    let error = Config::parse("run.toml", &wrong, &fine).unwrap_err();
+    assert!(error.to_string().starts_with("run.toml: "), "{error}");
+}
+
+#[test]
 fn keys_that_do_not_go_together_are_named() {
     for (items, wanted) in [
         (
