@@ -1,11 +1,12 @@
 //! Connections that are slow, endless or meant to harm. Each comes to its end, and the server goes
 //! on.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::serve_support::{Server, frame, receive, send};
-use super::support::workplace;
+use super::serve_support::{Server, address, frame, receive, send};
+use super::support::{rgby, signal, workplace};
 
 const INFER: &str = "/v2/models/rgby/infer";
 
@@ -150,4 +151,27 @@ fn the_port_for_grpc_takes_nothing_else_and_does_not_wait_for_ever() {
     let _ = silent.read_to_end(&mut Vec::new());
     assert!(start.elapsed() < Duration::from_mins(1));
     server.assert_well();
+}
+
+#[test]
+#[cfg(unix)]
+fn whoever_read_the_log_may_be_gone() {
+    let dir = workplace();
+    let mut server = rgby()
+        .args(["serve", "--model", "model.onnx", "--addr", "127.0.0.1:0"])
+        .current_dir(dir.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(server.stderr.take().unwrap()).lines();
+    let addr = log.find_map(|line| address(&line.unwrap(), "http"));
+    drop(log);
+    let addr = addr.expect("it is ready");
+    for _ in 0..3 {
+        let mut stream = Server::connect_to(addr);
+        send(&mut stream, "GET", "/v2", &[], b"").unwrap();
+        assert_eq!(receive(&mut stream).unwrap().status, 200);
+    }
+    signal(&server, "TERM");
+    assert_eq!(server.wait().unwrap().code(), Some(143));
 }

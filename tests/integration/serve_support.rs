@@ -200,7 +200,7 @@ fn spawn(command: &mut Command) -> Started {
 }
 
 /// The address in a line that says that a server is ready.
-fn address(line: &str, scheme: &str) -> Option<SocketAddr> {
+pub fn address(line: &str, scheme: &str) -> Option<SocketAddr> {
     let (before, url) = line.split_once(scheme)?;
     let (_, address) = url.split_once("://")?;
     let address = address.trim_end_matches(['"', '}']);

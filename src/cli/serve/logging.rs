@@ -31,7 +31,9 @@ pub(super) fn start(format: LogFormat, quiet: bool) {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_target(false)
-        .with_ansi(false);
+        .with_ansi(false)
+        // What cannot be written would be said on stderr, too, and end in a panic.
+        .log_internal_errors(false);
     // One that was started before, by a program that has this as a library, stays.
     let _ = match format {
         LogFormat::Text => log.try_init(),

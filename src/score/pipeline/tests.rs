@@ -332,7 +332,7 @@ fn files_that_are_gone_as_a_whole_are_no_samples_failure() {
     assert!(done <= 8, "{done}");
     // A process that shall end leaves the rest to another.
     let stopping = |sample: &Sample, out: &mut [f32]| {
-        stop.store(sample.id == "9", Ordering::Relaxed);
+        stop.fetch_or(sample.id == "9", Ordering::Relaxed);
         gone(sample, out)
     };
     let ended = job(&samples, 4, &stopping, &stop).run(&mut [echo(0, None)], 1, &mut |_| Ok(()));
