@@ -10,7 +10,7 @@ mod job;
 
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicBool;
 
 use self::job::{Job, Trouble};
 use super::{Engine, EngineError};
@@ -183,7 +183,7 @@ pub fn score_to(
         input_len: preparers.input_len(),
         load: &load,
         next: Mutex::new(0),
-        taken: AtomicUsize::new(0),
+        taken: Mutex::new(0),
         lost: AtomicBool::new(false),
         whole_batches: options.whole_batches,
     };

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -38,7 +38,7 @@ pub(super) struct Job<'a> {
     /// take the samples in their order.
     pub(super) next: Mutex<usize>,
     /// The first sample that no decoder has taken yet.
-    pub(super) taken: AtomicUsize,
+    pub(super) taken: Mutex<usize>,
     /// Set once the result is lost: whatever is still queued is dropped.
     pub(super) lost: AtomicBool,
     pub(super) whole_batches: bool,
@@ -185,10 +185,14 @@ impl Job<'_> {
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), Trouble> {
         let Source { samples, files, .. } = self.from;
         let sample = &samples[index];
-        self.taken.fetch_max(index + 1, Ordering::Relaxed);
-        let coming = samples[self.taken.load(Ordering::Relaxed)..].iter();
         files.want(&mut sample.paths(), self.max_file_bytes);
-        files.expect(&mut coming.flat_map(Sample::paths), self.max_file_bytes);
+        {
+            // Held meanwhile, so that nobody has read what comes, and it would be begun again.
+            let mut taken = lock(&self.taken);
+            *taken = (*taken).max(index + 1);
+            let mut coming = samples[*taken..].iter().flat_map(Sample::paths);
+            files.expect(&mut coming, self.max_file_bytes);
+        }
         (self.load)(sample, out).inspect_err(|_| files.forget(&mut sample.paths()))
     }
 

@@ -63,7 +63,7 @@ fn job<'a>(samples: &'a [Sample], batch: usize, load: &'a Load, stop: &'a Atomic
         input_len: 4,
         load,
         next: Mutex::new(0),
-        taken: AtomicUsize::new(0),
+        taken: Mutex::new(0),
         lost: AtomicBool::new(false),
         whole_batches: false,
     }
