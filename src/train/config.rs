@@ -270,19 +270,22 @@ impl Config {
         Self::parse(&name, &text, overrides)
     }
 
-    /// As [`read`](Self::read), from text; `name` stands in the errors.
+    /// As [`read`](Self::read), from text; `name` stands in the errors that no override brought.
     ///
     /// # Errors
     ///
     /// As [`read`](Self::read).
     pub fn parse(name: &str, text: &str, overrides: &[String]) -> Result<Self, ConfigError> {
         Self::merged(name, text, overrides).or_else(|error| {
-            let is_to_blame = |&at: &usize| {
-                let others = [&overrides[..at], &overrides[at + 1..]].concat();
-                Self::merged(name, text, &others).is_ok()
+            // The last of those without which it is not this error is to blame; the file, if it is
+            // wrong by itself.
+            let is_there = |&count: &usize| {
+                let begun = Self::merged(name, text, &overrides[..count]);
+                begun.is_err_and(|begun| count == 0 || begun.to_string() == error.to_string())
             };
-            match (0..overrides.len()).find(is_to_blame) {
-                Some(at) => Self::merged(&format!("--set {}", overrides[at]), text, overrides),
+            let needed = (0..=overrides.len()).find(is_there);
+            match needed.and_then(|count| overrides[..count].last()) {
+                Some(last) => Self::merged(&format!("--set {last}"), text, overrides),
                 None => Err(error),
             }
         })

@@ -110,9 +110,10 @@ struct Toll {
 fn time_of_a_shard(dir: &Path, worker: &mut Worker) -> Duration {
     let start = Instant::now();
     let ended = run(dir, &worker.args());
+    let time = start.elapsed();
     assert!(matches!(ended.code, Some(0 | 1)), "{ended:?}");
     worker.move_on(dir, false);
-    start.elapsed()
+    time
 }
 
 /// Kills so many workers at various moments; half of them are to go on in another folder, every

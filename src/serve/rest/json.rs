@@ -12,7 +12,7 @@ const SHOWN: usize = 200;
 /// A sentence of a bounded length, whatever was sent.
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, String> {
     let refused = |why: &str| format!("the body is no {what}: {why}");
-    // As which the parser would take the fields of an object, in their order.
+    // The parser would take it for an object's fields in their order.
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Err(refused("it is a list; send an object"));
     }

@@ -120,6 +120,9 @@ fn the_override_that_is_to_blame_is_named() {
         "{error}"
     );
     assert!(error.ends_with("did you mean model.input_size?"), "{error}");
+    // Of two wrong ones, that which the sentence is about.
+    let error = parse(&["train.steps=4", "model.size=64"]).unwrap_err();
+    assert!(error.starts_with("--set model.size=64: "), "{error}");
     let error = parse(&["train.epochs=0", "train.seed=1"]).unwrap_err();
     assert!(error.starts_with("--set train.epochs=0: "), "{error}");
     let wrong = TEXT.replace("train =", "trains =");
