@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use rgby::graph::{self, surgery::Filter};
 use rgby::imaging::Preprocess;
 use rgby::model::{Classifier, ModelConfig, Pretrained};
-use rgby::spec::ModelSpec;
+use rgby::model_metadata::ModelSpec;
 use rgby::train::{Checkpoint, Saved, TrainDevice};
 
 fn main() -> anyhow::Result<()> {

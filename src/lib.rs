@@ -28,7 +28,7 @@
 //!
 //! # What to read first
 //!
-//! [`spec::ModelSpec`] is what training hands to scoring, in each checkpoint and exported file.
+//! [`model_metadata::ModelSpec`] is what training hands to scoring, in each checkpoint and exported file.
 //! [`imaging::Preprocess`] makes a network's input of image files, the same wherever that is done.
 //! [`score::Engine`] is the small trait between what runs a network and whoever asks it;
 //! [`train::Watch`] is how a run is followed. From there on, each module's own page says how its
@@ -53,7 +53,7 @@
 //! | [`synth`] | samples to try all this with | `imaging` |
 //! | [`cli`] | the program: subcommands, messages, exit codes | everything |
 //!
-//! What many use: [`spec`], [`labels`], [`fsx`] and [`memory`]. There are no cycles. Without the
+//! What many use: [`model_metadata`], [`labels`], [`atomic_file`] and [`memory`]. There are no cycles. Without the
 //! default features `train` and `serve` there are only the modules that scoring needs.
 //!
 //! # Scoring a folder
@@ -110,27 +110,24 @@
 //! ```
 
 pub mod cli;
-pub mod data;
 #[cfg(feature = "train")]
 pub mod export;
-pub mod fsx;
-#[cfg(feature = "train")]
-pub mod graph;
-pub mod imaging;
-pub mod labels;
-pub mod memory;
-pub mod metrics;
 #[cfg(feature = "train")]
 pub mod model;
-mod panics;
 pub mod report;
-pub mod score;
-#[cfg(feature = "serve")]
-pub mod serve;
-pub mod spec;
-pub mod store;
-pub mod synth;
 #[cfg(feature = "train")]
 pub mod tracking;
 #[cfg(feature = "train")]
 pub mod train;
+
+pub use rgby_common::{atomic_file, labels, memory};
+pub use rgby_data as data;
+pub use rgby_graph as graph;
+pub use rgby_imaging as imaging;
+pub use rgby_metrics as metrics;
+pub use rgby_score as score;
+pub use rgby_score::model_metadata;
+#[cfg(feature = "serve")]
+pub use rgby_serve as serve;
+pub use rgby_store as store;
+pub use rgby_synth as synth;

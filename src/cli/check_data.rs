@@ -9,8 +9,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{LabelledArgs, Outcome, Ui};
+use crate::atomic_file;
 use crate::data::{Check, Checked, Expected, Kind, Severity, read_class_names};
-use crate::fsx;
 use crate::imaging::{CHANNELS, Preprocess};
 use crate::labels::{hpa_classes, names_for};
 
@@ -147,5 +147,5 @@ fn write_problems(path: &Path, checked: &Checked) -> anyhow::Result<()> {
     let bytes = writer
         .into_inner()
         .map_err(csv::IntoInnerError::into_error)?;
-    Ok(fsx::write_atomic(path, &bytes)?)
+    Ok(atomic_file::write_atomic(path, &bytes)?)
 }

@@ -11,13 +11,13 @@ use tempfile::TempDir;
 
 use super::stem::StemChoice;
 use super::{Outcome, Ui};
+use crate::atomic_file;
 use crate::data::read_class_names;
-use crate::fsx;
 use crate::graph::{self, ModelProto};
 use crate::imaging::Preprocess;
 use crate::labels::names_for;
 use crate::model::{Arch, Classifier, ConvertReport, Exported, ModelConfig, Pretrained};
-use crate::spec::ModelSpec;
+use crate::model_metadata::ModelSpec;
 use crate::train::{Checkpoint, Saved};
 
 /// Turn a pretrained 3-channel ONNX export into a 4-channel checkpoint
@@ -152,7 +152,7 @@ impl ConvertArgs {
             .load(arch, &filters, classifier)
             .with_context(file)?;
         drop(pretrained);
-        let sha256 = fsx::sha256_file(&self.onnx)?;
+        let sha256 = atomic_file::sha256_file(&self.onnx)?;
         let preprocess = Preprocess::new(&config.channels, config.input_size);
         let mut spec = ModelSpec::new(arch.name(), config.classes.clone(), preprocess);
         let name = self.onnx.file_name();
@@ -195,7 +195,7 @@ impl ConvertArgs {
             arch.name()
         );
         let classifier = exported.load().with_context(|| file.to_string())?;
-        let sha256 = fsx::sha256_file(&self.onnx)?;
+        let sha256 = atomic_file::sha256_file(&self.onnx)?;
         let checkpoint = Checkpoint::new(exported.config, exported.spec);
         let (classes, steps) = (
             checkpoint.spec.classes.len(),

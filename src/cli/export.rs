@@ -14,8 +14,8 @@ use crate::export::{
 };
 use crate::imaging::find_samples;
 use crate::model::{Classifier, Keep};
+use crate::model_metadata::{ModelSpec, Precision, ThresholdFile};
 use crate::score::{EngineChoice, Failure, ModelFile, Runtime, RuntimeOptions};
-use crate::spec::{ModelSpec, Precision, ThresholdFile};
 use crate::train::{Checkpoint, resolve};
 
 /// Write a checkpoint as one self-contained ONNX file

@@ -8,7 +8,7 @@ use clap::{Args, Command, CommandFactory};
 use clap_mangen::Man;
 
 use super::{Cli, Outcome, Ui};
-use crate::fsx;
+use crate::atomic_file;
 
 /// Print a manual page, or write all of them into a folder
 #[derive(Debug, Args)]
@@ -60,7 +60,7 @@ fn write_all(program: &Command, out: &Path, ui: &Ui) -> anyhow::Result<()> {
     let pages = || std::iter::once(program).chain(program.get_subcommands());
     for command in pages() {
         let path = out.join(Man::new(command.clone()).get_filename());
-        let write = fsx::write_atomic(&path, page(command)?.as_bytes());
+        let write = atomic_file::write_atomic(&path, page(command)?.as_bytes());
         write.with_context(|| path.display().to_string())?;
     }
     ui.note(&format!("{} pages → {}", pages().count(), out.display()));

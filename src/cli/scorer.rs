@@ -13,11 +13,11 @@ use anyhow::bail;
 use super::Ui;
 use super::engine_args::{EngineArgs, Started};
 use crate::imaging::Sample;
+use crate::model_metadata::{ModelSpec, Precision};
 use crate::score::{
     Device, Engine, Ensemble, ModelFile, Parts, PipelineOptions, ScoreTable, SessionOptions,
     Source, Split, score, score_to,
 };
-use crate::spec::{ModelSpec, Precision};
 
 /// From which probability on a class is predicted.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use self::copies::StoreCopies;
 pub use self::images::StoreFiles;
 use super::causes;
-use crate::fsx;
+use crate::atomic_file;
 use crate::score::{PartCopies, parts_folder};
 use crate::store::{Location, Store, StoreError, StoreErrorKind, StoreOptions, Url};
 
@@ -72,7 +72,7 @@ impl Stage {
         let (stand_in, file) = self.stand_in(flag, &url, Role::Input)?;
         let got = stand_in.store.get(url.file_name(), MOST_BYTES);
         let (bytes, _) = got.with_context(|| flag.to_owned())?;
-        fsx::write_atomic(&file, &bytes)?;
+        atomic_file::write_atomic(&file, &bytes)?;
         Ok(file)
     }
 
@@ -133,7 +133,7 @@ impl Stage {
             return Ok(());
         };
         match stand_in.store.get(name_of(path)?, MOST_BYTES) {
-            Ok((bytes, _)) => Ok(fsx::write_atomic(path, &bytes)?),
+            Ok((bytes, _)) => Ok(atomic_file::write_atomic(path, &bytes)?),
             Err(error) if matches!(error.kind, StoreErrorKind::Missing { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::model::{Classifier, Keep};
+use crate::model_metadata::ModelSpec;
 use crate::score::{Answer, Engine, EngineError};
-use crate::spec::ModelSpec;
 use crate::train::{Checkpoint, CheckpointError};
 
 /// A checkpoint that answers as it was trained, without an export.

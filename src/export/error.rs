@@ -2,8 +2,8 @@
 
 use super::{FP16_TOLERANCE, INT8_LOST, TOLERANCE};
 use crate::graph::GraphError;
+use crate::model_metadata::Precision;
 use crate::score::EngineError;
-use crate::spec::Precision;
 
 /// Why an export failed.
 #[derive(Debug, thiserror::Error)]

@@ -16,12 +16,12 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_onnx::export::{AxisSpec, ExportOutput, InputSpec, OnnxExporter};
 
+use crate::atomic_file;
 use crate::data::LabelTable;
-use crate::fsx;
 use crate::graph::{self, Message, ModelProto, surgery::share_strides};
 use crate::model::{CONFIG_KEY, Classifier, ModelConfig};
+use crate::model_metadata::{METADATA_KEY, ModelSpec, Precision};
 use crate::score::{Engine, ModelFile, OrtEngine, OrtSession, Runtime};
-use crate::spec::{METADATA_KEY, ModelSpec, Precision};
 
 pub use burn_engine::BurnEngine;
 pub use compare::Comparison;
@@ -245,7 +245,7 @@ impl Staged {
     }
 
     fn keep(&self, path: &Path) -> Result<(), ExportError> {
-        fsx::write_atomic(path, &self.bytes).map_err(io_error(path))
+        atomic_file::write_atomic(path, &self.bytes).map_err(io_error(path))
     }
 }
 

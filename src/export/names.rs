@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::graph::ModelProto;
 use crate::model::ModelConfig;
+use crate::model_metadata::EMBEDDINGS_NAME;
 use crate::score::{INPUT_NAME, OUTPUT_NAME};
-use crate::spec::EMBEDDINGS_NAME;
 
 /// Gives inputs, outputs and backbone weights the names that people know.
 pub(super) fn rename_values(model: &mut ModelProto, config: &ModelConfig) {

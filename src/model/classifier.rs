@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::identity::{identify, parameters};
 use super::weights::HEAD;
 use super::{Arch, Backbone, BatchNorm2d, Head, ModelConfig};
-use crate::fsx::hex;
+use crate::atomic_file::hex;
 
 /// A multi-label classifier of images of several channels.
 #[derive(Module, Debug)]

@@ -20,15 +20,15 @@ use onnx_ir::node::padding::AutoPad;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 
-use crate::graph::patches::{absorb_relu, drop_classifier};
-use crate::graph::{self, GraphProto, Message, surgery};
+use rgby_graph::patches::{absorb_relu, drop_classifier};
+use rgby_graph::{self as graph, GraphProto, Message, surgery};
 
 /// Red, green, blue, yellow.
 const CHANNELS: i64 = 4;
 
 /// Generates `$OUT_DIR/backbones/<name>.rs` and `<name>.table.rs` for every skeleton in `onnx/`.
 pub fn run() -> Result<()> {
-    for file in ["src/graph", "src/model/codegen.rs", "onnx"] {
+    for file in ["src/model/codegen.rs", "onnx"] {
         println!("cargo::rerun-if-changed={file}");
     }
     let out = PathBuf::from(env::var("OUT_DIR")?).join("backbones");

@@ -8,7 +8,7 @@ use burn_store::bridge;
 use super::weights::{Keep, apply};
 use super::{Classifier, ModelConfig, WeightsError};
 use crate::graph::{GraphProto, ModelProto, adoption::Weight};
-use crate::spec::{METADATA_KEY, ModelSpec};
+use crate::model_metadata::{METADATA_KEY, ModelSpec};
 
 /// Key of the ONNX `metadata_props` entry that holds the [`ModelConfig`] as JSON.
 pub const CONFIG_KEY: &str = "rgby.model";

@@ -11,7 +11,7 @@ use burn_store::{ApplyResult, BurnpackStore, ModuleSnapshot};
 use super::identity::parameters;
 use super::{Arch, Classifier, Imported};
 use crate::graph::{GraphError, matching::Mismatch};
-use crate::spec::Precision;
+use crate::model_metadata::Precision;
 
 /// What the names of the head's parameters begin with.
 pub(super) const HEAD: &str = "head.";

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::ReportError;
 use super::chart::{Line, Lines, line_chart, titled};
-use crate::fsx;
+use crate::atomic_file;
 use crate::score::BatchSpeed;
 
 /// Draws images per second by batch size to the SVG file `path`: the sessions alone, what the costs
@@ -35,5 +35,5 @@ pub fn scoring_speed(path: &Path, batches: &[BatchSpeed]) -> Result<(), ReportEr
         best: None,
     });
     let chart = titled("Scoring", chart);
-    Ok(fsx::write_atomic(path, chart.file().as_bytes())?)
+    Ok(atomic_file::write_atomic(path, chart.file().as_bytes())?)
 }

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Config;
 use super::state::optimizer_bytes;
-use crate::fsx;
+use crate::atomic_file;
 use crate::model::{Classifier, Keep, ModelConfig, WeightsError, load_weights, save_weights};
-use crate::spec::ModelSpec;
+use crate::model_metadata::ModelSpec;
 
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "checkpoint.json";
@@ -185,18 +185,18 @@ impl Checkpoint {
                 File::open(&path)
                     .and_then(|file| file.sync_all())
                     .map_err(io_error(&path))?;
-                let hash = fsx::sha256_file(&path).map_err(io_error(&path))?;
+                let hash = atomic_file::sha256_file(&path).map_err(io_error(&path))?;
                 self.files.insert(name.to_owned(), hash);
             }
         }
         let manifest = staged.path().join(MANIFEST);
         let json = serde_json::to_vec_pretty(&self)
             .map_err(|error| io_error(&manifest)(io::Error::other(error)))?;
-        fsx::write_atomic(&manifest, &json).map_err(io_error(&manifest))?;
-        let hash = fsx::sha256_file(&manifest).map_err(io_error(&manifest))?;
+        atomic_file::write_atomic(&manifest, &json).map_err(io_error(&manifest))?;
+        let hash = atomic_file::sha256_file(&manifest).map_err(io_error(&manifest))?;
         let path = staged.path().join(MANIFEST_HASH);
-        fsx::write_atomic(&path, hash.as_bytes()).map_err(io_error(&path))?;
-        fsx::replace_dir(&staged.keep(), dir).map_err(io_error(dir))
+        atomic_file::write_atomic(&path, hash.as_bytes()).map_err(io_error(&path))?;
+        atomic_file::replace_dir(&staged.keep(), dir).map_err(io_error(dir))
     }
 
     /// Reads a checkpoint's description and checks its files against their hashes.
@@ -205,14 +205,14 @@ impl Checkpoint {
     ///
     /// [`CheckpointError`] names the file that is missing or damaged.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        fsx::recover_dir(dir).map_err(io_error(dir))?;
+        atomic_file::recover_dir(dir).map_err(io_error(dir))?;
         let path = dir.join(MANIFEST);
         if !path.is_file() {
             return Err(CheckpointError::Missing(dir.display().to_string()));
         }
         let hash = dir.join(MANIFEST_HASH);
         let expected = fs::read_to_string(&hash).map_err(|error| damaged(&hash, error))?;
-        if fsx::sha256_file(&path).map_err(io_error(dir))? != expected {
+        if atomic_file::sha256_file(&path).map_err(io_error(dir))? != expected {
             let reason = format!("its SHA-256 is not the one in {MANIFEST_HASH}");
             return Err(damaged(&path, reason));
         }
@@ -224,7 +224,7 @@ impl Checkpoint {
         }
         for (name, expected) in &checkpoint.files {
             let path = dir.join(name);
-            let found = fsx::sha256_file(&path).map_err(|error| damaged(&path, error))?;
+            let found = atomic_file::sha256_file(&path).map_err(|error| damaged(&path, error))?;
             if found != *expected {
                 let reason = format!("its SHA-256 is not the one in {MANIFEST}");
                 return Err(damaged(&path, reason));
@@ -325,7 +325,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf, CheckpointError> {
         .into_iter()
         .find(|dir| {
             // A swap that a crash cut short is finished first; a folder without one is just absent.
-            let _ = fsx::recover_dir(dir);
+            let _ = atomic_file::recover_dir(dir);
             dir.join(MANIFEST).is_file()
         })
         .ok_or_else(|| {

@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 
 use super::step::image_tensor;
 use super::{Config, Job, TrainConfig, TrainError, Watch};
+use crate::atomic_file::hex;
 use crate::data::{AugmentConfig, Batch, FeatureForm, Features, Loader, Plan, Show, Source};
-use crate::fsx::hex;
 use crate::imaging::{DIHEDRAL, SampleError};
 use crate::model::Classifier;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{Job, TrainError};
-use crate::fsx;
+use crate::atomic_file;
 use crate::report::{EpochRow, EventFile, TimingRow};
 
 /// Refuses a folder in use; for a resumed run, one without that run.
@@ -56,7 +56,7 @@ pub(super) fn make_folder(job: &Job) -> Result<File, TrainError> {
 /// Writes the resolved config, by which a folder counts as a run: its first checkpoint is there.
 pub(super) fn write_config(job: &Job) -> Result<(), TrainError> {
     let text = resolved_config(job)?;
-    fsx::write_atomic(&job.out.join("config.toml"), text.as_bytes())
+    atomic_file::write_atomic(&job.out.join("config.toml"), text.as_bytes())
         .map_err(|error| refuse(&job.out, error))
 }
 
@@ -91,7 +91,7 @@ pub(super) fn write_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), Tr
         for row in rows {
             writer.serialize(row).map_err(io::Error::other)?;
         }
-        fsx::write_atomic(
+        atomic_file::write_atomic(
             path,
             &writer
                 .into_inner()

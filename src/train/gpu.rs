@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor};
 
-use crate::panics;
+use rgby_common::catch_panic;
 
 /// A GPU, or a processor that plays one.
 #[derive(Debug, Clone)]
@@ -173,7 +173,7 @@ fn quietly<T>(ask: impl FnOnce() -> T) -> Result<T, String> {
     let answer = catch_unwind(AssertUnwindSafe(ask));
     set_hook(hook);
     drop(guard);
-    answer.map_err(|panic| panics::message(&*panic))
+    answer.map_err(|panic| catch_panic::message(&*panic))
 }
 
 #[cfg(test)]

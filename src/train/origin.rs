@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 use super::folder::refuse;
-use crate::fsx;
+use crate::atomic_file;
 
 /// What a run was started with, beside its config: `RUN/run.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ impl Origin {
         let path = out.join(NAME);
         serde_json::to_string_pretty(self)
             .map_err(io::Error::from)
-            .and_then(|text| fsx::write_atomic(&path, format!("{text}\n").as_bytes()))
+            .and_then(|text| atomic_file::write_atomic(&path, format!("{text}\n").as_bytes()))
             .map_err(|error| refuse(&path, error))
     }
 

@@ -20,8 +20,8 @@ use super::step::StepRule;
 use super::{Ended, Job, Progress, StepReport, TrainError, Trainer, Watch};
 use crate::data::{Augment, Loader, Plan, Source, write_split};
 use crate::metrics::{Labelled, evaluate};
+use crate::model_metadata::Provenance;
 use crate::report::{self, EpochRow, EventFile, TimingRow};
-use crate::spec::Provenance;
 
 /// Epochs may be shorter than it takes to write the page to a slow disk.
 const PAGE_EVERY: Duration = Duration::from_secs(1);

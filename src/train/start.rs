@@ -11,8 +11,8 @@ use super::recalibrate::recalibrate;
 use super::{Checkpoint, CheckpointError, Ema, Job, Progress, TrainError, Watch};
 use crate::data::Source;
 use crate::model::{Classifier, freeze};
+use crate::model_metadata::Provenance;
 use crate::report::{EpochRow, TimingRow, read_rows};
-use crate::spec::Provenance;
 
 /// Everything of a run that a step changes.
 pub(super) struct Start {

@@ -9,7 +9,7 @@ use burn_store::{ModuleSnapshot, bridge};
 use rgby::export::{Description, TOLERANCE, to_onnx};
 use rgby::imaging::Preprocess;
 use rgby::model::{Arch, Classifier, Exported, ModelConfig};
-use rgby::spec::{ModelSpec, Precision, Provenance};
+use rgby::model_metadata::{ModelSpec, Precision, Provenance};
 
 use crate::onnx_support::run_model;
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use rgby::fsx::hex;
+use rgby::atomic_file::hex;
 use sha2::{Digest, Sha256};
 
 use crate::http_request;

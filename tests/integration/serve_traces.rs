@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use prost::Message;
-use rgby::fsx::hex;
+use rgby::atomic_file::hex;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -14,8 +14,8 @@ use onnx_ir::{
 };
 use rgby::imaging::{CHANNELS, Preprocess};
 use rgby::labels::hpa_classes;
+use rgby::model_metadata::{EMBEDDINGS_NAME, METADATA_KEY, ModelSpec, Precision, Provenance};
 use rgby::score::{INPUT_NAME, OUTPUT_NAME};
-use rgby::spec::{EMBEDDINGS_NAME, METADATA_KEY, ModelSpec, Precision, Provenance};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -11,9 +11,9 @@ use crate::cli::scorer::{Scorer, open_model};
 use crate::cli::{EngineArgs, Ui};
 use crate::data::Images;
 use crate::imaging::Sample;
+use crate::model_metadata::Precision;
 use crate::report::scoring_speed;
 use crate::score::{Device, Ensemble, ScoreBench, ScoreSpeed};
-use crate::spec::Precision;
 
 /// A model and what was measured of it.
 struct Measured {

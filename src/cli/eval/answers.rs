@@ -13,8 +13,8 @@ use crate::data::{LabelTable, read_class_names, read_labels, read_scores};
 use crate::imaging::{CHANNELS, Sample};
 use crate::labels::hpa_classes;
 use crate::metrics::Labelled;
+use crate::model_metadata::ModelSpec;
 use crate::score::{Ensemble, Failure, ScoreTable, output};
-use crate::spec::ModelSpec;
 
 /// The threshold of every class where no model says its own.
 const DEFAULT_THRESHOLD: f32 = 0.5;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::{Outcome, Ui};
 use super::EvalArgs;
 use super::answers::{Answers, Judged};
-use crate::fsx::write_atomic;
+use crate::atomic_file::write_atomic;
 use crate::metrics::{
     Decisions, Difference, Differences, Evaluation, Labelled, differences, judge, with_highest_kept,
 };

@@ -10,16 +10,16 @@ use super::EvalArgs;
 use super::answers::{Answers, Judged};
 use super::overlays::{Hidden, Runner};
 use super::page::write_page;
+use crate::atomic_file::write_atomic;
 use crate::data::LabelTable;
-use crate::fsx::write_atomic;
 use crate::imaging::Sample;
 use crate::metrics::{
     Bootstrap, Calibration, CrossFit, Decisions, Evaluation, Intervals, Labelled, intervals, judge,
     with_highest_kept,
 };
+use crate::model_metadata::ThresholdFile;
 use crate::report::OperatingPoint;
 use crate::score::{Failure, output};
-use crate::spec::ThresholdFile;
 
 /// The threshold that everybody compares at.
 const HALF: f32 = 0.5;

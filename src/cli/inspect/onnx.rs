@@ -7,12 +7,12 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::verdict::Verdict;
-use crate::fsx;
+use crate::atomic_file;
 use crate::graph::tensor::{is_external, name_of_type, numel};
 use crate::graph::{self, GraphProto, ModelProto, TensorProto};
 use crate::model::Exported;
+use crate::model_metadata::ModelSpec;
 use crate::score::ModelFile;
-use crate::spec::ModelSpec;
 
 /// A file that was read.
 pub(super) struct File {
@@ -80,7 +80,7 @@ impl File {
             },
             summary: Summary::of(&model),
             verdict: Verdict::of(model, path),
-            sha256: fsx::sha256_file(path).with_context(file)?,
+            sha256: atomic_file::sha256_file(path).with_context(file)?,
         })
     }
 }

@@ -7,8 +7,8 @@ use super::onnx::{Summary, Value};
 use super::run::Course;
 use super::verdict::Verdict;
 use crate::model::ConvertReport;
+use crate::model_metadata::ModelSpec;
 use crate::report::EpochRow;
-use crate::spec::ModelSpec;
 use crate::train::Checkpoint;
 
 /// Operators that are listed.

@@ -7,8 +7,8 @@ use anyhow::Context;
 use serde::Deserialize;
 
 use crate::imaging::{Preprocess, Resize};
+use crate::model_metadata::{ModelSpec, Precision, Provenance};
 use crate::score::ModelFile;
-use crate::spec::{ModelSpec, Precision, Provenance};
 
 /// What `rgby export` would have written into the model.
 #[derive(Debug, Deserialize)]

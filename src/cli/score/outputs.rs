@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 
 use super::super::{Stage, Ui};
-use crate::fsx;
+use crate::atomic_file;
 use crate::metrics::with_highest_kept;
 use crate::score::{
     Decision, Ensemble, Failure, Parts, ResultKind, ResultManifest, RunKey, ScoreTable,
@@ -102,7 +102,7 @@ impl Outputs<'_> {
                     shard.unwrap_or_default()
                 );
             }
-            if fsx::sha256_file(path)? != manifest.sha256 {
+            if atomic_file::sha256_file(path)? != manifest.sha256 {
                 return Ok(None);
             }
             failures = manifest.failures;

@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde::Deserialize;
 
-use crate::fsx;
+use crate::atomic_file;
 use crate::score::{MANIFEST, PartCopies};
 use crate::store::{Store, StoreError, StoreErrorKind, Version};
 
@@ -76,13 +76,13 @@ impl StoreCopies {
                 continue;
             }
             match store.get(&copies.part_name(&part.file, &part.sha256), MOST_BYTES) {
-                Ok((bytes, _)) => fsx::write_atomic(&local.join(&part.file), &bytes)?,
+                Ok((bytes, _)) => atomic_file::write_atomic(&local.join(&part.file), &bytes)?,
                 // The reader of parts says that it is missing.
                 Err(error) if matches!(error.kind, StoreErrorKind::Missing { .. }) => {}
                 Err(error) => return Err(error).context("a part of the unfinished run"),
             }
         }
-        fsx::write_atomic(&local.join(MANIFEST), &manifest)?;
+        atomic_file::write_atomic(&local.join(MANIFEST), &manifest)?;
         Ok(copies)
     }
 

@@ -18,7 +18,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::ReportError;
 use super::chart::{self, Chart};
-use crate::fsx;
+use crate::atomic_file;
 use crate::metrics::{Decisions, Evaluation, Intervals, Labelled};
 
 pub use run::{Progress, RunPage};
@@ -116,10 +116,10 @@ fn write(
 ) -> Result<(), ReportError> {
     for (name, chart) in charts {
         let path = out.join("plots").join(name);
-        fsx::write_atomic(&path, chart.file().as_bytes())?;
+        atomic_file::write_atomic(&path, chart.file().as_bytes())?;
     }
     let page = page.into_string();
-    Ok(fsx::write_atomic(
+    Ok(atomic_file::write_atomic(
         &out.join("report.html"),
         page.as_bytes(),
     )?)

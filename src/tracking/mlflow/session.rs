@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::super::{Status, TrackedRun};
 use super::client::{Client, Fault};
 use super::parameters::parameters;
-use crate::fsx;
+use crate::atomic_file;
 use crate::report::{EpochRow, TimingRow, scalars};
 
 /// Parameters of a request, at most: the server's limit.
@@ -88,7 +88,7 @@ impl Kept {
 
     fn write(&self, folder: &Path) -> Result<(), Fault> {
         let text = serde_json::to_string_pretty(self).map_err(|e| Fault::new(e.to_string()))?;
-        let written = fsx::write_atomic(&folder.join(KEPT), format!("{text}\n").as_bytes());
+        let written = atomic_file::write_atomic(&folder.join(KEPT), format!("{text}\n").as_bytes());
         written.map_err(|error| Fault::new(error.to_string()))
     }
 }

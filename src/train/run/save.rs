@@ -5,8 +5,8 @@ use std::time::Instant;
 use super::super::folder::remove_others;
 use super::super::{Checkpoint, Saved, TrainError};
 use super::Run;
+use crate::model_metadata::ModelSpec;
 use crate::report::EpochRow;
-use crate::spec::ModelSpec;
 
 impl Run<'_> {
     /// Saves the epoch if it is among the best, and removes the one that it displaces.

@@ -1,0 +1,238 @@
+//! Small arrays, and what exporters compute of stored values before the image comes in.
+
+use crate::tensor::{INT64, ints, numel, set_values, values};
+use crate::{GraphError, TensorProto};
+
+/// Most elements an operation on constants may make: four times the largest weight known.
+const MAX_ELEMENTS: usize = 1 << 24;
+/// Most axes of an array.
+const MAX_RANK: usize = 8;
+
+/// A stored value, in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Array {
+    pub dims: Vec<usize>,
+    pub data: Data,
+}
+
+/// Elements of an [`Array`].
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Data {
+    Float(Vec<f32>),
+    Int(Vec<i64>),
+}
+
+impl Array {
+    /// Reads a tensor of floats or integers; none of another type or with broken data.
+    pub fn read(tensor: &TensorProto) -> Option<Self> {
+        (numel(tensor).ok()? <= MAX_ELEMENTS && tensor.dims.len() <= MAX_RANK).then_some(())?;
+        let data = match ints(tensor) {
+            Ok(values) => Data::Int(values),
+            Err(_) => Data::Float(values(tensor).ok()?),
+        };
+        let dims = tensor.dims.iter().map(|&dim| dim as usize).collect();
+        Some(Self { dims, data })
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match &self.data {
+            Data::Float(values) => values.len(),
+            Data::Int(values) => values.len(),
+        }
+    }
+
+    pub fn ints(values: Vec<i64>) -> Self {
+        Self {
+            dims: vec![values.len()],
+            data: Data::Int(values),
+        }
+    }
+
+    /// As a tensor called `name`.
+    pub fn write(&self, name: &str) -> Result<TensorProto, GraphError> {
+        let mut tensor = TensorProto::new();
+        name.clone_into(&mut tensor.name);
+        tensor.dims = self.dims.iter().map(|&dim| dim as i64).collect();
+        match &self.data {
+            Data::Float(values) => set_values(&mut tensor, values),
+            Data::Int(values) => {
+                tensor.data_type = INT64;
+                tensor.int64_data.clone_from(values);
+            }
+        }
+        numel(&tensor)?;
+        Ok(tensor)
+    }
+
+    /// Repeats elements along axes of length one, as ONNX broadcasts; none if that does not fit.
+    pub fn broadcast(&self, dims: &[usize]) -> Option<Self> {
+        let wanted = broadcast_dims(&self.dims, dims)?;
+        let gather = |index: &[usize]| {
+            let skipped = wanted.len() - self.dims.len();
+            self.dims
+                .iter()
+                .zip(&index[skipped..])
+                .fold(0, |flat, (&dim, &i)| {
+                    flat * dim + if dim == 1 { 0 } else { i }
+                })
+        };
+        Some(self.gathered(&wanted, gather))
+    }
+
+    /// Axis `i` of the result is axis `perm[i]` of this one.
+    pub fn transpose(&self, perm: &[usize]) -> Option<Self> {
+        let mut sorted = perm.to_vec();
+        sorted.sort_unstable();
+        (sorted == (0..self.dims.len()).collect::<Vec<_>>()).then_some(())?;
+        let dims: Vec<usize> = perm.iter().map(|&axis| self.dims[axis]).collect();
+        let mut strides = vec![1; self.dims.len()];
+        for axis in (1..strides.len()).rev() {
+            strides[axis - 1] = strides[axis] * self.dims[axis];
+        }
+        let gather = |index: &[usize]| {
+            perm.iter()
+                .zip(index)
+                .map(|(&axis, &i)| strides[axis] * i)
+                .sum()
+        };
+        Some(self.gathered(&dims, gather))
+    }
+
+    /// The same elements under another shape; `-1` stands for what is left, 0 for the old length.
+    pub fn reshape(&self, wanted: &[i64]) -> Option<Self> {
+        let count: usize = self.dims.iter().product();
+        let mut dims = Vec::with_capacity(wanted.len());
+        for (axis, &dim) in wanted.iter().enumerate() {
+            dims.push(match dim {
+                0 => *self.dims.get(axis)?,
+                -1 => usize::MAX,
+                dim => usize::try_from(dim).ok()?,
+            });
+        }
+        let known = product(dims.iter().filter(|&&dim| dim != usize::MAX))?;
+        for dim in dims.iter_mut().filter(|dim| **dim == usize::MAX) {
+            *dim = count.checked_div(known)?;
+        }
+        (product(&dims) == Some(count) && dims.len() <= MAX_RANK).then(|| Self {
+            dims,
+            data: self.data.clone(),
+        })
+    }
+
+    /// Element by element, with broadcasting; floats only.
+    pub fn zip(&self, other: &Self, f: impl Fn(f32, f32) -> f32) -> Option<Self> {
+        let dims = broadcast_dims(&self.dims, &other.dims)?;
+        let (Data::Float(a), Data::Float(b)) =
+            (self.broadcast(&dims)?.data, other.broadcast(&dims)?.data)
+        else {
+            return None;
+        };
+        let data = a.into_iter().zip(b).map(|(a, b)| f(a, b)).collect();
+        Some(Self {
+            dims,
+            data: Data::Float(data),
+        })
+    }
+
+    /// Element by element; floats only.
+    pub fn map(&self, f: impl Fn(f32) -> f32) -> Option<Self> {
+        match &self.data {
+            Data::Float(values) => Some(Self {
+                dims: self.dims.clone(),
+                data: Data::Float(values.iter().map(|&value| f(value)).collect()),
+            }),
+            Data::Int(_) => None,
+        }
+    }
+
+    fn gathered(&self, dims: &[usize], gather: impl Fn(&[usize]) -> usize) -> Self {
+        let count = dims.iter().product();
+        let mut index = vec![0; dims.len()];
+        let mut flat = Vec::with_capacity(count);
+        for _ in 0..count {
+            flat.push(gather(&index));
+            for axis in (0..dims.len()).rev() {
+                index[axis] += 1;
+                if index[axis] < dims[axis] {
+                    break;
+                }
+                index[axis] = 0;
+            }
+        }
+        let data = match &self.data {
+            Data::Float(values) => Data::Float(flat.iter().map(|&i| values[i]).collect()),
+            Data::Int(values) => Data::Int(flat.iter().map(|&i| values[i]).collect()),
+        };
+        Self {
+            dims: dims.to_vec(),
+            data,
+        }
+    }
+}
+
+/// The shape that two shapes broadcast to, within the limits.
+fn broadcast_dims(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let dim = |dims: &[usize], axis: usize| {
+        (axis + dims.len())
+            .checked_sub(rank)
+            .map_or(1, |axis| dims[axis])
+    };
+    let dims = (0..rank)
+        .map(|axis| match (dim(a, axis), dim(b, axis)) {
+            (1, n) | (n, 1) => Some(n),
+            (n, m) => (n == m).then_some(n),
+        })
+        .collect::<Option<Vec<_>>>()?;
+    (product(&dims)? <= MAX_ELEMENTS && rank <= MAX_RANK).then_some(dims)
+}
+
+/// None if it overflows.
+fn product<'d>(dims: impl IntoIterator<Item = &'d usize>) -> Option<usize> {
+    dims.into_iter()
+        .try_fold(1_usize, |product, &dim| product.checked_mul(dim))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floats(dims: &[usize], values: &[f32]) -> Array {
+        Array {
+            dims: dims.to_vec(),
+            data: Data::Float(values.to_vec()),
+        }
+    }
+
+    #[test]
+    fn broadcasting_is_numpys() {
+        let row = floats(&[1, 3], &[1.0, 2.0, 3.0]);
+        let column = floats(&[2, 1], &[10.0, 20.0]);
+        let sum = row.zip(&column, |a, b| a + b).unwrap();
+        assert_eq!(sum, floats(&[2, 3], &[11.0, 12.0, 13.0, 21.0, 22.0, 23.0]));
+        assert!(row.broadcast(&[2, 2]).is_none());
+        assert!(row.broadcast(&[1 << 40, 3]).is_none(), "too many elements");
+        let scalar = floats(&[], &[4.0]);
+        assert_eq!(scalar.broadcast(&[2]).unwrap(), floats(&[2], &[4.0, 4.0]));
+    }
+
+    #[test]
+    fn transposing_moves_elements() {
+        let matrix = floats(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let turned = floats(&[3, 2], &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        assert_eq!(matrix.transpose(&[1, 0]).unwrap(), turned);
+        assert!(matrix.transpose(&[0, 0]).is_none());
+    }
+
+    #[test]
+    fn reshaping_keeps_the_count() {
+        let row = floats(&[6], &[1.0; 6]);
+        assert_eq!(row.reshape(&[2, -1]).unwrap().dims, [2, 3]);
+        assert_eq!(row.reshape(&[0, 1]).unwrap().dims, [6, 1]);
+        assert!(row.reshape(&[4]).is_none());
+        assert!(row.reshape(&[0, 0]).is_none());
+        assert!(row.reshape(&[i64::MIN]).is_none());
+        assert!(row.reshape(&[-1, -1]).is_none());
+    }
+}

@@ -1,0 +1,144 @@
+//! Multi-label metrics from probabilities and targets, as scikit-learn defines them.
+//!
+//! [`Labelled`] pairs probabilities with the truth; [`Decisions`] is what is predicted of them, by
+//! thresholds or fold by fold; [`judge`] counts how good that is, [`intervals`] how sure that is,
+//! [`Tuning`] looks for better thresholds. Where a ratio is 0/0 it counts as 0
+//! (`zero_division=0`). All sums are in float64. docs/evaluation.md has the definitions.
+
+mod bootstrap;
+mod calibration;
+mod cooccurrence;
+mod decisions;
+mod evaluation;
+mod intervals;
+mod ranking;
+mod tuning;
+
+#[cfg(test)]
+mod tests;
+
+pub use bootstrap::Bootstrap;
+pub use calibration::{Calibration, CalibrationBin};
+pub use cooccurrence::cooccurrence;
+pub use decisions::{Decisions, Outcomes};
+pub use evaluation::cross_entropy;
+pub use evaluation::{
+    Chance, ClassMetrics, Evaluation, RARE_SHARE, RareClasses, chance, evaluate, judge,
+};
+pub use intervals::{Difference, Differences, Interval, Intervals, differences, intervals};
+pub use ranking::Ranking;
+pub use tuning::{CrossFit, Tuning, tune_thresholds};
+
+/// Probabilities and targets of the same samples and classes.
+#[derive(Debug, Clone, Copy)]
+pub struct Labelled<'a> {
+    probabilities: &'a [f32],
+    targets: &'a [f32],
+    classes: usize,
+}
+
+impl<'a> Labelled<'a> {
+    /// Pairs `probabilities` with `targets`: both `[samples, classes]`, row by row;
+    /// probabilities 0–1, targets 0 or 1.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says which of the two does not fit, and where.
+    pub fn new(
+        probabilities: &'a [f32],
+        targets: &'a [f32],
+        classes: usize,
+    ) -> Result<Self, String> {
+        let (len, wanted) = (probabilities.len(), targets.len());
+        if classes == 0 || len != wanted || len % classes != 0 {
+            return Err(format!(
+                "{len} probabilities and {wanted} targets do not make rows of {classes} classes"
+            ));
+        }
+        let place = |at: usize| format!("sample {}, class {}", at / classes, at % classes);
+        if let Some(at) = probabilities.iter().position(|p| !(0.0..=1.0).contains(p)) {
+            return Err(format!(
+                "{}: {} is not a probability",
+                place(at),
+                probabilities[at]
+            ));
+        }
+        #[expect(clippy::float_cmp, reason = "targets are exactly 0 or 1")]
+        if let Some(at) = targets.iter().position(|t| *t != 0.0 && *t != 1.0) {
+            return Err(format!(
+                "{}: the target {} is not 0 or 1",
+                place(at),
+                targets[at]
+            ));
+        }
+        Ok(Self {
+            probabilities,
+            targets,
+            classes,
+        })
+    }
+
+    /// Number of samples.
+    #[must_use]
+    pub fn samples(&self) -> usize {
+        self.probabilities.len() / self.classes
+    }
+
+    /// Number of classes.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Probability and truth of each class for one sample.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such sample.
+    pub fn row(&self, sample: usize) -> impl Iterator<Item = (f32, bool)> {
+        let row = sample * self.classes..(sample + 1) * self.classes;
+        let pairs = self.probabilities[row.clone()]
+            .iter()
+            .zip(&self.targets[row]);
+        pairs.map(|(p, t)| (*p, *t > 0.5))
+    }
+
+    /// Probability and truth of each sample for one class.
+    pub fn column(&self, class: usize) -> impl Iterator<Item = (f32, bool)> {
+        let pairs = self.probabilities.iter().zip(self.targets);
+        pairs
+            .skip(class)
+            .step_by(self.classes)
+            .map(|(p, t)| (*p, *t > 0.5))
+    }
+}
+
+/// The probabilities `[samples, classes]` with each sample's highest (of equal ones the first)
+/// replaced by 1, so that no threshold rules it out.
+#[must_use]
+pub fn with_highest_kept(probabilities: &[f32], classes: usize) -> Vec<f32> {
+    let mut kept = probabilities.to_vec();
+    for row in kept.chunks_mut(classes.max(1)) {
+        let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        if let Some(first) = row.iter_mut().find(|p| **p >= highest) {
+            *first = 1.0;
+        }
+    }
+    kept
+}
+
+fn f1_score(true_positives: usize, false_positives: usize, false_negatives: usize) -> f64 {
+    let twice = 2.0 * true_positives as f64;
+    ratio(twice, twice + (false_positives + false_negatives) as f64)
+}
+
+/// `part / whole`, or 0 if there is no whole.
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
+}
+
+/// The mean, or 0 of nothing.
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), x| (sum + x, count + 1.0));
+    ratio(sum, count)
+}

@@ -1,0 +1,328 @@
+//! The small trait between an inference engine and its users, and its implementation on `ort`.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Buffer, EngineError, ModelFile, OUTPUT_NAME, OrtSession, Runtime, SessionOptions};
+use crate::model_metadata::{EMBEDDINGS_NAME, ModelSpec};
+use rgby_imaging::Preprocess;
+
+/// Something that turns batches of images into probabilities. One worker owns one engine.
+pub trait Engine: Send {
+    /// What the model is and wants.
+    fn spec(&self) -> &ModelSpec;
+
+    /// What it says of `images` `[batch, C, H, W]` float32, preprocessed as
+    /// [`spec`](Self::spec) says. Where there are several [`inputs`](Self::inputs), a sample's row
+    /// holds one after the other.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Run`] if `images` has another length, the engine fails, or its answer is
+    /// not `batch × classes` probabilities.
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError>;
+
+    /// The preprocessings that a sample's row is made by, one unless models differ in it.
+    fn inputs(&self) -> Vec<Preprocess> {
+        vec![self.spec().preprocess.clone()]
+    }
+
+    /// Room for `len` values of [`answer`](Self::answer)'s `images`, from where the engine's device
+    /// has them soonest.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Run`] if there is not enough of such memory.
+    fn buffer(&self, len: usize) -> Result<Buffer, EngineError> {
+        Ok(Buffer::heap(len))
+    }
+
+    /// The probabilities of [`answer`](Self::answer) only.
+    ///
+    /// # Errors
+    ///
+    /// As [`answer`](Self::answer).
+    fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>, EngineError> {
+        Ok(self.answer(images, batch)?.probabilities)
+    }
+
+    /// Number of classes: the length of one row of probabilities.
+    fn num_classes(&self) -> usize {
+        self.spec().classes.len()
+    }
+}
+
+/// What an engine says of a batch.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Answer {
+    /// `[batch, classes]`, 0–1, row by row.
+    pub probabilities: Vec<f32>,
+    /// Pooled features `[batch, F]`; empty unless the engine was asked for them.
+    pub embeddings: Vec<f32>,
+}
+
+impl Answer {
+    /// That to some images, `rows`, of a batch of `batch`.
+    ///
+    /// # Panics
+    ///
+    /// If `rows` reaches past the batch.
+    #[must_use]
+    pub fn rows(&self, rows: Range<usize>, batch: usize) -> Self {
+        let part = |values: &[f32]| {
+            let width = values.len() / batch;
+            values[rows.start * width..rows.end * width].to_vec()
+        };
+        Self {
+            probabilities: part(&self.probabilities),
+            embeddings: part(&self.embeddings),
+        }
+    }
+
+    /// That to the first `count` images of a batch of `batch`.
+    pub(super) fn truncated(mut self, count: usize, batch: usize) -> Self {
+        for values in [&mut self.probabilities, &mut self.embeddings] {
+            values.truncate(values.len() / batch * count);
+        }
+        self
+    }
+}
+
+/// A scoring model in a session.
+#[derive(Debug)]
+pub struct OrtEngine {
+    session: OrtSession,
+    spec: Arc<ModelSpec>,
+    path: PathBuf,
+    /// Their width, if they are asked for.
+    embeddings: Option<usize>,
+}
+
+impl OrtEngine {
+    /// Loads `model` into a session on `runtime`'s device; `options` may be a number of threads.
+    ///
+    /// # Errors
+    ///
+    /// As [`OrtSession::load`], or the file is another one than was checked.
+    pub fn load(
+        runtime: Runtime,
+        model: &ModelFile,
+        options: impl Into<SessionOptions>,
+    ) -> Result<Self, EngineError> {
+        let session = OrtSession::load_model(runtime, model, options.into())?;
+        Ok(Self {
+            session,
+            spec: model.spec().clone(),
+            path: model.path().to_owned(),
+            embeddings: None,
+        })
+    }
+
+    /// Gives the embeddings too, where the model has them.
+    #[must_use]
+    pub fn with_embeddings(mut self) -> Self {
+        self.embeddings = self.spec.embeddings;
+        self
+    }
+
+    fn infer(&mut self, images: &[f32], batch: usize) -> Result<Answer, String> {
+        let (channels, side) = (
+            self.spec.preprocess.channels.len(),
+            self.spec.preprocess.size,
+        );
+        let shape = [batch, channels, side as usize, side as usize];
+        let classes = self.spec.classes.len();
+        let names: &[&str] = match self.embeddings {
+            Some(_) => &[OUTPUT_NAME, EMBEDDINGS_NAME],
+            None => &[OUTPUT_NAME],
+        };
+        let mut outputs = self.session.run_named(images, shape, names)?.into_iter();
+        let mut next = |width| rows([batch, width], outputs.next().unwrap_or_default());
+        let answer = Answer {
+            probabilities: next(classes)?,
+            embeddings: self.embeddings.map_or(Ok(Vec::new()), next)?,
+        };
+        self.check(&answer.probabilities)?;
+        Ok(answer)
+    }
+
+    /// Checks that these are probabilities.
+    fn check(&self, values: &[f32]) -> Result<(), String> {
+        // The range catches NaN too.
+        let Some(at) = values.iter().position(|p| !(0.0..=1.0).contains(p)) else {
+            return Ok(());
+        };
+        let classes = &self.spec.classes;
+        let (value, class) = (values[at], &classes[at % classes.len()]);
+        Err(format!(
+            "{value} for class `{class}` is not a probability: its weights may be damaged, or it \
+             was not written by `rgby export`"
+        ))
+    }
+}
+
+/// The values of an output that must be `[batch, width]`.
+fn rows(wanted: [usize; 2], (shape, values): (Vec<usize>, Vec<f32>)) -> Result<Vec<f32>, String> {
+    if shape == wanted {
+        return Ok(values);
+    }
+    Err(format!("an output is {shape:?} for {wanted:?}"))
+}
+
+impl Engine for OrtEngine {
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn buffer(&self, len: usize) -> Result<Buffer, EngineError> {
+        self.session.buffer(len).map_err(|reason| EngineError::Run {
+            path: self.path.clone(),
+            reason,
+        })
+    }
+
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
+        self.infer(images, batch)
+            .map_err(|reason| EngineError::Run {
+                path: self.path.clone(),
+                reason,
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::model::tests::{SIDE, tiny_model, write};
+    use crate::{PipelineOptions, RuntimeOptions, score};
+    use rgby_imaging::{DecodeLimits, find_samples};
+
+    /// The tiny model on whichever engine this machine has.
+    fn engines(dir: &std::path::Path, threads: usize) -> Vec<Box<dyn Engine>> {
+        let model = ModelFile::open(&write(dir, &tiny_model())).unwrap();
+        let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
+        let load = |_| OrtEngine::load(runtime, &model, 1).unwrap();
+        (0..threads)
+            .map(|i| Box::new(load(i)) as Box<dyn Engine>)
+            .collect()
+    }
+
+    fn sigmoid(x: f32) -> f32 {
+        1.0 / (1.0 + (-x).exp())
+    }
+
+    #[test]
+    fn probabilities_are_those_of_the_graph_for_every_batch_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let plane = SIDE * SIDE;
+        for engine in &mut engines(dir.path(), 2) {
+            for batch in [3, 1, 8] {
+                let image = |i: usize| (i / plane) as f32 / 10.0 - 1.0 + (i % 2) as f32 / 50.0;
+                let images: Vec<f32> = (0..batch * 4 * plane).map(image).collect();
+                let wanted = |row: &[f32]| sigmoid(row.iter().sum::<f32>() / plane as f32);
+                let found = engine.run(&images, batch).unwrap();
+                assert_eq!(found.len(), batch * engine.num_classes());
+                for (found, row) in found.iter().zip(images.chunks(plane)) {
+                    assert!(
+                        (found - wanted(row)).abs() < 1e-5,
+                        "{found} for {}",
+                        wanted(row)
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn input_of_the_wrong_length_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut engines = engines(dir.path(), 1);
+        for (len, batch) in [(5, 1), (4 * SIDE * SIDE, 2), (0, 0)] {
+            let error = engines[0]
+                .run(&vec![0.0; len], batch)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(&format!("{len} values")), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_probability_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bytes = tiny_model();
+        let graph = bytes.graph.as_mut().unwrap();
+        graph.node.last_mut().unwrap().op_type = "Identity".into();
+        let model = ModelFile::open(&write(dir.path(), &bytes)).unwrap();
+        let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
+        let mut engine = OrtEngine::load(runtime, &model, 1).unwrap();
+        let error = engine
+            .run(&[-3.0; 4 * SIDE * SIDE], 1)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("-3") && error.contains("not a probability"),
+            "{error}"
+        );
+        assert!(error.contains("model.onnx"), "{error}");
+    }
+
+    #[test]
+    fn an_operator_that_the_engine_lacks_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bytes = tiny_model();
+        bytes.graph.as_mut().unwrap().node[0].op_type = "Frobnicate".into();
+        let model = ModelFile::open(&write(dir.path(), &bytes)).unwrap();
+        let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
+        let error = OrtEngine::load(runtime, &model, 1).unwrap_err().to_string();
+        assert!(
+            error.contains("Frobnicate") && error.contains("model.onnx"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_folder_is_scored_and_its_bad_samples_are_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut engines = engines(dir.path(), 2);
+        let channels = engines[0].spec().preprocess.channels.clone();
+        for (id, gray) in [("a", 0), ("b", 90), ("c", 255), ("d", 1), ("e", 128)] {
+            for channel in &channels {
+                let image = image::GrayImage::from_pixel(9, 9, image::Luma([gray]));
+                image
+                    .save(dir.path().join(format!("{id}_{channel}.png")))
+                    .unwrap();
+            }
+        }
+        fs::write(dir.path().join("b_blue.png"), "not an image").unwrap();
+        fs::remove_file(dir.path().join("d_yellow.png")).unwrap();
+        let samples = find_samples(dir.path(), &channels).unwrap();
+        let options = PipelineOptions {
+            batch: 2,
+            decode_threads: 2,
+            limits: DecodeLimits::default(),
+            whole_batches: true,
+        };
+        let table = score(&mut engines, &samples, &options, &|_| ()).unwrap();
+        assert_eq!(table.ids, ["a", "b", "c", "d", "e"]);
+        for (row, gray) in table
+            .probabilities
+            .iter()
+            .zip([Some(0.0), None, Some(255.0), None])
+        {
+            let wanted = gray.map(|gray: f32| sigmoid((gray / 255.0 - 0.5) / 0.5));
+            assert_eq!(row.is_some(), wanted.is_some());
+            for probability in row.iter().flatten() {
+                assert!(
+                    (probability - wanted.unwrap()).abs() < 1e-5,
+                    "{probability}"
+                );
+            }
+        }
+        let failed: Vec<_> = table.failures.iter().map(|f| (&*f.id, &*f.file)).collect();
+        let blue = dir.path().join("b_blue.png").display().to_string();
+        assert_eq!(failed, [("b", &*blue), ("d", "d_yellow.png")]);
+    }
+}

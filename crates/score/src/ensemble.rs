@@ -1,0 +1,311 @@
+//! Models that answer together, and how their answers become one.
+
+use std::sync::Arc;
+
+use super::views::{Mean, Views};
+use super::{
+    Answer, Buffer, Combine, Engine, EngineError, ModelFile, OrtEngine, Runtime, SessionOptions,
+};
+use crate::model_metadata::ModelSpec;
+use rgby_imaging::{Preparers, Preprocess};
+
+/// One model or several, whose probabilities are averaged.
+#[derive(Debug, Clone)]
+pub struct Ensemble {
+    /// At least one.
+    models: Vec<ModelFile>,
+    /// How the answers to the dihedral views are combined, if each model sees those.
+    views: Option<Combine>,
+    embeddings: bool,
+    spec: Arc<ModelSpec>,
+}
+
+impl Ensemble {
+    /// Joins `others` to `model`.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Model`] for the first model whose classes are not `model`'s in the same
+    /// order, or that is there twice.
+    pub fn new(model: ModelFile, others: Vec<ModelFile>) -> Result<Self, EngineError> {
+        let mut spec = model.spec().clone();
+        let mut models = vec![model];
+        for other in others {
+            let unfit = |reason| EngineError::Model {
+                path: other.path().to_owned(),
+                reason,
+            };
+            check_classes(&models[0], &other).map_err(unfit)?;
+            let hash = other.sha256().to_owned();
+            if let Some(same) = models.iter().find(|model| model.sha256() == hash) {
+                let same = same.path().display();
+                return Err(unfit(format!(
+                    "is the same model as {same}, which would count twice; name it once"
+                )));
+            }
+            models.push(other);
+        }
+        if models.len() > 1 {
+            let mut thresholds = Mean::default();
+            for model in &models {
+                thresholds.add(&model.spec().thresholds);
+            }
+            Arc::make_mut(&mut spec).thresholds = thresholds.get();
+        }
+        Ok(Self {
+            models,
+            views: None,
+            embeddings: false,
+            spec,
+        })
+    }
+
+    /// Shows each model the eight dihedral views of each image.
+    #[must_use]
+    pub fn with_views(mut self, combine: Combine) -> Self {
+        self.views = Some(combine);
+        self
+    }
+
+    /// Asks the first model for its embeddings.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Model`] if it has none.
+    pub fn with_embeddings(mut self) -> Result<Self, EngineError> {
+        if self.spec.embeddings.is_none() {
+            return Err(EngineError::Model {
+                path: self.models[0].path().to_owned(),
+                reason: "has no output of embeddings; export it again with `rgby export \
+                         --with-embeddings`"
+                    .into(),
+            });
+        }
+        self.embeddings = true;
+        Ok(self)
+    }
+
+    /// The models; the first is the one whose embeddings count.
+    #[must_use]
+    pub fn models(&self) -> &[ModelFile] {
+        &self.models
+    }
+
+    /// The first model's spec, with the mean of all models' thresholds.
+    #[must_use]
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// Number of embeddings of a sample; 0 if they are not asked for.
+    #[must_use]
+    pub fn embeddings(&self) -> usize {
+        let width = self.spec.embeddings.filter(|_| self.embeddings);
+        width.unwrap_or(0)
+    }
+
+    /// The stains that a sample needs files of.
+    #[must_use]
+    pub fn stains(&self) -> Vec<String> {
+        Preparers::stains(&self.inputs())
+    }
+
+    /// The preprocessings that differ, in the order of the models.
+    fn inputs(&self) -> Vec<Preprocess> {
+        let mut inputs: Vec<Preprocess> = Vec::new();
+        for model in &self.models {
+            if !inputs.contains(&model.spec().preprocess) {
+                inputs.push(model.spec().preprocess.clone());
+            }
+        }
+        inputs
+    }
+
+    /// Loads each model into a session of its own on `runtime`'s device.
+    ///
+    /// # Errors
+    ///
+    /// As [`OrtSession::load`](super::OrtSession::load).
+    pub fn load(
+        &self,
+        runtime: Runtime,
+        options: &SessionOptions,
+    ) -> Result<Box<dyn Engine>, EngineError> {
+        let mut engines = Vec::with_capacity(self.models.len());
+        for (number, model) in self.models.iter().enumerate() {
+            let mut engine = OrtEngine::load(runtime, model, options.clone())?;
+            if self.embeddings && number == 0 {
+                engine = engine.with_embeddings();
+            }
+            let engine: Box<dyn Engine> = Box::new(engine);
+            engines.push(match self.views {
+                Some(combine) => Box::new(Views::new(engine, combine)),
+                None => engine,
+            });
+        }
+        if engines.len() == 1 {
+            return Ok(engines.remove(0));
+        }
+        Ok(Box::new(Members {
+            engines,
+            spec: self.spec.clone(),
+            inputs: self.inputs(),
+            batch: Vec::new(),
+        }))
+    }
+}
+
+/// Classes must be the same, and in the same order.
+fn check_classes(model: &ModelFile, other: &ModelFile) -> Result<(), String> {
+    let (ours, theirs) = (&model.spec().classes, &other.spec().classes);
+    let first = model.path().display();
+    let differs = ours.iter().zip(theirs).position(|(a, b)| a != b);
+    if let Some(at) = differs {
+        return Err(format!(
+            "its class {at} is `{}`, that of {first} is `{}`; the models of an ensemble have the \
+             same classes in the same order",
+            theirs[at], ours[at]
+        ));
+    }
+    if ours.len() == theirs.len() {
+        return Ok(());
+    }
+    Err(format!(
+        "has {} classes, {first} has {}; the models of an ensemble have the same classes in the \
+         same order",
+        theirs.len(),
+        ours.len()
+    ))
+}
+
+/// One engine for each model of an ensemble.
+struct Members {
+    engines: Vec<Box<dyn Engine>>,
+    spec: Arc<ModelSpec>,
+    inputs: Vec<Preprocess>,
+    /// A model's batch, taken out of the rows; its memory serves all of them.
+    batch: Vec<f32>,
+}
+
+impl Members {
+    /// Length of a sample's row.
+    fn row(&self) -> usize {
+        self.inputs.iter().map(Preprocess::input_len).sum()
+    }
+
+    /// Where in a sample's row the input of a model lies.
+    fn place(&self, number: usize) -> std::ops::Range<usize> {
+        let wanted = &self.engines[number].spec().preprocess;
+        let before = self.inputs.iter().take_while(|input| *input != wanted);
+        let start = before.map(Preprocess::input_len).sum();
+        start..start + wanted.input_len()
+    }
+}
+
+impl Engine for Members {
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn inputs(&self) -> Vec<Preprocess> {
+        self.inputs.clone()
+    }
+
+    fn buffer(&self, len: usize) -> Result<Buffer, EngineError> {
+        self.engines[0].buffer(len)
+    }
+
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
+        let row = self.row();
+        let (mut probabilities, mut embeddings) = (Mean::default(), Vec::new());
+        for number in 0..self.engines.len() {
+            let place = self.place(number);
+            let input = if place.len() == row {
+                images
+            } else {
+                self.batch.clear();
+                for row in images.chunks_exact(row) {
+                    self.batch.extend_from_slice(&row[place.clone()]);
+                }
+                &self.batch
+            };
+            let answer = self.engines[number].answer(input, batch)?;
+            probabilities.add(&answer.probabilities);
+            if number == 0 {
+                embeddings = answer.embeddings;
+            }
+        }
+        Ok(Answer {
+            probabilities: probabilities.get(),
+            embeddings,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RuntimeOptions;
+    use crate::model::tests::{SIDE, other_model, tiny_model, write_as};
+
+    #[test]
+    fn each_model_gets_its_own_input_and_the_mean_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |name, model: &_| ModelFile::open(&write_as(dir.path(), name, model)).unwrap();
+        let first = open("a.onnx", &tiny_model());
+        // Half the size, another normalisation, and other thresholds.
+        let second = open(
+            "b.onnx",
+            &other_model(SIDE / 2, |spec| {
+                spec.thresholds = vec![0.1, 0.2, 0.3, 0.4];
+                spec.preprocess.mean = vec![0.0; 4];
+            }),
+        );
+        let ensemble = Ensemble::new(first.clone(), vec![second]).unwrap();
+        assert_eq!(ensemble.spec().thresholds, [0.3, 0.35, 0.4, 0.45]);
+        let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
+        let mut engine = ensemble.load(runtime, &1.into()).unwrap();
+        let inputs = engine.inputs();
+        assert_eq!(inputs.iter().map(|i| i.size).collect::<Vec<_>>(), [4, 2]);
+        // Each plane has one value: -1.5, -1, … in the first input, and so much more in the second.
+        let sample = |shift: f32| {
+            let plane = move |side: usize, more: f32| {
+                (0..4).flat_map(move |c| vec![c as f32 * 0.5 - 1.5 + more + shift; side * side])
+            };
+            plane(SIDE, 0.0).chain(plane(SIDE / 2, 0.75))
+        };
+        let images: Vec<f32> = sample(0.0).chain(sample(0.1)).collect();
+        let found = engine.run(&images, 2).unwrap();
+        let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
+        for (at, found) in found.iter().enumerate() {
+            let x = (at % 4) as f32 * 0.5 - 1.5 + (at / 4) as f32 * 0.1;
+            let wanted = f32::midpoint(sigmoid(x), sigmoid(x + 0.75));
+            assert!((found - wanted).abs() < 1e-6, "{found} for {wanted}");
+        }
+        // Alike in preprocessing, the row holds one input.
+        let third = open("c.onnx", &other_model(SIDE, |spec| spec.arch = "c".into()));
+        let alike = Ensemble::new(first, vec![third]).unwrap();
+        assert_eq!(alike.inputs().len(), 1);
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |name, model: &_| ModelFile::open(&write_as(dir.path(), name, model)).unwrap();
+        let first = open("a.onnx", &tiny_model());
+        let swapped = open("b.onnx", &other_model(SIDE, |spec| spec.classes.swap(1, 2)));
+        let refused = |model: &ModelFile| {
+            let error = Ensemble::new(first.clone(), vec![model.clone()]).unwrap_err();
+            error.to_string()
+        };
+        let error = refused(&swapped);
+        for part in ["b.onnx", "class 1 is `blue`", "a.onnx is `green`"] {
+            assert!(error.contains(part), "no {part} in {error}");
+        }
+        assert!(refused(&first).contains("would count twice"));
+        let alone = Ensemble::new(first, Vec::new()).unwrap();
+        assert_eq!(alone.embeddings(), 0);
+        let error = alone.with_embeddings().unwrap_err().to_string();
+        assert!(error.contains("--with-embeddings"), "{error}");
+    }
+}

@@ -1,0 +1,237 @@
+//! What a finished result says of itself, in `FILE.manifest.json` beside `FILE`.
+//!
+//! It names no paths, so that file and manifest can be moved together. Parts of a whole are joined
+//! by what their manifests say ([`merge`](super::merge())), and a run that is asked to go on sees by
+//! it that there is nothing left to do.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Failure, RunKey, output};
+use rgby_common::atomic_file;
+
+/// The version of the format that is written, and the only one that is read.
+const FORMAT: u32 = 1;
+/// Bytes of a manifest at most: room for a million failures.
+const MOST_BYTES: u64 = 512 << 20;
+
+/// What a result file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResultKind {
+    /// Classes that are predicted.
+    Predictions,
+    /// A probability for each class.
+    Scores,
+    /// Pooled features.
+    Embeddings,
+}
+
+/// What makes a prediction of a probability.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decision {
+    /// From which probability on each class is predicted, 0–1.
+    pub thresholds: Vec<f32>,
+    /// Whether a sample's most probable class is predicted in any case.
+    pub keep_argmax: bool,
+}
+
+/// What a finished result says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResultManifest {
+    /// Version of this format.
+    format: u32,
+    /// What the file holds.
+    pub kind: ResultKind,
+    /// What the results depend on; `count` is the file's number of rows.
+    pub run: RunKey,
+    /// How predictions were made of probabilities; `None` for the other kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// The samples that failed, in the file's order.
+    pub failures: Vec<Failure>,
+}
+
+/// Why a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// It cannot be read, or is no manifest.
+    #[error("{}: is no manifest of a result: {reason}; write the result again", .path.display())]
+    Damaged {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another version of rgby wrote it.
+    #[error(
+        "{}: has format {found}, and this version of rgby reads {FORMAT} only; use one version \
+         for all of a run",
+        .path.display()
+    )]
+    Format {
+        /// The manifest.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+    },
+}
+
+/// Where the manifest of the result `output` is.
+#[must_use]
+pub fn manifest_path(output: &Path) -> PathBuf {
+    output::beside(output, ".manifest.json")
+}
+
+impl ResultManifest {
+    /// That of the file `output`, which must be complete.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn of(output: &Path, kind: ResultKind, run: RunKey) -> io::Result<Self> {
+        Ok(Self {
+            format: FORMAT,
+            kind,
+            run,
+            decision: None,
+            sha256: atomic_file::sha256_file(output)?,
+            failures: Vec::new(),
+        })
+    }
+
+    /// Writes it beside `output`.
+    ///
+    /// # Errors
+    ///
+    /// The file system's.
+    pub fn write(&self, output: &Path) -> io::Result<()> {
+        let text = format!("{}\n", serde_json::to_string_pretty(self)?);
+        atomic_file::write_atomic(&manifest_path(output), text.as_bytes())
+    }
+
+    /// Reads the one beside `output`; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or is not what [`write`](Self::write) wrote.
+    pub fn read(output: &Path) -> Result<Option<Self>, ManifestError> {
+        let path = manifest_path(output);
+        let damaged = |reason: String| ManifestError::Damaged {
+            path: path.clone(),
+            reason,
+        };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(damaged(error.to_string())),
+        };
+        let mut bytes = Vec::new();
+        let read = file.take(MOST_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|error| damaged(error.to_string()))?;
+        if bytes.len() as u64 > MOST_BYTES {
+            return Err(damaged(format!("it has more than {MOST_BYTES} bytes")));
+        }
+        let parsed = serde_json::from_slice::<Self>(&bytes);
+        match serde_json::from_slice(&bytes) {
+            // Another format may have other fields, so this comes first.
+            Ok(Version { format }) if format != u64::from(FORMAT) => Err(ManifestError::Format {
+                path,
+                found: format,
+            }),
+            _ => parsed.map(Some).map_err(|error| damaged(error.to_string())),
+        }
+    }
+}
+
+/// What every format has.
+#[derive(Deserialize)]
+struct Version {
+    format: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn key() -> RunKey {
+        RunKey {
+            models: vec!["ab".into()],
+            engine: "tract".into(),
+            options: "batch 8".into(),
+            samples: "cd".into(),
+            listed: 9,
+            shard: Some("1/3".parse().unwrap()),
+            count: 2,
+        }
+    }
+
+    #[test]
+    fn it_reads_back_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out.csv");
+        assert!(ResultManifest::read(&out).unwrap().is_none());
+        fs::write(&out, "Id\n").unwrap();
+        let mut manifest = ResultManifest::of(&out, ResultKind::Scores, key()).unwrap();
+        manifest.decision = Some(Decision {
+            thresholds: vec![0.1, 1.0 / 3.0],
+            keep_argmax: true,
+        });
+        manifest.failures.push(Failure {
+            id: "a".into(),
+            file: "a_red.png".into(),
+            error: "is empty".into(),
+        });
+        manifest.write(&out).unwrap();
+        assert!(dir.path().join("out.csv.manifest.json").exists());
+        assert_eq!(ResultManifest::read(&out).unwrap(), Some(manifest));
+        let moved = dir.path().join("elsewhere");
+        fs::create_dir(&moved).unwrap();
+        for file in ["out.csv", "out.csv.manifest.json"] {
+            fs::rename(dir.path().join(file), moved.join(file)).unwrap();
+        }
+        let text = fs::read_to_string(moved.join("out.csv.manifest.json")).unwrap();
+        assert!(!text.contains(dir.path().to_str().unwrap()), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out.csv");
+        fs::write(&out, "Id\n").unwrap();
+        let manifest = ResultManifest::of(&out, ResultKind::Scores, key()).unwrap();
+        let good = serde_json::to_string(&manifest).unwrap();
+        for (text, wanted) in [
+            (String::new(), "EOF"),
+            ("[]".into(), "no manifest"),
+            (good[..good.len() / 2].into(), "EOF"),
+            (
+                good.replace("\"format\":1", "\"format\":2,\"x\":0"),
+                "has format 2",
+            ),
+            (good.replace("\"format\":1,", ""), "`format`"),
+            (good.replace("\"count\":2", "\"count\":-2"), "-2"),
+            (
+                good.replace("\"count\":2", "\"count\":2,\"more\":0"),
+                "`more`",
+            ),
+            (good.replace("1/3", "4/3"), "no shard 4 of 3"),
+            (good.replace("1/3", "0/0"), "1 shard or more"),
+            (good.replace("scores", "guesses"), "`guesses`"),
+        ] {
+            fs::write(manifest_path(&out), text).unwrap();
+            let error = ResultManifest::read(&out).unwrap_err().to_string();
+            let named = error.contains("out.csv.manifest.json");
+            assert!(named && error.contains(wanted), "{wanted}: {error}");
+        }
+    }
+}

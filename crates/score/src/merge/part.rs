@@ -1,0 +1,183 @@
+//! A file to be merged: what it is, what its manifest says, and the ids of its rows.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use arrow_array::cast::AsArray;
+use arrow_schema::{DataType, SchemaRef};
+use csv::{Position, StringRecord};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::super::output;
+use super::super::{Failure, ResultManifest};
+use super::MergeError;
+use rgby_common::{atomic_file, catch_panic};
+
+/// Rows between two places of a CSV file that are remembered.
+pub(super) const MARK: usize = 1024;
+
+/// A file to be merged.
+pub(super) struct Part {
+    pub(super) path: PathBuf,
+    pub(super) manifest: Option<ResultManifest>,
+    pub(super) columns: Columns,
+    /// The id of each row, in order.
+    pub(super) ids: Vec<String>,
+    /// Where each `MARK`th row of a CSV file begins.
+    pub(super) marks: Vec<Position>,
+    /// Bytes of the file.
+    pub(super) bytes: u64,
+}
+
+/// What the columns of a part are.
+#[derive(PartialEq)]
+pub(super) enum Columns {
+    Csv(StringRecord),
+    Parquet(SchemaRef),
+}
+
+impl Part {
+    /// Reads the manifest and the ids, and checks that they fit.
+    pub(super) fn open(path: PathBuf) -> Result<Self, MergeError> {
+        let manifest = ResultManifest::read(&path)?;
+        if let Some(manifest) = &manifest {
+            let hash =
+                atomic_file::sha256_file(&path).map_err(|error| MergeError::part(&path, error))?;
+            if hash != manifest.sha256 {
+                return Err(changed(&path, "its bytes are not those that were written"));
+            }
+        }
+        let mut part = if output::is_parquet(&path) {
+            open_parquet(path)?
+        } else {
+            open_csv(path)?
+        };
+        part.manifest = manifest;
+        part.check()?;
+        Ok(part)
+    }
+
+    /// Checks that the rows are those of the manifest.
+    fn check(&self) -> Result<(), MergeError> {
+        let Some(manifest) = &self.manifest else {
+            return Ok(());
+        };
+        let (said, found) = (manifest.run.count, self.ids.len());
+        if said != found {
+            let reason = format!("has {found} rows, and {said} by its manifest");
+            return Err(changed(&self.path, reason));
+        }
+        let Some(shard) = manifest.run.shard else {
+            return Ok(());
+        };
+        match self.ids.iter().find(|id| !shard.holds(id)) {
+            Some(id) => {
+                let reason = format!("the id `{id}` does not belong to shard {shard}");
+                Err(changed(&self.path, reason))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The samples that failed: the manifest's, else those of the list beside the file.
+    pub(super) fn failures(&self) -> Result<Vec<Failure>, MergeError> {
+        if let Some(manifest) = &self.manifest {
+            return Ok(manifest.failures.clone());
+        }
+        let path = output::errors_path(&self.path);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        output::read_errors(&path).map_err(|error| MergeError::part(&path, error))
+    }
+}
+
+/// That a part contradicts its manifest.
+fn changed(path: &Path, reason: impl Into<String>) -> MergeError {
+    MergeError::Changed {
+        path: path.to_owned(),
+        reason: reason.into(),
+    }
+}
+
+fn open_csv(path: PathBuf) -> Result<Part, MergeError> {
+    let fault =
+        |error: csv::Error| MergeError::part(&path, format!("cannot be read as CSV: {error}"));
+    let mut reader = csv::Reader::from_path(&path).map_err(fault)?;
+    let header = reader.headers().map_err(fault)?.clone();
+    if header == output::ERRORS_HEADER[..] {
+        let reason = "is a list of failed samples, which merge finds by itself; leave it out";
+        return Err(MergeError::part(&path, reason));
+    }
+    if header.get(0) != Some("Id") || header.len() < 2 {
+        let reason = "is no result of `rgby score`: its header must be `Id` and more";
+        return Err(MergeError::part(&path, reason));
+    }
+    let (mut ids, mut marks) = (Vec::new(), Vec::new());
+    let mut record = StringRecord::new();
+    loop {
+        let position = reader.position().clone();
+        if !reader.read_record(&mut record).map_err(fault)? {
+            break;
+        }
+        if ids.len() % MARK == 0 {
+            marks.push(position);
+        }
+        ids.push(record.get(0).unwrap_or_default().to_owned());
+    }
+    Ok(Part {
+        bytes: reader.position().byte(),
+        path,
+        manifest: None,
+        columns: Columns::Csv(header),
+        ids,
+        marks,
+    })
+}
+
+fn open_parquet(path: PathBuf) -> Result<Part, MergeError> {
+    // The crate takes some numbers of a damaged file at their word, and panics.
+    let damaged = MergeError::part(&path, "cannot be read as Parquet: it is damaged");
+    catch_panic::expected(|| read_parquet(path)).unwrap_or(Err(damaged))
+}
+
+fn read_parquet(path: PathBuf) -> Result<Part, MergeError> {
+    let fault = |error: &dyn std::error::Error| {
+        MergeError::part(&path, format!("cannot be read as Parquet: {error}"))
+    };
+    let file = File::open(&path).map_err(|error| fault(&error))?;
+    let bytes = file.metadata().map_err(|error| fault(&error))?.len();
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| fault(&error))?;
+    let schema = builder.schema().clone();
+    let fields = schema.fields();
+    let has_id = |field: &arrow_schema::FieldRef| {
+        field.name() == "Id" && *field.data_type() == DataType::Utf8
+    };
+    if !fields.first().is_some_and(has_id) || fields.len() < 2 {
+        let reason = "is no result of `rgby score`: its first column must be the string `Id`";
+        return Err(MergeError::part(&path, reason));
+    }
+    let only_ids = ProjectionMask::leaves(builder.parquet_schema(), [0]);
+    let reader = builder.with_projection(only_ids).build();
+    let mut ids = Vec::new();
+    for batch in reader.map_err(|error| fault(&error))? {
+        let batch = batch.map_err(|error| fault(&error))?;
+        let column = batch.column(0).as_string::<i32>();
+        ids.extend(column.iter().map(|id| id.unwrap_or_default().to_owned()));
+    }
+    Ok(Part {
+        path,
+        manifest: None,
+        columns: Columns::Parquet(schema),
+        ids,
+        marks: Vec::new(),
+        bytes,
+    })
+}
+
+/// An error for a file that was right before.
+pub(super) fn changed_meanwhile(path: &Path) -> io::Error {
+    io::Error::other(format!("{} changed while it was read", path.display()))
+}

@@ -1,0 +1,325 @@
+//! A model file, read and checked before any engine sees it.
+//!
+//! The metadata and the signature are read from the protobuf itself, so that both engines are
+//! held to the same checks.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use onnx_ir::{GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use sha2::{Digest, Sha256};
+
+use super::EngineError;
+use crate::model_metadata::{EMBEDDINGS_NAME, METADATA_KEY, ModelSpec};
+use rgby_common::atomic_file::{hex, sha256_file};
+
+/// Name of the model's input, `[N, C, H, W]` float32.
+pub const INPUT_NAME: &str = "image";
+/// Name of the model's output, `[N, classes]` float32, 0–1.
+pub const OUTPUT_NAME: &str = "probabilities";
+
+const CHANGED: &str = "was changed while it was opened; start again";
+/// A protobuf file cannot be larger than this.
+const MAX_BYTES: u64 = 2 << 30;
+/// `TensorProto.DataType.FLOAT`.
+const FLOAT: i32 = 1;
+/// `TensorProto.DataLocation.EXTERNAL`.
+const EXTERNAL: i32 = 1;
+
+/// An exported model that was checked. Its bytes are read again for each session, and not kept: an
+/// engine has its own copy of the weights.
+#[derive(Debug, Clone)]
+pub struct ModelFile {
+    path: PathBuf,
+    sha256: String,
+    spec: Arc<ModelSpec>,
+}
+
+impl ModelFile {
+    /// Reads a model file and checks that rgby can run it: it carries a valid [`ModelSpec`], its
+    /// one input is `image` `[N, C, size, size]` float32 with N left open, its output
+    /// `probabilities` is `[N, classes]` float32, it has an output `embeddings` if the spec says so,
+    /// and all weights lie in the file itself.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Model`], naming the file and the first thing that does not fit.
+    pub fn open(path: &Path) -> Result<Self, EngineError> {
+        Self::read(path, None)
+    }
+
+    /// As [`open`](Self::open), for a file of another program's, without a [`ModelSpec`]: it is
+    /// what `spec` says.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), or the file has a spec of its own.
+    pub fn open_as(path: &Path, spec: ModelSpec) -> Result<Self, EngineError> {
+        Self::read(path, Some(spec))
+    }
+
+    fn read(path: &Path, given: Option<ModelSpec>) -> Result<Self, EngineError> {
+        let model_error = |reason| EngineError::Model {
+            path: path.to_owned(),
+            reason,
+        };
+        let bytes = read(path).map_err(model_error)?;
+        let spec = inspect(&bytes, given).map_err(model_error)?;
+        Ok(Self {
+            path: path.to_owned(),
+            sha256: hex(&Sha256::digest(&bytes)),
+            spec: Arc::new(spec),
+        })
+    }
+
+    /// What the file says about itself.
+    #[must_use]
+    pub fn spec(&self) -> &Arc<ModelSpec> {
+        &self.spec
+    }
+
+    /// Where the file lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// SHA-256 of the file, in hexadecimal digits.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The bytes that were checked.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Model`] if the file cannot be read or is another one now.
+    pub(super) fn bytes(&self) -> Result<Vec<u8>, EngineError> {
+        let model_error = |reason| EngineError::Model {
+            path: self.path.clone(),
+            reason,
+        };
+        let bytes = read(&self.path).map_err(model_error)?;
+        if hex(&Sha256::digest(&bytes)) != self.sha256 {
+            return Err(model_error(CHANGED.into()));
+        }
+        Ok(bytes)
+    }
+
+    /// Whether the file is still the one that was checked.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Model`] if it cannot be read or is another one now.
+    pub(super) fn check_unchanged(&self) -> Result<(), EngineError> {
+        let reason = match sha256_file(&self.path) {
+            Ok(hash) if hash == self.sha256 => return Ok(()),
+            Ok(_) => CHANGED.into(),
+            Err(error) => error.to_string(),
+        };
+        let path = self.path.clone();
+        Err(EngineError::Model { path, reason })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let unreadable = |e: std::io::Error| format!("cannot be read: {e}");
+    // Opening a named pipe would wait for a writer.
+    let metadata = path.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err("is not a file; name the .onnx file that `rgby export` wrote".into());
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err("is larger than 2 GiB, which no self-contained ONNX file can be".into());
+    }
+    Ok(bytes)
+}
+
+/// Checks a model's bytes and returns its spec, else the given one, or what is wrong.
+fn inspect(bytes: &[u8], given: Option<ModelSpec>) -> Result<ModelSpec, String> {
+    let not_onnx = "is not an ONNX model; name the .onnx file that `rgby export` wrote";
+    let model = ModelProto::parse_from_bytes(bytes).map_err(|e| format!("{not_onnx} ({e})"))?;
+    let graph = model
+        .graph
+        .as_ref()
+        .filter(|g| !g.node.is_empty())
+        .ok_or(not_onnx)?;
+    let entries = &model.metadata_props;
+    let text = entries.iter().find(|entry| entry.key == METADATA_KEY);
+    let spec = match (text, given) {
+        (Some(text), None) => own_spec(&text.value, graph)?,
+        (None, Some(spec)) => {
+            let unfit = |e| format!("{e}; mend --spec, or the model");
+            spec.validate().map_err(unfit)?;
+            check_signature(graph, &spec).map_err(unfit)?;
+            spec
+        }
+        (Some(_), Some(_)) => {
+            return Err(format!(
+                "has `{METADATA_KEY}` metadata, which says what it is; leave out --spec"
+            ));
+        }
+        (None, None) => {
+            return Err(format!(
+                "has no `{METADATA_KEY}` metadata, so its classes and preprocessing are unknown; \
+                 make a model for scoring with `rgby export`, or say them with `rgby score --spec`"
+            ));
+        }
+    };
+    if let Some(name) = external_tensor(&model) {
+        return Err(format!(
+            "its tensor `{name}` lies in another file; rgby takes self-contained files only, \
+             as `rgby export` writes them"
+        ));
+    }
+    Ok(spec)
+}
+
+/// The spec in a model's metadata, which must be what its graph is.
+fn own_spec(text: &str, graph: &GraphProto) -> Result<ModelSpec, String> {
+    const MEND: &str = "write it again with `rgby export`";
+    let invalid = |e: String| format!("its `{METADATA_KEY}` metadata is not valid: {e}; {MEND}");
+    let spec: ModelSpec = serde_json::from_str(text).map_err(|e| invalid(e.to_string()))?;
+    spec.validate().map_err(invalid)?;
+    check_signature(graph, &spec).map_err(|e| format!("{e}; {MEND}"))?;
+    Ok(spec)
+}
+
+/// Checks the declared input and output against the spec.
+fn check_signature(graph: &GraphProto, spec: &ModelSpec) -> Result<(), String> {
+    let is_weight = |name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
+    let inputs: Vec<_> = graph
+        .input
+        .iter()
+        .filter(|input| !is_weight(&input.name))
+        .collect();
+    let [input] = inputs[..] else {
+        return Err(format!(
+            "has {} inputs; a model for scoring has one, `{INPUT_NAME}`",
+            inputs.len()
+        ));
+    };
+    let side = spec.preprocess.size as usize;
+    let channels = spec.preprocess.channels.len();
+    check_value("input", INPUT_NAME, input, &[channels, side, side])?;
+    let find = |name: &str| {
+        let output = graph.output.iter().find(|output| output.name == name);
+        output.ok_or_else(|| {
+            let names = graph.output.iter().map(|o| format!("`{}`", o.name));
+            let names: Vec<_> = names.collect();
+            format!("has no output `{name}`, only {}", names.join(", "))
+        })
+    };
+    if spec.embeddings.is_some() {
+        // Their width may be left open; it is checked where they are read.
+        find(EMBEDDINGS_NAME)?;
+    }
+    let probabilities = find(OUTPUT_NAME)?;
+    check_value("output", OUTPUT_NAME, probabilities, &[spec.classes.len()])
+}
+
+/// Checks that `value` is called `name` and is float32 of shape `[N, wanted…]` with N left open.
+fn check_value(
+    kind: &str,
+    name: &str,
+    value: &ValueInfoProto,
+    wanted: &[usize],
+) -> Result<(), String> {
+    if value.name != name {
+        return Err(format!(
+            "its {kind} is called `{}`, not `{name}`",
+            value.name
+        ));
+    }
+    let tensor = value.type_.tensor_type();
+    let shape: Vec<Option<usize>> = tensor
+        .shape
+        .dim
+        .iter()
+        .map(|dim| {
+            usize::try_from(dim.dim_value())
+                .ok()
+                .filter(|size| *size > 0)
+        })
+        .collect();
+    let batch_is_open = shape.first() == Some(&None);
+    let rest_fits = shape
+        .iter()
+        .skip(1)
+        .copied()
+        .eq(wanted.iter().copied().map(Some));
+    if tensor.elem_type == FLOAT && batch_is_open && rest_fits {
+        return Ok(());
+    }
+    let print = |size: &Option<usize>| size.map_or_else(|| "N".to_owned(), |s| s.to_string());
+    let found: Vec<_> = shape.iter().map(print).collect();
+    let wanted: Vec<_> = wanted.iter().map(usize::to_string).collect();
+    let float = if tensor.elem_type == FLOAT {
+        "float32"
+    } else {
+        "another type than float32"
+    };
+    Err(format!(
+        "its {kind} `{name}` is [{}] of {float}, but its `{METADATA_KEY}` metadata stands for \
+         [N, {}] of float32",
+        found.join(", "),
+        wanted.join(", ")
+    ))
+}
+
+/// The first tensor whose data lies outside the file, wherever in the model it is.
+fn external_tensor(model: &ModelProto) -> Option<&str> {
+    let functions = model.functions.iter().flat_map(|function| &function.node);
+    model
+        .graph
+        .as_ref()
+        .and_then(external_in_graph)
+        .or_else(|| external_in_nodes(functions))
+}
+
+fn external_in_graph(graph: &GraphProto) -> Option<&str> {
+    let sparse = &graph.sparse_initializer;
+    let tensors = graph.initializer.iter();
+    let mut tensors = tensors.chain(
+        sparse
+            .iter()
+            .flat_map(|s| s.values.iter().chain(s.indices.iter())),
+    );
+    tensors
+        .find_map(external)
+        .or_else(|| external_in_nodes(&graph.node))
+}
+
+fn external_in_nodes<'a>(nodes: impl IntoIterator<Item = &'a NodeProto>) -> Option<&'a str> {
+    nodes
+        .into_iter()
+        .flat_map(|node| &node.attribute)
+        .find_map(|attribute| {
+            let sparse = attribute
+                .sparse_tensor
+                .iter()
+                .chain(&attribute.sparse_tensors);
+            let sparse = sparse.flat_map(|s| s.values.iter().chain(s.indices.iter()));
+            let mut tensors = attribute.t.iter().chain(&attribute.tensors).chain(sparse);
+            let mut graphs = attribute.g.iter().chain(&attribute.graphs);
+            tensors
+                .find_map(external)
+                .or_else(|| graphs.find_map(external_in_graph))
+        })
+}
+
+fn external(tensor: &TensorProto) -> Option<&str> {
+    let outside = tensor.data_location.value() == EXTERNAL || !tensor.external_data.is_empty();
+    outside.then_some(tensor.name.as_str())
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,217 @@
+//! Tuned thresholds in a file, on their way into an exported model.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use rgby_common::atomic_file;
+
+/// Far more than the thresholds of ten thousand classes need.
+const MAX_BYTES: u64 = 4 << 20;
+
+/// `thresholds.json`, as `rgby eval --tune-thresholds --out` writes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThresholdFile {
+    /// How they were chosen: `f1`, `ratio`, `global`.
+    pub method: String,
+    /// Whether they were chosen for decisions that always keep a sample's most probable class.
+    #[serde(default)]
+    pub keep_argmax: bool,
+    /// Number of samples that they were chosen on.
+    pub samples: usize,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// The threshold of each of them, 0–1.
+    pub thresholds: Vec<f32>,
+}
+
+/// What is wrong with a file of thresholds.
+#[derive(Debug, Error)]
+#[error("thresholds file {}: {fault}", path.display())]
+pub struct ThresholdFileError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub fault: ThresholdFault,
+}
+
+/// One way for a file of thresholds to be wrong.
+#[derive(Debug, Error)]
+pub enum ThresholdFault {
+    /// It cannot be read or written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is too large to be one.
+    #[error("is larger than {} MiB; it should be what `rgby eval --out` wrote", MAX_BYTES >> 20)]
+    TooLarge,
+    /// It is not such a document.
+    #[error(
+        "{0}; it should be `thresholds.json`, as `rgby eval --tune-thresholds --out` writes it"
+    )]
+    Json(#[from] serde_json::Error),
+    /// Thresholds for more or fewer classes than it names.
+    #[error("`thresholds` has {thresholds} entries for {classes} `classes`; give one for each")]
+    Count {
+        /// Number of thresholds.
+        thresholds: usize,
+        /// Number of names.
+        classes: usize,
+    },
+    /// A threshold that is none.
+    #[error("the threshold {value} of `{class}` is not between 0 and 1; mend it")]
+    Range {
+        /// The class.
+        class: String,
+        /// What stands there.
+        value: f32,
+    },
+    /// A class of the model that it does not name.
+    #[error("has no threshold for the model's class `{0}`; tune on scores of this model")]
+    MissingClass(String),
+    /// A class that the model does not have, or that is there twice.
+    #[error("its class `{0}` is not the model's, or is there twice; tune on scores of this model")]
+    UnknownClass(String),
+}
+
+impl ThresholdFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// [`ThresholdFileError`], naming the file and the field.
+    pub fn read(path: &Path) -> Result<Self, ThresholdFileError> {
+        read(path).map_err(|fault| fault.at(path))
+    }
+
+    /// Writes a file.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), ThresholdFileError> {
+        let write = || -> Result<(), ThresholdFault> {
+            let text = serde_json::to_string_pretty(self)? + "\n";
+            Ok(atomic_file::write_atomic(path, text.as_bytes())?)
+        };
+        write().map_err(|fault| fault.at(path))
+    }
+
+    /// The thresholds in the order of a model's classes. `path` is where they came from.
+    ///
+    /// # Errors
+    ///
+    /// [`ThresholdFault::MissingClass`], [`ThresholdFault::UnknownClass`].
+    pub fn for_classes(
+        &self,
+        classes: &[String],
+        path: &Path,
+    ) -> Result<Vec<f32>, ThresholdFileError> {
+        let place = |class: &String| self.classes.iter().position(|name| name == class);
+        let missing = |class: &String| ThresholdFault::MissingClass(class.clone()).at(path);
+        let thresholds = classes
+            .iter()
+            .map(|class| Ok(self.thresholds[place(class).ok_or_else(|| missing(class))?]))
+            .collect::<Result<_, _>>()?;
+        let spare = self
+            .classes
+            .iter()
+            .enumerate()
+            .find(|(at, name)| !classes.contains(name) || place(name) != Some(*at));
+        match spare {
+            Some((_, name)) => Err(ThresholdFault::UnknownClass(name.clone()).at(path)),
+            None => Ok(thresholds),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<ThresholdFile, ThresholdFault> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(ThresholdFault::TooLarge);
+    }
+    let file: ThresholdFile = serde_json::from_slice(&bytes)?;
+    if file.thresholds.len() != file.classes.len() {
+        return Err(ThresholdFault::Count {
+            thresholds: file.thresholds.len(),
+            classes: file.classes.len(),
+        });
+    }
+    let mut pairs = file.classes.iter().zip(&file.thresholds);
+    if let Some((class, value)) = pairs.find(|(_, t)| !(0.0..=1.0).contains(*t)) {
+        return Err(ThresholdFault::Range {
+            class: class.clone(),
+            value: *value,
+        });
+    }
+    Ok(file)
+}
+
+impl ThresholdFault {
+    fn at(self, path: &Path) -> ThresholdFileError {
+        ThresholdFileError {
+            path: path.to_owned(),
+            fault: self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn thresholds_come_back_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("thresholds.json");
+        let file = ThresholdFile {
+            method: "f1".into(),
+            keep_argmax: true,
+            samples: 9,
+            classes: names(&["a", "b"]),
+            thresholds: vec![0.25, 0.1],
+        };
+        file.write(&path).unwrap();
+        assert_eq!(ThresholdFile::read(&path).unwrap(), file);
+        let order = |of: &[&str]| file.for_classes(&names(of), &path);
+        assert_eq!(order(&["b", "a"]).unwrap(), [0.1, 0.25]);
+        let error = order(&["a", "b", "c"]).unwrap_err().to_string();
+        assert!(error.contains("class `c`") && error.contains("thresholds.json"));
+        assert!(order(&["a"]).unwrap_err().to_string().contains("class `b`"));
+    }
+
+    #[test]
+    fn each_way_to_be_wrong_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.json");
+        let document = |fields: &str| {
+            format!(r#"{{"method":"f1","samples":1,"classes":["a","b"],{fields}}}"#).into_bytes()
+        };
+        for (text, wanted) in [
+            (b"\xFF".to_vec(), "thresholds.json"),
+            (document(r#""thresholds":[0.5,0.5],"more":1"#), "`more`"),
+            (document(r#""thresholds":[0.5]"#), "1 entries for 2"),
+            (document(r#""thresholds":[0.5,1.5]"#), "1.5 of `b`"),
+            (vec![b' '; (4 << 20) + 1], "larger than 4 MiB"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = ThresholdFile::read(&path).unwrap_err().to_string();
+            assert!(
+                error.contains(wanted) && error.contains("t.json"),
+                "{error}"
+            );
+        }
+        let missing = ThresholdFile::read(&dir.path().join("none")).unwrap_err();
+        assert!(missing.to_string().contains("none"), "{missing}");
+    }
+}

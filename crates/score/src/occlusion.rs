@@ -1,0 +1,123 @@
+//! What a model says of an image of which a part is hidden.
+
+use std::time::Instant;
+
+use super::{Engine, EngineError};
+use rgby_imaging::hide_cell;
+
+/// How an image is hidden part by part.
+#[derive(Debug, Clone, Copy)]
+pub struct Occlusion {
+    /// Cells of a side; each is hidden once.
+    pub grid: usize,
+    /// Images in memory at a time.
+    pub batch: usize,
+    /// Whether the engine is given whole batches only, which black images fill up.
+    pub whole_batches: bool,
+    /// When it is no longer of use.
+    pub deadline: Instant,
+}
+
+impl Occlusion {
+    /// The probabilities of `image`, an input `[C, S, S]`, with each cell hidden:
+    /// `[grid², classes]`, row by row of the grid. `None` once the deadline has passed.
+    ///
+    /// # Errors
+    ///
+    /// The engine fails.
+    pub fn probabilities(
+        &self,
+        engine: &mut dyn Engine,
+        image: &[f32],
+    ) -> Result<Option<Vec<f32>>, EngineError> {
+        let preprocess = engine.spec().preprocess.clone();
+        let classes = engine.num_classes();
+        let cells: Vec<usize> = (0..self.grid * self.grid).collect();
+        let mut found = Vec::with_capacity(cells.len() * classes);
+        let mut images = Vec::new();
+        for cells in cells.chunks(self.batch.max(1)) {
+            if Instant::now() >= self.deadline {
+                return Ok(None);
+            }
+            images.clear();
+            for cell in cells {
+                let start = images.len();
+                images.extend_from_slice(image);
+                let place = [cell / self.grid, cell % self.grid];
+                hide_cell(&mut images[start..], &preprocess, self.grid, place);
+            }
+            let size = if self.whole_batches {
+                self.batch.max(1)
+            } else {
+                cells.len()
+            };
+            images.resize(size * image.len(), 0.0);
+            let answer = engine.run(&images, size)?;
+            found.extend_from_slice(&answer[..cells.len() * classes]);
+        }
+        Ok(Some(found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Answer;
+    use crate::model_metadata::{ModelSpec, Precision, Provenance};
+    use rgby_common::labels::hpa_classes;
+    use rgby_imaging::Preprocess;
+
+    /// Its one class is as probable as the top left pixel is bright; notes each batch's size.
+    struct Corner(ModelSpec, Vec<usize>);
+
+    impl Engine for Corner {
+        fn spec(&self) -> &ModelSpec {
+            &self.0
+        }
+
+        fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
+            self.1.push(batch);
+            let rows = images.chunks(self.0.preprocess.input_len());
+            Ok(Answer {
+                probabilities: rows.map(|row| f32::midpoint(row[0], 1.0)).collect(),
+                embeddings: Vec::new(),
+            })
+        }
+    }
+
+    fn corner() -> Corner {
+        let spec = ModelSpec {
+            arch: "corner".into(),
+            classes: hpa_classes()[..1].to_vec(),
+            thresholds: vec![0.5],
+            preprocess: Preprocess::new(&["red"], 4),
+            provenance: Provenance::default(),
+            precision: Precision::Fp32,
+            embeddings: None,
+        };
+        Corner(spec, Vec::new())
+    }
+
+    #[test]
+    fn the_cell_that_matters_is_found_in_batches_of_any_size() {
+        let mut occlusion = Occlusion {
+            grid: 2,
+            batch: 3,
+            whole_batches: false,
+            deadline: Instant::now() + Duration::from_mins(1),
+        };
+        let mut engine = corner();
+        let expected = Some(vec![0.0, 1.0, 1.0, 1.0]);
+        for (whole_batches, sizes) in [(false, [3, 1]), (true, [3, 3])] {
+            occlusion.whole_batches = whole_batches;
+            let found = occlusion.probabilities(&mut engine, &[1.0; 16]).unwrap();
+            assert_eq!(found, expected);
+            assert_eq!(std::mem::take(&mut engine.1), sizes);
+        }
+        occlusion.deadline = Instant::now();
+        let late = occlusion.probabilities(&mut engine, &[1.0; 16]).unwrap();
+        assert_eq!((late, engine.1.len()), (None, 0));
+    }
+}

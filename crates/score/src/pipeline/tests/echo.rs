@@ -1,0 +1,82 @@
+//! An engine that repeats what it is given, slowly or until it fails, as it is told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::model_metadata::{ModelSpec, Precision, Provenance};
+use crate::{Answer, Engine, EngineError};
+use rgby_imaging::{CHANNELS, Preprocess};
+
+/// Answers with the first value of each image, for its one class.
+pub struct Echo {
+    spec: ModelSpec,
+    pause: Duration,
+    /// Whether it is at work.
+    pub busy: Arc<AtomicBool>,
+    /// Batches that it was given.
+    pub given: Arc<AtomicU32>,
+    /// The batch at which to fail, and how.
+    fault: Option<(u32, Fault)>,
+    runs: u32,
+}
+
+#[derive(Clone, Copy)]
+pub enum Fault {
+    Error,
+    Panic,
+}
+
+impl Engine for Echo {
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
+        self.given.fetch_add(1, Ordering::SeqCst);
+        self.busy.store(true, Ordering::SeqCst);
+        thread::sleep(self.pause);
+        self.busy.store(false, Ordering::SeqCst);
+        self.runs += 1;
+        match self.fault {
+            Some((at, Fault::Error)) if at == self.runs => Err(EngineError::Run {
+                path: "m.onnx".into(),
+                reason: "out of memory".into(),
+            }),
+            Some((at, Fault::Panic)) if at == self.runs => panic!("kernel bug"),
+            _ => {
+                let len = images.len() / batch;
+                Ok(Answer {
+                    probabilities: images.chunks(len).map(|image| image[0]).collect(),
+                    embeddings: Vec::new(),
+                })
+            }
+        }
+    }
+}
+
+pub fn echo(pause_ms: u64, fault: Option<(u32, Fault)>) -> Box<dyn Engine> {
+    Box::new(new_echo(pause_ms, fault))
+}
+
+pub fn new_echo(pause_ms: u64, fault: Option<(u32, Fault)>) -> Echo {
+    let spec = ModelSpec {
+        arch: "echo".into(),
+        classes: vec!["one".into()],
+        thresholds: vec![0.5],
+        preprocess: Preprocess::new(&CHANNELS[..1], 2),
+        provenance: Provenance::default(),
+        precision: Precision::Fp32,
+        embeddings: None,
+    };
+    let (pause, busy) = (Duration::from_millis(pause_ms), Arc::default());
+    Echo {
+        spec,
+        pause,
+        busy,
+        given: Arc::default(),
+        fault,
+        runs: 0,
+    }
+}

@@ -1,0 +1,146 @@
+//! How the processor's threads are shared out between decoders and sessions.
+
+use std::fmt;
+
+use super::{Runtime, Workers};
+
+/// How many threads do what. Results do not depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Split {
+    /// Threads that read and decode images; at least 1.
+    pub decode_threads: usize,
+    /// Sessions on each device; at least 1.
+    pub sessions: usize,
+    /// Threads inside each session; at least 1.
+    pub intra_threads: usize,
+}
+
+/// What the user wants of a [`Split`]; the rest follows from the machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SplitWish {
+    /// `--decode-threads`.
+    pub decode_threads: Option<usize>,
+    /// `--sessions`.
+    pub sessions: Option<usize>,
+    /// `--intra-threads`.
+    pub intra_threads: Option<usize>,
+}
+
+impl Split {
+    /// Shares out `threads` processor threads.
+    ///
+    /// Unless `wish` says otherwise, decoders get all of them and so do the sessions together:
+    /// whoever has nothing to do waits for the other, and the operating system shares the rest. Of
+    /// sessions and their threads, the number that was not given fills the processor.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if the embedded engine is to have several threads a session.
+    pub fn new(runtime: Runtime, threads: usize, wish: SplitWish) -> Result<Self, String> {
+        let threads = threads.max(1);
+        if runtime.is_tract() && wish.intra_threads.is_some_and(|count| count > 1) {
+            return Err(
+                "the embedded engine runs each session on one thread; use --sessions".into(),
+            );
+        }
+        let advised = runtime.workers(threads);
+        let share = |count: usize| (threads / count.max(1)).max(1);
+        let workers = match (wish.sessions, wish.intra_threads) {
+            (Some(engines), Some(intra_threads)) => Workers {
+                engines,
+                intra_threads,
+            },
+            (Some(engines), None) if runtime.is_tract() => Workers { engines, ..advised },
+            (Some(engines), None) => Workers {
+                engines,
+                intra_threads: share(engines),
+            },
+            (None, Some(_)) if runtime.is_tract() => advised,
+            (None, Some(intra_threads)) => Workers {
+                engines: share(intra_threads),
+                intra_threads,
+            },
+            (None, None) => advised,
+        };
+        Ok(Self {
+            decode_threads: wish.decode_threads.unwrap_or(threads).max(1),
+            sessions: workers.engines.max(1),
+            intra_threads: workers.intra_threads.max(1),
+        })
+    }
+
+    /// The sessions' threads in a single session, for work that comes an image at a time.
+    #[must_use]
+    pub fn joined(self) -> Self {
+        Self {
+            sessions: 1,
+            intra_threads: self.sessions * self.intra_threads,
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |count: usize, what: &str| {
+            let s = if count == 1 { "" } else { "s" };
+            format!("{count} {what}{s}")
+        };
+        write!(
+            f,
+            "{}, {} of {}",
+            count(self.decode_threads, "decoding thread"),
+            count(self.sessions, "session"),
+            count(self.intra_threads, "thread")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RuntimeOptions;
+
+    #[test]
+    fn what_was_not_asked_for_fills_the_processor() {
+        let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
+        let split = |wishes: [usize; 3]| {
+            let [decode_threads, sessions, intra_threads] =
+                wishes.map(|wish| (wish > 0).then_some(wish));
+            let wish = SplitWish {
+                decode_threads,
+                sessions,
+                intra_threads,
+            };
+            let split = Split::new(runtime, 8, wish);
+            split.map(|s| [s.decode_threads, s.sessions, s.intra_threads])
+        };
+        // tract's sessions have one thread each.
+        let tract = runtime.is_tract();
+        let advised = if tract { [8, 8, 1] } else { [8, 2, 4] };
+        assert_eq!(split([0, 0, 0]), Ok(advised));
+        assert_eq!(split([3, 0, 0]), Ok([3, advised[1], advised[2]]));
+        assert_eq!(split([0, 2, 0]), Ok([8, 2, if tract { 1 } else { 4 }]));
+        assert_eq!(split([0, 20, 0]), Ok([8, 20, 1]));
+        assert_eq!(split([1, 3, 1]), Ok([1, 3, 1]));
+        let threads = split([0, 0, 4]);
+        if tract {
+            assert!(threads.unwrap_err().contains("--sessions"));
+        } else {
+            assert_eq!(threads, Ok([8, 2, 4]));
+        }
+    }
+
+    #[test]
+    fn it_prints() {
+        let split = Split {
+            decode_threads: 4,
+            sessions: 1,
+            intra_threads: 2,
+        };
+        assert_eq!(
+            split.to_string(),
+            "4 decoding threads, 1 session of 2 threads"
+        );
+    }
+}

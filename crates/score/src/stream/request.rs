@@ -1,0 +1,110 @@
+//! A batch of samples that came by a stream.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::{Array, RecordBatch};
+
+use super::StreamError;
+use super::columns::{Columns, Kind, bytes, text};
+use super::error::Place;
+use rgby_imaging::{FileSource, LocalFiles, Pick, Sample, SampleErrorKind};
+
+/// Samples that are to be answered together, in their order, and the source of their files.
+#[derive(Debug)]
+pub struct Request {
+    batch: RecordBatch,
+    columns: Columns,
+    /// Names of the stains, in the order of a sample's files.
+    stains: Arc<[String]>,
+}
+
+impl Request {
+    /// Checks that each sample has an id.
+    pub(super) fn new(
+        batch: RecordBatch,
+        columns: Columns,
+        stains: Arc<[String]>,
+        place: Place,
+    ) -> Result<Self, StreamError> {
+        let ids = batch.column(columns.id);
+        if let Some(row) = (0..ids.len()).find(|row| ids.is_null(*row)) {
+            return Err(StreamError::NoId { place, row });
+        }
+        Ok(Self {
+            batch,
+            columns,
+            stains,
+        })
+    }
+
+    /// How many samples there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Ids of the samples.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        // None is null: `new` checked that.
+        (0..self.len()).map(|row| text(&self.batch, self.columns.id, row).unwrap_or_default())
+    }
+
+    /// The samples. Their files are to be read from this request, as a [`FileSource`].
+    #[must_use]
+    pub fn samples(&self) -> Vec<Sample> {
+        // Every file is one channel, whatever it is called.
+        let picks: Arc<[Pick]> = self.stains.iter().map(|_| Pick::Alone).collect();
+        let rows = self.ids().enumerate();
+        rows.map(|(row, id)| Sample {
+            id: id.to_owned(),
+            channels: self.stains.clone(),
+            files: (0..self.stains.len())
+                .map(|stain| self.file(row, stain))
+                .collect(),
+            picks: picks.clone(),
+        })
+        .collect()
+    }
+
+    /// By what name a file is asked for.
+    fn file(&self, row: usize, stain: usize) -> Option<PathBuf> {
+        let column = self.columns.stains[stain];
+        match self.columns.kind {
+            Kind::Paths => text(&self.batch, column, row).map(PathBuf::from),
+            Kind::Bytes if self.batch.column(column).is_null(row) => None,
+            Kind::Bytes => Some(format!("{} of row {row}", self.stains[stain]).into()),
+        }
+    }
+
+    /// The bytes that are asked for by a name of [`file`](Self::file)'s.
+    fn bytes(&self, name: &Path) -> Option<&[u8]> {
+        let (stain, row) = name.to_str()?.rsplit_once(" of row ")?;
+        let stain = self.stains.iter().position(|known| known == stain)?;
+        bytes(&self.batch, self.columns.stains[stain], row.parse().ok()?)
+    }
+}
+
+impl FileSource for Request {
+    fn read(&self, path: &Path, limit: u64, out: &mut Vec<u8>) -> Result<(), SampleErrorKind> {
+        match self.columns.kind {
+            Kind::Paths => LocalFiles.read(path, limit, out),
+            Kind::Bytes => {
+                let file = self.bytes(path).ok_or(io::ErrorKind::NotFound);
+                let file = file.map_err(io::Error::from)?;
+                let most =
+                    usize::try_from(limit).map_or(usize::MAX, |limit| limit.saturating_add(1));
+                out.clear();
+                out.extend_from_slice(&file[..file.len().min(most)]);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Test-time augmentation: one answer from the eight dihedral views of each image.
+
+use std::fmt;
+
+use super::{Answer, Buffer, Engine, EngineError};
+use crate::model_metadata::ModelSpec;
+use rgby_imaging::{DIHEDRAL, Preprocess, dihedral};
+
+/// How the probabilities of several views become one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Combine {
+    /// Their mean.
+    #[default]
+    Mean,
+    /// The largest.
+    Max,
+}
+
+impl fmt::Display for Combine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mean => "mean",
+            Self::Max => "max",
+        })
+    }
+}
+
+/// An engine that shows each batch to another in its eight dihedral views.
+pub(super) struct Views {
+    engine: Box<dyn Engine>,
+    combine: Combine,
+    /// A batch as it is shown; its memory serves all of them.
+    view: Vec<f32>,
+}
+
+impl Views {
+    pub(super) fn new(engine: Box<dyn Engine>, combine: Combine) -> Self {
+        Self {
+            engine,
+            combine,
+            view: Vec::new(),
+        }
+    }
+}
+
+impl Engine for Views {
+    fn spec(&self) -> &ModelSpec {
+        self.engine.spec()
+    }
+
+    fn inputs(&self) -> Vec<Preprocess> {
+        self.engine.inputs()
+    }
+
+    fn buffer(&self, len: usize) -> Result<Buffer, EngineError> {
+        self.engine.buffer(len)
+    }
+
+    /// Embeddings are the mean of the views', however probabilities are combined.
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
+        let side = self.spec().preprocess.size as usize;
+        let (mut mean, mut embeddings) = (Mean::default(), Mean::default());
+        let mut largest: Vec<f32> = Vec::new();
+        for k in 0..DIHEDRAL {
+            self.view.clear();
+            self.view.extend_from_slice(images);
+            for plane in self.view.chunks_exact_mut(side * side) {
+                dihedral(plane, side, k);
+            }
+            let answer = self.engine.answer(&self.view, batch)?;
+            embeddings.add(&answer.embeddings);
+            match self.combine {
+                Combine::Mean => mean.add(&answer.probabilities),
+                Combine::Max if k == 0 => largest = answer.probabilities,
+                Combine::Max => {
+                    for (most, p) in largest.iter_mut().zip(answer.probabilities) {
+                        *most = most.max(p);
+                    }
+                }
+            }
+        }
+        Ok(Answer {
+            probabilities: match self.combine {
+                Combine::Mean => mean.get(),
+                Combine::Max => largest,
+            },
+            embeddings: embeddings.get(),
+        })
+    }
+}
+
+/// The mean of equally many numbers each time, summed in float64, so that the mean of the same
+/// numbers is those numbers.
+#[derive(Default)]
+pub(super) struct Mean {
+    sum: Vec<f64>,
+    count: u32,
+}
+
+impl Mean {
+    pub(super) fn add(&mut self, values: &[f32]) {
+        self.sum.resize(values.len(), 0.0);
+        for (sum, value) in self.sum.iter_mut().zip(values) {
+            *sum += f64::from(*value);
+        }
+        self.count += 1;
+    }
+
+    pub(super) fn get(self) -> Vec<f32> {
+        let mean = |sum: f64| (sum / f64::from(self.count)) as f32;
+        self.sum.iter().map(|sum| mean(*sum)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::tests::{SIDE, spec};
+
+    /// Answers with four pixels of the first plane, and with the same as embeddings.
+    struct Corners(ModelSpec);
+
+    const CORNERS: [usize; 4] = [0, SIDE - 1, SIDE * (SIDE - 1), SIDE * SIDE - 1];
+
+    impl Engine for Corners {
+        fn spec(&self) -> &ModelSpec {
+            &self.0
+        }
+
+        fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
+            let rows = images.chunks(images.len() / batch);
+            let corners: Vec<f32> = rows
+                .flat_map(|row| CORNERS.map(|corner| row[corner]))
+                .collect();
+            Ok(Answer {
+                probabilities: corners.clone(),
+                embeddings: corners,
+            })
+        }
+    }
+
+    #[test]
+    fn every_corner_is_seen_in_every_place() {
+        let plane = SIDE * SIDE;
+        let image = |seed: usize| (0..4 * plane).map(move |i| (i * 7 + seed) as f32 / 100.0);
+        let images: Vec<f32> = image(1).chain(image(5)).collect();
+        for combine in [Combine::Mean, Combine::Max] {
+            let mut views = Views::new(Box::new(Corners(spec())), combine);
+            // Twice, since the memory is used again.
+            for _ in 0..2 {
+                let answer = views.answer(&images, 2).unwrap();
+                for (row, seed) in [1, 5].into_iter().enumerate() {
+                    // Each of the four goes to each place twice.
+                    let corners = CORNERS.map(|at| (at * 7 + seed) as f32 / 100.0);
+                    let mean = corners.iter().sum::<f32>() / 4.0;
+                    let most = corners.into_iter().fold(0.0, f32::max);
+                    let wanted = if combine == Combine::Mean { mean } else { most };
+                    for place in 0..4 {
+                        let (p, e) = (
+                            answer.probabilities[row * 4 + place],
+                            answer.embeddings[row * 4 + place],
+                        );
+                        assert!((p - wanted).abs() < 1e-6, "{p} for {wanted}");
+                        assert!((e - mean).abs() < 1e-6, "{e} for {mean}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_mean_of_the_same_is_the_same_to_the_bit() {
+        let values = [0.1, 1.0 / 3.0, f32::MIN_POSITIVE, 1.0 - f32::EPSILON / 2.0];
+        for count in [2, 3, 7, 8] {
+            let mut mean = Mean::default();
+            for _ in 0..count {
+                mean.add(&values);
+            }
+            assert_eq!(mean.get(), values);
+        }
+    }
+}

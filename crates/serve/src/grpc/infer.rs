@@ -1,0 +1,169 @@
+//! The messages of inference.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tonic::metadata::MetadataMap;
+
+use super::proto::infer_parameter::ParameterChoice;
+use super::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
+use super::proto::model_infer_response::InferOutputTensor;
+use super::proto::{InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse};
+use crate::tensor::{self, Data, Form, Output};
+use crate::{Model, Parsed, ServeError};
+use rgby_score::Answer;
+use rgby_score::model_metadata::ModelSpec;
+
+/// How the answer is to be written.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wanted {
+    id: String,
+    outputs: Vec<&'static str>,
+}
+
+/// Takes an infer request apart.
+///
+/// # Errors
+///
+/// [`ServeError::Invalid`] for whatever is wrong with it; the message says what.
+pub fn parse(request: ModelInferRequest, spec: &ModelSpec) -> Result<Parsed<Wanted>, ServeError> {
+    read(request, spec).map_err(ServeError::Invalid)
+}
+
+fn read(request: ModelInferRequest, spec: &ModelSpec) -> Result<Parsed<Wanted>, String> {
+    let outputs = outputs(&request.outputs, spec)?;
+    let timeout = timeout(&request.parameters)?;
+    let inputs: Result<[InferInputTensor; 1], _> = request.inputs.try_into();
+    let Ok([input]) = inputs else {
+        return Err(tensor::not_one_input());
+    };
+    let sizes = input.shape.iter().map(|size| u64::try_from(*size));
+    let shape: Result<Vec<u64>, _> = sizes.collect();
+    let shape = shape.map_err(|_| "the input's shape has a negative size")?;
+    let form = Form::of(&input.name, &input.datatype, shape, spec)?;
+    let data = values(input, request.raw_input_contents);
+    let data = data.map_err(|e| format!("input `{}`: {e}", form.name()))?;
+    Ok(Parsed {
+        input: form.input(data)?,
+        timeout,
+        rest: Wanted {
+            id: request.id,
+            outputs,
+        },
+    })
+}
+
+fn outputs(
+    wanted: &[InferRequestedOutputTensor],
+    spec: &ModelSpec,
+) -> Result<Vec<&'static str>, String> {
+    let names = tensor::outputs(wanted.iter().map(|output| &*output.name), spec)?;
+    for InferRequestedOutputTensor { name, parameters } in wanted {
+        tensor::check_extensions(name, |extension| parameters.contains_key(extension))?;
+    }
+    Ok(names)
+}
+
+/// The request's own time.
+fn timeout(parameters: &HashMap<String, InferParameter>) -> Result<Option<Duration>, String> {
+    let Some(parameter) = parameters.get("timeout") else {
+        return Ok(None);
+    };
+    let micros = match parameter.parameter_choice {
+        Some(ParameterChoice::Int64Param(micros)) => micros.try_into().ok(),
+        Some(ParameterChoice::Uint64Param(micros)) => Some(micros),
+        _ => None,
+    };
+    tensor::timeout(micros)
+}
+
+/// The values of a tensor that is the only one of its request, from where they were sent.
+fn values(input: InferInputTensor, mut raw: Vec<Bytes>) -> Result<Data, String> {
+    if input.parameters.contains_key("shared_memory_region") {
+        return Err("shared memory is not among the extensions of this server".into());
+    }
+    let InferTensorContents {
+        uint_contents,
+        fp32_contents,
+    } = input.contents.unwrap_or_default();
+    let typed = !uint_contents.is_empty() || !fp32_contents.is_empty();
+    match (raw.pop(), typed) {
+        (Some(_), true) => {
+            Err("has both `contents` and `raw_input_contents`; give one of them".into())
+        }
+        (Some(_), false) if !raw.is_empty() => Err(format!(
+            "has {} `raw_input_contents`; give one",
+            raw.len() + 1
+        )),
+        (Some(bytes), false) => Ok(Data::Bytes(bytes)),
+        (None, false) => Err("has neither `contents` nor `raw_input_contents`".into()),
+        (None, true) => match (&*input.datatype, uint_contents, fp32_contents) {
+            ("FP32", uint, fp32) if uint.is_empty() => Ok(Data::Floats(fp32)),
+            ("FP32", ..) => Err("FP32 values must be in `fp32_contents`".into()),
+            (_, uint, fp32) if fp32.is_empty() => Ok(Data::Whole(uint)),
+            (datatype, ..) => Err(format!("{datatype} values must be in `uint_contents`")),
+        },
+    }
+}
+
+/// The time that a call gives in its metadata.
+pub(super) fn call_timeout(metadata: &MetadataMap) -> Result<Option<Duration>, ServeError> {
+    const MOST_DIGITS: usize = 8;
+    let Some(value) = metadata.get("grpc-timeout") else {
+        return Ok(None);
+    };
+    let split = value.to_str().ok();
+    let split = split.and_then(|text| text.split_at_checked(text.len().checked_sub(1)?));
+    let number = split.and_then(|(digits, unit)| {
+        let plain = digits.len() <= MOST_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+        Some((digits.parse().ok().filter(|_| plain)?, unit))
+    });
+    let time = number.and_then(|(number, unit): (u64, _)| match unit {
+        "H" => Some(Duration::from_hours(number)),
+        "M" => Some(Duration::from_mins(number)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    });
+    time.map(Some).ok_or_else(|| {
+        ServeError::Invalid(format!(
+            "`grpc-timeout` must be a number of at most {MOST_DIGITS} digits and a unit, one of H, \
+             M, S, m, u and n"
+        ))
+    })
+}
+
+/// The answer's message.
+pub(super) fn write(wanted: Wanted, model: &Model, answer: Answer) -> ModelInferResponse {
+    let classes = model.spec().classes.len();
+    let mut response = ModelInferResponse {
+        model_name: model.name().to_owned(),
+        model_version: model.version().to_owned(),
+        id: wanted.id,
+        ..ModelInferResponse::default()
+    };
+    for output in tensor::answered(wanted.outputs, answer, classes) {
+        let Output {
+            name,
+            shape,
+            values,
+        } = output;
+        response.outputs.push(InferOutputTensor {
+            name: name.to_owned(),
+            datatype: "FP32".to_owned(),
+            shape: shape.map(|size| size as i64).to_vec(),
+        });
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        response.raw_output_contents.push(bytes.into());
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! What a client sends, and how it becomes the network's input.
+
+use bytes::Bytes;
+
+use super::model::Model;
+use super::{ServeError, Upload};
+use rgby_imaging::{DecodeLimits, Planes, Variation, gray_8_bit};
+
+/// Name of the raw input, pixels that the server preprocesses.
+pub(super) const PLANES_NAME: &str = "planes";
+
+/// Images, in one of the forms that are understood. Shapes were checked against lengths.
+#[derive(Debug)]
+pub enum Input {
+    /// Preprocessed: `[count, C, S, S]` float32.
+    Images {
+        /// Number of images.
+        count: usize,
+        /// Their values.
+        values: Floats,
+    },
+    /// Raw: `[count, stains, height, width]`.
+    Planes {
+        /// Number of images.
+        count: usize,
+        /// Height in pixels.
+        height: u32,
+        /// Width in pixels.
+        width: u32,
+        /// Their pixels.
+        pixels: Pixels,
+    },
+    /// One image, as files.
+    Upload(Upload),
+}
+
+/// Float32 values.
+#[derive(Debug)]
+pub enum Floats {
+    /// As they are.
+    Values(Vec<f32>),
+    /// Little-endian, four bytes a value.
+    Bytes(Bytes),
+}
+
+/// Gray values.
+#[derive(Debug)]
+pub enum Pixels {
+    /// 0–255.
+    Gray8(Bytes),
+    /// 0–65,535.
+    Gray16(Vec<u16>),
+    /// 0–65,535, little-endian, two bytes a value.
+    Gray16Bytes(Bytes),
+}
+
+/// What one image that is uploaded as files may be. It is less than for files of one's own: a few
+/// small files must not take all of the server's memory.
+#[must_use]
+pub(super) fn upload_limits() -> DecodeLimits {
+    DecodeLimits {
+        max_side: 16_384,
+        max_bytes: 256 << 20,
+        max_file_bytes: 256 << 20,
+    }
+}
+
+impl Input {
+    /// Number of images.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Images { count, .. } | Self::Planes { count, .. } => *count,
+            Self::Upload(_) => 1,
+        }
+    }
+
+    /// The network's input, `[count, C, S, S]`.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Invalid`] if a value is not finite, or a file is no image that can be used.
+    pub(super) fn prepare(self, model: &Model) -> Result<Vec<f32>, ServeError> {
+        match self {
+            Self::Images { values, .. } => values.finite(),
+            Self::Planes {
+                count,
+                height,
+                width,
+                pixels,
+            } => {
+                let channels = model.spec().preprocess.stains().len();
+                let len = channels * height as usize * width as usize;
+                let image = |index: usize| Planes {
+                    width,
+                    height,
+                    channels,
+                    data: pixels.gray_8(index * len, len),
+                };
+                Ok(prepare(model, (0..count).map(image)))
+            }
+            Self::Upload(upload) => Ok(prepare(model, [upload.decode()?])),
+        }
+    }
+}
+
+fn prepare(model: &Model, images: impl IntoIterator<Item = Planes>) -> Vec<f32> {
+    let len = model.spec().preprocess.input_len();
+    let mut rows = Vec::new();
+    for planes in images {
+        let start = rows.len();
+        rows.resize(start + len, 0.0);
+        model
+            .preparer()
+            .prepare(&planes, &Variation::default(), &mut rows[start..]);
+    }
+    rows
+}
+
+impl Floats {
+    /// Number of values, if it is whole.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Values(values) => values.len(),
+            Self::Bytes(bytes) => bytes.len() / 4,
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The values, none of them NaN or infinite.
+    fn finite(self) -> Result<Vec<f32>, ServeError> {
+        let values = match self {
+            Self::Values(values) => values,
+            Self::Bytes(bytes) => {
+                let (values, _) = bytes.as_chunks();
+                values.iter().copied().map(f32::from_le_bytes).collect()
+            }
+        };
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(at) => Err(ServeError::Invalid(format!(
+                "value {at} of the input is {}; all must be finite float32 numbers",
+                values[at]
+            ))),
+        }
+    }
+}
+
+impl Pixels {
+    /// `len` of the pixels as 8-bit gray values.
+    fn gray_8(&self, start: usize, len: usize) -> Vec<u8> {
+        match self {
+            Self::Gray8(bytes) => bytes[start..start + len].to_vec(),
+            Self::Gray16(values) => {
+                let values = values[start..start + len].iter().copied();
+                values.map(gray_8_bit).collect()
+            }
+            Self::Gray16Bytes(bytes) => {
+                let (values, _) = bytes[start * 2..(start + len) * 2].as_chunks();
+                let values = values.iter().copied().map(u16::from_le_bytes);
+                values.map(gray_8_bit).collect()
+            }
+        }
+    }
+}
