@@ -8,7 +8,7 @@ use rgby::graph::{self, surgery::Filter};
 use rgby::imaging::Preprocess;
 use rgby::model::{Classifier, ModelConfig, Pretrained};
 use rgby::model_metadata::ModelSpec;
-use rgby::train::{Checkpoint, Saved, TrainDevice};
+use rgby::train::{Checkpoint, CheckpointContents, TrainDevice};
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -35,6 +35,6 @@ pub fn convert(onnx: &Path, out: &Path) -> anyhow::Result<()> {
     let spec = ModelSpec::new(arch.name(), config.classes.clone(), preprocess);
     let mut checkpoint = Checkpoint::new(config, spec);
     checkpoint.unfolded = report.unfolded;
-    checkpoint.save(out, Saved::weights(&classifier))?;
+    checkpoint.save(out, CheckpointContents::weights(&classifier))?;
     Ok(())
 }

@@ -9,7 +9,8 @@ use anyhow::bail;
 use axum::{Router, routing::get};
 use rgby::score::{Runtime, RuntimeOptions, SessionOptions};
 use rgby::serve::{
-    Batching, BodyLimits, Engines, Gate, Loader, Metrics, Repository, Service, Source, rest,
+    Batching, BodyLimits, Engines, Metrics, ModelLoader, ModelSource, Repository, RequestGate,
+    Service, rest,
 };
 
 #[tokio::main]
@@ -34,12 +35,12 @@ pub fn app(model: &Path) -> anyhow::Result<Router> {
         max_delay: Duration::from_millis(5),
         max_queue: 64,
     };
-    let source = Source::File {
+    let source = ModelSource::File {
         name: "rgby".into(),
         path: model.to_owned(),
     };
     let metrics = Arc::new(Metrics::default());
-    let loader = Loader::new(engines, batching, metrics.clone());
+    let loader = ModelLoader::new(engines, batching, metrics.clone());
     let repository = Repository::new(source, loader);
     let service = Service::new(repository, metrics, 2, Duration::from_secs(30))?;
     // Until this is done, requests would be told to wait.
@@ -50,7 +51,7 @@ pub fn app(model: &Path) -> anyhow::Result<Router> {
         max_bodies: 256 << 20,
         timeout: Duration::from_secs(30),
     };
-    let cells = rest::router(Gate::new(Arc::new(service), None, limits));
+    let cells = rest::router(RequestGate::new(Arc::new(service), None, limits));
     let own = Router::new().route("/", get(|| async { "cells are at /cells/" }));
     Ok(own.nest("/cells", cells))
 }

@@ -7,9 +7,11 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::bail;
 use rgby::data::{Dataset, Images};
-use rgby::model::Keep;
+use rgby::model::WeightTransfer;
 use rgby::report::{EpochRow, TimingRow};
-use rgby::train::{Config, Ended, Job, Origin, StepReport, TrainDevice, Watch, train};
+use rgby::train::{
+    Config, RunEnd, RunOrigin, StepReport, TrainDevice, TrainJob, TrainingObserver, train,
+};
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -28,18 +30,18 @@ pub fn start(
     checkpoint: &Path,
     (images, labels): (&Path, &Path),
     out: &Path,
-) -> anyhow::Result<Ended> {
+) -> anyhow::Result<RunEnd> {
     let stains = config.preprocess().stains();
     let classes = config.model.classes.len();
     let dataset = Dataset::open(&Images::plain(images), labels, &stains, classes)?;
-    let job = Job {
+    let job = TrainJob {
         config,
         dataset: Arc::new(dataset),
         cache: None,
         features: None,
-        from: Some((checkpoint.to_owned(), Keep::Backbone)),
+        from: Some((checkpoint.to_owned(), WeightTransfer::Backbone)),
         recalibrate: 0,
-        origin: Origin {
+        origin: RunOrigin {
             rgby_version: env!("CARGO_PKG_VERSION").into(),
             device: "cpu".into(),
             images: images.display().to_string(),
@@ -60,7 +62,7 @@ pub fn start(
 /// Sees the run as it goes.
 struct Print;
 
-impl Watch for Print {
+impl TrainingObserver for Print {
     fn step(&self, _: &StepReport) {}
 
     fn epoch(&self, row: &EpochRow, _: &TimingRow) {

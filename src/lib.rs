@@ -17,7 +17,7 @@
 //!    finds its weights by the structure of the graph and puts them into a [`model::Classifier`],
 //!    and a [`train::Checkpoint`] keeps that in a folder.
 //! 2. **Train**: a [`train::Config`] says how, a [`data::Dataset`] on what; [`train::train()`] makes
-//!    a run of a [`train::Job`], and [`export::export()`] one file of the run's best checkpoint.
+//!    a run of a [`train::TrainJob`], and [`export::export()`] one file of the run's best checkpoint.
 //! 3. **Score**: [`data::Images`] finds samples, a [`score::Runtime`] is ONNX Runtime or tract,
 //!    [`score::score()`] decodes and infers side by side. With labels, [`metrics::judge`] says how
 //!    good the answers are.
@@ -31,7 +31,7 @@
 //! [`model_metadata::ModelSpec`] is what training hands to scoring, in each checkpoint and exported file.
 //! [`imaging::Preprocess`] makes a network's input of image files, the same wherever that is done.
 //! [`score::Engine`] is the small trait between what runs a network and whoever asks it;
-//! [`train::Watch`] is how a run is followed. From there on, each module's own page says how its
+//! [`train::TrainingObserver`] is how a run is followed. From there on, each module's own page says how its
 //! parts go together, and `docs/ARCHITECTURE.md` why they are as they are.
 //!
 //! # Modules, and what each may use

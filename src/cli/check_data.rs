@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{LabelledArgs, Outcome, Ui};
 use crate::atomic_file;
-use crate::data::{Check, Checked, Expected, Kind, Severity, read_class_names};
+use crate::data::{Check, Checked, Expected, ProblemKind, Severity, read_class_names};
 use crate::imaging::{CHANNELS, Preprocess};
 use crate::labels::{hpa_classes, names_for};
 
@@ -49,7 +49,7 @@ pub struct CheckDataArgs {
         value_delimiter = ',',
         hide_possible_values = true
     )]
-    pub allow: Vec<Kind>,
+    pub allow: Vec<ProblemKind>,
     /// CSV with every problem: `Severity,Kind,Id,File,Problem,Mend`
     #[arg(long, value_name = "FILE.csv")]
     pub out: Option<PathBuf>,

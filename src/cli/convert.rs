@@ -18,7 +18,7 @@ use crate::imaging::Preprocess;
 use crate::labels::names_for;
 use crate::model::{Arch, Classifier, ConvertReport, Exported, ModelConfig, Pretrained};
 use crate::model_metadata::ModelSpec;
-use crate::train::{Checkpoint, Saved};
+use crate::train::{Checkpoint, CheckpointContents};
 
 /// Turn a pretrained 3-channel ONNX export into a 4-channel checkpoint
 ///
@@ -161,7 +161,7 @@ impl ConvertArgs {
         let table = self.describe(&report, &config, &sha256)?;
         let mut checkpoint = Checkpoint::new(config, spec);
         checkpoint.unfolded = report.unfolded;
-        checkpoint.save(&self.out, Saved::weights(&classifier))?;
+        checkpoint.save(&self.out, CheckpointContents::weights(&classifier))?;
         if self.json {
             let mut value = serde_json::to_value(&report)?;
             value["source_sha256"] = sha256.into();
@@ -201,7 +201,7 @@ impl ConvertArgs {
             checkpoint.spec.classes.len(),
             checkpoint.spec.provenance.steps,
         );
-        checkpoint.save(&self.out, Saved::weights(&classifier))?;
+        checkpoint.save(&self.out, CheckpointContents::weights(&classifier))?;
         if self.json {
             ui.print_json(&serde_json::json!({
                 "arch": arch,

@@ -10,7 +10,7 @@ use clap::Args;
 use crate::imaging::DecodeLimits;
 use crate::score::{
     Devices, EngineChoice, EngineConfig, EngineError, PipelineOptions, Runtime, RuntimeOptions,
-    Split, SplitWish,
+    ThreadPlan, ThreadRequest,
 };
 
 /// How to run a model.
@@ -74,7 +74,7 @@ pub struct Started {
     /// ONNX Runtime's own options.
     pub config: Arc<EngineConfig>,
     /// How the processor's threads are shared out.
-    pub split: Split,
+    pub split: ThreadPlan,
 }
 
 impl Started {
@@ -123,12 +123,12 @@ impl EngineArgs {
             }
             .into());
         }
-        let wish = SplitWish {
+        let wish = ThreadRequest {
             decode_threads: runner.decode_threads.map(usize::from),
             sessions: runner.sessions.map(usize::from),
             intra_threads: runner.intra_threads.map(usize::from),
         };
-        let split = Split::new(runtime, threads(), wish);
+        let split = ThreadPlan::new(runtime, threads(), wish);
         Ok(Started {
             name: format!("{} on {}", runtime.engine(), self.device),
             identity: format!(

@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use super::{Outcome, Ui};
 use crate::data::read_labels;
 use crate::export::{
-    Comparison, Description, Inputs, Made, Order, TOLERANCE, export, replace_spec,
+    ExportMetadata, ExportReport, ExportRequest, Inputs, PrecisionComparison, TOLERANCE, export,
+    replace_spec,
 };
 use crate::imaging::find_samples;
-use crate::model::{Classifier, Keep};
+use crate::model::{Classifier, WeightTransfer};
 use crate::model_metadata::{ModelSpec, Precision, ThresholdFile};
 use crate::score::{EngineChoice, Failure, ModelFile, Runtime, RuntimeOptions};
 use crate::train::{Checkpoint, resolve};
@@ -98,8 +99,8 @@ impl ExportArgs {
         }
         let classes = spec.classes.len();
         let labels = self.labels.as_deref();
-        let order = Order {
-            description: Description {
+        let order = ExportRequest {
+            description: ExportMetadata {
                 config: &checkpoint.model,
                 spec: &spec,
             },
@@ -111,7 +112,7 @@ impl ExportArgs {
         // Capturing a network leaves it unusable, so that the check gets one of its own.
         let load = || {
             let fresh = Classifier::new(&checkpoint.model, 0, &Device::flex());
-            Checkpoint::load(&dir, fresh, Keep::All)
+            Checkpoint::load(&dir, fresh, WeightTransfer::All)
         };
         let made = export(&load()?, &load()?, &order, runtime)?;
         if self.json {
@@ -204,7 +205,13 @@ impl ExportArgs {
         Ok(inputs.watched(move |done| bar.set_position(done as u64)))
     }
 
-    fn to_json(&self, dir: &Path, made: &Made, order: &Order, runtime: Runtime) -> Value {
+    fn to_json(
+        &self,
+        dir: &Path,
+        made: &ExportReport,
+        order: &ExportRequest,
+        runtime: Runtime,
+    ) -> Value {
         let mut document = json!({
             "from": dir,
             "out": self.out,
@@ -235,7 +242,13 @@ impl ExportArgs {
         document
     }
 
-    fn to_text(&self, dir: &Path, made: &Made, order: &Order, runtime: Runtime) -> String {
+    fn to_text(
+        &self,
+        dir: &Path,
+        made: &ExportReport,
+        order: &ExportRequest,
+        runtime: Runtime,
+    ) -> String {
         let megabytes = |bytes: usize| bytes as f64 / 1e6;
         let mut text = format!(
             "{} → {}: largest difference from Burn {:.1e} (at most {TOLERANCE:.0e}), {}\n\
@@ -276,7 +289,7 @@ fn list<'a>(failures: impl Iterator<Item = &'a Failure>, all: usize, ui: &Ui) ->
     failed
 }
 
-fn compared(summary: &str, change: &Comparison) -> String {
+fn compared(summary: &str, change: &PrecisionComparison) -> String {
     let [full, other] = change.speed;
     let mut text = format!(
         "made        {summary}\n\

@@ -149,7 +149,7 @@ impl Cli {
         let ui = Ui::new(self.quiet);
         self.command.run(&ui).map_or_else(
             |error| {
-                ui.warn(&format!("error: {}", causes(&error)));
+                ui.warn(&format!("error: {}", render(&error)));
                 ExitCode::from(FATAL)
             },
             ExitCode::from,
@@ -190,23 +190,25 @@ impl Command {
     }
 }
 
-/// The error and its causes in one message.
+/// Renders an error and its causes on one line, followed by their hints, one line each.
 ///
-/// Many of our errors already say their cause in their own words, so a cause is only added where
-/// the message does not hold it yet.
-fn causes(error: &anyhow::Error) -> String {
-    error
-        .chain()
-        .skip(1)
-        .map(ToString::to_string)
-        .fold(error.to_string(), |message, cause| {
-            if message.contains(&cause) {
-                message
-            } else {
-                format!("{message}: {cause}")
-            }
-        })
+/// A message is `what: why`, optionally followed by `\nhint: remedy`. An error type whose message
+/// includes its cause returns no source, so that no cause appears twice.
+fn render(error: &anyhow::Error) -> String {
+    let (mut causes, mut hints) = (Vec::new(), String::new());
+    for message in error.chain().map(ToString::to_string) {
+        let (cause, hint) = message.split_once(HINT).unwrap_or((&message, ""));
+        causes.push(cause.to_owned());
+        if !hint.is_empty() {
+            hints += HINT;
+            hints += hint;
+        }
+    }
+    causes.join(": ") + &hints
 }
+
+/// Separates what is wrong from the remedy.
+const HINT: &str = "\nhint: ";
 
 #[cfg(test)]
 mod tests {
@@ -236,13 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_said_once() {
-        let cause = || io::Error::other("disk on fire");
-        let error = Err::<(), _>(cause()).context("cannot save").unwrap_err();
-        assert_eq!(causes(&error), "cannot save: disk on fire");
-        let error = Err::<(), _>(cause())
-            .context("a.csv: disk on fire")
+    fn renders_causes_on_one_line_and_hints_below() {
+        let error = Err::<(), _>(io::Error::other("disk on fire\nhint: use water"))
+            .context("cannot save\nhint: try again")
             .unwrap_err();
-        assert_eq!(causes(&error), "a.csv: disk on fire");
+        assert_eq!(
+            render(&error),
+            "cannot save: disk on fire\nhint: try again\nhint: use water"
+        );
     }
 }

@@ -15,8 +15,8 @@ use super::engine_args::{EngineArgs, Started};
 use crate::imaging::Sample;
 use crate::model_metadata::{ModelSpec, Precision};
 use crate::score::{
-    Device, Engine, Ensemble, ModelFile, Parts, PipelineOptions, ScoreTable, SessionOptions,
-    Source, Split, score, score_to,
+    Device, Engine, Ensemble, ModelFile, PipelineOptions, ResultParts, ScoreSource, ScoreTable,
+    SessionOptions, ThreadPlan, score, score_to,
 };
 
 /// From which probability on a class is predicted.
@@ -67,7 +67,7 @@ impl Scorer {
     /// The engine or a device cannot be had, or the engine cannot load a model.
     pub fn start(ensemble: &Ensemble, args: &EngineArgs, ui: &Ui) -> anyhow::Result<Self> {
         let started = args.start()?;
-        let Split {
+        let ThreadPlan {
             sessions,
             intra_threads,
             decode_threads,
@@ -118,8 +118,8 @@ impl Scorer {
     /// before is kept in parts.
     pub fn score_parts(
         &mut self,
-        from: Source,
-        parts: &mut Parts,
+        from: ScoreSource,
+        parts: &mut ResultParts,
         most_failures: usize,
         ui: &Ui,
     ) -> anyhow::Result<f64> {
@@ -129,7 +129,7 @@ impl Scorer {
         bar.set_position(before as u64);
         bar.reset_eta();
         let left = &from.samples[before..];
-        let from = Source {
+        let from = ScoreSource {
             samples: left,
             ..from
         };

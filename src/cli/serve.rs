@@ -18,8 +18,8 @@ use super::engine_args::RunnerArgs;
 use super::{EngineArgs, Outcome, Started, Ui};
 use crate::score::{Devices, SessionOptions};
 use crate::serve::{
-    Addresses, Batching, BodyLimits, Collector, Connections, Ended, Engines, Options, Signal,
-    Source, TlsFiles, run,
+    Addresses, Batching, BodyLimits, Collector, Connections, Engines, ModelSource, Options,
+    ShutdownReport, Signal, TlsFiles, run,
 };
 
 /// Serve models over HTTP and gRPC: a page, uploads of images and the Open Inference Protocol v2
@@ -184,7 +184,7 @@ impl ServeArgs {
         let (sender, signals) = mpsc::channel(4);
         let stopped_by = listen_to_signals(sender)?;
         let ready = |addresses| self.say_ready(addresses);
-        let Ended { cut_off, left } = run(self.options(started), signals, ready).await?;
+        let ShutdownReport { cut_off, left } = run(self.options(started), signals, ready).await?;
         if let Some(traces) = traces {
             let finish = move || traces.finish(left);
             tokio::task::spawn_blocking(finish).await?;
@@ -244,16 +244,16 @@ impl ServeArgs {
         Some(TlsFiles { cert, key })
     }
 
-    fn source(&self) -> Source {
+    fn source(&self) -> ModelSource {
         let name = self.name.clone();
         match (&self.model, &self.model_dir) {
-            (_, Some(path)) => Source::Folder {
+            (_, Some(path)) => ModelSource::Folder {
                 name,
                 path: path.clone(),
                 versions: self.versions.into(),
             },
             // clap asks for one of them.
-            (path, None) => Source::File {
+            (path, None) => ModelSource::File {
                 name,
                 path: path.clone().unwrap_or_default(),
             },

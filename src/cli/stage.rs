@@ -17,9 +17,9 @@ use tempfile::TempDir;
 
 use self::copies::StoreCopies;
 pub use self::images::StoreFiles;
-use super::causes;
+use super::render;
 use crate::atomic_file;
-use crate::score::{PartCopies, parts_folder};
+use crate::score::{RemoteParts, parts_folder};
 use crate::store::{Location, Store, StoreError, StoreErrorKind, StoreOptions, Url};
 
 /// Most bytes of a file that is fetched: what no self-contained ONNX file can exceed.
@@ -113,7 +113,7 @@ impl Stage {
         &self,
         output: &Path,
         resume: bool,
-    ) -> anyhow::Result<Option<Box<dyn PartCopies>>> {
+    ) -> anyhow::Result<Option<Box<dyn RemoteParts>>> {
         let Some(stand_in) = self.output_of(output) else {
             return Ok(None);
         };
@@ -179,7 +179,7 @@ impl Stage {
         if self.stand_ins.is_empty() {
             return error;
         }
-        anyhow!(self.rename(&causes(&error)))
+        anyhow!(self.rename(&render(&error)))
     }
 
     /// `text` with URLs in the place of local paths.

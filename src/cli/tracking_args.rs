@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::data::Dataset;
 use crate::tracking::{Mlflow, MlflowUrl, Notice, Status, TrackedRun};
-use crate::train::Origin;
+use crate::train::RunOrigin;
 
 /// Which servers follow the run.
 #[derive(Debug, Clone, Args)]
@@ -29,7 +29,7 @@ pub struct TrackingArgs {
 }
 
 /// Where a run came from, and the hash of its data, as tags.
-fn tags(origin: &Origin, data: &String) -> Vec<(String, String)> {
+fn tags(origin: &RunOrigin, data: &String) -> Vec<(String, String)> {
     let tags = [
         ("rgby.version", Some(&origin.rgby_version)),
         ("rgby.device", Some(&origin.device)),
@@ -52,7 +52,7 @@ pub(super) struct Tracker {
 
 impl Tracker {
     /// Contacts nobody yet.
-    pub fn new(args: &TrackingArgs, out: &Path, origin: &Origin, dataset: &Dataset) -> Self {
+    pub fn new(args: &TrackingArgs, out: &Path, origin: &RunOrigin, dataset: &Dataset) -> Self {
         let to = args.log_mlflow.clone().map(|url| {
             let run = TrackedRun {
                 folder: out.to_owned(),

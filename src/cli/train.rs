@@ -16,11 +16,11 @@ use super::{LabelledArgs, Outcome, Ui};
 use crate::data::{Dataset, PixelCache};
 use crate::export::OrtExtractor;
 use crate::memory;
-use crate::model::{Classifier, Keep, ModelConfig};
+use crate::model::{Classifier, ModelConfig, WeightTransfer};
 use crate::score::{Runtime, RuntimeOptions};
 use crate::train::{
-    Checkpoint, Config, Ended, Every, Extractor, FeatureCache, Job, Origin, RECALIBRATE_DEFAULT,
-    TrainDevice, resolve, train,
+    Checkpoint, CheckpointInterval, Config, Extractor, FeatureCache, RECALIBRATE_DEFAULT, RunEnd,
+    RunOrigin, TrainDevice, TrainJob, resolve, train,
 };
 use screen::Screen;
 
@@ -76,7 +76,7 @@ pub struct RunArgs {
     pub recalibrate: Option<usize>,
     /// Save checkpoints/last within an epoch too: "100 steps" or "10 minutes"
     #[arg(long, value_name = "INTERVAL")]
-    pub checkpoint_every: Option<Every>,
+    pub checkpoint_every: Option<CheckpointInterval>,
     /// Go on with the run in --out where it stopped
     #[arg(long)]
     pub resume: bool,
@@ -135,7 +135,7 @@ impl RunArgs {
         let epochs = config.train.epochs;
         let origin = self.origin(from.as_ref());
         let tracker = Tracker::new(&self.tracking, &self.out, &origin, &dataset);
-        let job = Job {
+        let job = TrainJob {
             origin,
             cache: self.open_cache(&dataset, &config, ui)?.map(Arc::new),
             dataset: Arc::new(dataset),
@@ -156,7 +156,7 @@ impl RunArgs {
         let ended = train(job, &watch);
         watch.end(&ended);
         Ok(match ended? {
-            Ended::Finished => {
+            RunEnd::Finished => {
                 let out = self.out.display();
                 ui.note(&format!(
                     "{out}/checkpoints/best is the epoch of the lowest loss; `rgby export --from \
@@ -164,7 +164,7 @@ impl RunArgs {
                 ));
                 Outcome::Done
             }
-            Ended::Stopped => signals.outcome(),
+            RunEnd::Stopped => signals.outcome(),
         })
     }
 
@@ -186,9 +186,9 @@ impl RunArgs {
     }
 
     /// Where the run comes from, for its report.
-    fn origin(&self, from: Option<&Start>) -> Origin {
+    fn origin(&self, from: Option<&Start>) -> RunOrigin {
         let path = |path: &Path| path.display().to_string();
-        Origin {
+        RunOrigin {
             rgby_version: env!("CARGO_PKG_VERSION").into(),
             device: self.device.to_string(),
             images: path(&self.data.images),
@@ -250,7 +250,7 @@ struct Start {
     dir: PathBuf,
     /// What the user knows it by.
     shown: PathBuf,
-    keep: Keep,
+    keep: WeightTransfer,
     /// Its BatchNorm statistics were made up, because a converted file had them folded.
     unfolded: bool,
     /// A checkpoint that was made of an ONNX file; it goes with this.
@@ -293,10 +293,10 @@ fn starting_point(
             "{} is a pretrained network, whose head is for other classes; leave out --head",
             shown.display()
         ),
-        _ if headless => Keep::Backbone,
-        HeadChoice::Prefix => Keep::Prefix,
-        HeadChoice::Keep | HeadChoice::Auto if theirs.same_head(model) => Keep::All,
-        HeadChoice::Auto | HeadChoice::Replace => Keep::Backbone,
+        _ if headless => WeightTransfer::Backbone,
+        HeadChoice::Prefix => WeightTransfer::Prefix,
+        HeadChoice::Keep | HeadChoice::Auto if theirs.same_head(model) => WeightTransfer::All,
+        HeadChoice::Auto | HeadChoice::Replace => WeightTransfer::Backbone,
         HeadChoice::Keep => bail!(
             "{}: its head has other layers or classes than the config; make model.hidden, \
              projection, pooling, input_norm and classes agree, or use --head prefix or replace",
@@ -318,10 +318,10 @@ fn starting_point(
 }
 
 /// What becomes of a head, in words.
-fn kept(keep: Keep) -> &'static str {
+fn kept(keep: WeightTransfer) -> &'static str {
     match keep {
-        Keep::All => "kept",
-        Keep::Prefix => "kept as far as its layers are the config's",
-        Keep::Backbone => "replaced by a new one",
+        WeightTransfer::All => "kept",
+        WeightTransfer::Prefix => "kept as far as its layers are the config's",
+        WeightTransfer::Backbone => "replaced by a new one",
     }
 }

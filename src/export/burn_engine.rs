@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::model::{Classifier, Keep};
+use crate::model::{Classifier, WeightTransfer};
 use crate::model_metadata::ModelSpec;
-use crate::score::{Answer, Engine, EngineError};
+use crate::score::{Engine, EngineError, InferenceOutput};
 use crate::train::{Checkpoint, CheckpointError};
 
 /// A checkpoint that answers as it was trained, without an export.
@@ -26,7 +26,7 @@ impl BurnEngine {
         let checkpoint = Checkpoint::open(dir)?;
         let fresh = Classifier::new(&checkpoint.model, 0, &Device::flex());
         Ok(Self {
-            classifier: Checkpoint::load(dir, fresh, Keep::All)?,
+            classifier: Checkpoint::load(dir, fresh, WeightTransfer::All)?,
             spec: checkpoint.spec,
             path: dir.to_owned(),
         })
@@ -38,7 +38,7 @@ impl Engine for BurnEngine {
         &self.spec
     }
 
-    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
         let fail = |reason: String| EngineError::Run {
             path: self.path.clone(),
             reason,
@@ -60,7 +60,7 @@ impl Engine for BurnEngine {
                 "{bad} is not a probability: the training diverged; use an earlier checkpoint"
             )));
         }
-        Ok(Answer {
+        Ok(InferenceOutput {
             probabilities,
             embeddings: Vec::new(),
         })

@@ -12,7 +12,7 @@ const NOTABLE: f32 = 0.1;
 
 /// What changed from the float32 model to the other.
 #[derive(Debug, Clone)]
-pub struct Comparison {
+pub struct PrecisionComparison {
     /// Images that both answered for.
     pub images: usize,
     /// Largest difference of a probability.
@@ -42,7 +42,7 @@ pub(super) fn compare(
     inputs: &Inputs,
     labels: Option<&LabelTable>,
     runtime: Runtime,
-) -> Result<Comparison, ExportError> {
+) -> Result<PrecisionComparison, ExportError> {
     let load = |model| OrtEngine::load(runtime, model, threads());
     let mut engines = [load(models[0])?, load(models[1])?];
     let mut rows = Vec::new();
@@ -83,16 +83,16 @@ pub(super) fn compare(
             Some([judge(full)?, judge(other)?])
         }
     };
-    Ok(Comparison {
+    Ok(PrecisionComparison {
         images: rows.len(),
         speed,
         macro_f1,
         failures,
-        ..Comparison::of(&answers, &spec.thresholds)
+        ..PrecisionComparison::of(&answers, &spec.thresholds)
     })
 }
 
-impl Comparison {
+impl PrecisionComparison {
     /// What changed from one list of probabilities to the other, row by row.
     fn of([full, other]: &[Vec<f32>; 2], thresholds: &[f32]) -> Self {
         let (mut largest, mut sum, mut flipped, mut lost) = (0.0_f32, 0.0_f64, 0, 0);
@@ -154,7 +154,7 @@ mod tests {
         // Two images, two classes with thresholds 0.5 and 0.2.
         let full = vec![0.46, 0.1, 0.9, 0.3];
         let other = vec![0.54, 0.15, 0.3, 0.25];
-        let change = Comparison::of(&[full, other], &[0.5, 0.2]);
+        let change = PrecisionComparison::of(&[full, other], &[0.5, 0.2]);
         assert!((change.largest - 0.6).abs() < 1e-6);
         assert!((change.mean - (0.08 + 0.05 + 0.6 + 0.05) / 4.0).abs() < 1e-6);
         assert!((change.flipped - 0.5).abs() < 1e-9);

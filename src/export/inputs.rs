@@ -24,7 +24,7 @@ pub struct Inputs {
 }
 
 /// Some of the images, ready for the network.
-pub(super) struct Batch {
+pub(super) struct CheckBatch {
     /// Which images of [`Inputs`] they are.
     pub rows: Vec<usize>,
     /// `[rows, C, S, S]`.
@@ -107,13 +107,13 @@ impl Inputs {
     /// What `each` returns, or [`ExportError::Unreadable`] if not one image can be read.
     pub(super) fn for_each(
         &self,
-        mut each: impl FnMut(Batch) -> Result<(), ExportError>,
+        mut each: impl FnMut(CheckBatch) -> Result<(), ExportError>,
     ) -> Result<Vec<Failure>, ExportError> {
         let mut failures = Vec::new();
         for start in (0..self.len()).step_by(BATCH) {
             let rows: Vec<usize> = (start..self.len().min(start + BATCH)).collect();
             let read: Vec<_> = rows.par_iter().map(|&row| self.image(row)).collect();
-            let mut batch = Batch {
+            let mut batch = CheckBatch {
                 rows: Vec::new(),
                 images: Vec::new(),
             };

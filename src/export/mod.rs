@@ -24,7 +24,7 @@ use crate::model_metadata::{METADATA_KEY, ModelSpec, Precision};
 use crate::score::{Engine, ModelFile, OrtEngine, OrtSession, Runtime};
 
 pub use burn_engine::BurnEngine;
-pub use compare::Comparison;
+pub use compare::PrecisionComparison;
 pub use error::ExportError;
 pub use features::OrtExtractor;
 pub use inputs::Inputs;
@@ -43,7 +43,7 @@ const CHECK_BATCH: usize = 2;
 
 /// What an exported file says about its network.
 #[derive(Debug, Clone, Copy)]
-pub struct Description<'a> {
+pub struct ExportMetadata<'a> {
     /// For whoever retrains it.
     pub config: &'a ModelConfig,
     /// For whoever scores with it.
@@ -51,9 +51,9 @@ pub struct Description<'a> {
 }
 
 /// What is to be made.
-pub struct Order<'a> {
+pub struct ExportRequest<'a> {
     /// What the file says about its network. Its spec decides whether there are embeddings.
-    pub description: Description<'a>,
+    pub description: ExportMetadata<'a>,
     /// In what it computes.
     pub precision: Precision,
     /// What lower precisions are calibrated on and compared on.
@@ -66,13 +66,13 @@ pub struct Order<'a> {
 
 /// What was made.
 #[derive(Debug)]
-pub struct Made {
+pub struct ExportReport {
     /// Largest difference between Burn's probabilities and the engine's in float32.
     pub difference: f32,
     /// Bytes of the float32 model and of the file.
     pub bytes: [usize; 2],
     /// For a lower precision: how it was made, and how it compares with float32.
-    pub reduced: Option<(String, Comparison)>,
+    pub reduced: Option<(String, PrecisionComparison)>,
 }
 
 /// Writes `classifier`, which must not be on an autodiff device, as an ONNX model in float32.
@@ -86,7 +86,7 @@ pub struct Made {
 /// [`ExportError::Capture`].
 pub fn to_onnx(
     classifier: &Classifier,
-    description: &Description,
+    description: &ExportMetadata,
 ) -> Result<ModelProto, ExportError> {
     let preprocess = &description.spec.preprocess;
     let images = (preprocess.channels.len(), preprocess.size as usize);
@@ -135,9 +135,9 @@ fn capture<O: ExportOutput>(
 pub fn export(
     classifier: &Classifier,
     reference: &Classifier,
-    order: &Order,
+    order: &ExportRequest,
     runtime: Runtime,
-) -> Result<Made, ExportError> {
+) -> Result<ExportReport, ExportError> {
     if runtime.is_tract() && !order.precision.is_full() {
         return Err(ExportError::NeedsOnnxRuntime {
             precision: order.precision,
@@ -154,7 +154,7 @@ pub fn export(
         Precision::Fp32 => {
             staged.keep(order.path)?;
             let bytes = [staged.bytes.len(); 2];
-            return Ok(Made {
+            return Ok(ExportReport {
                 difference,
                 bytes,
                 reduced: None,
@@ -169,21 +169,21 @@ pub fn export(
     let comparison = compare::compare(models, &order.inputs, order.labels.as_ref(), runtime)?;
     accept(order.precision, &comparison)?;
     reduced.keep(order.path)?;
-    Ok(Made {
+    Ok(ExportReport {
         difference,
         bytes: [staged.bytes.len(), reduced.bytes.len()],
         reduced: Some((summary, comparison)),
     })
 }
 
-impl Order<'_> {
+impl ExportRequest<'_> {
     /// The model with its precision in its metadata.
     fn described(&self, mut model: ModelProto) -> Result<ModelProto, ExportError> {
         let spec = ModelSpec {
             precision: self.precision,
             ..self.description.spec.clone()
         };
-        let description = Description {
+        let description = ExportMetadata {
             spec: &spec,
             ..self.description
         };
@@ -208,7 +208,7 @@ pub fn replace_spec(from: &Path, spec: &ModelSpec, to: &Path) -> Result<(), Expo
 }
 
 /// Refuses a change that is more than rounding.
-fn accept(precision: Precision, change: &Comparison) -> Result<(), ExportError> {
+fn accept(precision: Precision, change: &PrecisionComparison) -> Result<(), ExportError> {
     match precision {
         Precision::Fp16 if change.largest > FP16_TOLERANCE => Err(ExportError::Rounded {
             difference: change.largest,
@@ -301,7 +301,7 @@ fn difference(
     }))
 }
 
-fn describe(model: &mut ModelProto, description: &Description) -> Result<(), ExportError> {
+fn describe(model: &mut ModelProto, description: &ExportMetadata) -> Result<(), ExportError> {
     let failed = |error: serde_json::Error| ExportError::Capture(error.to_string());
     let entries = [
         (

@@ -6,7 +6,7 @@ use super::{ExportError, Inputs, open_session};
 use crate::graph::ModelProto;
 use crate::graph::float16::to_half;
 use crate::graph::folding::fold_into_convolutions;
-use crate::graph::quantize::{Plan, Range, observing, plan, quantize};
+use crate::graph::quantize::{QuantizationPlan, ValueRange, observing, plan, quantize};
 use crate::score::Runtime;
 
 /// What became of a model, as one sentence.
@@ -67,10 +67,10 @@ pub(super) fn to_int8(
 /// The range of each of the plan's activations over all inputs.
 fn calibrate(
     model: &ModelProto,
-    plan: &Plan,
+    plan: &QuantizationPlan,
     inputs: &Inputs,
     runtime: Runtime,
-) -> Result<Vec<Range>, ExportError> {
+) -> Result<Vec<ValueRange>, ExportError> {
     let mut observer = model.clone();
     observer.graph = Some(observing(&model.graph, plan)).into();
     let what = Path::new("the network for calibration");

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use burn::tensor::{Device, TensorData};
 use burn_store::bridge;
 
-use super::weights::{Keep, apply};
+use super::weights::{WeightTransfer, apply};
 use super::{Classifier, ModelConfig, WeightsError};
 use crate::graph::{GraphProto, ModelProto, adoption::Weight};
 use crate::model_metadata::{METADATA_KEY, ModelSpec};
@@ -92,7 +92,7 @@ impl Exported {
             ));
         }
         let fresh = Classifier::new(&self.config, 0, &Device::flex());
-        apply(fresh, tensors, Keep::All)
+        apply(fresh, tensors, WeightTransfer::All)
     }
 }
 

@@ -39,7 +39,7 @@ pub struct FreezeError {
 ///
 /// [`FreezeError`]: a pattern names nothing.
 pub fn freeze(classifier: Classifier, patterns: &[String]) -> Result<Classifier, FreezeError> {
-    let names = Names::new(&classifier);
+    let names = ParameterNames::new(&classifier);
     let found: Vec<String> = parameters(&classifier)
         .iter()
         .filter_map(|parameter| names.of(&parameter.path))
@@ -60,9 +60,9 @@ pub fn freeze(classifier: Classifier, patterns: &[String]) -> Result<Classifier,
 }
 
 /// From paths in the code to names that people know.
-struct Names(HashMap<String, String>);
+struct ParameterNames(HashMap<String, String>);
 
-impl Names {
+impl ParameterNames {
     fn new(classifier: &Classifier) -> Self {
         let weights = classifier.arch().imported().map_or(&[][..], |i| i.weights);
         let known = |part: &str| format!("backbone.{part}");
@@ -121,7 +121,7 @@ fn nearest(pattern: &str, names: &[String]) -> String {
 
 struct Freezer<'a> {
     at: Path,
-    names: &'a Names,
+    names: &'a ParameterNames,
     patterns: &'a [String],
 }
 
@@ -243,7 +243,7 @@ mod tests {
         let device = Device::flex().autodiff();
         let patterns = list(&["backbone.conv1", "backbone.bn1", "backbone.layer1"]);
         let classifier = freeze(Classifier::new(&config, 0, &device), &patterns).unwrap();
-        let names = Names::new(&classifier);
+        let names = ParameterNames::new(&classifier);
         let parameters = parameters(&classifier);
         let frozen = parameters.iter().filter(|parameter| !parameter.trains);
         let frozen: Vec<String> = frozen.filter_map(|p| names.of(&p.path)).collect();

@@ -30,4 +30,4 @@ pub use networks::{Arch, Backbone, Imported};
 pub use pretrained::{ConvertReport, Pretrained};
 pub use random_export::random_export;
 pub use recalibrate::Recalibration;
-pub use weights::{Keep, WeightsError, load_weights, save_weights};
+pub use weights::{WeightTransfer, WeightsError, load_weights, save_weights};

@@ -6,7 +6,7 @@ use burn::tensor::{DType, Shape, TensorData};
 use burn_store::bridge;
 use burn_store::burn_pack::{Error as PackError, Tensor as PackTensor};
 
-use super::weights::{Keep, apply, imported};
+use super::weights::{WeightTransfer, apply, imported};
 use super::{Arch, Classifier, WeightsError};
 use crate::graph::adoption::{Adopted, OwnedWeight, Weight, adopt};
 use crate::graph::matching::{Mismatch, first_difference, likeness};
@@ -99,7 +99,10 @@ impl Pretrained {
         classifier: Classifier,
     ) -> Result<(Classifier, ConvertReport), WeightsError> {
         let (tensors, report) = self.backbone(arch, channels)?;
-        Ok((apply(classifier, tensors, Keep::Backbone)?, report))
+        Ok((
+            apply(classifier, tensors, WeightTransfer::Backbone)?,
+            report,
+        ))
     }
 
     /// What [`load`](Self::load) would do as the network that the file holds, with the three

@@ -23,12 +23,12 @@ use super::{Classifier, WeightsError};
 #[derive(Debug, Default)]
 pub struct Recalibration {
     /// By the identity of the layer's scale.
-    layers: HashMap<u64, Moments>,
+    layers: HashMap<u64, InputMoments>,
 }
 
 /// Sums over all values of each channel.
 #[derive(Debug, Default)]
-struct Moments {
+struct InputMoments {
     count: f64,
     sum: Vec<f64>,
     squares: Vec<f64>,
@@ -73,7 +73,7 @@ impl Recalibration {
     }
 }
 
-impl Moments {
+impl InputMoments {
     fn add(&mut self, seen: &Observation) {
         let count = seen.count as f64;
         let mean: Vec<f64> = values(&seen.mean);

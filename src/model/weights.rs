@@ -70,7 +70,7 @@ pub(super) fn imported(arch: Arch) -> Result<&'static Imported, WeightsError> {
 
 /// What of a file's weights goes into a network; the rest keeps the weights it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
+pub enum WeightTransfer {
     /// Everything, and the file must hold all that the network has.
     All,
     /// All but the head. A network that normalises its input where the file does not gets a new
@@ -84,7 +84,7 @@ pub enum Keep {
 pub(super) fn apply(
     mut classifier: Classifier,
     tensors: Vec<PackTensor>,
-    keep: Keep,
+    keep: WeightTransfer,
 ) -> Result<Classifier, WeightsError> {
     let result = classifier.apply(tensors, None, None, true);
     check_applied(&result, keep)?;
@@ -119,11 +119,13 @@ fn check_used(result: &ApplyResult) -> Result<(), WeightsError> {
     Ok(())
 }
 
-fn check_applied(result: &ApplyResult, keep: Keep) -> Result<(), WeightsError> {
+fn check_applied(result: &ApplyResult, keep: WeightTransfer) -> Result<(), WeightsError> {
     check_used(result)?;
     let may_be_new = |path: &str| match keep {
-        Keep::All => false,
-        Keep::Backbone | Keep::Prefix => path.starts_with(HEAD) || path.starts_with(INPUT_NORM),
+        WeightTransfer::All => false,
+        WeightTransfer::Backbone | WeightTransfer::Prefix => {
+            path.starts_with(HEAD) || path.starts_with(INPUT_NORM)
+        }
     };
     let mut missing = result.missing.iter();
     let missing = missing.find(|(path, _)| !may_be_new(path));
@@ -154,15 +156,15 @@ pub fn save_weights(classifier: &Classifier, path: &Path) -> Result<(), WeightsE
 pub fn load_weights(
     mut classifier: Classifier,
     path: &Path,
-    keep: Keep,
+    keep: WeightTransfer,
 ) -> Result<Classifier, WeightsError> {
     let mut tensors = Reader::from_file_exact(path)
         .and_then(Reader::into_tensors)
         .map_err(|error| WeightsError::Fit(format!("{}: {error}", path.display())))?;
     let kept = match keep {
-        Keep::All => vec![HEAD.to_owned()],
-        Keep::Backbone => Vec::new(),
-        Keep::Prefix => shared_layers(&tensors, &classifier),
+        WeightTransfer::All => vec![HEAD.to_owned()],
+        WeightTransfer::Backbone => Vec::new(),
+        WeightTransfer::Prefix => shared_layers(&tensors, &classifier),
     };
     tensors.retain(|tensor| {
         let name = tensor.name.as_str();
@@ -221,7 +223,11 @@ mod tests {
     }
 
     /// Names of the loaded head's weights that are the file's.
-    fn kept(from: &ModelConfig, into: &ModelConfig, keep: Keep) -> Result<Vec<String>, String> {
+    fn kept(
+        from: &ModelConfig,
+        into: &ModelConfig,
+        keep: WeightTransfer,
+    ) -> Result<Vec<String>, String> {
         let (dir, before) = saved(from);
         let fresh = Classifier::new(into, 2, &Device::flex());
         let loaded = load_weights(fresh, &dir.path().join("w"), keep);
@@ -241,8 +247,12 @@ mod tests {
         old.projection = Some(6);
         old.hidden = vec![8, 4];
         let mut new = old.clone();
-        assert_eq!(kept(&old, &new, Keep::All).unwrap().len(), 4);
-        assert!(kept(&old, &new, Keep::Backbone).unwrap().is_empty());
+        assert_eq!(kept(&old, &new, WeightTransfer::All).unwrap().len(), 4);
+        assert!(
+            kept(&old, &new, WeightTransfer::Backbone)
+                .unwrap()
+                .is_empty()
+        );
         let (projection, first, second) = (
             "head.projection.weight",
             "head.hidden.0.weight",
@@ -250,22 +260,28 @@ mod tests {
         );
         // The output is new even where it would fit.
         assert_eq!(
-            kept(&old, &new, Keep::Prefix).unwrap(),
+            kept(&old, &new, WeightTransfer::Prefix).unwrap(),
             [first, second, projection]
         );
         new.hidden = vec![8, 5, 4];
-        assert_eq!(kept(&old, &new, Keep::Prefix).unwrap(), [first, projection]);
+        assert_eq!(
+            kept(&old, &new, WeightTransfer::Prefix).unwrap(),
+            [first, projection]
+        );
         assert!(
-            kept(&old, &new, Keep::All)
+            kept(&old, &new, WeightTransfer::All)
                 .unwrap_err()
                 .contains("hidden.1")
         );
         new.hidden = vec![9];
-        assert_eq!(kept(&old, &new, Keep::Prefix).unwrap(), [projection]);
+        assert_eq!(
+            kept(&old, &new, WeightTransfer::Prefix).unwrap(),
+            [projection]
+        );
         // Behind another projection nothing means the same.
         new.hidden = vec![8];
         new.projection = None;
-        assert!(kept(&old, &new, Keep::Prefix).unwrap().is_empty());
+        assert!(kept(&old, &new, WeightTransfer::Prefix).unwrap().is_empty());
     }
 
     #[test]
@@ -275,7 +291,7 @@ mod tests {
         new.hidden = vec![8, 8, 8];
         new.classes.pop();
         assert_eq!(
-            kept(&old, &new, Keep::Prefix).unwrap(),
+            kept(&old, &new, WeightTransfer::Prefix).unwrap(),
             ["head.hidden.0.weight"]
         );
     }
@@ -284,12 +300,12 @@ mod tests {
     fn the_inputs_normalisation_may_be_new_but_not_forgotten() {
         let (plain, mut normalised) = (small(), small());
         normalised.input_norm = true;
-        for keep in [Keep::Backbone, Keep::Prefix] {
+        for keep in [WeightTransfer::Backbone, WeightTransfer::Prefix] {
             kept(&plain, &normalised, keep).unwrap();
             let error = kept(&normalised, &plain, keep).unwrap_err();
             assert!(error.contains("model.input_norm = true"), "{error}");
         }
-        let error = kept(&plain, &normalised, Keep::All).unwrap_err();
+        let error = kept(&plain, &normalised, WeightTransfer::All).unwrap_err();
         assert!(error.contains("`input_norm.beta` is missing"), "{error}");
     }
 
@@ -298,7 +314,7 @@ mod tests {
         let config = small();
         let (first, _) = saved(&config);
         let classifier = Classifier::new(&config, 3, &Device::flex());
-        let again = load_weights(classifier, &first.path().join("w"), Keep::All).unwrap();
+        let again = load_weights(classifier, &first.path().join("w"), WeightTransfer::All).unwrap();
         save_weights(&again, &first.path().join("again")).unwrap();
         let bytes = |name: &str| std::fs::read(first.path().join(name)).unwrap();
         assert!(bytes("w") == bytes("again"));

@@ -11,7 +11,7 @@ mod tests;
 use std::io;
 use std::path::PathBuf;
 
-pub use page::{Card, EvaluationPage, OperatingPoint, Picked, Progress, RunPage, pick};
+pub use page::{Card, EvaluationPage, OperatingPoint, Picked, RunPage, RunStatus, pick};
 pub use rows::{EpochRow, TimingRow, best_epoch, read_rows, scalars};
 pub use speed::scoring_speed;
 pub use tensorboard::EventFile;

@@ -34,7 +34,7 @@ fn timing(count: u32) -> Vec<TimingRow> {
 fn run<'a>(rows: &'a [EpochRow], timing: &'a [TimingRow]) -> RunPage<'a> {
     RunPage {
         name: "run".into(),
-        progress: Progress::Finished,
+        progress: RunStatus::Finished,
         epochs: rows.len() as u32,
         rows,
         timing,
@@ -50,7 +50,7 @@ fn page(rows: &[EpochRow], dir: &Path, change: impl FnOnce(&mut RunPage)) -> Str
     let timing = timing(rows.len() as u32);
     let mut page = RunPage {
         name: "a<b".into(),
-        progress: Progress::UnderWay,
+        progress: RunStatus::UnderWay,
         epochs: 40,
         about: vec![("started from", "runs/first & more".into())],
         config: "[model]\narch = \"<baseline>\"\n".into(),
@@ -133,7 +133,7 @@ fn runs_that_are_short_diverged_or_not_validated_are_shown() {
     for rows in [vec![], rows(1), unjudged] {
         let dir = tempfile::tempdir().unwrap();
         let text = page(&rows, dir.path(), |page| {
-            page.progress = Progress::Failed("a <cause>".into());
+            page.progress = RunStatus::Failed("a <cause>".into());
         });
         assert!(text.contains("ended with an error: a &lt;cause&gt;"));
         let validated = rows.iter().any(|row| row.valid_loss.is_some());

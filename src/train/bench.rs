@@ -9,8 +9,10 @@ use std::time::Instant;
 use burn::tensor::Device;
 
 use super::step::StepRule;
-use super::{Config, Job, Origin, StepReport, TrainError, Trainer, Watch, train};
-use crate::data::{Batch, Dataset, Loader, PixelCache, Plan, Source, epoch_order};
+use super::{
+    Config, RunOrigin, StepReport, TrainError, TrainJob, Trainer, TrainingObserver, train,
+};
+use crate::data::{Batch, BatchLoader, Dataset, LoadPlan, PixelCache, SampleSource, epoch_order};
 use crate::memory;
 use crate::model::Classifier;
 use crate::report::{EpochRow, TimingRow};
@@ -75,8 +77,8 @@ impl TrainBench<'_> {
     }
 
     /// The samples by their image files.
-    fn files(&self) -> Source {
-        Source::new(self.dataset.clone(), Arc::new(self.config.preprocess()))
+    fn files(&self) -> SampleSource {
+        SampleSource::new(self.dataset.clone(), Arc::new(self.config.preprocess()))
     }
 
     fn steps(&self) -> usize {
@@ -84,15 +86,15 @@ impl TrainBench<'_> {
     }
 
     /// Images per second of a loader, over at least as many batches as steps and all samples.
-    fn loader(&self, source: &Arc<Source>) -> Result<f64, TrainError> {
+    fn loader(&self, source: &Arc<SampleSource>) -> Result<f64, TrainError> {
         let all: Vec<usize> = (0..self.dataset.len()).collect();
         let batch = self.config.train.step_size();
         let wanted = (WARM_UP + self.steps()) * batch;
         let passes = wanted.div_ceil(all.len()) as u64;
         let stream: Vec<usize> = (0..passes).flat_map(|n| epoch_order(&all, 0, n)).collect();
-        let plan = Plan::new(stream.chunks(batch).map(<[usize]>::to_vec).collect());
+        let plan = LoadPlan::new(stream.chunks(batch).map(<[usize]>::to_vec).collect());
         let start = Instant::now();
-        for batch in Loader::batches(source, plan, self.config.data.workers) {
+        for batch in BatchLoader::batches(source, plan, self.config.data.workers) {
             batch?;
         }
         Ok(stream.len() as f64 / start.elapsed().as_secs_f64())
@@ -127,7 +129,8 @@ impl TrainBench<'_> {
     fn batch(&self) -> Result<Batch, TrainError> {
         let size = self.config.train.step_size();
         let indices = (0..self.dataset.len()).cycle().take(size).collect();
-        let mut loader = Loader::batches(&Arc::new(self.files()), Plan::new(vec![indices]), 1);
+        let mut loader =
+            BatchLoader::batches(&Arc::new(self.files()), LoadPlan::new(vec![indices]), 1);
         Ok(loader
             .next()
             .ok_or_else(|| TrainError::Data("no batch".into()))??)
@@ -141,13 +144,13 @@ impl TrainBench<'_> {
         config.train.steps_per_epoch = Some(WARM_UP + self.steps());
         config.train.validation_steps = Some(1);
         let clock = Clock::default();
-        let job = Job {
+        let job = TrainJob {
             config,
             dataset: self.dataset.clone(),
             cache: Some(self.cache.clone()),
             features: None,
             from: None,
-            origin: Origin::default(),
+            origin: RunOrigin::default(),
             recalibrate: 0,
             out: self.folder.join("run"),
             resume: false,
@@ -170,7 +173,7 @@ struct Clock {
     steps: RefCell<Vec<Instant>>,
 }
 
-impl Watch for Clock {
+impl TrainingObserver for Clock {
     fn step(&self, _: &StepReport) {
         self.steps.borrow_mut().push(Instant::now());
     }

@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use super::Config;
 use super::state::optimizer_bytes;
 use crate::atomic_file;
-use crate::model::{Classifier, Keep, ModelConfig, WeightsError, load_weights, save_weights};
+use crate::model::{
+    Classifier, ModelConfig, WeightTransfer, WeightsError, load_weights, save_weights,
+};
 use crate::model_metadata::ModelSpec;
 
 const FORMAT: u32 = 1;
@@ -40,7 +42,7 @@ pub struct Checkpoint {
     /// The run's config; none where the weights were converted.
     pub config: Option<Config>,
     /// Where the run stood; none where the weights were converted.
-    pub progress: Option<Progress>,
+    pub progress: Option<TrainProgress>,
     /// BatchNorm layers whose statistics were made up, because a converted file had them folded.
     #[serde(default)]
     pub unfolded: usize,
@@ -51,7 +53,7 @@ pub struct Checkpoint {
 /// Where a run stands. Order and dropout follow from the seed and these numbers alone.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Progress {
+pub struct TrainProgress {
     /// Epochs finished.
     pub epoch: u32,
     /// Steps finished in the epoch under way.
@@ -113,7 +115,7 @@ pub enum CheckpointError {
 
 /// What a checkpoint keeps beside its description.
 #[derive(Clone, Copy)]
-pub struct Saved<'a> {
+pub struct CheckpointContents<'a> {
     /// The weights under training.
     pub classifier: &'a Classifier,
     /// Their average, if one is kept; it is what is deployed then.
@@ -122,7 +124,7 @@ pub struct Saved<'a> {
     pub optimizer: Option<&'a ModuleOptimizer>,
 }
 
-impl<'a> Saved<'a> {
+impl<'a> CheckpointContents<'a> {
     /// Weights alone.
     #[must_use]
     pub fn weights(classifier: &'a Classifier) -> Self {
@@ -155,7 +157,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// [`CheckpointError`]; what was there before is still there.
-    pub fn save(mut self, dir: &Path, saved: Saved) -> Result<(), CheckpointError> {
+    pub fn save(mut self, dir: &Path, saved: CheckpointContents) -> Result<(), CheckpointError> {
         let parent = dir
             .parent()
             .filter(|p| !p.as_os_str().is_empty())
@@ -242,7 +244,7 @@ impl Checkpoint {
     pub fn load(
         dir: &Path,
         classifier: Classifier,
-        keep: Keep,
+        keep: WeightTransfer,
     ) -> Result<Classifier, CheckpointError> {
         let file = if dir.join(EMA).is_file() {
             EMA
@@ -262,9 +264,9 @@ impl Checkpoint {
         fresh: impl Fn() -> Classifier,
     ) -> Result<(Classifier, Option<Classifier>), CheckpointError> {
         let averaged = dir.join(EMA).is_file();
-        let ema = averaged.then(|| load_file(dir, EMA, fresh(), Keep::All));
+        let ema = averaged.then(|| load_file(dir, EMA, fresh(), WeightTransfer::All));
         Ok((
-            load_file(dir, WEIGHTS, fresh(), Keep::All)?,
+            load_file(dir, WEIGHTS, fresh(), WeightTransfer::All)?,
             ema.transpose()?,
         ))
     }
@@ -302,7 +304,7 @@ fn load_file(
     dir: &Path,
     file: &str,
     classifier: Classifier,
-    keep: Keep,
+    keep: WeightTransfer,
 ) -> Result<Classifier, CheckpointError> {
     load_weights(classifier, &dir.join(file), keep).map_err(|source| CheckpointError::Weights {
         path: dir.display().to_string(),

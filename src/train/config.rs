@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use self::overrides::set;
 use super::nearest::suggestion;
-use super::{ClassWeights, LossConfig, LossName, OptimizerConfig, Precision};
+use super::{ClassWeights, LossConfig, LossName, OptimizerConfig, TrainPrecision};
 use crate::data::{AugmentConfig, CacheForm, Sampler, Split};
 use crate::imaging::{Preprocess, Resize};
 use crate::model::ModelConfig;
@@ -48,7 +48,7 @@ pub struct TrainConfig {
     pub patience: Option<u32>,
     /// The numbers that it computes with: `fp32`.
     #[serde(default)]
-    pub precision: Precision,
+    pub precision: TrainPrecision,
     /// Seed of weights, order and dropout.
     #[serde(default)]
     pub seed: u64,

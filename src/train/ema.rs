@@ -129,7 +129,9 @@ mod tests {
     use burn_store::{ModuleSnapshot, bridge};
 
     use super::*;
-    use crate::model::{Arch, BatchNorm2d, Keep, ModelConfig, load_weights, save_weights};
+    use crate::model::{
+        Arch, BatchNorm2d, ModelConfig, WeightTransfer, load_weights, save_weights,
+    };
 
     #[derive(Module, Debug)]
     struct Network {
@@ -253,7 +255,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ema.bpk");
         save_weights(ema.network(), &path).unwrap();
-        let loaded = load_weights(network(4), &path, Keep::All).unwrap();
+        let loaded = load_weights(network(4), &path, WeightTransfer::All).unwrap();
         let values: Vec<f32> = (0..4 * 144).map(|i| (i % 17) as f32 / 17.0).collect();
         let images = TensorData::new(values, [1, 4, 12, 12]);
         let images = Tensor::<4>::from_data(images, &Device::flex());

@@ -13,9 +13,11 @@ use burn::tensor::Device;
 use sha2::{Digest, Sha256};
 
 use super::step::image_tensor;
-use super::{Config, Job, TrainConfig, TrainError, Watch};
+use super::{Config, TrainConfig, TrainError, TrainJob, TrainingObserver};
 use crate::atomic_file::hex;
-use crate::data::{AugmentConfig, Batch, FeatureForm, Features, Loader, Plan, Show, Source};
+use crate::data::{
+    AugmentConfig, Batch, BatchLoader, FeatureForm, Features, LoadPlan, SampleSource, SampleView,
+};
 use crate::imaging::{DIHEDRAL, SampleError};
 use crate::model::Classifier;
 
@@ -47,7 +49,7 @@ pub struct FeatureCache<'a> {
 pub(super) struct Samples<'a> {
     pub training: &'a [usize],
     pub validation: &'a [usize],
-    pub source: &'a Arc<Source>,
+    pub source: &'a Arc<SampleSource>,
 }
 
 /// The part of a run for which features may be computed.
@@ -75,12 +77,12 @@ fn views(augment: AugmentConfig) -> Option<usize> {
 ///
 /// If the run is told to stop meanwhile, there is no file; the caller must stop then.
 pub(super) fn features(
-    job: &Job,
+    job: &TrainJob,
     classifier: &Classifier,
     samples: &Samples,
     stage: &StageAt,
-    watch: &dyn Watch,
-) -> Result<Option<Arc<Source>>, TrainError> {
+    watch: &dyn TrainingObserver,
+) -> Result<Option<Arc<SampleSource>>, TrainError> {
     let (Some(cache), Some(views)) = (&job.features, views(job.config.data.augment)) else {
         return Ok(None);
     };
@@ -142,12 +144,12 @@ fn failed(error: impl Display) -> TrainError {
 }
 
 /// Where features are kept that only this run needs.
-fn folder_of(job: &Job) -> PathBuf {
+fn folder_of(job: &TrainJob) -> PathBuf {
     job.out.join("features")
 }
 
 /// Removes what an earlier stage of the run kept there.
-pub(super) fn remove_features(job: &Job) -> Result<(), TrainError> {
+pub(super) fn remove_features(job: &TrainJob) -> Result<(), TrainError> {
     match fs::remove_dir_all(folder_of(job)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         _ => Ok(()),
@@ -155,7 +157,12 @@ pub(super) fn remove_features(job: &Job) -> Result<(), TrainError> {
 }
 
 /// Hash of all that the features depend on, but which samples train and how they are shown.
-fn key(job: &Job, classifier: &Classifier, source: &Source, extractor: &str) -> io::Result<String> {
+fn key(
+    job: &TrainJob,
+    classifier: &Classifier,
+    source: &SampleSource,
+    extractor: &str,
+) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let model = &job.config.model;
     let preprocess = serde_json::to_string(source.preprocess())?;
@@ -179,9 +186,9 @@ fn key(job: &Job, classifier: &Classifier, source: &Source, extractor: &str) -> 
 
 /// One pass over all samples and views.
 struct Pass<'a> {
-    job: &'a Job<'a>,
+    job: &'a TrainJob<'a>,
     form: &'a FeatureForm,
-    source: &'a Arc<Source>,
+    source: &'a Arc<SampleSource>,
     /// The sample that could not be read.
     failed: Option<SampleError>,
 }
@@ -192,7 +199,7 @@ impl Pass<'_> {
         &mut self,
         path: &Path,
         extractor: &mut dyn Extractor,
-        watch: &dyn Watch,
+        watch: &dyn TrainingObserver,
     ) -> Result<bool, TrainError> {
         let form = self.form;
         watch.note(&format!(
@@ -220,17 +227,17 @@ impl Pass<'_> {
         &mut self,
         extractor: &mut dyn Extractor,
         push: &mut dyn FnMut(&[f32]) -> io::Result<()>,
-        watch: &dyn Watch,
+        watch: &dyn TrainingObserver,
     ) -> io::Result<()> {
         let config = &self.job.config;
         let mut done = 0;
         for (view, samples) in self.form.groups() {
             let batches = samples.chunks(config.train.batch_size);
-            let plan = Plan {
-                show: Show::View(view),
-                ..Plan::new(batches.map(<[usize]>::to_vec).collect())
+            let plan = LoadPlan {
+                show: SampleView::View(view),
+                ..LoadPlan::new(batches.map(<[usize]>::to_vec).collect())
             };
-            for batch in Loader::batches(self.source, plan, config.data.workers) {
+            for batch in BatchLoader::batches(self.source, plan, config.data.workers) {
                 let batch = batch.map_err(|error| {
                     let text = error.to_string();
                     self.failed = Some(error);

@@ -6,13 +6,13 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 
-use super::{Config, Every, FeatureCache, Origin, StepReport};
+use super::{CheckpointInterval, Config, FeatureCache, RunOrigin, StepReport};
 use crate::data::{Dataset, PixelCache};
-use crate::model::Keep;
+use crate::model::WeightTransfer;
 use crate::report::{EpochRow, TimingRow};
 
 /// What to train, on what, into which folder.
-pub struct Job<'a> {
+pub struct TrainJob<'a> {
     /// The resolved config.
     pub config: Config,
     /// Samples and labels.
@@ -23,9 +23,9 @@ pub struct Job<'a> {
     /// each step.
     pub features: Option<FeatureCache<'a>>,
     /// Checkpoint to start from, and what of it is kept; random weights without one.
-    pub from: Option<(PathBuf, Keep)>,
+    pub from: Option<(PathBuf, WeightTransfer)>,
     /// Where all that comes from, for the run's page.
-    pub origin: Origin,
+    pub origin: RunOrigin,
     /// Training samples on which a new run's BatchNorm statistics are measured first; 0 for none.
     pub recalibrate: usize,
     /// The run's folder.
@@ -33,7 +33,7 @@ pub struct Job<'a> {
     /// Goes on with the run in `out`.
     pub resume: bool,
     /// How often `checkpoints/last` is written within an epoch; at its end only if absent.
-    pub checkpoint_every: Option<Every>,
+    pub checkpoint_every: Option<CheckpointInterval>,
     /// Where to compute.
     pub device: Device,
     /// Set from outside, it ends the run after the step under way, with everything saved.
@@ -41,7 +41,7 @@ pub struct Job<'a> {
 }
 
 /// Sees a run as it goes.
-pub trait Watch {
+pub trait TrainingObserver {
     /// Once, when the run's folder is there; so many epochs of a resumed run are done.
     fn started(&self, _done: u32) {}
     /// After each step.
@@ -56,7 +56,7 @@ pub trait Watch {
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum RunEnd {
     /// All epochs are done.
     Finished,
     /// It was told to stop, and can be resumed.

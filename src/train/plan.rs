@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::{Config, Job, TrainError};
+use super::{Config, TrainError, TrainJob};
 use crate::data::{
-    Dataset, Parts, Sampler, Split, balanced_len, balanced_order, epoch_order, repeat_factors,
+    Dataset, Sampler, Split, SplitIndices, balanced_len, balanced_order, epoch_order,
+    repeat_factors,
 };
 
 /// The samples that train and those that validate.
-pub(super) fn divide(job: &Job) -> Result<Parts, TrainError> {
+pub(super) fn divide(job: &TrainJob) -> Result<SplitIndices, TrainError> {
     let written = split_file(job);
     // A resumed run keeps its split, even if the file that it came from has changed since.
     let split = if job.resume && written.is_file() {
@@ -27,7 +28,7 @@ pub(super) fn divide(job: &Job) -> Result<Parts, TrainError> {
 }
 
 /// Where a run writes its split, for `file:` in other configs.
-pub(super) fn split_file(job: &Job) -> PathBuf {
+pub(super) fn split_file(job: &TrainJob) -> PathBuf {
     job.out.join("split.csv")
 }
 

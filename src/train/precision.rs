@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The type of weights, activations and gradients.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Precision {
+pub enum TrainPrecision {
     /// float32 throughout.
     #[default]
     Fp32,
@@ -14,7 +14,7 @@ pub enum Precision {
     Bf16,
 }
 
-impl Precision {
+impl TrainPrecision {
     /// Checks that training can keep to it.
     pub(super) fn check(self) -> Result<(), String> {
         match self {

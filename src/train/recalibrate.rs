@@ -5,22 +5,22 @@ use std::sync::Arc;
 use burn::module::Module;
 
 use super::step::image_tensor;
-use super::{Job, TrainError, Watch};
-use crate::data::{Loader, Plan, Source, epoch_order};
+use super::{TrainError, TrainJob, TrainingObserver};
+use crate::data::{BatchLoader, LoadPlan, SampleSource, epoch_order};
 use crate::model::{Classifier, Recalibration};
 
 /// Samples measured where the user does not say how many.
 pub const RECALIBRATE_DEFAULT: usize = 256;
 
-/// `classifier` restated by the statistics of [`Job::recalibrate`] of the `training` samples.
+/// `classifier` restated by the statistics of [`TrainJob::recalibrate`] of the `training` samples.
 ///
 /// Its answers stay the same; see [`Recalibration`].
 pub(super) fn recalibrate(
-    job: &Job,
+    job: &TrainJob,
     classifier: Classifier,
     training: &[usize],
-    source: &Arc<Source>,
-    watch: &dyn Watch,
+    source: &Arc<SampleSource>,
+    watch: &dyn TrainingObserver,
 ) -> Result<Classifier, TrainError> {
     let train = &job.config.train;
     // No epoch of training ever has this number.
@@ -31,11 +31,11 @@ pub(super) fn recalibrate(
         samples.len()
     ));
     let plan = samples.chunks(train.batch_size).map(<[usize]>::to_vec);
-    let plan = Plan::new(plan.collect());
+    let plan = LoadPlan::new(plan.collect());
     let network = classifier.valid();
     let mut recalibration = Recalibration::default();
     let shape = job.config.model.image_shape();
-    for batch in Loader::batches(source, plan, job.config.data.workers) {
+    for batch in BatchLoader::batches(source, plan, job.config.data.workers) {
         recalibration.add(&network, image_tensor(batch?, shape, &job.device));
     }
     let classifier = recalibration

@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::fit::check_memory;
-use super::folder::{
+use super::losses::{BadLoss, Losses};
+use super::memory_estimate::check_memory;
+use super::plan::{Training, divide, split_file};
+use super::run_directory::{
     add_events, check_folder, event_file, lock_folder, make_folder, write_config, write_rows,
 };
-use super::losses::{BadLoss, Losses};
-use super::plan::{Training, divide, split_file};
 use super::start::{begin, resume};
 use super::step::StepRule;
-use super::{Ended, Job, Progress, StepReport, TrainError, Trainer, Watch};
-use crate::data::{Augment, Loader, Plan, Source, write_split};
+use super::{RunEnd, StepReport, TrainError, TrainJob, TrainProgress, Trainer, TrainingObserver};
+use crate::data::{Augment, BatchLoader, LoadPlan, SampleSource, write_split};
 use crate::metrics::{Labelled, evaluate};
 use crate::model_metadata::Provenance;
 use crate::report::{self, EpochRow, EventFile, TimingRow};
@@ -26,12 +26,12 @@ use crate::report::{self, EpochRow, EventFile, TimingRow};
 /// Epochs may be shorter than it takes to write the page to a slow disk.
 const PAGE_EVERY: Duration = Duration::from_secs(1);
 
-/// Trains until all epochs are done or [`Job::stop`] is set.
+/// Trains until all epochs are done or [`TrainJob::stop`] is set.
 ///
 /// # Errors
 ///
 /// [`TrainError`]; the last checkpoint stays usable.
-pub fn train(job: Job, watch: &dyn Watch) -> Result<Ended, TrainError> {
+pub fn train(job: TrainJob, watch: &dyn TrainingObserver) -> Result<RunEnd, TrainError> {
     let mut run = Run::open(job, watch)?;
     if !run.job.resume {
         // So that a run killed in its first epoch can be resumed, and a full disk shows at once.
@@ -48,10 +48,10 @@ pub fn train(job: Job, watch: &dyn Watch) -> Result<Ended, TrainError> {
 }
 
 /// Where the samples' pixels come from.
-fn open_source(job: &Job) -> Result<Source, TrainError> {
+fn open_source(job: &TrainJob) -> Result<SampleSource, TrainError> {
     let preprocess = job.config.preprocess();
     let wanted = job.config.cache_form();
-    let source = Source::new(job.dataset.clone(), Arc::new(preprocess));
+    let source = SampleSource::new(job.dataset.clone(), Arc::new(preprocess));
     match &job.cache {
         Some(cache) => source
             .with_cache(cache.clone(), &wanted)
@@ -61,20 +61,20 @@ fn open_source(job: &Job) -> Result<Source, TrainError> {
 }
 
 struct Run<'a> {
-    job: Job<'a>,
+    job: TrainJob<'a>,
     /// Keeps other runs out of the folder.
     _lock: File,
     last_save: Instant,
     last_page: Option<Instant>,
-    source: Arc<Source>,
+    source: Arc<SampleSource>,
     /// The same samples by the features of a frozen backbone, and the stage that has them.
-    features: Option<Arc<Source>>,
+    features: Option<Arc<SampleSource>>,
     features_of: Option<u32>,
     training: Training,
     validation: Vec<usize>,
     trainer: Trainer,
     losses: Losses,
-    progress: Progress,
+    progress: TrainProgress,
     provenance: Provenance,
     rows: Vec<EpochRow>,
     timing: Vec<TimingRow>,
@@ -82,7 +82,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn open(mut job: Job<'a>, watch: &dyn Watch) -> Result<Self, TrainError> {
+    fn open(mut job: TrainJob<'a>, watch: &dyn TrainingObserver) -> Result<Self, TrainError> {
         check_folder(&job)?;
         let lock = job.resume.then(|| lock_folder(&job.out)).transpose()?;
         let config = &job.config;
@@ -134,16 +134,16 @@ impl<'a> Run<'a> {
     }
 
     /// Trains and validates, epoch by epoch.
-    fn all_epochs(&mut self, watch: &dyn Watch) -> Result<Ended, TrainError> {
+    fn all_epochs(&mut self, watch: &dyn TrainingObserver) -> Result<RunEnd, TrainError> {
         while self.goes_on(watch) {
-            if self.train_epoch(watch)? == Ended::Stopped {
+            if self.train_epoch(watch)? == RunEnd::Stopped {
                 self.save("last")?;
                 watch.note(&format!(
                     "stopped at epoch {}, step {}; go on with --resume",
                     self.progress.epoch + 1,
                     self.progress.step_in_epoch
                 ));
-                return Ok(Ended::Stopped);
+                return Ok(RunEnd::Stopped);
             }
             let row = match self.validate() {
                 Ok(row) => row,
@@ -155,11 +155,11 @@ impl<'a> Run<'a> {
             };
             self.finish_epoch(&row, watch)?;
         }
-        Ok(Ended::Finished)
+        Ok(RunEnd::Finished)
     }
 
     /// Whether another epoch is due.
-    fn goes_on(&self, watch: &dyn Watch) -> bool {
+    fn goes_on(&self, watch: &dyn TrainingObserver) -> bool {
         let train = &self.job.config.train;
         let tired = train
             .patience
@@ -174,18 +174,18 @@ impl<'a> Run<'a> {
     }
 
     /// Takes the steps of the epoch under way that are not taken yet.
-    fn train_epoch(&mut self, watch: &dyn Watch) -> Result<Ended, TrainError> {
+    fn train_epoch(&mut self, watch: &dyn TrainingObserver) -> Result<RunEnd, TrainError> {
         self.enter_stage(watch)?;
         self.use_features(watch)?;
         if self.job.stop.load(Ordering::Relaxed) {
-            return Ok(Ended::Stopped);
+            return Ok(RunEnd::Stopped);
         }
         let plan = self.plan();
         let steps = plan.len();
         let done = self.progress.step_in_epoch;
         let samples: Vec<usize> = plan.iter().map(Vec::len).collect();
         let data = &self.job.config.data;
-        let mut loader = self.loader(Plan {
+        let mut loader = self.loader(LoadPlan {
             batches: plan.into_iter().skip(done).collect(),
             first_step: self.progress.steps,
             show: Augment::new(data.augment, self.job.config.train.seed).into(),
@@ -225,14 +225,14 @@ impl<'a> Run<'a> {
                 images_per_s: taken as f64 / start.elapsed().as_secs_f64(),
             });
             if self.job.stop.load(Ordering::Relaxed) {
-                return Ok(Ended::Stopped);
+                return Ok(RunEnd::Stopped);
             }
             let every = self.job.checkpoint_every;
             if every.is_some_and(|every| every.is_due(self.progress.steps, self.last_save)) {
                 self.save("last")?;
             }
         }
-        Ok(Ended::Finished)
+        Ok(RunEnd::Finished)
     }
 
     /// Reads the losses that wait on the device.
@@ -267,9 +267,9 @@ impl<'a> Run<'a> {
         self.training.epoch(&self.job.config, epoch)
     }
 
-    fn loader(&self, plan: Plan) -> Loader {
+    fn loader(&self, plan: LoadPlan) -> BatchLoader {
         let source = self.features.as_ref().unwrap_or(&self.source);
-        Loader::batches(source, plan, self.job.config.data.workers)
+        BatchLoader::batches(source, plan, self.job.config.data.workers)
     }
 
     /// Loss and F1 on the validation samples.
@@ -286,7 +286,7 @@ impl<'a> Run<'a> {
             .take(self.job.config.train.validation_steps.unwrap_or(usize::MAX));
         let network = self.trainer.validation();
         let (mut probabilities, mut targets) = (Vec::new(), Vec::new());
-        for batch in self.loader(Plan::new(plan.collect())) {
+        for batch in self.loader(LoadPlan::new(plan.collect())) {
             let batch = batch?;
             targets.extend_from_slice(&batch.targets);
             probabilities.extend(self.trainer.predict(&network, batch));
@@ -309,7 +309,11 @@ impl<'a> Run<'a> {
     }
 
     /// Records the epoch: row, page, events, `last`, and `best` if it is.
-    fn finish_epoch(&mut self, row: &EpochRow, watch: &dyn Watch) -> Result<(), TrainError> {
+    fn finish_epoch(
+        &mut self,
+        row: &EpochRow,
+        watch: &dyn TrainingObserver,
+    ) -> Result<(), TrainError> {
         let better = match (row.valid_loss, self.progress.best_loss) {
             (Some(loss), Some(best)) => loss < best,
             _ => true,
@@ -326,7 +330,7 @@ impl<'a> Run<'a> {
             images_per_s: samples as f64 / self.progress.seconds.max(1e-9),
             waited: self.progress.waited,
         };
-        self.progress = Progress {
+        self.progress = TrainProgress {
             epoch: row.epoch,
             step_in_epoch: 0,
             loss_sum: 0.0,
@@ -349,7 +353,7 @@ impl<'a> Run<'a> {
             .last_page
             .is_none_or(|last| last.elapsed() >= PAGE_EVERY)
         {
-            self.write_page(report::Progress::UnderWay)?;
+            self.write_page(report::RunStatus::UnderWay)?;
             self.last_page = Some(Instant::now());
         }
         watch.epoch(row, &timing);

@@ -6,20 +6,22 @@ use std::sync::Arc;
 
 use burn::optim::ModuleOptimizer;
 
-use super::folder::refuse;
 use super::recalibrate::recalibrate;
-use super::{Checkpoint, CheckpointError, Ema, Job, Progress, TrainError, Watch};
-use crate::data::Source;
+use super::run_directory::refuse;
+use super::{
+    Checkpoint, CheckpointError, Ema, TrainError, TrainJob, TrainProgress, TrainingObserver,
+};
+use crate::data::SampleSource;
 use crate::model::{Classifier, freeze};
 use crate::model_metadata::Provenance;
 use crate::report::{EpochRow, TimingRow, read_rows};
 
 /// Everything of a run that a step changes.
-pub(super) struct Start {
+pub(super) struct RunState {
     pub classifier: Classifier,
     pub ema: Option<Ema>,
     pub optimizer: ModuleOptimizer,
-    pub progress: Progress,
+    pub progress: TrainProgress,
     pub provenance: Provenance,
     pub rows: Vec<EpochRow>,
     pub timing: Vec<TimingRow>,
@@ -27,11 +29,11 @@ pub(super) struct Start {
 
 /// A new run.
 pub(super) fn begin(
-    job: &Job,
+    job: &TrainJob,
     training: &[usize],
-    source: &Arc<Source>,
-    watch: &dyn Watch,
-) -> Result<Start, TrainError> {
+    source: &Arc<SampleSource>,
+    watch: &dyn TrainingObserver,
+) -> Result<RunState, TrainError> {
     let mut classifier = fresh(job);
     let mut provenance = Provenance {
         rgby_version: env!("CARGO_PKG_VERSION").into(),
@@ -51,11 +53,11 @@ pub(super) fn begin(
     }
     classifier = freeze(classifier, &[])?;
     let ema = job.config.train.ema;
-    Ok(Start {
+    Ok(RunState {
         ema: ema.map(|decay| Ema::new(&classifier, decay)),
         classifier,
         optimizer: job.config.optimizer.init(),
-        progress: Progress {
+        progress: TrainProgress {
             steps: provenance.steps,
             ..unstarted(job)
         },
@@ -65,8 +67,8 @@ pub(super) fn begin(
     })
 }
 
-/// The run in [`Job::out`], at its newest checkpoint that is whole.
-pub(super) fn resume(job: &Job, watch: &dyn Watch) -> Result<Start, TrainError> {
+/// The run in [`TrainJob::out`], at its newest checkpoint that is whole.
+pub(super) fn resume(job: &TrainJob, watch: &dyn TrainingObserver) -> Result<RunState, TrainError> {
     let checkpoints = job.out.join("checkpoints");
     let last = checkpoints.join("last");
     let (dir, checkpoint) = match Checkpoint::open(&last) {
@@ -95,7 +97,7 @@ pub(super) fn resume(job: &Job, watch: &dyn Watch) -> Result<Start, TrainError> 
         timing.truncate(progress.epoch as usize);
     }
     let decay = job.config.train.ema;
-    Ok(Start {
+    Ok(RunState {
         ema: average
             .zip(decay)
             .map(|(average, decay)| Ema::new(&average, decay)),
@@ -120,7 +122,7 @@ fn newest_whole(folder: &Path) -> Option<(PathBuf, Checkpoint)> {
 }
 
 /// Where the run stood, if it was the same run.
-fn progress_of(checkpoint: &Checkpoint, job: &Job) -> Result<Progress, TrainError> {
+fn progress_of(checkpoint: &Checkpoint, job: &TrainJob) -> Result<TrainProgress, TrainError> {
     let progress = checkpoint
         .progress
         .clone()
@@ -134,18 +136,18 @@ fn progress_of(checkpoint: &Checkpoint, job: &Job) -> Result<Progress, TrainErro
     Ok(progress)
 }
 
-fn fresh(job: &Job) -> Classifier {
+fn fresh(job: &TrainJob) -> Classifier {
     let config = &job.config;
     let device = config.train.with_gradients(&job.device);
     Classifier::new(&config.model, config.train.seed, &device)
 }
 
-fn unstarted(job: &Job) -> Progress {
-    Progress {
+fn unstarted(job: &TrainJob) -> TrainProgress {
+    TrainProgress {
         data: match &job.cache {
             Some(cache) => format!("{}, pixels {}", job.dataset.fingerprint(), cache.seal()),
             None => job.dataset.fingerprint(),
         },
-        ..Progress::default()
+        ..TrainProgress::default()
     }
 }

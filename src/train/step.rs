@@ -6,7 +6,7 @@ use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::accumulate::Accumulator;
-use super::clip::clip_gradients;
+use super::gradient_clipping::clip_gradients;
 use super::{Ema, Loss, StepLoss, TrainConfig};
 use crate::data::Batch;
 use crate::model::{Classifier, FreezeError, freeze};
@@ -66,12 +66,12 @@ pub struct Trainer {
     device: Device,
     /// Channels and side of the images.
     images: (usize, usize),
-    input: Input,
+    input: BatchContent,
 }
 
 /// What batches hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
+pub enum BatchContent {
     /// Images, `[N, C, S, S]`.
     Images,
     /// What [`Classifier::head_input`] made of them, `[N, L]`.
@@ -96,7 +96,7 @@ impl Trainer {
             ema: None,
             device,
             images: (channels, size as usize),
-            input: Input::Images,
+            input: BatchContent::Images,
         }
     }
 
@@ -128,7 +128,7 @@ impl Trainer {
     }
 
     /// What the batches hold from now on.
-    pub fn set_input(&mut self, input: Input) {
+    pub fn set_input(&mut self, input: BatchContent) {
         self.input = input;
     }
 
@@ -223,8 +223,8 @@ impl Trainer {
         let classes = batch.targets.len() / count.max(1);
         let targets = TensorData::new(std::mem::take(&mut batch.targets), [count, classes]);
         let logits = match self.input {
-            Input::Images => classifier.logits(image_tensor(batch, self.images, device)),
-            Input::Features => {
+            BatchContent::Images => classifier.logits(image_tensor(batch, self.images, device)),
+            BatchContent::Features => {
                 let shape = [count, batch.images.len() / count];
                 let features = TensorData::new(batch.images, shape);
                 classifier.head_logits(Tensor::from_data(features, device))

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_store::{ModuleSnapshot, bridge};
-use rgby::export::{Description, TOLERANCE, to_onnx};
+use rgby::export::{ExportMetadata, TOLERANCE, to_onnx};
 use rgby::imaging::Preprocess;
 use rgby::model::{Arch, Classifier, Exported, ModelConfig};
 use rgby::model_metadata::{ModelSpec, Precision, Provenance};
@@ -80,7 +80,7 @@ fn export(config: &ModelConfig) -> (Classifier, rgby::graph::ModelProto) {
     let expected = classifier.probabilities(Tensor::from_data(input, &Device::flex()));
     let expected: Vec<f32> = expected.into_data().iter().collect();
     let spec = spec(config);
-    let description = Description {
+    let description = ExportMetadata {
         config,
         spec: &spec,
     };

@@ -20,7 +20,7 @@ use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
 use rgby::model::{Arch, random_export};
-use rgby::train::{Config, Ended};
+use rgby::train::{Config, RunEnd};
 use tower::ServiceExt;
 
 use crate::support::{must, records, write_model};
@@ -63,7 +63,7 @@ fn examples() {
     let config = Config::parse("library.rs", CONFIG, &[]).unwrap();
     let (images, labels) = (path.join("data/images"), path.join("data/labels.csv"));
     let ended = train::start(config, &initial, (&images, &labels), &path.join("run"));
-    assert_eq!(ended.unwrap(), Ended::Finished);
+    assert_eq!(ended.unwrap(), RunEnd::Finished);
 
     must(path, "export --from run --out model.onnx");
     let model = path.join("model.onnx");

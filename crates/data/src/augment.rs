@@ -61,7 +61,7 @@ pub struct Augment {
 
 /// Which picture of a run is varied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct BatchPosition {
     /// The step in the run.
     pub step: u64,
     /// The place in the step's batch.
@@ -81,7 +81,7 @@ impl Augment {
     /// it, and a resumed run sees the same pictures. All numbers are drawn whatever the config, so
     /// that switching one kind of variation on leaves the others as they were.
     #[must_use]
-    pub fn draw(&self, place: Place, stains: usize) -> Variation {
+    pub fn draw(&self, place: BatchPosition, stains: usize) -> Variation {
         let numbers = [place.step, u64::from(place.position)];
         let mut rng = generator(self.seed, Purpose::Augment, numbers);
         let symmetry = rng.random_range(0..DIHEDRAL);
@@ -122,7 +122,8 @@ mod tests {
 
     fn draws(config: AugmentConfig, seed: u64) -> Vec<Variation> {
         let augment = Augment::new(config, seed).unwrap();
-        let places = (0..50).flat_map(|step| (0..20).map(move |position| Place { step, position }));
+        let places =
+            (0..50).flat_map(|step| (0..20).map(move |position| BatchPosition { step, position }));
         places.map(|place| augment.draw(place, 3)).collect()
     }
 

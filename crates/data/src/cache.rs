@@ -56,7 +56,7 @@ pub enum CacheError {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct About {
+struct CacheHeader {
     form: CacheForm,
     ids: Vec<String>,
 }
@@ -64,7 +64,7 @@ struct About {
 /// A pixel cache, open for reading by any number of threads.
 #[derive(Debug)]
 pub struct PixelCache {
-    packed: Packed<About>,
+    packed: Packed<CacheHeader>,
     places: HashMap<String, usize>,
 }
 
@@ -107,7 +107,7 @@ impl PixelCache {
             if ids.is_empty() {
                 return Err(io::Error::other("no sample"));
             }
-            Ok(About {
+            Ok(CacheHeader {
                 form: form.clone(),
                 ids,
             })
@@ -124,8 +124,8 @@ impl PixelCache {
     ///
     /// The file is missing, no cache, or not whole.
     pub fn open(path: &Path) -> Result<Self, CacheError> {
-        let packed = Packed::<About>::open(path, KIND)?;
-        let About { form, ids } = packed.about();
+        let packed = Packed::<CacheHeader>::open(path, KIND)?;
+        let CacheHeader { form, ids } = packed.about();
         let expected = form.stains.len() as u64 * u64::from(form.size).pow(2);
         if ids.len() != packed.len() || expected != packed.record_len() as u64 {
             return Err(unfit(path, "its index contradicts itself"));

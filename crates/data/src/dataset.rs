@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::{Images, ImagesError, LabelError, read_labels};
 use rgby_common::atomic_file::hex;
-use rgby_imaging::{Pick, Sample};
+use rgby_imaging::{ChannelSelector, Sample};
 
 /// A labelled data set: the samples that a labels file names, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl Dataset {
                 hasher.update(class.to_le_bytes());
             }
             for pick in sample.picks.iter() {
-                let Pick::Channel(channel) = pick else {
+                let ChannelSelector::Channel(channel) = pick else {
                     continue;
                 };
                 hasher.update((channel.len() as u64).to_le_bytes());

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-pub use self::manifest::{ManifestError, ManifestFault};
+pub use self::manifest::{ImageManifestError, ImageManifestFault};
 pub use self::pattern::{Pattern, PatternError, PatternFault};
 use rgby_imaging::{
     ChannelError, DecodeLimits, FindError, Sample, find_samples, with_all_channels,
@@ -50,7 +50,7 @@ pub enum ImagesError {
     Pattern(#[from] PatternError),
     /// The manifest is wrong.
     #[error(transparent)]
-    Manifest(#[from] ManifestError),
+    Manifest(#[from] ImageManifestError),
     /// A stain was said to be called something, but nothing reads that stain.
     #[error("--channel {stain}=…: there is no stain `{stain}`; the stains are {stains}")]
     UnknownStain {
@@ -87,7 +87,7 @@ impl Images {
     pub fn is_plain(&self) -> bool {
         self.layout.pattern.is_none()
             && self.layout.channels.is_empty()
-            && manifest::Kind::of(&self.path).is_none()
+            && manifest::ManifestFormat::of(&self.path).is_none()
     }
 
     /// The samples, sorted by id; `stains` are the channels that each should have. A sample that
@@ -107,7 +107,7 @@ impl Images {
         }
         let wanted: Vec<&str> = stains.iter().map(|stain| layout.name_of(stain)).collect();
         let channels: Arc<[String]> = stains.into();
-        if let Some(kind) = manifest::Kind::of(&self.path) {
+        if let Some(kind) = manifest::ManifestFormat::of(&self.path) {
             if layout.pattern.is_some() {
                 return Err(ImagesError::PatternOfManifest(self.path.clone()));
             }

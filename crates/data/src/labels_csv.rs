@@ -162,12 +162,12 @@ fn read(path: &Path, num_classes: usize) -> Result<LabelTable, LabelFault> {
 }
 
 /// What a line came to: either may be there, or both.
-struct Row {
+struct LabelRow {
     line: Option<LabelLine>,
     problem: Option<LabelProblem>,
 }
 
-impl Row {
+impl LabelRow {
     fn unusable(id: &str, fault: LabelFault) -> Self {
         let id = id.to_owned();
         Self {
@@ -181,7 +181,7 @@ impl Row {
 fn each_row(
     path: &Path,
     num_classes: usize,
-    visit: &mut dyn FnMut(Row) -> Result<(), LabelFault>,
+    visit: &mut dyn FnMut(LabelRow) -> Result<(), LabelFault>,
 ) -> Result<(), LabelFault> {
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
@@ -202,7 +202,7 @@ fn each_row(
             Ok(record) => row(&record, columns, num_classes, &mut seen),
             // It would be the same on every line that follows.
             Err(error) if error.is_io_error() => return Err(error.into()),
-            Err(error) => Row::unusable("", explain(error)),
+            Err(error) => LabelRow::unusable("", explain(error)),
         })?;
     }
     if any { Ok(()) } else { Err(LabelFault::Empty) }
@@ -214,21 +214,21 @@ fn row(
     (id_column, target_column): (usize, usize),
     num_classes: usize,
     seen: &mut HashMap<String, u64>,
-) -> Row {
+) -> LabelRow {
     let line = record.position().map_or(0, csv::Position::line);
     let field = |column| record.get(column).unwrap_or_default();
     let id = field(id_column);
     if id.is_empty() {
-        return Row::unusable("", LabelFault::EmptyId { line });
+        return LabelRow::unusable("", LabelFault::EmptyId { line });
     }
     if let Some(first) = seen.get(id).copied() {
         let id = id.to_owned();
-        return Row::unusable(&id.clone(), LabelFault::DuplicateId { line, id, first });
+        return LabelRow::unusable(&id.clone(), LabelFault::DuplicateId { line, id, first });
     }
     seen.insert(id.to_owned(), line);
     let (classes, fault) = parse_target(field(target_column), line, num_classes);
     let id = id.to_owned();
-    Row {
+    LabelRow {
         problem: fault.map(|fault| LabelProblem {
             id: id.clone(),
             fault,

@@ -19,25 +19,26 @@ mod split;
 #[cfg(test)]
 mod tests;
 
-pub use augment::{Augment, AugmentConfig, Place};
+pub use augment::{Augment, AugmentConfig, BatchPosition};
 pub use cache::{CacheError, CacheForm, PixelCache};
 pub use check::{
-    ChannelStatistics, Check, CheckError, Checked, ClassCount, Expected, Kind, Problem, RARE,
-    Severity, SizeCount,
+    ChannelStatistics, Check, CheckError, Checked, ClassCount, Expected, Problem, ProblemKind,
+    RARE, Severity, SizeCount,
 };
 pub use class_names::{ClassNamesError, read_class_names};
 pub use dataset::{DataError, Dataset};
 pub use features::{FeatureForm, Features};
 pub use images::{
-    Images, ImagesError, Layout, ManifestError, ManifestFault, Pattern, PatternError, PatternFault,
+    ImageManifestError, ImageManifestFault, Images, ImagesError, Layout, Pattern, PatternError,
+    PatternFault,
 };
 pub use labels_csv::{LabelError, LabelFault, LabelTable, read_labels};
 use labels_csv::{LabelLine, LabelProblem, survey_labels};
-pub use loader::{Batch, Loader, Plan, Show, epoch_order};
+pub use loader::{Batch, BatchLoader, LoadPlan, SampleView, epoch_order};
 pub use packed::{PackedError, PackedFault};
 pub use sampler::{Sampler, balanced_len, balanced_order, repeat_factors};
 pub use scores::{NpyFault, Scores, ScoresError, ScoresFault, read_scores};
-pub use source::Source;
+pub use source::SampleSource;
 pub use split::{
-    Fold, ParseSplitError, Parts, Split, SplitError, SplitFault, stratify, write_split,
+    Fold, ParseSplitError, Split, SplitError, SplitFault, SplitIndices, stratify, write_split,
 };

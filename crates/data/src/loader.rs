@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, bounded};
 use rand::seq::SliceRandom;
 
 use super::random::{Purpose, generator};
-use super::{Augment, Place, Source};
+use super::{Augment, BatchPosition, SampleSource};
 use rgby_imaging::{SampleError, Variation};
 
 /// Finished batches that wait for each worker; with the one being made, two a worker is all the
@@ -53,19 +53,19 @@ impl Batch {
 
 /// Which samples to load, batch by batch, and how to show them.
 #[derive(Debug, Clone, Default)]
-pub struct Plan {
+pub struct LoadPlan {
     /// The samples of each batch, by their places in the data set. One sample may come again.
     pub batches: Vec<Vec<usize>>,
     /// The step in the run that takes the first batch; the others follow. It matters to
-    /// [`Show::Drawn`] only.
+    /// [`SampleView::Drawn`] only.
     pub first_step: u64,
     /// How to show the samples.
-    pub show: Show,
+    pub show: SampleView,
 }
 
 /// How samples are shown.
 #[derive(Debug, Clone, Copy, Default)]
-pub enum Show {
+pub enum SampleView {
     /// As they are.
     #[default]
     Plain,
@@ -75,8 +75,8 @@ pub enum Show {
     View(u8),
 }
 
-impl Show {
-    fn variation(self, place: Place, stains: usize) -> Variation {
+impl SampleView {
+    fn variation(self, place: BatchPosition, stains: usize) -> Variation {
         match self {
             Self::Plain => Variation::default(),
             Self::Drawn(augment) => augment.draw(place, stains),
@@ -88,13 +88,13 @@ impl Show {
     }
 }
 
-impl From<Option<Augment>> for Show {
+impl From<Option<Augment>> for SampleView {
     fn from(augment: Option<Augment>) -> Self {
         augment.map_or(Self::Plain, Self::Drawn)
     }
 }
 
-impl Plan {
+impl LoadPlan {
     /// These batches, shown as they are.
     #[must_use]
     pub fn new(batches: Vec<Vec<usize>>) -> Self {
@@ -107,7 +107,7 @@ impl Plan {
 
 /// A batch to be made.
 #[derive(Debug)]
-struct Order {
+struct BatchOrder {
     step: u64,
     indices: Vec<usize>,
 }
@@ -118,20 +118,20 @@ struct Order {
 /// workers. A batch with an unreadable sample is an error in its place; the batches after it
 /// still come. Dropping the loader stops the workers and waits for them.
 #[derive(Debug)]
-pub struct Loader {
-    workers: Vec<Worker>,
+pub struct BatchLoader {
+    workers: Vec<LoaderThread>,
     next: usize,
     len: usize,
     waited: Duration,
 }
 
 #[derive(Debug)]
-struct Worker {
+struct LoaderThread {
     batches: Receiver<Result<Batch, SampleError>>,
     thread: JoinHandle<()>,
 }
 
-impl Loader {
+impl BatchLoader {
     /// Starts `workers` threads (at least one, at most one a batch) on a plan.
     ///
     /// # Panics
@@ -139,17 +139,17 @@ impl Loader {
     /// If the system cannot start a thread; while iterating, if the plan names a sample that does
     /// not exist.
     #[must_use]
-    pub fn batches(source: &Arc<Source>, plan: Plan, workers: usize) -> Self {
+    pub fn batches(source: &Arc<SampleSource>, plan: LoadPlan, workers: usize) -> Self {
         let len = plan.batches.len();
         let count = workers.clamp(1, len.max(1));
-        let mut shares: Vec<Vec<Order>> = (0..count).map(|_| Vec::new()).collect();
+        let mut shares: Vec<Vec<BatchOrder>> = (0..count).map(|_| Vec::new()).collect();
         for (number, indices) in plan.batches.into_iter().enumerate() {
             let step = plan.first_step + number as u64;
-            shares[number % count].push(Order { step, indices });
+            shares[number % count].push(BatchOrder { step, indices });
         }
         // Each worker has a queue of its own and every `count`-th batch, so taking from the
         // queues in turn yields the plan's order without any sorting.
-        let start = |share: Vec<Order>| {
+        let start = |share: Vec<BatchOrder>| {
             let (sender, batches) = bounded(WAITING_PER_WORKER);
             let (source, show) = (source.clone(), plan.show);
             let thread = thread::spawn(move || {
@@ -160,7 +160,7 @@ impl Loader {
                     }
                 }
             });
-            Worker { batches, thread }
+            LoaderThread { batches, thread }
         };
         Self {
             workers: shares.into_iter().map(start).collect(),
@@ -177,7 +177,7 @@ impl Loader {
     }
 }
 
-impl Iterator for Loader {
+impl Iterator for BatchLoader {
     type Item = Result<Batch, SampleError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -208,11 +208,11 @@ impl Iterator for Loader {
     }
 }
 
-impl ExactSizeIterator for Loader {}
+impl ExactSizeIterator for BatchLoader {}
 
-impl Drop for Loader {
+impl Drop for BatchLoader {
     fn drop(&mut self) {
-        for Worker { batches, thread } in self.workers.drain(..) {
+        for LoaderThread { batches, thread } in self.workers.drain(..) {
             // Without a receiver the worker's next send fails and its loop ends.
             drop(batches);
             // Its panic, if any, concerned a batch that nobody waits for any more.
@@ -222,16 +222,16 @@ impl Drop for Loader {
 }
 
 fn load_batch(
-    source: &Source,
-    show: Show,
-    Order { step, indices }: Order,
+    source: &SampleSource,
+    show: SampleView,
+    BatchOrder { step, indices }: BatchOrder,
 ) -> Result<Batch, SampleError> {
     let len = source.input_len();
     let dataset = source.dataset();
     let mut images = vec![0.0; indices.len() * len];
     let mut targets = Vec::with_capacity(indices.len() * dataset.num_classes);
     for ((&index, position), image) in indices.iter().zip(0..).zip(images.chunks_exact_mut(len)) {
-        let vary = |stains: usize| show.variation(Place { step, position }, stains);
+        let vary = |stains: usize| show.variation(BatchPosition { step, position }, stains);
         source.load(index, vary, image)?;
         targets.extend(dataset.target_row(index));
     }

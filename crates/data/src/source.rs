@@ -7,21 +7,21 @@ use std::time::UNIX_EPOCH;
 
 use super::{CacheError, CacheForm, Dataset, Features, PackedError, PixelCache};
 use rgby_imaging::{
-    DecodeLimits, Pick, Planes, Preparer, Preprocess, Sample, SampleError, SampleErrorKind,
-    Variation,
+    ChannelSelector, DecodeLimits, Planes, Preparer, Preprocess, Sample, SampleError,
+    SampleErrorKind, Variation,
 };
 
 /// A data set and how its samples become input; all loaders of a run share one.
 #[derive(Debug)]
-pub struct Source {
+pub struct SampleSource {
     dataset: Arc<Dataset>,
     preparer: Arc<Preparer>,
-    origin: Origin,
+    origin: PixelOrigin,
 }
 
 /// Where the samples come from.
 #[derive(Debug)]
-enum Origin {
+enum PixelOrigin {
     /// Their image files. They are read anew in each epoch, and since every image is stretched to
     /// the size of the input, one that was replaced in between would otherwise go unnoticed: so
     /// the size of each from the first time that it is read, packed; 0 before.
@@ -32,7 +32,7 @@ enum Origin {
     Features(Box<Features>),
 }
 
-impl Source {
+impl SampleSource {
     /// Nothing is read yet. The data set's samples must have the preprocessing's stains.
     ///
     /// # Panics
@@ -44,7 +44,7 @@ impl Source {
         Self {
             dataset,
             preparer: Arc::new(Preparer::new(preprocess)),
-            origin: Origin::Files(sizes),
+            origin: PixelOrigin::Files(sizes),
         }
     }
 
@@ -59,7 +59,7 @@ impl Source {
         wanted: &CacheForm,
     ) -> Result<Self, CacheError> {
         let places = pixels.fit(&self.dataset, wanted, self.preprocess().size)?;
-        let origin = Origin::Cache(pixels, places);
+        let origin = PixelOrigin::Cache(pixels, places);
         Ok(Self { origin, ..self })
     }
 
@@ -69,7 +69,7 @@ impl Source {
         Self {
             dataset: self.dataset.clone(),
             preparer: self.preparer.clone(),
-            origin: Origin::Features(Box::new(features)),
+            origin: PixelOrigin::Features(Box::new(features)),
         }
     }
 
@@ -77,7 +77,7 @@ impl Source {
     #[must_use]
     pub fn input_len(&self) -> usize {
         match &self.origin {
-            Origin::Features(features) => features.form().len,
+            PixelOrigin::Features(features) => features.form().len,
             _ => self.preprocess().input_len(),
         }
     }
@@ -89,15 +89,15 @@ impl Source {
     ///
     /// A file is not there.
     pub fn identity(&self, index: usize) -> io::Result<Vec<u8>> {
-        if let Origin::Cache(pixels, at) = &self.origin {
+        if let PixelOrigin::Cache(pixels, at) = &self.origin {
             return Ok(pixels.hash(at[index]).to_vec());
         }
         let mut identity = Vec::new();
         let sample = &self.dataset.samples[index];
         for pick in sample.picks.iter() {
             let name = match pick {
-                Pick::Alone => "",
-                Pick::Channel(name) => name,
+                ChannelSelector::Alone => "",
+                ChannelSelector::Channel(name) => name,
             };
             identity.extend_from_slice(name.as_bytes());
             identity.push(0);
@@ -135,7 +135,7 @@ impl Source {
     ) -> Result<(), SampleError> {
         let sample = &self.dataset.samples[index];
         match &self.origin {
-            Origin::Files(sizes) => {
+            PixelOrigin::Files(sizes) => {
                 let vary = |planes: &Planes| {
                     check_size(&sizes[index], planes).map_err(|kind| error(sample, kind))?;
                     Ok(vary(planes.channels))
@@ -143,13 +143,13 @@ impl Source {
                 let limits = DecodeLimits::default();
                 self.preparer.load_with(sample, &limits, vary, out)
             }
-            Origin::Cache(pixels, at) => {
+            PixelOrigin::Cache(pixels, at) => {
                 let read = pixels.planes(at[index]);
                 let planes = read.map_err(|fault| damaged(sample, &fault))?;
                 self.preparer.prepare(&planes, &vary(planes.channels), out);
                 Ok(())
             }
-            Origin::Features(features) => {
+            PixelOrigin::Features(features) => {
                 let view = vary(sample.channels.len()).dihedral;
                 let read = features.read(index, view, out);
                 read.map_err(|fault| damaged(sample, &fault))

@@ -22,7 +22,7 @@ const PACKED_BYTE: u64 = 8;
 
 /// The messages of the format that hold other messages.
 #[derive(Clone, Copy)]
-enum Kind {
+enum BudgetKind {
     Model,
     Training,
     Function,
@@ -43,34 +43,38 @@ enum Kind {
 }
 
 /// The kind of message that a field holds, if it holds one.
-fn child(kind: Kind, field: u64) -> Option<Kind> {
+fn child(kind: BudgetKind, field: u64) -> Option<BudgetKind> {
     Some(match (kind, field) {
-        (Kind::Model, 7) | (Kind::Training, 1 | 2) | (Kind::Attribute, 6 | 11) => Kind::Graph,
-        (Kind::Model, 20) => Kind::Training,
-        (Kind::Model, 25) => Kind::Function,
-        (Kind::Graph, 1) | (Kind::Function, 7) => Kind::Node,
-        (Kind::Graph, 5) | (Kind::Attribute, 5 | 10) | (Kind::Sparse, 1 | 2) => Kind::Tensor,
-        (Kind::Graph, 11..=13) | (Kind::Function, 12) => Kind::ValueInfo,
-        (Kind::Graph, 14) => Kind::Annotation,
-        (Kind::Graph, 15) | (Kind::Attribute, 22 | 23) => Kind::Sparse,
-        (Kind::Node, 5) | (Kind::Function, 11) => Kind::Attribute,
-        (Kind::Node, 10) | (Kind::Devices, 2 | 4) => Kind::Devices,
-        (Kind::ValueInfo, 2) | (Kind::Attribute, 14 | 15) | (Kind::WrappedType, 1 | 2) => {
-            Kind::Type
+        (BudgetKind::Model, 7)
+        | (BudgetKind::Training, 1 | 2)
+        | (BudgetKind::Attribute, 6 | 11) => BudgetKind::Graph,
+        (BudgetKind::Model, 20) => BudgetKind::Training,
+        (BudgetKind::Model, 25) => BudgetKind::Function,
+        (BudgetKind::Graph, 1) | (BudgetKind::Function, 7) => BudgetKind::Node,
+        (BudgetKind::Graph, 5) | (BudgetKind::Attribute, 5 | 10) | (BudgetKind::Sparse, 1 | 2) => {
+            BudgetKind::Tensor
         }
-        (Kind::Type, 1 | 8) => Kind::TensorType,
-        (Kind::Type, 4 | 5 | 9) => Kind::WrappedType,
-        (Kind::TensorType, 2) => Kind::Shape,
-        (Kind::Model, 8 | 14 | 26)
-        | (Kind::Training, 3 | 4)
-        | (Kind::Function, 9 | 14)
-        | (Kind::Graph | Kind::Tensor, 16)
-        | (Kind::Node, 9)
-        | (Kind::Tensor, 3 | 13)
-        | (Kind::Annotation, 2)
-        | (Kind::ValueInfo, 4)
-        | (Kind::Shape, 1)
-        | (Kind::Devices, 3) => Kind::Leaf,
+        (BudgetKind::Graph, 11..=13) | (BudgetKind::Function, 12) => BudgetKind::ValueInfo,
+        (BudgetKind::Graph, 14) => BudgetKind::Annotation,
+        (BudgetKind::Graph, 15) | (BudgetKind::Attribute, 22 | 23) => BudgetKind::Sparse,
+        (BudgetKind::Node, 5) | (BudgetKind::Function, 11) => BudgetKind::Attribute,
+        (BudgetKind::Node, 10) | (BudgetKind::Devices, 2 | 4) => BudgetKind::Devices,
+        (BudgetKind::ValueInfo, 2)
+        | (BudgetKind::Attribute, 14 | 15)
+        | (BudgetKind::WrappedType, 1 | 2) => BudgetKind::Type,
+        (BudgetKind::Type, 1 | 8) => BudgetKind::TensorType,
+        (BudgetKind::Type, 4 | 5 | 9) => BudgetKind::WrappedType,
+        (BudgetKind::TensorType, 2) => BudgetKind::Shape,
+        (BudgetKind::Model, 8 | 14 | 26)
+        | (BudgetKind::Training, 3 | 4)
+        | (BudgetKind::Function, 9 | 14)
+        | (BudgetKind::Graph | BudgetKind::Tensor, 16)
+        | (BudgetKind::Node, 9)
+        | (BudgetKind::Tensor, 3 | 13)
+        | (BudgetKind::Annotation, 2)
+        | (BudgetKind::ValueInfo, 4)
+        | (BudgetKind::Shape, 1)
+        | (BudgetKind::Devices, 3) => BudgetKind::Leaf,
         _ => return None,
     })
 }
@@ -84,7 +88,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), GraphError> {
     let mut reader = Reader { bytes, at: 0 };
     let (mut structure, mut typed) = (MESSAGE, 0);
     // Messages that are open, with where they end; a stack of calls could overflow.
-    let mut open = vec![(Kind::Model, bytes.len())];
+    let mut open = vec![(BudgetKind::Model, bytes.len())];
     while let Some(&(kind, end)) = open.last() {
         if reader.at == end {
             open.pop();
@@ -111,14 +115,18 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), GraphError> {
                 } else {
                     reader.skip(length, end)?;
                     match (kind, field) {
-                        (Kind::Tensor, 9) => {}
-                        (Kind::Tensor, 4 | 10) => typed += length,
-                        (Kind::Tensor, 5) => typed += length * PACKED_BYTE / 2,
-                        (Kind::Tensor, 7 | 11) => typed += length * PACKED_BYTE,
-                        (Kind::Tensor, 1) | (Kind::Attribute, 8) | (Kind::Sparse, 3) => {
+                        (BudgetKind::Tensor, 9) => {}
+                        (BudgetKind::Tensor, 4 | 10) => typed += length,
+                        (BudgetKind::Tensor, 5) => typed += length * PACKED_BYTE / 2,
+                        (BudgetKind::Tensor, 7 | 11) => typed += length * PACKED_BYTE,
+                        (BudgetKind::Tensor, 1)
+                        | (BudgetKind::Attribute, 8)
+                        | (BudgetKind::Sparse, 3) => {
                             structure += length * PACKED_BYTE;
                         }
-                        (Kind::Devices | Kind::Leaf, _) => structure += length * PACKED_BYTE,
+                        (BudgetKind::Devices | BudgetKind::Leaf, _) => {
+                            structure += length * PACKED_BYTE
+                        }
                         _ => structure += length,
                     }
                 }

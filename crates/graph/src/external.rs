@@ -80,7 +80,7 @@ pub enum ExternalError {
 }
 
 /// Where the data of one tensor lies.
-struct Range {
+struct ByteRange {
     location: String,
     offset: u64,
     length: u64,
@@ -109,7 +109,7 @@ pub(super) fn load(model: &mut ModelProto, folder: &Path) -> Result<(), GraphErr
             limit: MAX_TOTAL,
         });
     }
-    let mut files = Files { folder, last: None };
+    let mut files = ExternalFiles { folder, last: None };
     let external = tensors(model).filter(|tensor| is_external(tensor));
     for (tensor, range) in external.zip(&ranges) {
         let data = files
@@ -135,12 +135,12 @@ fn tensors(model: &mut ModelProto) -> impl Iterator<Item = &mut TensorProto> {
 }
 
 /// Checks all that can be told without looking at the file.
-fn plan(tensor: &TensorProto) -> Result<Range, GraphError> {
+fn plan(tensor: &TensorProto) -> Result<ByteRange, GraphError> {
     let needed = expected_bytes(tensor)?.map(|bytes| bytes as u64);
     let location = tensor.external_data.iter().find(|e| e.key == "location");
     let location = location.map_or("", |entry| entry.value.as_str());
     extent(tensor, needed)
-        .map(|(offset, length)| Range {
+        .map(|(offset, length)| ByteRange {
             location: location.into(),
             offset,
             length,
@@ -192,13 +192,13 @@ fn refuse(tensor: &TensorProto, location: &str, source: ExternalError) -> GraphE
 }
 
 /// The data files below one folder, of which the last is kept open.
-struct Files<'a> {
+struct ExternalFiles<'a> {
     folder: &'a Path,
     last: Option<(String, File)>,
 }
 
-impl Files<'_> {
-    fn read(&mut self, range: &Range) -> Result<Vec<u8>, ExternalError> {
+impl ExternalFiles<'_> {
+    fn read(&mut self, range: &ByteRange) -> Result<Vec<u8>, ExternalError> {
         let file = match self.last.take() {
             Some((location, file)) if location == range.location => file,
             _ => open(self.folder, &range.location)?,

@@ -44,13 +44,13 @@ pub struct Halved {
 
 /// What a value is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CastKind {
     Half,
     Single,
     Other,
 }
 
-impl Kind {
+impl CastKind {
     fn of(tensor: &TensorProto) -> Self {
         match tensor.data_type {
             FLOAT => Self::Single,
@@ -88,7 +88,7 @@ pub fn to_half(graph: &mut GraphProto) -> Result<Halved, GraphError> {
 /// The new nodes, in an order in which each comes after what it reads.
 struct Rewriting {
     nodes: Vec<NodeProto>,
-    kinds: HashMap<String, Kind>,
+    kinds: HashMap<String, CastKind>,
     /// Stored tensors, and in which kinds they are read.
     stored: HashMap<String, HashSet<&'static str>>,
     /// Casts that are there already.
@@ -102,11 +102,15 @@ impl Rewriting {
         let mut stored = HashMap::new();
         for input in &graph.input {
             let float = input.type_.tensor_type().elem_type == FLOAT;
-            let kind = if float { Kind::Single } else { Kind::Other };
+            let kind = if float {
+                CastKind::Single
+            } else {
+                CastKind::Other
+            };
             kinds.insert(input.name.clone(), kind);
         }
         for tensor in &graph.initializer {
-            kinds.insert(tensor.name.clone(), Kind::of(tensor));
+            kinds.insert(tensor.name.clone(), CastKind::of(tensor));
             stored.insert(tensor.name.clone(), HashSet::new());
         }
         Self {
@@ -118,31 +122,34 @@ impl Rewriting {
         }
     }
 
-    fn kind(&self, name: &str) -> Kind {
-        self.kinds.get(name).copied().unwrap_or(Kind::Other)
+    fn kind(&self, name: &str) -> CastKind {
+        self.kinds.get(name).copied().unwrap_or(CastKind::Other)
     }
 
     /// Takes a node over, with casts before it where its inputs are of another kind.
     fn node(&mut self, node: &NodeProto) {
         let mut node = node.clone();
-        let floats = node.input.iter().any(|name| self.kind(name) != Kind::Other);
+        let floats = node
+            .input
+            .iter()
+            .any(|name| self.kind(name) != CastKind::Other);
         let result = match node.op_type.as_str() {
-            "Constant" => node.attribute.first().map_or(Kind::Other, |attribute| {
-                attribute.t.as_ref().map_or(Kind::Other, Kind::of)
+            "Constant" => node.attribute.first().map_or(CastKind::Other, |attribute| {
+                attribute.t.as_ref().map_or(CastKind::Other, CastKind::of)
             }),
-            "Cast" if int(&node, "to", 0) == i64::from(FLOAT) => Kind::Single,
-            "Cast" => Kind::Other,
-            op if !floats || NO_FLOATS.contains(&op) => Kind::Other,
-            _ if stays(&node) => Kind::Single,
-            _ => Kind::Half,
+            "Cast" if int(&node, "to", 0) == i64::from(FLOAT) => CastKind::Single,
+            "Cast" => CastKind::Other,
+            op if !floats || NO_FLOATS.contains(&op) => CastKind::Other,
+            _ if stays(&node) => CastKind::Single,
+            _ => CastKind::Half,
         };
-        let computes = floats && result != Kind::Other && node.op_type != "Cast";
+        let computes = floats && result != CastKind::Other && node.op_type != "Cast";
         for name in node.input.iter_mut().filter(|_| computes) {
-            if self.kind(name) != Kind::Other {
+            if self.kind(name) != CastKind::Other {
                 *name = self.cast(name, result);
             }
         }
-        if computes && result == Kind::Single {
+        if computes && result == CastKind::Single {
             self.kept.insert(node.op_type.clone());
         }
         for output in &node.output {
@@ -152,7 +159,7 @@ impl Rewriting {
     }
 
     /// The name of a value in the given kind.
-    fn cast(&mut self, name: &str, kind: Kind) -> String {
+    fn cast(&mut self, name: &str, kind: CastKind) -> String {
         if let Some(read) = self.stored.get_mut(name) {
             read.insert(kind.suffix());
             return format!("{name}/{}", kind.suffix());
@@ -170,7 +177,7 @@ impl Rewriting {
     /// Outputs of the graph are float32 under their old names.
     fn outputs(&mut self, graph: &GraphProto) {
         for output in &graph.output {
-            if self.kind(&output.name) != Kind::Half {
+            if self.kind(&output.name) != CastKind::Half {
                 continue;
             }
             let half = format!("{}/half", output.name);
@@ -181,7 +188,7 @@ impl Rewriting {
             for name in names.filter(|name| **name == output.name) {
                 name.clone_from(&half);
             }
-            self.nodes.push(cast(&half, &output.name, Kind::Single));
+            self.nodes.push(cast(&half, &output.name, CastKind::Single));
         }
     }
 
@@ -206,7 +213,7 @@ impl Rewriting {
                 } else {
                     made.name = typed;
                 }
-                if suffix == Kind::Half.suffix() {
+                if suffix == CastKind::Half.suffix() {
                     clamped += store_half(&mut made)?;
                 }
                 tensors.push(made);
@@ -229,13 +236,17 @@ fn stays(node: &NodeProto) -> bool {
         || (node.op_type == "AveragePool" && window > LARGEST_WINDOW)
 }
 
-fn cast(from: &str, to: &str, kind: Kind) -> NodeProto {
+fn cast(from: &str, to: &str, kind: CastKind) -> NodeProto {
     let mut node = NodeProto::new();
     node.op_type = "Cast".into();
     node.name = format!("{to}/cast");
     node.input.push(from.into());
     node.output.push(to.into());
-    let number = if kind == Kind::Half { FLOAT16 } else { FLOAT };
+    let number = if kind == CastKind::Half {
+        FLOAT16
+    } else {
+        FLOAT
+    };
     set_int(&mut node, "to", number.into());
     node
 }

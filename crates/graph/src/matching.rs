@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::GraphError;
-use super::network::{Input, Network, Unit};
+use super::network::{Network, Unit, UnitInput};
 
 /// The first place where a graph is not the expected network.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub(super) fn pair_units<'n, 'a>(
         }
         let (theirs, ours) = (sorted_inputs(source, theirs), sorted_inputs(skeleton, ours));
         for pair in theirs.into_iter().zip(ours) {
-            if let (Input::Unit(theirs), Input::Unit(ours)) = pair {
+            if let (UnitInput::Unit(theirs), UnitInput::Unit(ours)) = pair {
                 stack.push((theirs, ours));
             }
         }
@@ -61,13 +61,13 @@ pub(super) fn pair_units<'n, 'a>(
 }
 
 /// Inputs in an order that two units of equal signature share.
-fn sorted_inputs<'a>(network: &Network<'a>, index: usize) -> Vec<Input<'a>> {
+fn sorted_inputs<'a>(network: &Network<'a>, index: usize) -> Vec<UnitInput<'a>> {
     let unit = &network.units[index];
     let mut inputs = unit.inputs.clone();
     if unit.commutes() {
         inputs.sort_by_key(|input| match input {
-            Input::Unit(index) => Some(network.units[*index].signature),
-            Input::Image | Input::Stored(_) => None,
+            UnitInput::Unit(index) => Some(network.units[*index].signature),
+            UnitInput::Image | UnitInput::Stored(_) => None,
         });
     }
     inputs

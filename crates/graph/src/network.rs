@@ -33,7 +33,7 @@ pub struct Unit<'a> {
     /// Operator and attributes, defaults filled in.
     pub operator: String,
     /// What it reads.
-    pub inputs: Vec<Input<'a>>,
+    pub inputs: Vec<UnitInput<'a>>,
     /// A convolution's filters `[out, in / groups, kh, kw]`.
     pub filters: Option<&'a TensorProto>,
     /// What happens to each channel by itself, in order.
@@ -45,7 +45,7 @@ pub struct Unit<'a> {
 
 /// Where a unit's input comes from.
 #[derive(Debug, Clone, Copy)]
-pub enum Input<'a> {
+pub enum UnitInput<'a> {
     /// The image, or another input of the graph.
     Image,
     /// Another unit.
@@ -133,7 +133,7 @@ impl<'a> Network<'a> {
             if let Some(channels) = unit.channels() {
                 return Ok(channels);
             }
-            let (true, Some(&Input::Unit(input))) = (
+            let (true, Some(&UnitInput::Unit(input))) = (
                 matches!(unit.node.op_type.as_str(), "Relu" | "Add"),
                 unit.inputs.first(),
             ) else {
@@ -229,7 +229,7 @@ impl<'a> Builder<'a, '_> {
         &mut self,
         node: &'a NodeProto,
         operator: String,
-        inputs: Vec<Input<'a>>,
+        inputs: Vec<UnitInput<'a>>,
         filters: Option<&'a TensorProto>,
     ) -> usize {
         self.units.push(Unit {
@@ -289,20 +289,20 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
-    fn input(&self, name: &'a str) -> Input<'a> {
+    fn input(&self, name: &'a str) -> UnitInput<'a> {
         match (self.view.tensor(name), self.made_by.get(name)) {
-            (Some(tensor), _) => Input::Stored(tensor),
-            (None, Some(&unit)) => Input::Unit(unit),
-            (None, None) => Input::Image,
+            (Some(tensor), _) => UnitInput::Stored(tensor),
+            (None, Some(&unit)) => UnitInput::Unit(unit),
+            (None, None) => UnitInput::Image,
         }
     }
 
     /// A node's inputs; those of a `Concat` in a `Concat` of the same axis stand in its place.
-    fn joined(&self, node: &'a NodeProto, operator: &str) -> Vec<Input<'a>> {
+    fn joined(&self, node: &'a NodeProto, operator: &str) -> Vec<UnitInput<'a>> {
         let mut inputs = Vec::new();
         for name in node.input.iter().filter(|name| !name.is_empty()) {
             match self.input(name) {
-                Input::Unit(index)
+                UnitInput::Unit(index)
                     if node.op_type == "Concat"
                         && self.units[index].operator == operator
                         && inputs.len() + self.units[index].inputs.len() <= MAX_JOINED =>
@@ -330,12 +330,12 @@ impl<'a> Builder<'a, '_> {
         self.units[index].signature = hash_of(&(&unit.operator, shape, unit.channels(), inputs));
     }
 
-    fn sign_input(&self, input: &Input) -> u64 {
+    fn sign_input(&self, input: &UnitInput) -> u64 {
         match input {
-            Input::Image => hash_of(&"image"),
-            Input::Unit(index) => hash_of(&("unit", self.units[*index].signature)),
+            UnitInput::Image => hash_of(&"image"),
+            UnitInput::Unit(index) => hash_of(&("unit", self.units[*index].signature)),
             // Numbers that steer an operator are part of it; weights are known by their shape.
-            Input::Stored(tensor) => match (stored_ints(tensor), values(tensor)) {
+            UnitInput::Stored(tensor) => match (stored_ints(tensor), values(tensor)) {
                 (Ok(numbers), _) => hash_of(&("integers", numbers)),
                 (_, Ok(number)) if number.len() == 1 => hash_of(&("number", number[0].to_bits())),
                 _ => hash_of(&("weight", &tensor.dims)),

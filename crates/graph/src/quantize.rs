@@ -16,7 +16,7 @@ use super::attributes::{int, set_int};
 use super::surgery::prune;
 use super::tensor::{FLOAT, INT8, INT32, INT64, UINT8, set_data, set_values, values};
 use super::{GraphError, GraphProto, NodeProto, TensorProto};
-pub use plan::{Plan, plan};
+pub use plan::{QuantizationPlan, plan};
 
 /// Name of the output of [`observing`]'s graph.
 pub const EXTREMES: &str = "extremes";
@@ -25,13 +25,13 @@ pub const EXTREMES: &str = "extremes";
 const LARGEST_BIAS: f32 = (1_u32 << 30) as f32;
 
 /// The least and the greatest number that a value held.
-pub type Range = (f32, f32);
+pub type ValueRange = (f32, f32);
 
 /// A graph whose one output, [`EXTREMES`] `[2 · activations]`, holds for a batch the least and the
 /// greatest number of each of the plan's activations. Nothing but two numbers of each leaves it, so
 /// that it needs no more memory than the network itself.
 #[must_use]
-pub fn observing(graph: &GraphProto, plan: &Plan) -> GraphProto {
+pub fn observing(graph: &GraphProto, plan: &QuantizationPlan) -> GraphProto {
     let mut graph = graph.clone();
     let mut one = TensorProto::new();
     one.name = "extremes/one".into();
@@ -75,8 +75,12 @@ pub fn observing(graph: &GraphProto, plan: &Plan) -> GraphProto {
 /// # Errors
 ///
 /// A weight that is broken; the graph is as it was.
-pub fn quantize(graph: &mut GraphProto, plan: &Plan, ranges: &[Range]) -> Result<(), GraphError> {
-    let ranges: HashMap<&str, Range> = plan
+pub fn quantize(
+    graph: &mut GraphProto,
+    plan: &QuantizationPlan,
+    ranges: &[ValueRange],
+) -> Result<(), GraphError> {
+    let ranges: HashMap<&str, ValueRange> = plan
         .activations
         .iter()
         .map(String::as_str)
@@ -87,7 +91,7 @@ pub fn quantize(graph: &mut GraphProto, plan: &Plan, ranges: &[Range]) -> Result
         .iter()
         .map(|name| (name.as_str(), Steps::of(ranges[plan.origin(name)])))
         .collect();
-    let mut made = Made::default();
+    let mut made = QuantizedValue::default();
     let mut nodes = graph.node.clone();
     for &at in &plan.layers {
         made.layer(graph, &mut nodes[at], &scales)?;
@@ -129,7 +133,7 @@ struct Steps {
 
 impl Steps {
     /// Zero is always among them: padding is made of it.
-    fn of((least, greatest): Range) -> Self {
+    fn of((least, greatest): ValueRange) -> Self {
         let (least, greatest) = (f64::from(least.min(0.0)), f64::from(greatest.max(0.0)));
         let scale = ((greatest - least) / 255.0) as f32;
         if scale <= f32::MIN_POSITIVE {
@@ -145,7 +149,7 @@ impl Steps {
 
 /// What is added to the graph.
 #[derive(Default)]
-struct Made {
+struct QuantizedValue {
     tensors: Vec<TensorProto>,
     nodes: Vec<NodeProto>,
 }
@@ -159,7 +163,7 @@ struct Integers {
     bytes: Vec<u8>,
 }
 
-impl Made {
+impl QuantizedValue {
     /// Gives a layer integer weights and an integer bias.
     fn layer(
         &mut self,

@@ -94,24 +94,24 @@ impl<'a> View<'a> {
     /// A cycle, or a value that nothing defines.
     pub fn order(&self) -> Result<Vec<usize>, GraphError> {
         #[derive(Clone, Copy, PartialEq)]
-        enum State {
+        enum ViewState {
             New,
             Open,
             Done,
         }
-        let mut states = vec![State::New; self.graph.node.len()];
+        let mut states = vec![ViewState::New; self.graph.node.len()];
         let mut order = Vec::with_capacity(states.len());
         // Depth first without recursion: a graph may be deeper than the stack. Each entry is a node
         // and how many of its inputs were looked at, so that none is looked at twice.
         let mut stack = Vec::new();
         for root in 0..states.len() {
-            if states[root] == State::New {
-                states[root] = State::Open;
+            if states[root] == ViewState::New {
+                states[root] = ViewState::Open;
                 stack.push((root, 0));
             }
             while let Some((index, next)) = stack.last_mut() {
                 let Some(name) = self.graph.node[*index].input.get(*next) else {
-                    states[*index] = State::Done;
+                    states[*index] = ViewState::Done;
                     order.push(*index);
                     stack.pop();
                     continue;
@@ -125,10 +125,10 @@ impl<'a> View<'a> {
                     continue;
                 };
                 match states[source] {
-                    State::Done => {}
-                    State::Open => return Err(cycle(name)),
-                    State::New => {
-                        states[source] = State::Open;
+                    ViewState::Done => {}
+                    ViewState::Open => return Err(cycle(name)),
+                    ViewState::New => {
+                        states[source] = ViewState::Open;
                         stack.push((source, 0));
                     }
                 }

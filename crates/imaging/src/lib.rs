@@ -10,6 +10,7 @@ mod decode;
 mod dihedral;
 mod files;
 mod mix;
+mod multichannel_tiff;
 mod occlusion;
 mod preparer;
 mod preparers;
@@ -18,7 +19,6 @@ mod resize;
 mod sample;
 mod skimage;
 mod variation;
-mod whole;
 
 pub use decode::{
     ChannelError, DecodeError, DecodeLimits, check_channels, decode_channels, decode_plane,
@@ -27,17 +27,17 @@ pub use decode::{
 pub use dihedral::{DIHEDRAL, dihedral};
 pub use files::{FileSource, LocalFiles};
 pub use mix::{Mix, MixError, Term};
+pub use multichannel_tiff::{is_tiff_name, with_all_channels};
 pub use occlusion::{draw_cells, hide_cell};
 pub use preparer::Preparer;
 pub use preparers::Preparers;
 pub use preprocess::Preprocess;
 pub use resize::Resize;
 pub use sample::{
-    FindError, Part, Pick, Sample, SampleError, SampleErrorKind, each_part, find_samples,
-    read_sample, samples_among,
+    ChannelSelector, FindError, Sample, SampleError, SampleErrorKind, SampleFile, each_part,
+    find_samples, read_sample, samples_among,
 };
 pub use variation::{Crop, Variation};
-pub use whole::{is_tiff_name, with_all_channels};
 
 /// The four stains of a Human Protein Atlas sample: microtubules, target protein, nucleus,
 /// endoplasmic reticulum. They are the channels where nothing else is said.

@@ -16,13 +16,13 @@ use super::{
 const KEPT: usize = 64 << 20;
 
 thread_local! {
-    static READ: Cell<Read> = Cell::default();
+    static READ: Cell<ReadSample> = Cell::default();
     static WORK: Cell<Work> = Cell::default();
 }
 
 /// A sample's files.
 #[derive(Default)]
-struct Read {
+struct ReadSample {
     bytes: Vec<u8>,
     planes: Planes,
 }
@@ -186,14 +186,14 @@ pub(super) fn with_planes(
     limits: &DecodeLimits,
     then: impl FnOnce(&Planes) -> Result<(), SampleError>,
 ) -> Result<(), SampleError> {
-    let Read {
+    let ReadSample {
         mut bytes,
         mut planes,
     } = READ.take();
     let done = read_sample_into(files, sample, limits, (&mut bytes, &mut planes))
         .and_then(|()| then(&planes));
     if bytes.capacity().max(planes.data.capacity()) <= KEPT {
-        READ.set(Read { bytes, planes });
+        READ.set(ReadSample { bytes, planes });
     }
     done
 }

@@ -27,12 +27,12 @@ pub struct Sample {
     pub files: Vec<Option<PathBuf>>,
     /// What of its file each channel is; none where every file is named `<Id>_<channel>` and holds
     /// that channel alone.
-    pub picks: Arc<[Pick]>,
+    pub picks: Arc<[ChannelSelector]>,
 }
 
 /// What of its file a channel is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pick {
+pub enum ChannelSelector {
     /// All of it: the file holds no other channel.
     Alone,
     /// A channel of a TIFF file that holds several: its name in the file's OME-XML, or its number
@@ -64,7 +64,7 @@ impl Sample {
     pub(super) fn together(&self, from: usize) -> Vec<&str> {
         let rest = self.files.iter().zip(self.picks.iter()).skip(from);
         let same = rest.map_while(|(file, pick)| match pick {
-            Pick::Channel(wanted) if *file == self.files[from] => Some(wanted.as_str()),
+            ChannelSelector::Channel(wanted) if *file == self.files[from] => Some(wanted.as_str()),
             _ => None,
         });
         same.collect()
@@ -261,7 +261,7 @@ fn append(
 
 /// One file of a sample: the channels that it holds, or why it cannot be used.
 #[derive(Debug)]
-pub struct Part<'a> {
+pub struct SampleFile<'a> {
     /// The file.
     pub path: &'a Path,
     /// Number of the sample's first channel that it holds; the others follow.
@@ -274,7 +274,7 @@ pub struct Part<'a> {
 
 /// Shows each file that a sample has, one after the other, whatever is wrong with the others;
 /// channels without a file are passed over.
-pub fn each_part(sample: &Sample, limits: &DecodeLimits, show: &mut dyn FnMut(Part)) {
+pub fn each_part(sample: &Sample, limits: &DecodeLimits, show: &mut dyn FnMut(SampleFile)) {
     let (mut bytes, mut first) = (Vec::new(), 0);
     while first < sample.files.len() {
         let together = sample.together(first);
@@ -291,7 +291,7 @@ pub fn each_part(sample: &Sample, limits: &DecodeLimits, show: &mut dyn FnMut(Pa
                 })
             };
             let read = LocalFiles.read(path, limits.max_file_bytes, &mut bytes);
-            show(Part {
+            show(SampleFile {
                 path,
                 first,
                 channels,

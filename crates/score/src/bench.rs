@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cpu_time::ProcessTime;
 use serde::Serialize;
 
-use super::{Buffer, Engine, EngineError, PipelineOptions, ScoreError, Source, score_to};
+use super::{Buffer, Engine, EngineError, PipelineOptions, ScoreError, ScoreSource, score_to};
 use rgby_common::memory;
 use rgby_imaging::{DecodeLimits, LocalFiles, Preparers, Sample, SampleError};
 
@@ -114,7 +114,7 @@ pub struct ScoreBench<'a> {
 
 /// What came together over the rounds.
 #[derive(Default)]
-struct Tally {
+struct BenchTally {
     images: usize,
     wall: Duration,
     cpu: Duration,
@@ -122,7 +122,7 @@ struct Tally {
     peak: Option<usize>,
 }
 
-impl Tally {
+impl BenchTally {
     fn images_per_s(&self) -> f64 {
         self.images as f64 / self.wall.as_secs_f64()
     }
@@ -154,8 +154,9 @@ impl ScoreBench<'_> {
     ) -> Result<ScoreSpeed, BenchError> {
         let inputs = engines.first().ok_or(ScoreError::NoEngine)?.inputs();
         let preparers = Preparers::new(&inputs);
-        let mut prepare = Tally::default();
-        let tallies = || -> Vec<Tally> { self.batches.iter().map(|_| Tally::default()).collect() };
+        let mut prepare = BenchTally::default();
+        let tallies =
+            || -> Vec<BenchTally> { self.batches.iter().map(|_| BenchTally::default()).collect() };
         let (mut sessions, mut wholes) = (tallies(), tallies());
         for batch in self.batches {
             // The first run at a size allocates.
@@ -201,7 +202,7 @@ impl ScoreBench<'_> {
         engines: &mut [Box<dyn Engine>],
         batch: usize,
         count: usize,
-        tally: &mut Tally,
+        tally: &mut BenchTally,
     ) -> Result<(), BenchError> {
         let count = count.div_ceil(batch).max(LEAST_RUNS) * batch;
         let samples: Vec<Sample> = self.samples.iter().cycle().take(count).cloned().collect();
@@ -212,7 +213,7 @@ impl ScoreBench<'_> {
         let mut failure = None;
         // Where it cannot be done, the peak is that of the whole process.
         let _ = memory::reset_peak();
-        let from = Source {
+        let from = ScoreSource {
             samples: &samples,
             files: &LocalFiles,
             stop: &AtomicBool::new(false),
@@ -235,8 +236,8 @@ impl ScoreBench<'_> {
     fn speed(
         &self,
         batch: usize,
-        mut session: Tally,
-        whole: &Tally,
+        mut session: BenchTally,
+        whole: &BenchTally,
         prepare: PrepareSpeed,
     ) -> BatchSpeed {
         session.runs.sort_unstable();

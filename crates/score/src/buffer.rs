@@ -7,9 +7,9 @@ use ort::session::Session;
 use ort::value::Tensor;
 
 /// Float32 values of a fixed number, zeros at first.
-pub struct Buffer(Place);
+pub struct Buffer(BufferMemory);
 
-enum Place {
+enum BufferMemory {
     Heap(Vec<f32>),
     /// Page-locked: the driver need not copy it aside before it goes to the GPU.
     Pinned(Tensor<f32>),
@@ -19,7 +19,7 @@ impl Buffer {
     /// `len` values on the heap.
     #[must_use]
     pub fn heap(len: usize) -> Self {
-        Self(Place::Heap(vec![0.0; len]))
+        Self(BufferMemory::Heap(vec![0.0; len]))
     }
 
     /// `len` values in page-locked memory for the GPU of that index, on which `session` runs.
@@ -37,23 +37,23 @@ impl Buffer {
         let allocator = allocator(gpu as i32).or_else(|_| allocator(0))?;
         let mut values = Tensor::new(&allocator, [len])?;
         values.extract_tensor_mut().1.fill(0.0);
-        Ok(Self(Place::Pinned(values)))
+        Ok(Self(BufferMemory::Pinned(values)))
     }
 
     /// The values.
     #[must_use]
     pub fn values(&self) -> &[f32] {
         match &self.0 {
-            Place::Heap(values) => values,
-            Place::Pinned(values) => values.extract_tensor().1,
+            BufferMemory::Heap(values) => values,
+            BufferMemory::Pinned(values) => values.extract_tensor().1,
         }
     }
 
     /// The values, to be written.
     pub fn values_mut(&mut self) -> &mut [f32] {
         match &mut self.0 {
-            Place::Heap(values) => values,
-            Place::Pinned(values) => values.extract_tensor_mut().1,
+            BufferMemory::Heap(values) => values,
+            BufferMemory::Pinned(values) => values.extract_tensor_mut().1,
         }
     }
 }
@@ -61,8 +61,8 @@ impl Buffer {
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let place = match self.0 {
-            Place::Heap(_) => "heap",
-            Place::Pinned(_) => "pinned",
+            BufferMemory::Heap(_) => "heap",
+            BufferMemory::Pinned(_) => "pinned",
         };
         write!(f, "{} values, {place}", self.values().len())
     }

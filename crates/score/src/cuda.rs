@@ -29,7 +29,7 @@ const TENSORRT: &str = "libnvinfer.so";
 
 /// Places in their order.
 #[derive(Debug, Default)]
-struct Places {
+struct CudaPaths {
     /// The folder of ONNX Runtime's library.
     beside: PathBuf,
     /// `nvidia/*/lib` and `tensorrt_libs` of the Python environment that the library is part of.
@@ -38,7 +38,7 @@ struct Places {
     system: Vec<PathBuf>,
 }
 
-impl Places {
+impl CudaPaths {
     fn of(library: &Path) -> Self {
         let beside = library.parent().map(Path::to_path_buf).unwrap_or_default();
         // onnxruntime/capi/libonnxruntime.so in site-packages.
@@ -76,17 +76,17 @@ impl Places {
 /// What a device needs, and where each part of it lies, if anywhere.
 #[derive(Debug)]
 pub(super) struct Needs {
-    places: Places,
+    places: CudaPaths,
     parts: Vec<(&'static str, Option<PathBuf>)>,
 }
 
 impl Needs {
     /// Looks for what `device` needs beside ONNX Runtime's `library`.
     pub fn look(device: Device, library: &Path) -> Self {
-        Self::look_in(Places::of(library), device)
+        Self::look_in(CudaPaths::of(library), device)
     }
 
-    fn look_in(places: Places, device: Device) -> Self {
+    fn look_in(places: CudaPaths, device: Device) -> Self {
         let tensorrt = matches!(device, Device::TensorRt(_));
         let beside = |name: &'static str| {
             let path = places.beside.join(name);
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn each_part_is_looked_for_where_it_may_lie() {
         let (dir, library) = environment();
-        let mut places = Places::of(&library);
+        let mut places = CudaPaths::of(&library);
         assert_eq!(places.wheels, [dir.path().join("nvidia/cudnn/lib")]);
         places.system = vec![dir.path().join("system")];
         let needs = Needs::look_in(places, Device::TensorRt(0));

@@ -21,7 +21,7 @@ pub trait Engine: Send {
     ///
     /// [`EngineError::Run`] if `images` has another length, the engine fails, or its answer is
     /// not `batch × classes` probabilities.
-    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError>;
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError>;
 
     /// The preprocessings that a sample's row is made by, one unless models differ in it.
     fn inputs(&self) -> Vec<Preprocess> {
@@ -55,14 +55,14 @@ pub trait Engine: Send {
 
 /// What an engine says of a batch.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Answer {
+pub struct InferenceOutput {
     /// `[batch, classes]`, 0–1, row by row.
     pub probabilities: Vec<f32>,
     /// Pooled features `[batch, F]`; empty unless the engine was asked for them.
     pub embeddings: Vec<f32>,
 }
 
-impl Answer {
+impl InferenceOutput {
     /// That to some images, `rows`, of a batch of `batch`.
     ///
     /// # Panics
@@ -126,7 +126,7 @@ impl OrtEngine {
         self
     }
 
-    fn infer(&mut self, images: &[f32], batch: usize) -> Result<Answer, String> {
+    fn infer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, String> {
         let (channels, side) = (
             self.spec.preprocess.channels.len(),
             self.spec.preprocess.size,
@@ -139,7 +139,7 @@ impl OrtEngine {
         };
         let mut outputs = self.session.run_named(images, shape, names)?.into_iter();
         let mut next = |width| rows([batch, width], outputs.next().unwrap_or_default());
-        let answer = Answer {
+        let answer = InferenceOutput {
             probabilities: next(classes)?,
             embeddings: self.embeddings.map_or(Ok(Vec::new()), next)?,
         };
@@ -182,7 +182,7 @@ impl Engine for OrtEngine {
         })
     }
 
-    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
         self.infer(images, batch)
             .map_err(|reason| EngineError::Run {
                 path: self.path.clone(),

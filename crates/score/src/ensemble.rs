@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::views::{Mean, Views};
+use super::test_time_augmentation::{Mean, TestTimeAugmentation};
 use super::{
-    Answer, Buffer, Combine, Engine, EngineError, ModelFile, OrtEngine, Runtime, SessionOptions,
+    Buffer, Engine, EngineError, InferenceOutput, ModelFile, OrtEngine, Runtime, SessionOptions,
+    TtaCombination,
 };
 use crate::model_metadata::ModelSpec;
 use rgby_imaging::{Preparers, Preprocess};
@@ -15,7 +16,7 @@ pub struct Ensemble {
     /// At least one.
     models: Vec<ModelFile>,
     /// How the answers to the dihedral views are combined, if each model sees those.
-    views: Option<Combine>,
+    views: Option<TtaCombination>,
     embeddings: bool,
     spec: Arc<ModelSpec>,
 }
@@ -62,7 +63,7 @@ impl Ensemble {
 
     /// Shows each model the eight dihedral views of each image.
     #[must_use]
-    pub fn with_views(mut self, combine: Combine) -> Self {
+    pub fn with_views(mut self, combine: TtaCombination) -> Self {
         self.views = Some(combine);
         self
     }
@@ -139,7 +140,7 @@ impl Ensemble {
             }
             let engine: Box<dyn Engine> = Box::new(engine);
             engines.push(match self.views {
-                Some(combine) => Box::new(Views::new(engine, combine)),
+                Some(combine) => Box::new(TestTimeAugmentation::new(engine, combine)),
                 None => engine,
             });
         }
@@ -215,7 +216,7 @@ impl Engine for Members {
         self.engines[0].buffer(len)
     }
 
-    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
         let row = self.row();
         let (mut probabilities, mut embeddings) = (Mean::default(), Vec::new());
         for number in 0..self.engines.len() {
@@ -235,7 +236,7 @@ impl Engine for Members {
                 embeddings = answer.embeddings;
             }
         }
-        Ok(Answer {
+        Ok(InferenceOutput {
             probabilities: probabilities.get(),
             embeddings,
         })

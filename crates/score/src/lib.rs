@@ -9,57 +9,60 @@
 
 mod bench;
 mod buffer;
-mod choice;
 mod config;
-mod copies;
 mod cuda;
 mod engine;
+mod engine_choice;
 mod ensemble;
 mod error;
-mod locate;
-mod manifest;
+mod library_search;
 mod merge;
 mod model;
 pub mod model_metadata;
 mod occlusion;
 pub mod output;
-mod parts;
 mod pipeline;
+mod remote_parts;
+mod result_manifest;
+mod result_parts;
 mod run_key;
 mod runtime;
 mod session;
 mod shard;
-mod split;
 pub mod stream;
-mod views;
+mod test_time_augmentation;
+mod thread_plan;
 
 pub use bench::{
     BatchSpeed, BenchError, EndToEndSpeed, PrepareSpeed, ScoreBench, ScoreSpeed, SessionSpeed,
     prepare_for,
 };
 pub use buffer::Buffer;
-pub use choice::{Device, Devices, EngineChoice, RuntimeOptions};
 pub use config::{
     ArenaExtend, ConvSearch, CudaConfig, EngineConfig, Optimization, SessionConfig, TensorRtConfig,
 };
-pub use copies::PartCopies;
-pub use engine::{Answer, Engine, OrtEngine};
+pub use engine::{Engine, InferenceOutput, OrtEngine};
+pub use engine_choice::{Device, Devices, EngineChoice, RuntimeOptions};
 pub use ensemble::Ensemble;
 pub use error::EngineError;
-pub use manifest::{Decision, ManifestError, ResultKind, ResultManifest, manifest_path};
 pub use merge::{MergeError, Merged, merge};
 pub use model::{INPUT_NAME, ModelFile, OUTPUT_NAME};
 pub use occlusion::Occlusion;
-pub use parts::{
-    Form, MANIFEST, Parts, PartsError, embedding_names, folder_of as parts_folder, is_unfinished,
-    remove_leftovers,
-};
 pub use pipeline::{
-    BatchScores, Failure, PipelineOptions, ScoreError, ScoreTable, Sink, Source, score, score_to,
+    BatchScores, Failure, PipelineOptions, ScoreError, ScoreSource, ScoreTable, Sink, score,
+    score_to,
+};
+pub use remote_parts::RemoteParts;
+pub use result_manifest::{
+    Decision, ResultKind, ResultManifest, ResultManifestError, manifest_path,
+};
+pub use result_parts::{
+    MANIFEST, PartFormat, PartsError, ResultParts, embedding_names, folder_of as parts_folder,
+    is_unfinished, remove_leftovers,
 };
 pub use run_key::{RunKey, hash_of_ids};
 pub use runtime::{Runtime, Workers};
 pub use session::{OrtSession, SessionOptions, Tensor};
 pub use shard::Shard;
-pub use split::{Split, SplitWish};
-pub use views::Combine;
+pub use test_time_augmentation::TtaCombination;
+pub use thread_plan::{ThreadPlan, ThreadRequest};

@@ -64,7 +64,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::Answer;
+    use crate::InferenceOutput;
     use crate::model_metadata::{ModelSpec, Precision, Provenance};
     use rgby_common::labels::hpa_classes;
     use rgby_imaging::Preprocess;
@@ -77,10 +77,10 @@ mod tests {
             &self.0
         }
 
-        fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
+        fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
             self.1.push(batch);
             let rows = images.chunks(self.0.preprocess.input_len());
-            Ok(Answer {
+            Ok(InferenceOutput {
                 probabilities: rows.map(|row| f32::midpoint(row[0], 1.0)).collect(),
                 embeddings: Vec::new(),
             })

@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use self::job::{Job, Trouble};
+use self::job::{PipelineJob, Trouble};
 use super::{Engine, EngineError};
 use rgby_imaging::{DecodeLimits, FileSource, LocalFiles, Preparers, Sample, SampleErrorKind};
 
@@ -98,7 +98,7 @@ pub fn score(
         ids: samples.iter().map(|sample| sample.id.clone()).collect(),
         ..ScoreTable::default()
     };
-    let from = Source {
+    let from = ScoreSource {
         samples,
         files: &LocalFiles,
         stop: &AtomicBool::new(false),
@@ -114,7 +114,7 @@ pub fn score(
 
 /// What is to be scored.
 #[derive(Clone, Copy)]
-pub struct Source<'a> {
+pub struct ScoreSource<'a> {
     /// The samples, in the order of their results.
     pub samples: &'a [Sample],
     /// Where their files come from.
@@ -152,7 +152,7 @@ pub type Sink<'a> = dyn FnMut(BatchScores) -> io::Result<()> + 'a;
 /// after all threads have ended.
 pub fn score_to(
     engines: &mut [Box<dyn Engine>],
-    from: Source,
+    from: ScoreSource,
     options: &PipelineOptions,
     sink: &mut Sink,
 ) -> Result<usize, ScoreError> {
@@ -176,7 +176,7 @@ pub fn score_to(
             kind => failure(error.file, kind.to_string()),
         })
     };
-    let job = Job {
+    let job = PipelineJob {
         from,
         max_file_bytes: options.limits.max_file_bytes,
         batch: options.batch.max(1),

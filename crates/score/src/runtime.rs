@@ -11,7 +11,7 @@ use ort::environment::Environment;
 use ort::ep::{self, ExecutionProvider};
 
 use super::cuda::Needs;
-use super::locate::{Library, Places};
+use super::library_search::{Library, SearchPaths};
 use super::{Device, EngineChoice, EngineError, RuntimeOptions};
 
 /// How many engines to run side by side, and with how many threads each.
@@ -197,7 +197,7 @@ impl Backend {
         if options.engine == EngineChoice::Tract {
             return Self::start_tract(None);
         }
-        let search = Places::from_env(options.ort_lib.as_deref()).search()?;
+        let search = SearchPaths::from_env(options.ort_lib.as_deref()).search()?;
         if let Some(library) = search.found {
             return Self::start_onnx_runtime(library);
         }

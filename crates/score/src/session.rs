@@ -198,13 +198,13 @@ fn session_builder(runtime: Runtime, options: &SessionOptions) -> ort::Result<Se
 /// tract, which takes no such room).
 struct Room {
     /// Name and shape of each output.
-    outputs: Vec<(String, Shape)>,
+    outputs: Vec<(String, OutputShape)>,
     /// For the number of images that there were last.
     last: Option<(usize, RunOptions<HasSelectedOutputs>)>,
 }
 
 /// The shape of an output of which at most the first dimension is left open, for the images.
-struct Shape {
+struct OutputShape {
     first: Option<usize>,
     rest: Vec<usize>,
 }
@@ -220,7 +220,8 @@ impl Room {
     /// For the outputs of `session`; `None` unless it tells how large they are.
     fn of(session: &Session) -> Option<Self> {
         let outputs = session.outputs().iter();
-        let outputs = outputs.map(|outlet| Some((outlet.name().to_owned(), Shape::of(outlet)?)));
+        let outputs =
+            outputs.map(|outlet| Some((outlet.name().to_owned(), OutputShape::of(outlet)?)));
         Some(Self {
             outputs: outputs.collect::<Option<_>>()?,
             last: None,
@@ -232,7 +233,7 @@ impl Room {
             Some((count, options)) if count == images => options,
             _ => {
                 let mut selected = OutputSelector::default();
-                for (name, Shape { first, rest }) in &self.outputs {
+                for (name, OutputShape { first, rest }) in &self.outputs {
                     let shape = [&[first.unwrap_or(images)], &rest[..]].concat();
                     let values = vec![0_f32; shape.iter().product()];
                     selected = selected.preallocate(name, OrtTensor::from_array((shape, values))?);
@@ -244,7 +245,7 @@ impl Room {
     }
 }
 
-impl Shape {
+impl OutputShape {
     /// Of an output of floats.
     fn of(outlet: &Outlet) -> Option<Self> {
         let sizes = outlet.dtype().tensor_shape()?.iter();

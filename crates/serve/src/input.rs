@@ -11,7 +11,7 @@ pub(super) const PLANES_NAME: &str = "planes";
 
 /// Images, in one of the forms that are understood. Shapes were checked against lengths.
 #[derive(Debug)]
-pub enum Input {
+pub enum InferenceInput {
     /// Preprocessed: `[count, C, S, S]` float32.
     Images {
         /// Number of images.
@@ -65,7 +65,7 @@ pub(super) fn upload_limits() -> DecodeLimits {
     }
 }
 
-impl Input {
+impl InferenceInput {
     /// Number of images.
     #[must_use]
     pub fn count(&self) -> usize {

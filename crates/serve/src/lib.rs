@@ -8,7 +8,7 @@
 //!  headers)      bodies) Input)                           resize)                    a session)
 //! ```
 //!
-//! [`Service`] knows no protocol; [`rest`] and [`grpc`] turn bytes into its [`Input`] and its answers
+//! [`Service`] knows no protocol; [`rest`] and [`grpc`] turn bytes into its [`InferenceInput`] and its answers
 //! into bytes, through the same checks of tensors. [`Repository`] says which [`Model`] answers, and
 //! [`run`] is the whole life of a server.
 
@@ -35,20 +35,20 @@ mod worker;
 
 pub use auth::{ApiKeys, KeyError};
 pub use error::ServeError;
-pub use http::{BodyLimits, Gate};
-pub use input::{Floats, Input, Pixels};
+pub use http::{BodyLimits, RequestGate};
+pub use input::{Floats, InferenceInput, Pixels};
 use input::{PLANES_NAME, upload_limits};
 use lifecycle::Accepted;
 pub use lifecycle::Lifecycle;
 pub use listener::Connections;
 pub use metrics::Metrics;
-pub use model::{Engines, Loader, Model};
+pub use model::{Engines, Model, ModelLoader};
 pub use queue::Batching;
-pub use repository::{IndexEntry, Repository, Source};
-pub use run::{Addresses, Ended, Options, RunError, Signal, run};
+pub use repository::{IndexEntry, ModelSource, Repository};
+pub use run::{Addresses, Options, RunError, ShutdownReport, Signal, run};
 pub use service::{Parsed, Service};
 pub use tls::{Tls, TlsError, TlsFiles};
 use trace::Trace;
 pub use trace::{Collector, TraceError};
-pub use upload::{Files, Shown, Upload};
+pub use upload::{Preview, Upload, UploadFiles};
 use upload::{WHOLE_NAME, gray_png};

@@ -42,7 +42,7 @@ pub(super) struct ModelMetrics {
 
 /// What a request's time goes into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Stage {
+pub(super) enum RequestStage {
     /// Parsing, decoding, resizing.
     Prepare,
     /// Waiting for an engine, and for others to share the batch.
@@ -53,7 +53,7 @@ pub(super) enum Stage {
     Total,
 }
 
-impl EncodeLabelValue for Stage {
+impl EncodeLabelValue for RequestStage {
     fn encode(&self, encoder: &mut LabelValueEncoder) -> fmt::Result {
         let name = match self {
             Self::Prepare => "prepare",
@@ -66,7 +66,12 @@ impl EncodeLabelValue for Stage {
 }
 
 /// In the order of their declaration.
-const STAGES: [Stage; 4] = [Stage::Prepare, Stage::Queue, Stage::Infer, Stage::Total];
+const STAGES: [RequestStage; 4] = [
+    RequestStage::Prepare,
+    RequestStage::Queue,
+    RequestStage::Infer,
+    RequestStage::Total,
+];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -88,7 +93,7 @@ struct ModelLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StageLabels {
     model: String,
-    stage: Stage,
+    stage: RequestStage,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -216,7 +221,7 @@ impl Metrics {
 
 impl ModelMetrics {
     /// Notes how long a stage took.
-    pub fn observe(&self, stage: Stage, time: Duration) {
+    pub fn observe(&self, stage: RequestStage, time: Duration) {
         self.stages[stage as usize].observe(time.as_secs_f64());
     }
 }

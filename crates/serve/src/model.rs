@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use super::metrics::{Metrics, ModelMetrics};
 use super::queue::{Batching, Queue};
-use super::worker::{Worker, buckets, warm_up};
+use super::worker::{InferenceWorker, buckets, warm_up};
 use rgby_imaging::Preparer;
 use rgby_score::model_metadata::ModelSpec;
 use rgby_score::{Device, EngineError, ModelFile, OrtEngine, Runtime, SessionOptions};
@@ -24,7 +24,7 @@ pub struct Engines {
 
 /// Makes [`Model`]s.
 #[derive(Debug)]
-pub struct Loader {
+pub struct ModelLoader {
     engines: Engines,
     batching: Batching,
     metrics: Arc<Metrics>,
@@ -45,7 +45,7 @@ pub struct Model {
     server: Arc<Metrics>,
 }
 
-impl Loader {
+impl ModelLoader {
     /// A loader of models that all run in the same way.
     #[must_use]
     pub fn new(engines: Engines, batching: Batching, metrics: Arc<Metrics>) -> Self {
@@ -91,7 +91,7 @@ impl Loader {
                 warm_up(&mut engine, max_batch)?;
                 // TensorRT builds an engine for a new shape, and cuDNN looks for algorithms.
                 let whole_batches = runtime.device() != Device::Cpu;
-                workers.push(Worker {
+                workers.push(InferenceWorker {
                     engine: Box::new(engine),
                     queue: queue.clone(),
                     metrics: metrics.clone(),
@@ -114,7 +114,7 @@ impl Loader {
         Ok(model)
     }
 
-    fn start(&self, workers: Vec<Worker>, path: &Path) -> Result<(), EngineError> {
+    fn start(&self, workers: Vec<InferenceWorker>, path: &Path) -> Result<(), EngineError> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.retain(|thread| !thread.is_finished());
         for worker in workers {

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::metrics::{ModelMetrics, Stage};
+use super::metrics::{ModelMetrics, RequestStage};
 use super::{ServeError, Trace};
-use rgby_score::Answer;
+use rgby_score::InferenceOutput;
 
 /// How requests are joined, and how many may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,13 +32,13 @@ pub struct Batching {
 pub(super) struct Queue {
     batching: Batching,
     metrics: ModelMetrics,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     wake: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
-    jobs: VecDeque<Job>,
+struct QueueState {
+    jobs: VecDeque<QueuedRequest>,
     /// Images of `jobs`.
     images: usize,
     /// Images of `jobs`, and of requests that are being prepared.
@@ -51,7 +51,7 @@ struct State {
 
 /// Images of one request that are computed together.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct QueuedRequest {
     values: Arc<Vec<f32>>,
     range: Range<usize>,
     /// Number of images.
@@ -59,17 +59,17 @@ pub(super) struct Job {
     deadline: Instant,
     arrived: Instant,
     reply: oneshot::Sender<Reply>,
-    places: Places,
+    places: QueueSlots,
     /// That of its request.
     trace: Trace,
 }
 
 /// What comes back for a job.
-pub(super) type Reply = Result<Answer, ServeError>;
+pub(super) type Reply = Result<InferenceOutput, ServeError>;
 
 /// Room for a number of images, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct QueueSlots {
     queue: Arc<Queue>,
     count: usize,
 }
@@ -85,7 +85,7 @@ impl Queue {
         Self {
             batching,
             metrics,
-            state: Mutex::new(State {
+            state: Mutex::new(QueueState {
                 jobs: VecDeque::new(),
                 images: 0,
                 taken: 0,
@@ -97,7 +97,7 @@ impl Queue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         // No invariant spans a panic: each change of the state is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,7 +107,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`ServeError::Overloaded`] if there is none now, [`ServeError::Invalid`] if there never is.
-    pub(super) fn reserve(self: &Arc<Self>, count: usize) -> Result<Places, ServeError> {
+    pub(super) fn reserve(self: &Arc<Self>, count: usize) -> Result<QueueSlots, ServeError> {
         let limit = self.batching.max_queue;
         if count > limit {
             return Err(ServeError::Invalid(format!(
@@ -129,7 +129,7 @@ impl Queue {
         state.taken += count;
         self.metrics.depth.set(state.taken as i64);
         let queue = self.clone();
-        Ok(Places { queue, count })
+        Ok(QueueSlots { queue, count })
     }
 
     /// Whether a request of one image would be refused: worth knowing before its body is read.
@@ -141,7 +141,7 @@ impl Queue {
         self.reserve(1).map(drop)
     }
 
-    fn full(&self, state: &State) -> ServeError {
+    fn full(&self, state: &QueueState) -> ServeError {
         let seconds = (state.taken as f64 * state.seconds_per_image).ceil();
         ServeError::Overloaded {
             what: format!(
@@ -155,7 +155,7 @@ impl Queue {
     /// Queues the images `[count, …]` that `places` were taken for, in parts of a batch at most.
     pub(super) fn submit(
         &self,
-        mut places: Places,
+        mut places: QueueSlots,
         values: Vec<f32>,
         deadline: Instant,
         trace: &Trace,
@@ -170,7 +170,7 @@ impl Queue {
             let count = self.batching.max_batch.min(total - first);
             let (reply, receiver) = oneshot::channel();
             pending.push(receiver);
-            jobs.push(Job {
+            jobs.push(QueuedRequest {
                 values: values.clone(),
                 range: first * row..(first + count) * row,
                 count,
@@ -190,7 +190,7 @@ impl Queue {
     }
 
     /// The next batch; waits for one. `None` once the queue is closed and empty.
-    pub(super) fn next(&self) -> Option<Vec<Job>> {
+    pub(super) fn next(&self) -> Option<Vec<QueuedRequest>> {
         let idle_since = Instant::now();
         let mut state = self.lock();
         loop {
@@ -248,9 +248,9 @@ impl Queue {
     }
 }
 
-impl State {
+impl QueueState {
     /// Takes jobs off the front, of `most` images together.
-    fn take(&mut self, most: usize) -> Vec<Job> {
+    fn take(&mut self, most: usize) -> Vec<QueuedRequest> {
         let mut room = most;
         let mut jobs = Vec::new();
         while let Some(job) = self.jobs.pop_front_if(|job| job.count <= room) {
@@ -262,7 +262,7 @@ impl State {
     }
 
     /// Takes out the jobs whose clients left or whose time is over.
-    fn take_dead(&mut self) -> VecDeque<Job> {
+    fn take_dead(&mut self) -> VecDeque<QueuedRequest> {
         let now = Instant::now();
         if !self.jobs.iter().any(|job| job.is_dead(now)) {
             return VecDeque::new();
@@ -270,12 +270,15 @@ impl State {
         let jobs = std::mem::take(&mut self.jobs).into_iter();
         let (dead, alive) = jobs.partition(|job| job.is_dead(now));
         self.jobs = alive;
-        self.images -= dead.iter().map(|job: &Job| job.count).sum::<usize>();
+        self.images -= dead
+            .iter()
+            .map(|job: &QueuedRequest| job.count)
+            .sum::<usize>();
         dead
     }
 }
 
-impl Job {
+impl QueuedRequest {
     /// Whether nobody waits for it any more.
     fn is_dead(&self, now: Instant) -> bool {
         self.reply.is_closed() || self.deadline <= now
@@ -290,7 +293,10 @@ impl Job {
     pub(super) fn start(&mut self) {
         self.places.release();
         let waited = self.arrived.elapsed();
-        self.places.queue.metrics.observe(Stage::Queue, waited);
+        self.places
+            .queue
+            .metrics
+            .observe(RequestStage::Queue, waited);
         let images = [("rgby.images", self.count)];
         self.trace.stage("queue", self.arrived, &images);
     }
@@ -308,7 +314,7 @@ impl Job {
     }
 }
 
-impl Places {
+impl QueueSlots {
     /// Splits off those for `count` images.
     fn split(&mut self, count: usize) -> Self {
         let count = count.min(self.count);
@@ -327,7 +333,7 @@ impl Places {
     }
 }
 
-impl Drop for Places {
+impl Drop for QueueSlots {
     fn drop(&mut self) {
         self.release();
     }
@@ -340,7 +346,7 @@ impl Pending {
     ///
     /// That of the first part that failed.
     pub(super) async fn answer(self) -> Reply {
-        let mut whole = Answer::default();
+        let mut whole = InferenceOutput::default();
         for part in self.0 {
             // Dead jobs are dropped unanswered; of those only the late ones are still awaited.
             let part = part.await.unwrap_or(Err(ServeError::Deadline))?;

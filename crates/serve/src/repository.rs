@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::ServeError;
-use super::model::{Loader, Model};
+use super::model::{Model, ModelLoader};
 use rgby_score::ModelFile;
 
 /// Name of a model's file in a folder of a version.
@@ -19,7 +19,7 @@ const FILE_NAME: &str = "model.onnx";
 
 /// Where models lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum ModelSource {
     /// One file; it is version 1.
     File {
         /// The name by which clients know it.
@@ -40,15 +40,15 @@ pub enum Source {
 }
 
 /// The versions of each model on disk.
-type Files = BTreeMap<String, BTreeMap<u64, PathBuf>>;
+type VersionFiles = BTreeMap<String, BTreeMap<u64, PathBuf>>;
 /// The loaded versions of each model, the newest last; at least one.
 type Models = BTreeMap<String, Vec<Arc<Model>>>;
 
 /// The models.
 #[derive(Debug)]
 pub struct Repository {
-    source: Source,
-    loader: Loader,
+    source: ModelSource,
+    loader: ModelLoader,
     models: ArcSwap<Models>,
     /// Why a model's last loading failed. Also held by whoever loads: one at a time.
     failures: Mutex<BTreeMap<String, String>>,
@@ -75,16 +75,16 @@ impl IndexEntry {
     }
 }
 
-impl Source {
+impl ModelSource {
     /// The models that are there now.
-    fn files(&self) -> Result<Files, String> {
+    fn files(&self) -> Result<VersionFiles, String> {
         match self {
             Self::File { name, path } => {
                 let versions = BTreeMap::from([(1, path.clone())]);
                 Ok(BTreeMap::from([(name.clone(), versions)]))
             }
             Self::Folder { name, path, .. } => {
-                let mut files = Files::new();
+                let mut files = VersionFiles::new();
                 let own = versions(path)?;
                 if !own.is_empty() {
                     files.insert(name.clone(), own);
@@ -141,7 +141,7 @@ fn versions(path: &Path) -> Result<BTreeMap<u64, PathBuf>, String> {
 impl Repository {
     /// One without any model loaded.
     #[must_use]
-    pub fn new(source: Source, loader: Loader) -> Self {
+    pub fn new(source: ModelSource, loader: ModelLoader) -> Self {
         Self {
             source,
             loader,
@@ -152,7 +152,7 @@ impl Repository {
 
     /// What loads the models.
     #[must_use]
-    pub fn loader(&self) -> &Loader {
+    pub fn loader(&self) -> &ModelLoader {
         &self.loader
     }
 

@@ -12,8 +12,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    ApiKeys, Batching, BodyLimits, Connections, Engines, Gate, KeyError, Loader, Metrics,
-    Repository, ServeError, Service, Source, Tls, TlsError, TlsFiles, grpc, rest,
+    ApiKeys, Batching, BodyLimits, Connections, Engines, KeyError, Metrics, ModelLoader,
+    ModelSource, Repository, RequestGate, ServeError, Service, Tls, TlsError, TlsFiles, grpc, rest,
 };
 
 /// How long a server that owes no answer any more still refuses requests in words, for clients
@@ -28,7 +28,7 @@ pub struct Options {
     /// Where it listens for gRPC, if it does.
     pub grpc_addr: Option<SocketAddr>,
     /// The models.
-    pub source: Source,
+    pub source: ModelSource,
     /// What runs them.
     pub engines: Engines,
     /// How requests are joined.
@@ -71,7 +71,7 @@ pub struct Addresses {
 
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub struct ShutdownReport {
     /// Accepted requests that were not answered in time.
     pub cut_off: usize,
     /// What is left of the time to finish.
@@ -115,8 +115,8 @@ pub async fn run(
     options: Options,
     mut signals: mpsc::Receiver<Signal>,
     ready: impl FnOnce(Addresses),
-) -> Result<Ended, RunError> {
-    let secrets = Secrets::read(options.api_key_file.as_deref(), options.tls)?;
+) -> Result<ShutdownReport, RunError> {
+    let secrets = ServerSecrets::read(options.api_key_file.as_deref(), options.tls)?;
     let (listener, http) = listen("--addr", options.addr).await?;
     secrets.warn(http);
     let grpc = match options.grpc_addr {
@@ -131,11 +131,11 @@ pub async fn run(
         secrets.warn(addr);
     }
     let metrics = Arc::new(Metrics::default());
-    let loader = Loader::new(options.engines, options.batching, metrics.clone());
+    let loader = ModelLoader::new(options.engines, options.batching, metrics.clone());
     let repository = Repository::new(options.source, loader);
     let threads = options.decode_threads;
     let service = Arc::new(Service::new(repository, metrics, threads, options.timeout)?);
-    let gate = Gate::new(service.clone(), secrets.keys.clone(), options.bodies);
+    let gate = RequestGate::new(service.clone(), secrets.keys.clone(), options.bodies);
     let gate = |addr: SocketAddr| {
         let gate = gate.clone();
         if addr.ip().is_loopback() {
@@ -169,12 +169,12 @@ pub async fn run(
 }
 
 /// What is read from files beside the models, and again on a signal.
-struct Secrets {
+struct ServerSecrets {
     keys: Option<Arc<ApiKeys>>,
     tls: Option<Arc<Tls>>,
 }
 
-impl Secrets {
+impl ServerSecrets {
     fn read(keys: Option<&Path>, tls: Option<TlsFiles>) -> Result<Self, RunError> {
         let keys = keys.map(ApiKeys::read).transpose()?;
         let tls = tls.map(Tls::read).transpose()?;
@@ -246,7 +246,11 @@ fn spawn_load(service: &Arc<Service>) -> JoinHandle<Result<Vec<String>, ServeErr
 }
 
 /// Answers requests until it is to stop.
-async fn wait(service: &Arc<Service>, secrets: &Secrets, signals: &mut mpsc::Receiver<Signal>) {
+async fn wait(
+    service: &Arc<Service>,
+    secrets: &ServerSecrets,
+    signals: &mut mpsc::Receiver<Signal>,
+) {
     while let Some(Signal::Reload) = signals.recv().await {
         secrets.reload();
         let loading = spawn_load(service);
@@ -266,7 +270,11 @@ async fn wait(service: &Arc<Service>, secrets: &Secrets, signals: &mut mpsc::Rec
 }
 
 /// Refuses new requests and waits until the accepted ones are answered, `most` at longest.
-async fn drain(service: &Service, signals: &mut mpsc::Receiver<Signal>, most: Duration) -> Ended {
+async fn drain(
+    service: &Service,
+    signals: &mut mpsc::Receiver<Signal>,
+    most: Duration,
+) -> ShutdownReport {
     let lifecycle = service.lifecycle();
     lifecycle.start_draining();
     tracing::info!(accepted = lifecycle.accepted(), "draining");
@@ -284,7 +292,7 @@ async fn drain(service: &Service, signals: &mut mpsc::Receiver<Signal>, most: Du
     if cut_off > 0 {
         tracing::error!(cut_off, "requests were cut off");
     }
-    Ended { cut_off, left }
+    ShutdownReport { cut_off, left }
 }
 
 /// Ends the connections, each after the answer that it is being sent, then the engines.

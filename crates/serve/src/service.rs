@@ -7,19 +7,19 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use super::lifecycle::Lifecycle;
-use super::metrics::{Metrics, Stage};
+use super::metrics::{Metrics, RequestStage};
 use super::model::Model;
 use super::queue::Pending;
 use super::repository::{IndexEntry, Repository};
-use super::{Input, ServeError, Trace};
-use rgby_score::Answer;
+use super::{InferenceInput, ServeError, Trace};
+use rgby_score::InferenceOutput;
 use rgby_score::model_metadata::ModelSpec;
 
 /// What a protocol makes of a request's bytes.
 #[derive(Debug)]
 pub struct Parsed<T> {
     /// The images.
-    pub input: Input,
+    pub input: InferenceInput,
     /// The time that the client gives, if it says so in the request itself.
     pub timeout: Option<Duration>,
     /// What the protocol needs to write the answer.
@@ -132,7 +132,7 @@ impl Service {
         model: &Arc<Model>,
         timeout: Option<Duration>,
         parse: impl FnOnce(&ModelSpec) -> Result<Parsed<T>, ServeError> + Send + 'static,
-    ) -> Result<(Answer, T), ServeError> {
+    ) -> Result<(InferenceOutput, T), ServeError> {
         let start = Instant::now();
         let deadline = start + self.time(timeout);
         let trace = Trace::current();
@@ -146,7 +146,9 @@ impl Service {
         let (pending, deadline, rest) = prepared.map_err(|_| ServeError::Deadline)??;
         let answer = timeout_at(deadline.into(), pending.answer()).await;
         let answer = answer.map_err(|_| ServeError::Deadline)??;
-        model.metrics().observe(Stage::Total, start.elapsed());
+        model
+            .metrics()
+            .observe(RequestStage::Total, start.elapsed());
         Ok((answer, rest))
     }
 }
@@ -239,7 +241,9 @@ fn prepare<T>(
     let count = parsed.input.count();
     let places = model.queue().reserve(count)?;
     let rows = parsed.input.prepare(model)?;
-    model.metrics().observe(Stage::Prepare, began.elapsed());
+    model
+        .metrics()
+        .observe(RequestStage::Prepare, began.elapsed());
     trace.stage("prepare", began, &[("rgby.images", count)]);
     let pending = model.queue().submit(places, rows, deadline, trace);
     Ok((pending, deadline, parsed.rest))

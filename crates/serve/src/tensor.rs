@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Floats, Input, PLANES_NAME, Pixels, upload_limits};
+use super::{Floats, InferenceInput, PLANES_NAME, Pixels, upload_limits};
 use rgby_score::model_metadata::{EMBEDDINGS_NAME, ModelSpec};
-use rgby_score::{Answer, INPUT_NAME, OUTPUT_NAME};
+use rgby_score::{INPUT_NAME, InferenceOutput, OUTPUT_NAME};
 
 /// Most dimensions of a shape that is printed in an error.
 const MAX_RANK: usize = 8;
@@ -15,15 +15,15 @@ const NOT_OFFERED: [&str; 2] = ["classification", "shared_memory_region"];
 
 /// What a request says of its tensor, checked. Its values are to come.
 #[derive(Debug)]
-pub(super) struct Form {
-    kind: Kind,
+pub(super) struct TensorFormat {
+    kind: TensorKind,
     shape: Vec<u64>,
     /// Number of values.
     len: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum TensorKind {
     Images {
         count: usize,
     },
@@ -38,7 +38,7 @@ enum Kind {
 
 /// A tensor's values as they were sent.
 #[derive(Debug)]
-pub(super) enum Data {
+pub(super) enum TensorData {
     /// From JSON.
     Numbers(Vec<f64>),
     /// Typed.
@@ -62,7 +62,7 @@ pub(super) fn not_one_input() -> String {
     format!("give one input, `{INPUT_NAME}` or `{PLANES_NAME}`")
 }
 
-impl Form {
+impl TensorFormat {
     /// Checks a tensor's name, type and shape.
     pub(super) fn of(
         name: &str,
@@ -91,25 +91,25 @@ impl Form {
     /// The tensor's name.
     pub(super) fn name(&self) -> &'static str {
         match self.kind {
-            Kind::Images { .. } => INPUT_NAME,
-            Kind::Planes { .. } => PLANES_NAME,
+            TensorKind::Images { .. } => INPUT_NAME,
+            TensorKind::Planes { .. } => PLANES_NAME,
         }
     }
 
     /// The images, if there are as many values as the shape says, and all of them can be.
-    pub(super) fn input(&self, data: Data) -> Result<Input, String> {
+    pub(super) fn input(&self, data: TensorData) -> Result<InferenceInput, String> {
         self.check_len(&data)?;
         match self.kind {
-            Kind::Images { count } => {
+            TensorKind::Images { count } => {
                 let values = floats(data);
-                Ok(Input::Images { count, values })
+                Ok(InferenceInput::Images { count, values })
             }
-            Kind::Planes {
+            TensorKind::Planes {
                 count,
                 height,
                 width,
                 wide,
-            } => Ok(Input::Planes {
+            } => Ok(InferenceInput::Planes {
                 count,
                 height,
                 width,
@@ -118,17 +118,17 @@ impl Form {
         }
     }
 
-    fn check_len(&self, data: &Data) -> Result<(), String> {
+    fn check_len(&self, data: &TensorData) -> Result<(), String> {
         let width = match self.kind {
-            Kind::Images { .. } => 4,
-            Kind::Planes { wide: true, .. } => 2,
-            Kind::Planes { wide: false, .. } => 1,
+            TensorKind::Images { .. } => 4,
+            TensorKind::Planes { wide: true, .. } => 2,
+            TensorKind::Planes { wide: false, .. } => 1,
         };
         let (found, what, wanted) = match data {
-            Data::Numbers(numbers) => (numbers.len(), "values", self.len),
-            Data::Floats(numbers) => (numbers.len(), "values", self.len),
-            Data::Whole(numbers) => (numbers.len(), "values", self.len),
-            Data::Bytes(bytes) => (bytes.len(), "bytes", self.len.saturating_mul(width)),
+            TensorData::Numbers(numbers) => (numbers.len(), "values", self.len),
+            TensorData::Floats(numbers) => (numbers.len(), "values", self.len),
+            TensorData::Whole(numbers) => (numbers.len(), "values", self.len),
+            TensorData::Bytes(bytes) => (bytes.len(), "bytes", self.len.saturating_mul(width)),
         };
         if found == wanted {
             return Ok(());
@@ -158,7 +158,7 @@ fn printed(shape: &[u64]) -> String {
     }
 }
 
-fn images(shape: &[u64], spec: &ModelSpec) -> Result<(Kind, usize), String> {
+fn images(shape: &[u64], spec: &ModelSpec) -> Result<(TensorKind, usize), String> {
     let preprocess = &spec.preprocess;
     let (channels, side) = (preprocess.channels.len(), preprocess.size);
     let wanted = [channels as u64, u64::from(side), u64::from(side)];
@@ -174,10 +174,10 @@ fn images(shape: &[u64], spec: &ModelSpec) -> Result<(Kind, usize), String> {
             printed(shape)
         ));
     };
-    Ok((Kind::Images { count }, len))
+    Ok((TensorKind::Images { count }, len))
 }
 
-fn planes(shape: &[u64], wide: bool, spec: &ModelSpec) -> Result<(Kind, usize), String> {
+fn planes(shape: &[u64], wide: bool, spec: &ModelSpec) -> Result<(TensorKind, usize), String> {
     let stains = spec.preprocess.stains();
     let max_side = u64::from(upload_limits().max_side);
     let sizes = match *shape {
@@ -207,7 +207,7 @@ fn planes(shape: &[u64], wide: bool, spec: &ModelSpec) -> Result<(Kind, usize), 
             c = stains.len()
         ));
     };
-    let kind = Kind::Planes {
+    let kind = TensorKind::Planes {
         count: count as usize,
         height: height as u32,
         width: width as u32,
@@ -216,37 +216,37 @@ fn planes(shape: &[u64], wide: bool, spec: &ModelSpec) -> Result<(Kind, usize), 
     Ok((kind, len))
 }
 
-fn floats(data: Data) -> Floats {
+fn floats(data: TensorData) -> Floats {
     match data {
-        Data::Numbers(numbers) => {
+        TensorData::Numbers(numbers) => {
             Floats::Values(numbers.into_iter().map(|number| number as f32).collect())
         }
-        Data::Floats(values) => Floats::Values(values),
-        Data::Whole(numbers) => {
+        TensorData::Floats(values) => Floats::Values(values),
+        TensorData::Whole(numbers) => {
             Floats::Values(numbers.into_iter().map(|number| number as f32).collect())
         }
-        Data::Bytes(bytes) => Floats::Bytes(bytes),
+        TensorData::Bytes(bytes) => Floats::Bytes(bytes),
     }
 }
 
-fn gray_8(data: Data) -> Result<Pixels, String> {
+fn gray_8(data: TensorData) -> Result<Pixels, String> {
     let most = u8::MAX.into();
     let pixels: Vec<u8> = match data {
-        Data::Bytes(bytes) => return Ok(Pixels::Gray8(bytes)),
-        Data::Numbers(numbers) => whole(&numbers, most, |number| number as u8)?,
-        Data::Floats(numbers) => whole(&numbers, most, |number| number as u8)?,
-        Data::Whole(numbers) => whole(&numbers, most, |number| number as u8)?,
+        TensorData::Bytes(bytes) => return Ok(Pixels::Gray8(bytes)),
+        TensorData::Numbers(numbers) => whole(&numbers, most, |number| number as u8)?,
+        TensorData::Floats(numbers) => whole(&numbers, most, |number| number as u8)?,
+        TensorData::Whole(numbers) => whole(&numbers, most, |number| number as u8)?,
     };
     Ok(Pixels::Gray8(pixels.into()))
 }
 
-fn gray_16(data: Data) -> Result<Pixels, String> {
+fn gray_16(data: TensorData) -> Result<Pixels, String> {
     let most = u16::MAX.into();
     Ok(Pixels::Gray16(match data {
-        Data::Bytes(bytes) => return Ok(Pixels::Gray16Bytes(bytes)),
-        Data::Numbers(numbers) => whole(&numbers, most, |number| number as u16)?,
-        Data::Floats(numbers) => whole(&numbers, most, |number| number as u16)?,
-        Data::Whole(numbers) => whole(&numbers, most, |number| number as u16)?,
+        TensorData::Bytes(bytes) => return Ok(Pixels::Gray16Bytes(bytes)),
+        TensorData::Numbers(numbers) => whole(&numbers, most, |number| number as u16)?,
+        TensorData::Floats(numbers) => whole(&numbers, most, |number| number as u16)?,
+        TensorData::Whole(numbers) => whole(&numbers, most, |number| number as u16)?,
     }))
 }
 
@@ -310,7 +310,7 @@ pub(super) fn check_extensions(name: &str, asks: impl Fn(&str) -> bool) -> Resul
 /// The outputs of that name of an answer to a model of so many classes.
 pub(super) fn answered(
     names: impl IntoIterator<Item = &'static str>,
-    answer: Answer,
+    answer: InferenceOutput,
     classes: usize,
 ) -> Vec<Output> {
     let count = answer.probabilities.len() / classes.max(1);
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_given_in_the_order_that_was_asked_for() {
-        let answer = Answer {
+        let answer = InferenceOutput {
             probabilities: vec![0.1, 0.2, 0.3, 0.4],
             embeddings: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
         };

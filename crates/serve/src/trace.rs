@@ -39,7 +39,8 @@ impl Trace {
             return Self(None);
         };
         let root = Context::new();
-        let parent = TraceContextPropagator::new().extract_with_context(&root, &Headers(headers));
+        let parent =
+            TraceContextPropagator::new().extract_with_context(&root, &TraceHeaders(headers));
         let builder = tracer.span_builder(name()).with_kind(SpanKind::Server);
         let span = tracer.build_with_context(builder, &parent);
         Self::of(parent.with_span(span))
@@ -121,9 +122,9 @@ impl Trace {
 }
 
 /// A request's headers as the propagator reads them.
-struct Headers<'a>(&'a HeaderMap);
+struct TraceHeaders<'a>(&'a HeaderMap);
 
-impl Extractor for Headers<'_> {
+impl Extractor for TraceHeaders<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key)?.to_str().ok()
     }

@@ -16,13 +16,13 @@ pub(super) const WHOLE_NAME: &str = "image";
 /// One image. It becomes [`Planes`] on a thread that may take its time.
 #[derive(Debug)]
 pub struct Upload {
-    files: Files,
-    show: Option<(u32, oneshot::Sender<Shown>)>,
+    files: UploadFiles,
+    show: Option<(u32, oneshot::Sender<Preview>)>,
 }
 
 /// The files of one image.
 #[derive(Debug)]
-pub enum Files {
+pub enum UploadFiles {
     /// A file for each of the model's stains, in their order.
     Stains(Vec<(String, Bytes)>),
     /// One TIFF file that holds them all.
@@ -38,7 +38,7 @@ pub enum Files {
 
 /// An image for people to look at.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Shown {
+pub struct Preview {
     /// Width of the image in pixels.
     pub width: u32,
     /// Height of the image in pixels.
@@ -47,8 +47,8 @@ pub struct Shown {
     pub planes: Vec<Vec<u8>>,
 }
 
-impl From<Files> for Upload {
-    fn from(files: Files) -> Self {
+impl From<UploadFiles> for Upload {
+    fn from(files: UploadFiles) -> Self {
         Self { files, show: None }
     }
 }
@@ -56,7 +56,7 @@ impl From<Files> for Upload {
 impl Upload {
     /// Has the planes sent to `to` when they are decoded, at most `side` pixels wide and high.
     #[must_use]
-    pub fn show(self, side: u32, to: oneshot::Sender<Shown>) -> Self {
+    pub fn show(self, side: u32, to: oneshot::Sender<Preview>) -> Self {
         Self {
             show: Some((side, to)),
             ..self
@@ -72,13 +72,13 @@ impl Upload {
         let planes = self.files.decode()?;
         if let Some((side, to)) = self.show {
             // A client that left looks at nothing.
-            let _ = to.send(Shown::of(&planes, side)?);
+            let _ = to.send(Preview::of(&planes, side)?);
         }
         Ok(planes)
     }
 }
 
-impl Files {
+impl UploadFiles {
     fn decode(&self) -> Result<Planes, ServeError> {
         match self {
             Self::Stains(files) => decode_each(files),
@@ -140,7 +140,7 @@ fn whole_refused(error: &DecodeError, stains: &[String]) -> String {
     }
 }
 
-impl Shown {
+impl Preview {
     fn of(planes: &Planes, side: u32) -> Result<Self, ServeError> {
         let Planes {
             width,
@@ -221,7 +221,7 @@ mod tests {
             channels: 2,
             data: [[10; 8], [200; 8]].concat(),
         };
-        let shown = Shown::of(&planes, 2).unwrap();
+        let shown = Preview::of(&planes, 2).unwrap();
         assert_eq!((shown.width, shown.height), (4, 2));
         for (png, gray) in shown.planes.iter().zip([10, 200]) {
             let plane = decode_plane(png, &upload_limits()).unwrap();

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::ServeError;
-use super::metrics::{ModelMetrics, Stage};
-use super::queue::{Job, Queue};
-use rgby_score::{Answer, Engine, EngineError};
+use super::metrics::{ModelMetrics, RequestStage};
+use super::queue::{Queue, QueuedRequest};
+use rgby_score::{Engine, EngineError, InferenceOutput};
 
 /// An engine and what it takes to feed it.
-pub(super) struct Worker {
+pub(super) struct InferenceWorker {
     pub(super) engine: Box<dyn Engine>,
     pub(super) queue: Arc<Queue>,
     pub(super) metrics: ModelMetrics,
@@ -41,18 +41,18 @@ pub(super) fn warm_up(engine: &mut dyn Engine, max_batch: usize) -> Result<(), E
     Ok(())
 }
 
-impl Worker {
+impl InferenceWorker {
     /// Computes until the queue is closed and empty.
     pub(super) fn run(mut self) {
         let mut buffer = Vec::new();
         while let Some(mut jobs) = self.queue.next() {
-            jobs.iter_mut().for_each(Job::start);
+            jobs.iter_mut().for_each(QueuedRequest::start);
             let images: usize = jobs.iter().map(|job| job.count).sum();
             self.metrics.batch.observe(images as f64);
             let start = Instant::now();
             let answer = self.compute(&jobs, &mut buffer);
             let elapsed = start.elapsed();
-            self.metrics.observe(Stage::Infer, elapsed);
+            self.metrics.observe(RequestStage::Infer, elapsed);
             self.queue.finished(images, elapsed.as_secs_f64());
             for job in &jobs {
                 job.computed(start, images);
@@ -68,7 +68,7 @@ impl Worker {
         }
     }
 
-    fn alone(&mut self, job: Job, buffer: &mut Vec<f32>) {
+    fn alone(&mut self, job: QueuedRequest, buffer: &mut Vec<f32>) {
         let start = Instant::now();
         let jobs = vec![job];
         let answer = self.compute(&jobs, buffer);
@@ -81,7 +81,7 @@ impl Worker {
         }
     }
 
-    fn fail(jobs: Vec<Job>, reason: &str) {
+    fn fail(jobs: Vec<QueuedRequest>, reason: &str) {
         tracing::error!(reason, "the engine failed on a batch");
         for job in jobs {
             // The reason holds paths of this machine, which are none of the client's business.
@@ -91,7 +91,11 @@ impl Worker {
     }
 
     /// The engine's answer to the images of all jobs, one after the other.
-    fn compute(&mut self, jobs: &[Job], buffer: &mut Vec<f32>) -> Result<Answer, String> {
+    fn compute(
+        &mut self,
+        jobs: &[QueuedRequest],
+        buffer: &mut Vec<f32>,
+    ) -> Result<InferenceOutput, String> {
         let images: usize = jobs.iter().map(|job| job.count).sum();
         let size = self.padded(images);
         let values = if let ([job], true) = (jobs, size == images) {
@@ -124,7 +128,7 @@ impl Worker {
 }
 
 /// Gives each job its rows.
-fn share_out(jobs: Vec<Job>, answer: &Answer) {
+fn share_out(jobs: Vec<QueuedRequest>, answer: &InferenceOutput) {
     let images = jobs.iter().map(|job| job.count).sum();
     let mut first = 0;
     for job in jobs {

@@ -22,7 +22,7 @@ pub use error::{ReadFailure, StoreError, StoreErrorKind};
 pub use location::{Location, LocationError, LocationErrorKind};
 pub use options::StoreOptions;
 #[cfg(feature = "remote")]
-pub use remote::{Names, ReadAhead, Store, Version};
+pub use remote::{FileNames, ObjectVersion, ReadAhead, Store};
 pub use url::{Scheme, Url};
 #[cfg(not(feature = "remote"))]
-pub use without::{Names, ReadAhead, Store, Version};
+pub use without::{FileNames, ObjectVersion, ReadAhead, Store};

@@ -16,9 +16,9 @@ pub struct Store(Nothing);
 
 /// The names in a folder, which cannot be.
 #[derive(Debug)]
-pub struct Names(Nothing);
+pub struct FileNames(Nothing);
 
-impl Iterator for Names {
+impl Iterator for FileNames {
     type Item = Result<String, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -28,7 +28,7 @@ impl Iterator for Names {
 
 /// A version of an object, which cannot be.
 #[derive(Debug, Clone)]
-pub struct Version(Nothing);
+pub struct ObjectVersion(Nothing);
 
 /// Reads files ahead, which cannot be.
 #[derive(Debug)]
@@ -57,12 +57,12 @@ impl Store {
 
     #[allow(missing_docs)]
     #[must_use]
-    pub fn list(&self) -> Names {
+    pub fn list(&self) -> FileNames {
         match self.0 {}
     }
 
     #[allow(missing_docs, clippy::missing_errors_doc)]
-    pub fn get(&self, _: &str, _: u64) -> Result<(Vec<u8>, Version), StoreError> {
+    pub fn get(&self, _: &str, _: u64) -> Result<(Vec<u8>, ObjectVersion), StoreError> {
         match self.0 {}
     }
 
@@ -72,12 +72,17 @@ impl Store {
     }
 
     #[allow(missing_docs, clippy::missing_errors_doc)]
-    pub fn create(&self, _: &str, _: Vec<u8>) -> Result<Version, StoreError> {
+    pub fn create(&self, _: &str, _: Vec<u8>) -> Result<ObjectVersion, StoreError> {
         match self.0 {}
     }
 
     #[allow(missing_docs, clippy::missing_errors_doc)]
-    pub fn update(&self, _: &str, _: Vec<u8>, _: &Version) -> Result<Version, StoreError> {
+    pub fn update(
+        &self,
+        _: &str,
+        _: Vec<u8>,
+        _: &ObjectVersion,
+    ) -> Result<ObjectVersion, StoreError> {
         match self.0 {}
     }
 

@@ -16,8 +16,8 @@ use super::outputs::Outputs;
 use crate::data::Images;
 use crate::imaging::{FileSource, LocalFiles, Sample};
 use crate::score::{
-    Decision, EngineConfig, Ensemble, Form, PartCopies, Parts, RunKey, Source, hash_of_ids,
-    is_unfinished, output, remove_leftovers,
+    Decision, EngineConfig, Ensemble, PartFormat, RemoteParts, ResultParts, RunKey, ScoreSource,
+    hash_of_ids, is_unfinished, output, remove_leftovers,
 };
 use crate::store::Location;
 
@@ -150,16 +150,16 @@ impl Bulk {
     fn open_parts(
         &self,
         job: &Job,
-        copies: Option<Box<dyn PartCopies>>,
+        copies: Option<Box<dyn RemoteParts>>,
         ui: &Ui,
-    ) -> anyhow::Result<Parts> {
-        let form = Form {
+    ) -> anyhow::Result<ResultParts> {
+        let form = PartFormat {
             classes: &job.ensemble.spec().classes,
             embeddings: job.ensemble.embeddings(),
             part_size: self.args.part_size.into(),
         };
         let key = job.key.clone();
-        let parts = Parts::open(&self.out, key, form, self.args.resume, copies)?;
+        let parts = ResultParts::open(&self.out, key, form, self.args.resume, copies)?;
         if parts.done() > 0 {
             let (done, all) = (parts.done(), job.samples.len());
             ui.note(&format!("going on after {done} of {all} samples"));
@@ -171,12 +171,12 @@ impl Bulk {
     fn score(
         &self,
         job: &mut Job,
-        parts: &mut Parts,
+        parts: &mut ResultParts,
         signals: &Signals,
         ui: &Ui,
     ) -> anyhow::Result<f64> {
         let files = self.files(signals.stop())?;
-        let from = Source {
+        let from = ScoreSource {
             samples: &job.samples,
             files: &*files,
             stop: signals.stop(),
@@ -221,7 +221,7 @@ impl Bulk {
     }
 
     /// Says with an error what of the work is kept.
-    fn kept(&self, error: anyhow::Error, parts: &Parts, samples: usize) -> anyhow::Error {
+    fn kept(&self, error: anyhow::Error, parts: &ResultParts, samples: usize) -> anyhow::Error {
         match parts.done() {
             0 => error,
             done => error.context(format!(

@@ -8,7 +8,7 @@ use super::super::{Stage, Ui};
 use crate::atomic_file;
 use crate::metrics::with_highest_kept;
 use crate::score::{
-    Decision, Ensemble, Failure, Parts, ResultKind, ResultManifest, RunKey, ScoreTable,
+    Decision, Ensemble, Failure, ResultKind, ResultManifest, ResultParts, RunKey, ScoreTable,
     embedding_names, manifest_path, output,
 };
 
@@ -119,7 +119,7 @@ impl Outputs<'_> {
     /// rest is too. Returns how many samples were scored, but reached no class's threshold.
     pub(super) fn write(
         &self,
-        parts: &Parts,
+        parts: &ResultParts,
         ensemble: &Ensemble,
         decision: &Decision,
     ) -> anyhow::Result<usize> {

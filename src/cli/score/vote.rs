@@ -6,7 +6,7 @@ use anyhow::ensure;
 use clap::Args;
 
 use super::super::scorer::{Threshold, open_model};
-use crate::score::{Combine, Ensemble, ModelFile};
+use crate::score::{Ensemble, ModelFile, TtaCombination};
 
 /// Who is asked for probabilities, and how often.
 #[derive(Debug, Clone, Args)]
@@ -21,7 +21,7 @@ pub struct VoteArgs {
     /// How a model's probabilities for the views become one, before models are averaged [default:
     /// mean]
     #[arg(long, value_name = "HOW", value_enum)]
-    pub tta_combine: Option<Combine>,
+    pub tta_combine: Option<TtaCombination>,
 }
 
 fn views(text: &str) -> Result<u8, String> {
@@ -35,7 +35,7 @@ fn views(text: &str) -> Result<u8, String> {
 impl VoteArgs {
     /// How a model's probabilities for the views become one.
     #[must_use]
-    pub fn combine(&self) -> Combine {
+    pub fn combine(&self) -> TtaCombination {
         self.tta_combine.unwrap_or_default()
     }
 

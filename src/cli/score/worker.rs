@@ -14,8 +14,8 @@ use super::super::signals::Signals;
 use super::super::{Outcome, Stage, Ui};
 use super::ScoreArgs;
 use super::outputs::decidable;
-use crate::score::stream::{Answers, Request, Requests, Scores, StreamError};
-use crate::score::{Decision, ScoreTable, Source, output, score_to};
+use crate::score::stream::{Request, RequestReader, ResponseRows, ResponseWriter, StreamError};
+use crate::score::{Decision, ScoreSource, ScoreTable, output, score_to};
 
 /// How often somebody who waits for samples looks whether it should end.
 const LOOK: Duration = Duration::from_millis(50);
@@ -69,7 +69,7 @@ impl ScoreArgs {
         let mut scorer = here.start(&ensemble, ui)?;
         let signals = Signals::listen()?;
         let stdout = BufWriter::new(io::stdout().lock());
-        let mut answers = Answers::open(stdout, &ensemble.spec().classes)?;
+        let mut answers = ResponseWriter::open(stdout, &ensemble.spec().classes)?;
         let requests = read_ahead(ensemble.stains(), here.worker.limit())?;
         let start = Instant::now();
         let mut done = Done::default();
@@ -114,7 +114,7 @@ fn read_ahead(stains: Vec<String>, limit: u64) -> io::Result<Receiver<Read>> {
     let (to, requests) = bounded::<Read>(0);
     let read = move || {
         let all = || -> Result<(), StreamError> {
-            let stream = Requests::open(io::stdin().lock(), &stains, limit)?;
+            let stream = RequestReader::open(io::stdin().lock(), &stains, limit)?;
             for request in stream.into_iter().flatten() {
                 if to.send(Ok(Some(request?))).is_err() {
                     break;
@@ -149,7 +149,7 @@ fn next(requests: &Receiver<Read>, stop: &AtomicBool) -> anyhow::Result<Option<R
 fn answer(
     scorer: &mut Scorer,
     request: &Request,
-    answers: &mut Answers<impl io::Write>,
+    answers: &mut ResponseWriter<impl io::Write>,
     decision: &Decision,
 ) -> anyhow::Result<ScoreTable> {
     let samples = request.samples();
@@ -158,7 +158,7 @@ fn answer(
         probabilities: Vec::with_capacity(samples.len()),
         failures: Vec::new(),
     };
-    let from = Source {
+    let from = ScoreSource {
         samples: &samples,
         files: request,
         stop: &AtomicBool::new(false),
@@ -169,7 +169,7 @@ fn answer(
         table.failures.extend(batch.failures);
         Ok(())
     })?;
-    let rows = Scores {
+    let rows = ResponseRows {
         probabilities: &table.probabilities,
         predicted: &predicted(&table, decision),
         failures: &table.failures,

@@ -12,8 +12,8 @@ use anyhow::Context;
 use serde::Deserialize;
 
 use crate::atomic_file;
-use crate::score::{MANIFEST, PartCopies};
-use crate::store::{Store, StoreError, StoreErrorKind, Version};
+use crate::score::{MANIFEST, RemoteParts};
+use crate::store::{ObjectVersion, Store, StoreError, StoreErrorKind};
 
 /// Bytes of a part or manifest at most.
 const MOST_BYTES: u64 = 1 << 30;
@@ -25,7 +25,7 @@ pub(super) struct StoreCopies {
     /// The folder of the parts, by its name.
     folder: String,
     /// That of the manifest; `None` if there was none.
-    version: Option<Version>,
+    version: Option<ObjectVersion>,
 }
 
 /// What of a manifest says which objects there are.
@@ -96,7 +96,7 @@ impl StoreCopies {
     }
 }
 
-impl PartCopies for StoreCopies {
+impl RemoteParts for StoreCopies {
     fn part(&mut self, file: &Path, sha256: &str) -> io::Result<()> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let name = self.part_name(&name, sha256);

@@ -12,7 +12,7 @@ use super::super::Ui;
 use super::Tracker;
 use crate::report::{EpochRow, TimingRow};
 use crate::tracking::{Notice, Status};
-use crate::train::{Ended, StepReport, TrainError, Watch};
+use crate::train::{RunEnd, StepReport, TrainError, TrainingObserver};
 
 /// Progress on the screen, the same in RUN/log.txt, and for servers that follow the run.
 pub(super) struct Screen<'a> {
@@ -45,11 +45,11 @@ impl<'a> Screen<'a> {
     }
 
     /// The run has ended.
-    pub fn end(&self, ended: &Result<Ended, TrainError>) {
+    pub fn end(&self, ended: &Result<RunEnd, TrainError>) {
         self.bar.finish_and_clear();
         let status = match ended {
-            Ok(Ended::Finished) => Status::Finished,
-            Ok(Ended::Stopped) => Status::Killed,
+            Ok(RunEnd::Finished) => Status::Finished,
+            Ok(RunEnd::Stopped) => Status::Killed,
             Err(_) => Status::Failed,
         };
         self.tell(self.tracker.end(status));
@@ -94,7 +94,7 @@ impl<'a> Screen<'a> {
     }
 }
 
-impl Watch for Screen<'_> {
+impl TrainingObserver for Screen<'_> {
     fn started(&self, done: u32) {
         if let Err(error) = self.tracker.start(done) {
             self.tell(vec![error]);

@@ -16,7 +16,7 @@ use burn::tensor::ops::ConvOptions;
 use super::convolve::{bias_gradient, convolve, filters_gradient, input_gradient};
 use super::gemm::Matrix;
 use super::geometry::Geometry;
-use super::normalize::{Affine, Moments, Shape, normalize, normalize_gradient};
+use super::normalize::{Moments, NormShape, ScaleShift, normalize, normalize_gradient};
 use super::{activate, buffers};
 
 /// How a layer normalises.
@@ -138,16 +138,16 @@ impl Normalized {
         }
     }
 
-    fn shape(&self) -> Shape {
+    fn shape(&self) -> NormShape {
         let [_, channels, height, width] = self.input.shape().dims();
-        Shape {
+        NormShape {
             channels,
             plane: height * width,
         }
     }
 
-    fn affine(&self) -> Affine<'_> {
-        Affine {
+    fn affine(&self) -> ScaleShift<'_> {
+        ScaleShift {
             gamma: values(&self.gamma),
             beta: values(&self.beta),
             relu: self.rule.relu,

@@ -10,14 +10,14 @@ use super::sums::{sum, sum_by};
 
 /// Values `[batch, channels, plane]`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shape {
+pub(super) struct NormShape {
     pub channels: usize,
     pub plane: usize,
 }
 
 /// What a layer does to the values that it has normalised.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Affine<'a> {
+pub(super) struct ScaleShift<'a> {
     pub gamma: &'a [f32],
     pub beta: &'a [f32],
     /// Whether negative results become 0.
@@ -38,7 +38,7 @@ pub(super) struct NormGradients {
     pub beta: Vec<f32>,
 }
 
-impl Shape {
+impl NormShape {
     fn planes<'a>(&self, values: &'a [f32], channel: usize) -> impl Iterator<Item = &'a [f32]> {
         let planes = values.chunks_exact(self.plane);
         planes.skip(channel).step_by(self.channels)
@@ -75,9 +75,9 @@ fn moments<'a>(planes: impl Iterator<Item = &'a [f32]>) -> (f64, f64) {
 
 /// Normalises `input` by its own statistics, and tells them.
 pub(super) fn normalize(
-    shape: Shape,
+    shape: NormShape,
     input: &[f32],
-    affine: Affine<'_>,
+    affine: ScaleShift<'_>,
     epsilon: f64,
 ) -> (Vec<f32>, Moments) {
     let mut output = buffers::take(input.len());
@@ -106,9 +106,9 @@ pub(super) fn normalize(
 /// Turns the gradient of [`normalize`]'s output, `source` or else what `gradient` holds, into that
 /// of its input.
 pub(super) fn normalize_gradient(
-    shape: Shape,
+    shape: NormShape,
     (input, source): (&[f32], Option<&[f32]>),
-    (affine, moments, epsilon): (Affine<'_>, &Moments, f64),
+    (affine, moments, epsilon): (ScaleShift<'_>, &Moments, f64),
     gradient: &mut [f32],
 ) -> NormGradients {
     let sums: Vec<(f32, f32)> = shape

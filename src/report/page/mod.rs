@@ -21,7 +21,7 @@ use super::chart::{self, Chart};
 use crate::atomic_file;
 use crate::metrics::{Decisions, Evaluation, Intervals, Labelled};
 
-pub use run::{Progress, RunPage};
+pub use run::{RunPage, RunStatus};
 pub use samples::{Card, Picked, pick};
 
 /// How good decisions of one kind are.

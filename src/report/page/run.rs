@@ -14,7 +14,7 @@ const MOST_ROWS: usize = 500;
 
 /// How far a run is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
+pub enum RunStatus {
     /// It goes on.
     UnderWay,
     /// All is done.
@@ -30,7 +30,7 @@ pub struct RunPage<'a> {
     /// Name of the run's folder.
     pub name: String,
     /// How far it is.
-    pub progress: Progress,
+    pub progress: RunStatus,
     /// Epochs that the config asks for.
     pub epochs: u32,
     /// What was measured of each epoch that is done.
@@ -103,11 +103,11 @@ impl RunPage<'_> {
                 p.muted {
                     (done) " of " (self.epochs) " epochs"
                     @match &self.progress {
-                        Progress::UnderWay => " so far",
-                        Progress::Finished if done < self.epochs as usize => ", stopped early",
-                        Progress::Finished => ", finished",
-                        Progress::Stopped => "; stopped, rgby train --resume goes on",
-                        Progress::Failed(why) => { "; ended with an error: " (why) }
+                        RunStatus::UnderWay => " so far",
+                        RunStatus::Finished if done < self.epochs as usize => ", stopped early",
+                        RunStatus::Finished => ", finished",
+                        RunStatus::Stopped => "; stopped, rgby train --resume goes on",
+                        RunStatus::Failed(why) => { "; ended with an error: " (why) }
                     }
                 }
             }

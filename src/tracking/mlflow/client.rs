@@ -24,7 +24,7 @@ const MOST_BYTES: u64 = 4 << 20;
 const MOST_WORDS: usize = 200;
 
 /// Speaks to one server.
-pub(super) struct Client {
+pub(super) struct MlflowClient {
     http: Http,
     base: Url,
     credentials: Credentials,
@@ -32,13 +32,13 @@ pub(super) struct Client {
 
 /// Why a request did not do what it should.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct MlflowFault {
     /// MLflow's name of the error, if it answered.
     pub code: String,
     text: String,
 }
 
-impl Fault {
+impl MlflowFault {
     pub(super) fn new(text: impl Into<String>) -> Self {
         Self {
             code: String::new(),
@@ -47,13 +47,13 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for MlflowFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl Client {
+impl MlflowClient {
     /// Prepares for requests, and makes none.
     pub(super) fn new(url: &MlflowUrl) -> Result<Self, String> {
         // Refused only if another one was chosen before, which is as good.
@@ -86,14 +86,14 @@ impl Client {
     }
 
     /// Asks for `path` of the REST API with a query.
-    pub(super) fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, Fault> {
+    pub(super) fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, MlflowFault> {
         let mut url = self.url(&["api", "2.0", "mlflow"], path);
         url.query_pairs_mut().extend_pairs(query);
         self.call(self.http.request(Method::GET, url))
     }
 
     /// Posts a document to `path` of the REST API.
-    pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Fault> {
+    pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, MlflowFault> {
         let url = self.url(&["api", "2.0", "mlflow"], path);
         let request = self.http.request(Method::POST, url);
         let request = request.header(CONTENT_TYPE, "application/json");
@@ -101,7 +101,7 @@ impl Client {
     }
 
     /// Puts a file to `path` of the server's artifact store.
-    pub(super) fn put(&self, path: &str, bytes: Vec<u8>) -> Result<Value, Fault> {
+    pub(super) fn put(&self, path: &str, bytes: Vec<u8>) -> Result<Value, MlflowFault> {
         let url = self.url(&["api", "2.0", "mlflow-artifacts", "artifacts"], path);
         self.call(self.http.request(Method::PUT, url).body(bytes))
     }
@@ -115,7 +115,7 @@ impl Client {
         url
     }
 
-    fn call(&self, request: RequestBuilder) -> Result<Value, Fault> {
+    fn call(&self, request: RequestBuilder) -> Result<Value, MlflowFault> {
         let request = match &self.credentials {
             Credentials::None => request,
             Credentials::User(user, password) => request.basic_auth(user, Some(password)),
@@ -123,16 +123,18 @@ impl Client {
         };
         let response = request
             .send()
-            .map_err(|error| Fault::new(self.say(&reason(&error))))?;
+            .map_err(|error| MlflowFault::new(self.say(&reason(&error))))?;
         self.read(response)
     }
 
-    fn read(&self, response: Response) -> Result<Value, Fault> {
+    fn read(&self, response: Response) -> Result<Value, MlflowFault> {
         let status = response.status();
         let elsewhere = response.headers().get(LOCATION).cloned();
         let mut bytes = Vec::new();
         let read = response.take(MOST_BYTES).read_to_end(&mut bytes);
-        read.map_err(|error| Fault::new(self.say(&format!("the answer breaks off: {error}"))))?;
+        read.map_err(|error| {
+            MlflowFault::new(self.say(&format!("the answer breaks off: {error}")))
+        })?;
         let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         if status.is_success() {
             return Ok(body);
@@ -156,7 +158,7 @@ impl Client {
         };
         let colon = if said.is_empty() { "" } else { ": " };
         let text = self.say(&format!("it answers {status}{colon}{said}{mend}"));
-        Err(Fault { code, text })
+        Err(MlflowFault { code, text })
     }
 
     /// Words of a server or library, for people: short, on one line, without secrets.

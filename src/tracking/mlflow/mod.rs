@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use self::client::{Client, Fault};
+use self::client::{MlflowClient, MlflowFault};
 use self::session::Session;
 use super::{Notice, Status, TrackedRun};
 use crate::report::{EpochRow, ReportError, TimingRow, read_rows};
@@ -27,18 +27,18 @@ const LAST_WAIT: Duration = Duration::from_secs(10);
 /// waits for the server.
 #[derive(Debug)]
 pub struct Mlflow {
-    shared: Arc<Shared>,
+    shared: Arc<PosterShared>,
 }
 
 /// What the run and the thread tell each other.
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct PosterShared {
+    state: Mutex<PosterState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PosterState {
     /// Epochs that are done.
     done: u32,
     /// How the run ended, once it has.
@@ -53,12 +53,12 @@ struct State {
     notices: Vec<Notice>,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl PosterShared {
+    fn lock(&self) -> MutexGuard<'_, PosterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut PosterState)) {
         change(&mut self.lock());
         self.changed.notify_all();
     }
@@ -68,7 +68,11 @@ impl Shared {
     }
 
     /// Waits as long as `wanted` is not yet so, at most so long.
-    fn wait(&self, most: Duration, wanted: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+    fn wait(
+        &self,
+        most: Duration,
+        wanted: impl Fn(&PosterState) -> bool,
+    ) -> MutexGuard<'_, PosterState> {
         let result = self
             .changed
             .wait_timeout_while(self.lock(), most, |state| !wanted(state));
@@ -84,10 +88,10 @@ impl Mlflow {
     /// The environment's settings cannot be used, or the system gives no thread. A server that
     /// cannot be reached is no error.
     pub fn start(to: &MlflowUrl, run: TrackedRun, done: u32) -> Result<Self, String> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(PosterShared::default());
         shared.lock().done = done;
         let poster = Poster {
-            client: Client::new(to)?,
+            client: MlflowClient::new(to)?,
             server: to.to_string(),
             run,
             session: None,
@@ -140,13 +144,13 @@ impl Mlflow {
 
 /// The thread.
 struct Poster {
-    client: Client,
+    client: MlflowClient,
     server: String,
     run: TrackedRun,
     session: Option<Session>,
     warned: bool,
     shown: bool,
-    shared: Arc<Shared>,
+    shared: Arc<PosterShared>,
 }
 
 impl Poster {
@@ -156,7 +160,7 @@ impl Poster {
             let posted = self.session.as_ref().map(|session| session.posted);
             let (done, end) = {
                 // Before there is a run on the server, there is always something to do.
-                let due = |state: &State| {
+                let due = |state: &PosterState| {
                     state.end.is_some() || posted.is_none_or(|posted| posted < state.done)
                 };
                 let state = self.shared.wait(MOST_WAIT, due);
@@ -189,7 +193,7 @@ impl Poster {
     }
 
     /// What is due now.
-    fn post(&mut self, done: u32, end: Option<Status>) -> Result<(), Fault> {
+    fn post(&mut self, done: u32, end: Option<Status>) -> Result<(), MlflowFault> {
         let session = match &mut self.session {
             Some(session) => session,
             none => none.insert(Session::open(&self.client, &self.server, &self.run)?),
@@ -218,7 +222,7 @@ impl Poster {
 
     /// The first time, tells; the next try begins with asking the server what it has, since what
     /// failed here may have worked there.
-    fn failed(&mut self, fault: &Fault) {
+    fn failed(&mut self, fault: &MlflowFault) {
         self.session = None;
         if !std::mem::replace(&mut self.warned, true) {
             let notice = format!(
@@ -232,8 +236,8 @@ impl Poster {
 }
 
 /// The epochs in the run's files.
-fn rows(run: &TrackedRun) -> Result<Vec<(EpochRow, TimingRow)>, Fault> {
-    let fault = |error: ReportError| Fault::new(error.to_string());
+fn rows(run: &TrackedRun) -> Result<Vec<(EpochRow, TimingRow)>, MlflowFault> {
+    let fault = |error: ReportError| MlflowFault::new(error.to_string());
     let rows: Vec<EpochRow> = read_rows(&run.folder.join("metrics.csv")).map_err(fault)?;
     let timing: Vec<TimingRow> = read_rows(&run.folder.join("timing.csv")).map_err(fault)?;
     Ok(rows.into_iter().zip(timing).collect())

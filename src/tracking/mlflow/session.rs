@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::{Status, TrackedRun};
-use super::client::{Client, Fault};
+use super::client::{MlflowClient, MlflowFault};
 use super::parameters::parameters;
 use crate::atomic_file;
 use crate::report::{EpochRow, TimingRow, scalars};
@@ -57,11 +57,11 @@ struct Kept {
 
 impl Kept {
     /// What the folder keeps, unless it is of another server or experiment.
-    fn of(run: &TrackedRun, server: &str) -> Result<Self, Fault> {
+    fn of(run: &TrackedRun, server: &str) -> Result<Self, MlflowFault> {
         let path = run.folder.join(KEPT);
         let fail = |error: &dyn std::fmt::Display| {
             let path = path.display();
-            Fault::new(format!("{path}: {error}; remove it to begin a new run"))
+            MlflowFault::new(format!("{path}: {error}; remove it to begin a new run"))
         };
         if path.exists() {
             let text = fs::read_to_string(&path).map_err(|error| fail(&error))?;
@@ -86,16 +86,21 @@ impl Kept {
         }
     }
 
-    fn write(&self, folder: &Path) -> Result<(), Fault> {
-        let text = serde_json::to_string_pretty(self).map_err(|e| Fault::new(e.to_string()))?;
+    fn write(&self, folder: &Path) -> Result<(), MlflowFault> {
+        let text =
+            serde_json::to_string_pretty(self).map_err(|e| MlflowFault::new(e.to_string()))?;
         let written = atomic_file::write_atomic(&folder.join(KEPT), format!("{text}\n").as_bytes());
-        written.map_err(|error| Fault::new(error.to_string()))
+        written.map_err(|error| MlflowFault::new(error.to_string()))
     }
 }
 
 impl Session {
     /// Finds the run on the server or makes it there, and says what it is.
-    pub(super) fn open(client: &Client, server: &str, run: &TrackedRun) -> Result<Self, Fault> {
+    pub(super) fn open(
+        client: &MlflowClient,
+        server: &str,
+        run: &TrackedRun,
+    ) -> Result<Self, MlflowFault> {
         let experiment_id = experiment(client, &run.experiment)?;
         let mut kept = Kept::of(run, server)?;
         let mut info = Value::Null;
@@ -134,11 +139,11 @@ impl Session {
     }
 
     /// Posts parameters and tags. The same ones again are no error.
-    fn describe(&self, client: &Client, run: &TrackedRun) -> Result<(), Fault> {
+    fn describe(&self, client: &MlflowClient, run: &TrackedRun) -> Result<(), MlflowFault> {
         let path = run.folder.join("config.toml");
         let text = fs::read_to_string(&path).map_err(|error| error.to_string());
         let found = text.and_then(|text| parameters(&text));
-        let found = found.map_err(|e| Fault::new(format!("{}: {e}", path.display())))?;
+        let found = found.map_err(|e| MlflowFault::new(format!("{}: {e}", path.display())))?;
         let tags: Vec<Value> = run
             .tags
             .iter()
@@ -169,10 +174,10 @@ impl Session {
     /// Posts the epochs up to `done` that the server lacks.
     pub(super) fn post(
         &mut self,
-        client: &Client,
+        client: &MlflowClient,
         rows: &[(EpochRow, TimingRow)],
         done: u32,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), MlflowFault> {
         let wanted =
             |row: &&(EpochRow, TimingRow)| row.0.epoch > self.posted && row.0.epoch <= done;
         let wanted: Vec<_> = rows.iter().filter(wanted).collect();
@@ -192,7 +197,7 @@ impl Session {
             self.posted = rows.last().map_or(self.posted, |(row, _)| row.epoch);
         }
         if self.posted < done {
-            return Err(Fault::new(format!(
+            return Err(MlflowFault::new(format!(
                 "metrics.csv and timing.csv lack epoch {done}"
             )));
         }
@@ -200,7 +205,7 @@ impl Session {
     }
 
     /// Says how the run ended.
-    pub(super) fn end(&self, client: &Client, status: Status) -> Result<(), Fault> {
+    pub(super) fn end(&self, client: &MlflowClient, status: Status) -> Result<(), MlflowFault> {
         let body = json!({
             "run_id": self.run_id, "status": name_of(status), "end_time": now(),
         });
@@ -208,7 +213,11 @@ impl Session {
     }
 
     /// Uploads the run's small files, where the server itself takes files; else says why not.
-    pub(super) fn upload(&self, client: &Client, folder: &Path) -> Result<Option<String>, Fault> {
+    pub(super) fn upload(
+        &self,
+        client: &MlflowClient,
+        folder: &Path,
+    ) -> Result<Option<String>, MlflowFault> {
         let place = self.artifacts.strip_prefix(ARTIFACTS);
         let Some(place) = place.filter(|place| !place.starts_with('/')) else {
             return Ok(Some(format!(
@@ -227,7 +236,7 @@ impl Session {
 }
 
 /// The experiment's id; it is made if there is none.
-fn experiment(client: &Client, name: &str) -> Result<String, Fault> {
+fn experiment(client: &MlflowClient, name: &str) -> Result<String, MlflowFault> {
     let find = || client.get("experiments/get-by-name", &[("experiment_name", name)]);
     let answer = match find() {
         Err(fault) if fault.code == "RESOURCE_DOES_NOT_EXIST" => {
@@ -242,7 +251,7 @@ fn experiment(client: &Client, name: &str) -> Result<String, Fault> {
     };
     let experiment = &answer["experiment"];
     if experiment["lifecycle_stage"] == "deleted" {
-        return Err(Fault::new(format!(
+        return Err(MlflowFault::new(format!(
             "the experiment `{name}` is deleted; restore it, or choose another with \
              --mlflow-experiment"
         )));
@@ -252,11 +261,11 @@ fn experiment(client: &Client, name: &str) -> Result<String, Fault> {
 
 /// The run with the tag `key`, made if there is none.
 fn find_or_make(
-    client: &Client,
+    client: &MlflowClient,
     experiment_id: &str,
     key: &str,
     run: &TrackedRun,
-) -> Result<Value, Fault> {
+) -> Result<Value, MlflowFault> {
     let search = json!({
         "experiment_ids": [experiment_id],
         "filter": format!("tags.`rgby.run` = '{key}'"),
@@ -300,11 +309,11 @@ fn posted(run: &Value) -> u32 {
 }
 
 /// An id in an answer. It comes from elsewhere and is printed, so it is looked at.
-fn word(value: &Value, name: &str) -> Result<String, Fault> {
+fn word(value: &Value, name: &str) -> Result<String, MlflowFault> {
     let text = value.as_str().unwrap_or_default();
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if text.is_empty() || text.len() > 64 || !text.chars().all(plain) {
-        return Err(Fault::new(format!(
+        return Err(MlflowFault::new(format!(
             "its answer has no `{name}`; is there an MLflow server at this URL?"
         )));
     }

@@ -1,12 +1,12 @@
 //! The run's page: `report.html`, and `plots/`.
 
-use super::super::{Ended, TrainError};
+use super::super::{RunEnd, TrainError};
 use super::Run;
-use crate::report::{Progress, RunPage};
+use crate::report::{RunPage, RunStatus};
 
 impl Run<'_> {
     /// Writes the page with all epochs so far.
-    pub(super) fn write_page(&self, progress: Progress) -> Result<(), TrainError> {
+    pub(super) fn write_page(&self, progress: RunStatus) -> Result<(), TrainError> {
         let job = &self.job;
         let out = std::path::absolute(&job.out).unwrap_or_else(|_| job.out.clone());
         let page = RunPage {
@@ -27,11 +27,11 @@ impl Run<'_> {
     }
 
     /// How the run ended, for its page.
-    pub(super) fn how(ended: &Result<Ended, TrainError>) -> Progress {
+    pub(super) fn how(ended: &Result<RunEnd, TrainError>) -> RunStatus {
         match ended {
-            Ok(Ended::Finished) => Progress::Finished,
-            Ok(Ended::Stopped) => Progress::Stopped,
-            Err(error) => Progress::Failed(error.to_string()),
+            Ok(RunEnd::Finished) => RunStatus::Finished,
+            Ok(RunEnd::Stopped) => RunStatus::Stopped,
+            Err(error) => RunStatus::Failed(error.to_string()),
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::super::folder::remove_others;
-use super::super::{Checkpoint, Saved, TrainError};
+use super::super::run_directory::remove_others;
+use super::super::{Checkpoint, CheckpointContents, TrainError};
 use super::Run;
 use crate::model_metadata::ModelSpec;
 use crate::report::EpochRow;
@@ -35,7 +35,7 @@ impl Run<'_> {
         checkpoint.config = Some(config.clone());
         checkpoint.progress = Some(self.progress.clone());
         let dir = self.job.out.join("checkpoints").join(name);
-        let saved = Saved {
+        let saved = CheckpointContents {
             classifier: self.trainer.classifier(),
             ema: self.trainer.ema(),
             optimizer: Some(self.trainer.optimizer()),

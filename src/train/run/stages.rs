@@ -1,12 +1,12 @@
 //! The stages of a run: what each freezes, and what need not be computed in it.
 
 use super::super::features::{Samples, StageAt, features, remove_features};
-use super::super::{Input, Stage, TrainError, Watch};
+use super::super::{BatchContent, Stage, TrainError, TrainingObserver};
 use super::Run;
 
 impl Run<'_> {
     /// Freezes what the stage of the epoch under way freezes; a stage begins with a new optimizer.
-    pub(super) fn enter_stage(&mut self, watch: &dyn Watch) -> Result<(), TrainError> {
+    pub(super) fn enter_stage(&mut self, watch: &dyn TrainingObserver) -> Result<(), TrainError> {
         let config = &self.job.config;
         if config.train.stages.is_empty() {
             return Ok(());
@@ -27,7 +27,7 @@ impl Run<'_> {
     }
 
     /// From here on trains on features where that is the same and less work.
-    pub(super) fn use_features(&mut self, watch: &dyn Watch) -> Result<(), TrainError> {
+    pub(super) fn use_features(&mut self, watch: &dyn TrainingObserver) -> Result<(), TrainError> {
         let (first, stage) = self.job.config.train.stage(self.progress.epoch);
         if self.features_of == Some(first) {
             return Ok(());
@@ -45,8 +45,8 @@ impl Run<'_> {
         self.features = features(&self.job, self.trainer.classifier(), &samples, &at, watch)?;
         self.features_of = Some(first);
         self.trainer.set_input(match self.features {
-            Some(_) => Input::Features,
-            None => Input::Images,
+            Some(_) => BatchContent::Features,
+            None => BatchContent::Images,
         });
         if self.features.is_none() {
             remove_features(&self.job)?;

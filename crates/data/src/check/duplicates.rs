@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::pixels::{Hash, Seen};
-use super::{Kind, Problem};
+use super::{Problem, ProblemKind};
 use rgby_imaging::Sample;
 
 /// Finds samples whose channels all equal another's, and else channels that equal another's.
@@ -51,7 +51,12 @@ fn same_sample(sample: &Sample, first: &Sample, classes: &HashMap<&str, &[u16]>)
         _ => "",
     };
     let message = format!("has the same pixels as `{}`{labels}", first.id);
-    Problem::new(Kind::DuplicateSample, &sample.id, String::new(), message)
+    Problem::new(
+        ProblemKind::DuplicateSample,
+        &sample.id,
+        String::new(),
+        message,
+    )
 }
 
 fn same_image((sample, channel): (&Sample, usize), (first, of): (&Sample, usize)) -> Problem {
@@ -67,5 +72,5 @@ fn same_image((sample, channel): (&Sample, usize), (first, of): (&Sample, usize)
         file(first, of)
     );
     let file = file(sample, channel);
-    Problem::new(Kind::DuplicateImage, &sample.id, file, message)
+    Problem::new(ProblemKind::DuplicateImage, &sample.id, file, message)
 }

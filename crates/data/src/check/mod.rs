@@ -18,15 +18,15 @@ use serde::Serialize;
 use thiserror::Error;
 
 use self::duplicates::duplicates;
-use self::pixels::{Histogram, Pixels, Seen};
+use self::pixels::{Histogram, PixelSurvey, Seen};
 use super::{
-    Images, ImagesError, LabelError, LabelFault, LabelLine, LabelProblem, ManifestFault,
+    ImageManifestFault, Images, ImagesError, LabelError, LabelFault, LabelLine, LabelProblem,
     PatternError, survey_labels,
 };
 use rgby_imaging::{FindError, Sample};
 
 pub use self::pixels::ChannelStatistics;
-pub use self::problem::{Kind, Problem, RARE, Severity};
+pub use self::problem::{Problem, ProblemKind, RARE, Severity};
 
 /// A channel whose brightest pixel in all images is below this is dark.
 const DARK: u8 = 64;
@@ -103,7 +103,7 @@ pub struct SizeCount {
 
 impl Check {
     /// Reads the labels and lists the samples. A folder or manifest that contradicts itself is a
-    /// problem of kind [`Kind::Images`]; then there are no samples.
+    /// problem of kind [`ProblemKind::Images`]; then there are no samples.
     ///
     /// # Errors
     ///
@@ -116,7 +116,12 @@ impl Check {
             Ok(samples) => (samples, true),
             Err(error) if contradicts(&error) => {
                 let images = images.path.display().to_string();
-                problems.push(Problem::new(Kind::Images, "", images, error.to_string()));
+                problems.push(Problem::new(
+                    ProblemKind::Images,
+                    "",
+                    images,
+                    error.to_string(),
+                ));
                 (Vec::new(), false)
             }
             Err(error) => return Err(error.into()),
@@ -127,7 +132,7 @@ impl Check {
         let empty = empty.filter(|line| !told.contains(line.id.as_str()));
         problems.extend(empty.map(|line| {
             let message = format!("has no class on line {}", line.line);
-            Problem::new(Kind::EmptyLabel, &line.id, file.clone(), message)
+            Problem::new(ProblemKind::EmptyLabel, &line.id, file.clone(), message)
         }));
         Ok(Self {
             expected,
@@ -148,7 +153,7 @@ impl Check {
     /// each sample.
     #[must_use]
     pub fn finish(mut self, done: &(dyn Fn() + Sync)) -> Checked {
-        let mut pixels = Pixels::look(&self.samples, self.expected.stains.len(), done);
+        let mut pixels = PixelSurvey::look(&self.samples, self.expected.stains.len(), done);
         let mut problems = std::mem::take(&mut self.problems);
         if self.listed {
             problems.extend(self.unmatched());
@@ -188,7 +193,7 @@ impl Check {
             .filter(|line| !there.contains(line.id.as_str()));
         let bare = bare.map(|line| {
             let message = format!("is on line {} of the labels, and has no image", line.line);
-            Problem::new(Kind::NoImages, &line.id, String::new(), message)
+            Problem::new(ProblemKind::NoImages, &line.id, String::new(), message)
         });
         let extra = self
             .samples
@@ -197,7 +202,12 @@ impl Check {
         let extra = extra.map(|sample| {
             let file = sample.paths().next().map(|path| path.display().to_string());
             let message = "is not in the labels file".to_owned();
-            Problem::new(Kind::NoLabel, &sample.id, file.unwrap_or_default(), message)
+            Problem::new(
+                ProblemKind::NoLabel,
+                &sample.id,
+                file.unwrap_or_default(),
+                message,
+            )
         });
         bare.chain(extra).collect()
     }
@@ -226,7 +236,7 @@ impl Check {
 
 impl Checked {
     /// Takes problems of these kinds as meant: they become warnings.
-    pub fn allow(&mut self, kinds: &[Kind]) {
+    pub fn allow(&mut self, kinds: &[ProblemKind]) {
         let allowed = self.problems.iter_mut().filter(|p| kinds.contains(&p.kind));
         allowed.for_each(|problem| problem.severity = Severity::Warning);
     }
@@ -249,7 +259,7 @@ fn contradicts(error: &ImagesError) -> bool {
         | ImagesError::Channels { .. } => true,
         ImagesError::Manifest(error) => matches!(
             error.fault,
-            ManifestFault::DuplicateId { .. } | ManifestFault::EmptyId(_)
+            ImageManifestFault::DuplicateId { .. } | ImageManifestFault::EmptyId(_)
         ),
         _ => false,
     }
@@ -257,9 +267,11 @@ fn contradicts(error: &ImagesError) -> bool {
 
 fn label_problem(wrong: &LabelProblem, file: &str) -> Problem {
     let kind = match wrong.fault {
-        LabelFault::DuplicateId { .. } => Kind::DuplicateId,
-        LabelFault::NotAClass { .. } | LabelFault::ClassOutOfRange { .. } => Kind::UnknownLabel,
-        _ => Kind::LabelLine,
+        LabelFault::DuplicateId { .. } => ProblemKind::DuplicateId,
+        LabelFault::NotAClass { .. } | LabelFault::ClassOutOfRange { .. } => {
+            ProblemKind::UnknownLabel
+        }
+        _ => ProblemKind::LabelLine,
     };
     Problem::new(kind, &wrong.id, file.to_owned(), wrong.fault.to_string())
 }
@@ -294,7 +306,7 @@ fn unusual_sizes(samples: &[Sample], seen: &[Seen], sizes: &[SizeCount]) -> Vec<
             most.width, most.height
         );
         Some(Problem::new(
-            Kind::UnusualSize,
+            ProblemKind::UnusualSize,
             &sample.id,
             String::new(),
             message,
@@ -306,17 +318,22 @@ fn unusual_sizes(samples: &[Sample], seen: &[Seen], sizes: &[SizeCount]) -> Vec<
 fn dark(channel: &ChannelStatistics) -> Option<Problem> {
     let max = channel.max.filter(|&max| max < DARK)?;
     let message = format!("{} is never brighter than {max} of 255", channel.channel);
-    Some(Problem::new(Kind::DarkChannel, "", String::new(), message))
+    Some(Problem::new(
+        ProblemKind::DarkChannel,
+        "",
+        String::new(),
+        message,
+    ))
 }
 
 fn few(class: &ClassCount) -> Option<Problem> {
     let (kind, message) = match class.samples {
         0 => (
-            Kind::AbsentClass,
+            ProblemKind::AbsentClass,
             format!("no sample carries class {} ({})", class.class, class.name),
         ),
         1..RARE => (
-            Kind::RareClass,
+            ProblemKind::RareClass,
             format!(
                 "{} samples carry class {} ({})",
                 class.samples, class.class, class.name

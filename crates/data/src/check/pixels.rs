@@ -4,8 +4,8 @@ use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{Kind, Problem};
-use rgby_imaging::{DecodeLimits, Part, Sample, each_part};
+use super::{Problem, ProblemKind};
+use rgby_imaging::{DecodeLimits, Sample, SampleFile, each_part};
 
 /// The first half of a SHA-256 over an image's size and pixels.
 pub(super) type Hash = [u8; 16];
@@ -127,12 +127,12 @@ impl Histogram {
 
 /// Some of the samples, in their order, and the pixels of all of them.
 #[derive(Debug, Default)]
-pub(super) struct Pixels {
+pub(super) struct PixelSurvey {
     pub seen: Vec<Seen>,
     pub histograms: Vec<Histogram>,
 }
 
-impl Pixels {
+impl PixelSurvey {
     /// Decodes every file of all samples, one file a thread at a time. `done` is called after each
     /// sample.
     pub fn look(samples: &[Sample], channels: usize, done: &(dyn Fn() + Sync)) -> Self {
@@ -169,14 +169,14 @@ fn look(sample: &Sample, histograms: &mut [Histogram]) -> Seen {
     let missing: Vec<&str> = sample.missing_channels().collect();
     if !missing.is_empty() {
         let message = format!("has no file for {}", missing.join(", "));
-        seen.add(Kind::MissingChannel, sample, String::new(), message);
+        seen.add(ProblemKind::MissingChannel, sample, String::new(), message);
     }
-    each_part(sample, &DecodeLimits::default(), &mut |part: Part| {
+    each_part(sample, &DecodeLimits::default(), &mut |part: SampleFile| {
         let file = part.path.display().to_string();
         let planes = match part.planes {
             Ok(planes) => planes,
             Err(error) => {
-                seen.add(Kind::Unreadable, sample, file, error.to_string());
+                seen.add(ProblemKind::Unreadable, sample, file, error.to_string());
                 return;
             }
         };
@@ -186,7 +186,7 @@ fn look(sample: &Sample, histograms: &mut [Histogram]) -> Seen {
                 "is {}×{} pixels, but {first_file} is {}×{}",
                 size.0, size.1, first.0, first.1
             );
-            seen.add(Kind::SizeDiffers, sample, file.clone(), message);
+            seen.add(ProblemKind::SizeDiffers, sample, file.clone(), message);
         }
         if seen.size.is_none() {
             seen.size = Some(size);
@@ -197,7 +197,7 @@ fn look(sample: &Sample, histograms: &mut [Histogram]) -> Seen {
             if let Some(value) = histograms[channel].add(plane) {
                 let name = &sample.channels[channel];
                 let message = format!("{name} is {value} of 255 throughout");
-                seen.add(Kind::ConstantImage, sample, file.clone(), message);
+                seen.add(ProblemKind::ConstantImage, sample, file.clone(), message);
             } else {
                 seen.hashes[channel] = Some(hash(size, plane));
             }
@@ -207,7 +207,7 @@ fn look(sample: &Sample, histograms: &mut [Histogram]) -> Seen {
 }
 
 impl Seen {
-    fn add(&mut self, kind: Kind, sample: &Sample, file: String, message: String) {
+    fn add(&mut self, kind: ProblemKind, sample: &Sample, file: String, message: String) {
         self.problems
             .push(Problem::new(kind, &sample.id, file, message));
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// A kind of problem. The names that users see, and allow, are those of the variants in kebab case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum ProblemKind {
     /// The image folder or manifest contradicts itself, so that no image could be looked at.
     Images,
     /// A line of the labels file that cannot be read.
@@ -55,7 +55,7 @@ pub enum Severity {
     Warning,
 }
 
-impl Kind {
+impl ProblemKind {
     /// What it is unless the user allows it.
     #[must_use]
     pub fn severity(self) -> Severity {
@@ -134,7 +134,7 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// Its kind.
-    pub kind: Kind,
+    pub kind: ProblemKind,
     /// Whether it makes the data set unfit.
     pub severity: Severity,
     /// The sample; empty where it is about something else.
@@ -146,7 +146,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(kind: Kind, id: &str, file: String, message: String) -> Self {
+    pub(super) fn new(kind: ProblemKind, id: &str, file: String, message: String) -> Self {
         Self {
             kind,
             severity: kind.severity(),

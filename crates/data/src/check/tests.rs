@@ -41,10 +41,10 @@ fn check(dir: &Path, labels: &str, classes: usize) -> Checked {
 }
 
 /// Kind, id and message of every problem but the rare classes.
-fn problems(checked: &Checked) -> Vec<(Kind, &str, &str)> {
+fn problems(checked: &Checked) -> Vec<(ProblemKind, &str, &str)> {
     let problems = checked.problems.iter();
     problems
-        .filter(|p| p.kind != Kind::RareClass)
+        .filter(|p| p.kind != ProblemKind::RareClass)
         .map(|p| (p.kind, p.id.as_str(), p.message.as_str()))
         .collect()
 }
@@ -121,31 +121,39 @@ fn every_kind_of_problem_is_found_and_none_hides_another() {
     let checked = check(path, labels, 3);
     let found = problems(&checked);
     let expected = [
-        (Kind::LabelLine, "", "line 11: the id is empty"),
+        (ProblemKind::LabelLine, "", "line 11: the id is empty"),
         (
-            Kind::DuplicateId,
+            ProblemKind::DuplicateId,
             "a",
             "line 8: the id `a` was already on line 2",
         ),
-        (Kind::UnknownLabel, "c", "line 4: class 9 does not exist"),
-        (Kind::EmptyLabel, "d", "has no class on line 5"),
-        (Kind::NoImages, "gone", "is on line 10 of the labels"),
-        (Kind::MissingChannel, "f", "has no file for green"),
-        (Kind::Unreadable, "e", "not an image"),
-        (Kind::SizeDiffers, "d", "is 8×8 pixels, but "),
         (
-            Kind::DuplicateSample,
+            ProblemKind::UnknownLabel,
+            "c",
+            "line 4: class 9 does not exist",
+        ),
+        (ProblemKind::EmptyLabel, "d", "has no class on line 5"),
+        (ProblemKind::NoImages, "gone", "is on line 10 of the labels"),
+        (ProblemKind::MissingChannel, "f", "has no file for green"),
+        (ProblemKind::Unreadable, "e", "not an image"),
+        (ProblemKind::SizeDiffers, "d", "is 8×8 pixels, but "),
+        (
+            ProblemKind::DuplicateSample,
             "twin",
             "has the same pixels as `a`, and their labels differ",
         ),
         (
-            Kind::DuplicateImage,
+            ProblemKind::DuplicateImage,
             "b",
             "green has the same pixels as red of `a`",
         ),
-        (Kind::NoLabel, "bare", "is not in the labels file"),
-        (Kind::ConstantImage, "c", "blue is 0 of 255 throughout"),
-        (Kind::AbsentClass, "", "no sample carries class 2"),
+        (ProblemKind::NoLabel, "bare", "is not in the labels file"),
+        (
+            ProblemKind::ConstantImage,
+            "c",
+            "blue is 0 of 255 throughout",
+        ),
+        (ProblemKind::AbsentClass, "", "no sample carries class 2"),
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for ((kind, id, message), (wanted, of, part)) in found.into_iter().zip(expected) {
@@ -164,7 +172,7 @@ fn what_is_allowed_is_a_warning() {
     write_sample(dir.path(), "a", (16, 0));
     let mut checked = check(dir.path(), "Id,Target\na,\n", 1);
     assert_eq!(checked.count(Severity::Error), 1);
-    checked.allow(&[Kind::EmptyLabel]);
+    checked.allow(&[ProblemKind::EmptyLabel]);
     assert_eq!(checked.count(Severity::Error), 0);
 }
 
@@ -185,14 +193,14 @@ fn rare_sizes_and_dark_channels_are_warned_of() {
         labels += &format!("\n{number},0");
     }
     let checked = check(dir.path(), &labels, 1);
-    let kinds: Vec<Kind> = checked.problems.iter().map(|p| p.kind).collect();
-    assert!(kinds.contains(&Kind::UnusualSize), "{kinds:?}");
-    assert!(kinds.contains(&Kind::DarkChannel), "{kinds:?}");
+    let kinds: Vec<ProblemKind> = checked.problems.iter().map(|p| p.kind).collect();
+    assert!(kinds.contains(&ProblemKind::UnusualSize), "{kinds:?}");
+    assert!(kinds.contains(&ProblemKind::DarkChannel), "{kinds:?}");
     assert_eq!(checked.count(Severity::Error), 0, "{:#?}", checked.problems);
     let dark = checked
         .problems
         .iter()
-        .find(|p| p.kind == Kind::DarkChannel);
+        .find(|p| p.kind == ProblemKind::DarkChannel);
     assert!(
         dark.unwrap()
             .message
@@ -206,8 +214,12 @@ fn files_that_contradict_each_other_are_a_problem_and_no_folder_is_an_error() {
     write_sample(dir.path(), "a", (16, 0));
     fs::copy(dir.path().join("a_red.png"), dir.path().join("a_red.tif")).unwrap();
     let checked = check(dir.path(), "Id,Target\na,0\n", 1);
-    assert_eq!(problems(&checked)[0].0, Kind::Images);
-    assert!(!problems(&checked).iter().any(|p| p.0 == Kind::NoImages));
+    assert_eq!(problems(&checked)[0].0, ProblemKind::Images);
+    assert!(
+        !problems(&checked)
+            .iter()
+            .any(|p| p.0 == ProblemKind::NoImages)
+    );
     let labels = dir.path().join("labels.csv");
     let nowhere = Images::plain(dir.path().join("nowhere"));
     assert!(Check::begin(&nowhere, &labels, expected(1)).is_err());

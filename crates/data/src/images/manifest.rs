@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use rgby_imaging::{Pick, Sample, is_tiff_name};
+use rgby_imaging::{ChannelSelector, Sample, is_tiff_name};
 
 /// The column of ids.
 const ID: &str = "Id";
@@ -25,16 +25,16 @@ const MAX_CELL: usize = 4096;
 /// What is wrong with a manifest, and with which.
 #[derive(Debug, Error)]
 #[error("manifest {}: {fault}", path.display())]
-pub struct ManifestError {
+pub struct ImageManifestError {
     /// The manifest.
     pub path: PathBuf,
     /// What is wrong with it.
-    pub fault: ManifestFault,
+    pub fault: ImageManifestFault,
 }
 
 /// One way for a manifest to be wrong.
 #[derive(Debug, Error)]
-pub enum ManifestFault {
+pub enum ImageManifestFault {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
@@ -55,7 +55,7 @@ pub enum ManifestFault {
     Parquet(#[from] parquet::errors::ParquetError),
     /// Rows of the Parquet file are damaged.
     #[error("cannot be read as Parquet: {0}")]
-    Rows(#[from] arrow_schema::ArrowError),
+    ManifestRows(#[from] arrow_schema::ArrowError),
     /// The Parquet file contradicts itself.
     #[error("cannot be read as Parquet: it is damaged; write it again")]
     Damaged,
@@ -130,12 +130,12 @@ impl fmt::Display for At {
 
 /// What kind of table a manifest is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ManifestFormat {
     Csv,
     Parquet,
 }
 
-impl Kind {
+impl ManifestFormat {
     /// By the ending of the name; `None` for any other and for folders.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let extension = path.extension()?.to_str()?.to_ascii_lowercase();
@@ -152,11 +152,11 @@ impl Kind {
 /// `#` and a name or number behind a TIFF file's name choose one of its channels.
 pub(super) fn read(
     path: &Path,
-    kind: Kind,
+    kind: ManifestFormat,
     channels: &Arc<[String]>,
     wanted: &[&str],
-) -> Result<Vec<Sample>, ManifestError> {
-    let rows = Rows {
+) -> Result<Vec<Sample>, ImageManifestError> {
+    let rows = ManifestRows {
         folder: path.parent().unwrap_or(Path::new("")),
         channels,
         columns: [ID].iter().chain(wanted).copied().collect(),
@@ -164,30 +164,30 @@ pub(super) fn read(
         seen: HashMap::new(),
     };
     let read = match kind {
-        Kind::Csv => csv_rows::read(path, rows),
-        Kind::Parquet => parquet_rows::read(path, rows),
+        ManifestFormat::Csv => csv_rows::read(path, rows),
+        ManifestFormat::Parquet => parquet_rows::read(path, rows),
     };
-    let finished = read.and_then(Rows::finish);
-    finished.map_err(|fault| ManifestError {
+    let finished = read.and_then(ManifestRows::finish);
+    finished.map_err(|fault| ImageManifestError {
         path: path.into(),
         fault,
     })
 }
 
 /// Refuses what is no file, or a large one.
-fn check_file(path: &Path) -> Result<(), ManifestFault> {
+fn check_file(path: &Path) -> Result<(), ImageManifestFault> {
     let metadata = path.metadata()?;
     if !metadata.is_file() {
-        return Err(ManifestFault::NotAFile);
+        return Err(ImageManifestFault::NotAFile);
     }
     if metadata.len() > MAX_BYTES {
-        return Err(ManifestFault::TooLarge);
+        return Err(ImageManifestFault::TooLarge);
     }
     Ok(())
 }
 
 /// The rows that were read so far.
-struct Rows<'a> {
+struct ManifestRows<'a> {
     folder: &'a Path,
     channels: &'a Arc<[String]>,
     /// `Id`, and the column of each channel.
@@ -196,16 +196,16 @@ struct Rows<'a> {
     seen: HashMap<String, At>,
 }
 
-impl Rows<'_> {
+impl ManifestRows<'_> {
     /// Where each of [`columns`](Self::columns) is among those that are `found`.
-    fn places(&self, found: &[&str]) -> Result<Vec<usize>, ManifestFault> {
+    fn places(&self, found: &[&str]) -> Result<Vec<usize>, ImageManifestFault> {
         let place = |wanted: &&str| {
             let is_it = |name: &&str| name.trim().eq_ignore_ascii_case(wanted);
             let mut places = (0..found.len()).filter(|&place| is_it(&found[place]));
             match (places.next(), places.next()) {
                 (Some(place), None) => Ok(place),
-                (Some(_), Some(_)) => Err(ManifestFault::ColumnTwice((*wanted).into())),
-                (None, _) => Err(ManifestFault::MissingColumn {
+                (Some(_), Some(_)) => Err(ImageManifestFault::ColumnTwice((*wanted).into())),
+                (None, _) => Err(ImageManifestFault::MissingColumn {
                     wanted: (*wanted).into(),
                     found: found
                         .iter()
@@ -219,23 +219,23 @@ impl Rows<'_> {
     }
 
     /// Adds a row: the cells of [`columns`](Self::columns).
-    fn push(&mut self, at: At, cells: &[&str]) -> Result<(), ManifestFault> {
+    fn push(&mut self, at: At, cells: &[&str]) -> Result<(), ImageManifestFault> {
         if let Some(place) = cells.iter().position(|cell| cell.len() > MAX_CELL) {
             let column = self.columns[place].into();
-            return Err(ManifestFault::TooLong { at, column });
+            return Err(ImageManifestFault::TooLong { at, column });
         }
         if self.samples.len() == MAX_SAMPLES {
-            return Err(ManifestFault::TooManySamples);
+            return Err(ImageManifestFault::TooManySamples);
         }
         let id = cells[0].trim().to_owned();
         if id.is_empty() {
-            return Err(ManifestFault::EmptyId(at));
+            return Err(ImageManifestFault::EmptyId(at));
         }
         if let Some(first) = self.seen.insert(id.clone(), at) {
-            return Err(ManifestFault::DuplicateId { at, id, first });
+            return Err(ImageManifestFault::DuplicateId { at, id, first });
         }
         let (files, picks) = cells[1..].iter().map(|cell| self.cell(cell.trim())).unzip();
-        let picks: Vec<Pick> = picks;
+        let picks: Vec<ChannelSelector> = picks;
         let same = self.samples.last().filter(|last| *last.picks == picks[..]);
         let sample = Sample {
             id,
@@ -248,17 +248,19 @@ impl Rows<'_> {
     }
 
     /// A file, and what of it is meant.
-    fn cell(&self, cell: &str) -> (Option<PathBuf>, Pick) {
+    fn cell(&self, cell: &str) -> (Option<PathBuf>, ChannelSelector) {
         let (file, pick) = match cell.rsplit_once('#') {
-            Some((file, channel)) if is_tiff_name(file) => (file, Pick::Channel(channel.into())),
-            _ => (cell, Pick::Alone),
+            Some((file, channel)) if is_tiff_name(file) => {
+                (file, ChannelSelector::Channel(channel.into()))
+            }
+            _ => (cell, ChannelSelector::Alone),
         };
         ((!file.is_empty()).then(|| self.folder.join(file)), pick)
     }
 
-    fn finish(mut self) -> Result<Vec<Sample>, ManifestFault> {
+    fn finish(mut self) -> Result<Vec<Sample>, ImageManifestFault> {
         if self.samples.is_empty() {
-            return Err(ManifestFault::Empty);
+            return Err(ImageManifestFault::Empty);
         }
         self.samples.sort_by(|one, other| one.id.cmp(&other.id));
         Ok(self.samples)

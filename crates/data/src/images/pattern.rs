@@ -11,7 +11,7 @@ use std::sync::Arc;
 use regex::{Captures, Regex};
 use thiserror::Error;
 
-use rgby_imaging::{Pick, Sample, is_tiff_name};
+use rgby_imaging::{ChannelSelector, Sample, is_tiff_name};
 
 /// The group that tells the channels of a sample apart.
 const CHANNEL: &str = "channel";
@@ -226,7 +226,7 @@ impl Pattern {
         channels: &Arc<[String]>,
         wanted: &[&str],
     ) -> Result<BTreeMap<String, Sample>, PatternError> {
-        let picks: Arc<[Pick]> = vec![Pick::Alone; channels.len()].into();
+        let picks: Arc<[ChannelSelector]> = vec![ChannelSelector::Alone; channels.len()].into();
         let mut samples = BTreeMap::<String, Sample>::new();
         let mut seen = BTreeSet::new();
         for file in self.fitting(entries) {
@@ -279,9 +279,9 @@ impl Pattern {
         channels: &Arc<[String]>,
         wanted: &[&str],
     ) -> Result<BTreeMap<String, Sample>, PatternError> {
-        let picks: Arc<[Pick]> = wanted
+        let picks: Arc<[ChannelSelector]> = wanted
             .iter()
-            .map(|name| Pick::Channel((*name).into()))
+            .map(|name| ChannelSelector::Channel((*name).into()))
             .collect();
         let mut samples = BTreeMap::<String, Sample>::new();
         for file in self.fitting(entries) {

@@ -3,7 +3,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
-use rgby_imaging::Pick;
+use rgby_imaging::ChannelSelector;
 
 /// A folder of empty files.
 fn folder(names: &[&str]) -> TempDir {
@@ -156,7 +156,10 @@ fn patterns_without_a_channel_are_of_whole_files() {
     );
     assert_eq!(
         *samples[1].picks,
-        [Pick::Channel("red".into()), Pick::Channel("3".into())]
+        [
+            ChannelSelector::Channel("red".into()),
+            ChannelSelector::Channel("3".into())
+        ]
     );
     let png = images(dir.path(), Some(r"p_(?<id>A\d)\..*"), &[]);
     let message = find(&png, &["red"]).unwrap_err().to_string();
@@ -270,7 +273,10 @@ fn tiff_files_stand_for_samples_where_no_file_is_of_one_stain() {
         shown(dir.path(), &samples),
         ["a a.TIFF a.TIFF", "b b.ome.tif b.ome.tif"]
     );
-    assert_eq!(samples[0].picks[1], Pick::Channel("green".into()));
+    assert_eq!(
+        samples[0].picks[1],
+        ChannelSelector::Channel("green".into())
+    );
     fs::write(dir.path().join("c_red.tif"), "").unwrap();
     let samples = find(&Images::plain(dir.path()), &["red", "green"]).unwrap();
     assert_eq!(shown(dir.path(), &samples), ["c c_red.tif -"]);
@@ -283,7 +289,10 @@ fn tiff_files_stand_for_samples_where_no_file_is_of_one_stain() {
     );
     assert_eq!(
         *samples[0].picks,
-        [Pick::Channel("0".into()), Pick::Channel("DAPI".into())]
+        [
+            ChannelSelector::Channel("0".into()),
+            ChannelSelector::Channel("DAPI".into())
+        ]
     );
     fs::write(dir.path().join("a.ome.tif"), "").unwrap();
     let message = find(&chosen, &["red", "green"]).unwrap_err().to_string();

@@ -11,7 +11,7 @@ use rgby_imaging::{CHANNELS, Preprocess, SampleErrorKind};
 
 const COUNT: usize = 13;
 
-fn data(dir: &Path) -> Arc<Source> {
+fn data(dir: &Path) -> Arc<SampleSource> {
     let mut labels = "Id,Target\n".to_owned();
     for i in 0..COUNT {
         for (c, channel) in CHANNELS.iter().enumerate() {
@@ -28,7 +28,7 @@ fn data(dir: &Path) -> Arc<Source> {
     let preprocess = Preprocess::new(&CHANNELS, 6);
     let labels = dir.join("labels.csv");
     let dataset = Dataset::open(&Images::plain(dir), &labels, &preprocess.stains(), 5).unwrap();
-    Arc::new(Source::new(Arc::new(dataset), Arc::new(preprocess)))
+    Arc::new(SampleSource::new(Arc::new(dataset), Arc::new(preprocess)))
 }
 
 fn plan() -> Vec<Vec<usize>> {
@@ -44,7 +44,7 @@ fn batches_are_the_same_for_any_number_of_workers() {
     let dir = tempfile::tempdir().unwrap();
     let source = data(dir.path());
     let load = |workers| {
-        let loader = Loader::batches(&source, Plan::new(plan()), workers);
+        let loader = BatchLoader::batches(&source, LoadPlan::new(plan()), workers);
         assert_eq!(loader.len(), 7);
         loader.map(Result::unwrap).collect::<Vec<_>>()
     };
@@ -73,7 +73,7 @@ fn dropping_early_stops_the_workers() {
     for (workers, taken) in [(1, 0), (2, 1), (8, 3)] {
         // A plan far too long to be finished: a drop that waited for it would hang.
         let plan = plan().into_iter().cycle().take(1_000_000).collect();
-        let mut loader = Loader::batches(&source, Plan::new(plan), workers);
+        let mut loader = BatchLoader::batches(&source, LoadPlan::new(plan), workers);
         assert_eq!(loader.by_ref().take(taken).flatten().count(), taken);
         drop(loader);
         assert_eq!(
@@ -90,7 +90,7 @@ fn a_bad_sample_is_an_error_in_its_place() {
     let source = data(dir.path());
     fs::write(dir.path().join("s04_blue.png"), "no image").unwrap();
     let plan: Vec<_> = (0..COUNT).map(|i| vec![i]).collect();
-    let results: Vec<_> = Loader::batches(&source, Plan::new(plan), 3).collect();
+    let results: Vec<_> = BatchLoader::batches(&source, LoadPlan::new(plan), 3).collect();
     assert_eq!(results.len(), COUNT);
     for (i, result) in results.iter().enumerate() {
         assert_eq!(result.is_err(), i == 4);
@@ -103,7 +103,10 @@ fn a_bad_sample_is_an_error_in_its_place() {
 fn an_empty_plan_yields_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let source = data(dir.path());
-    assert_eq!(Loader::batches(&source, Plan::default(), 4).count(), 0);
+    assert_eq!(
+        BatchLoader::batches(&source, LoadPlan::default(), 4).count(),
+        0
+    );
 }
 
 #[test]
@@ -111,7 +114,7 @@ fn an_empty_plan_yields_nothing() {
 fn a_plan_beyond_the_data_panics_rather_than_ends_early() {
     let dir = tempfile::tempdir().unwrap();
     let source = data(dir.path());
-    Loader::batches(&source, Plan::new(vec![vec![0], vec![COUNT]]), 2).for_each(drop);
+    BatchLoader::batches(&source, LoadPlan::new(vec![vec![0], vec![COUNT]]), 2).for_each(drop);
 }
 
 #[test]
@@ -127,13 +130,13 @@ fn the_order_is_a_permutation_by_seed_and_epoch() {
     assert_eq!(sorted, all);
 }
 
-fn augmented(first_step: u64, batches: Vec<Vec<usize>>) -> Plan {
+fn augmented(first_step: u64, batches: Vec<Vec<usize>>) -> LoadPlan {
     let config = AugmentConfig {
         dihedral: true,
         crop: 0.5,
         intensity: 0.5,
     };
-    Plan {
+    LoadPlan {
         batches,
         first_step,
         show: Augment::new(config, 11).into(),
@@ -145,7 +148,7 @@ fn varied_batches_are_the_same_for_any_number_of_workers() {
     let dir = tempfile::tempdir().unwrap();
     let source = data(dir.path());
     let load = |plan, workers| {
-        let loader = Loader::batches(&source, plan, workers);
+        let loader = BatchLoader::batches(&source, plan, workers);
         loader.map(Result::unwrap).collect::<Vec<_>>()
     };
     let one = load(augmented(40, plan()), 1);
@@ -156,7 +159,7 @@ fn varied_batches_are_the_same_for_any_number_of_workers() {
             "{workers} workers"
         );
     }
-    let plain = load(Plan::new(plan()), 2);
+    let plain = load(LoadPlan::new(plan()), 2);
     for (varied, plain) in one.iter().zip(&plain) {
         assert_ne!(varied.images, plain.images);
         assert_eq!(varied.targets, plain.targets);
@@ -175,7 +178,7 @@ fn an_image_of_another_size_than_before_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let source = data(dir.path());
     let load = || {
-        let loader = Loader::batches(&source, Plan::new(vec![vec![3]]), 1);
+        let loader = BatchLoader::batches(&source, LoadPlan::new(vec![vec![3]]), 1);
         loader.collect::<Result<Vec<_>, _>>()
     };
     let before = load().unwrap();

@@ -10,7 +10,7 @@ const MANY: usize = HPA_CLASSES.len() / 2;
 
 /// The columns in class order.
 #[derive(Debug, PartialEq)]
-pub(super) struct Order {
+pub(super) struct ColumnOrder {
     /// Names of the classes.
     pub classes: Vec<String>,
     /// The column of each class.
@@ -20,7 +20,10 @@ pub(super) struct Order {
 }
 
 /// As [`read_scores`](super::read_scores) says.
-pub(super) fn order(columns: &[String], classes: Option<&[String]>) -> Result<Order, ScoresFault> {
+pub(super) fn order(
+    columns: &[String],
+    classes: Option<&[String]>,
+) -> Result<ColumnOrder, ScoresFault> {
     let mut seen = HashSet::new();
     if let Some(twice) = columns.iter().find(|name| !seen.insert(name.as_str())) {
         return Err(ScoresFault::DuplicateColumn(twice.clone()));
@@ -31,7 +34,7 @@ pub(super) fn order(columns: &[String], classes: Option<&[String]>) -> Result<Or
         (names, Some(numbers)) => by_number(columns, &numbers, names)?,
         (Some(classes), None) => by_name(columns, classes.to_vec())?,
         (None, None) if known.count() > MANY => by_name(columns, hpa_classes())?,
-        (None, None) => Order {
+        (None, None) => ColumnOrder {
             classes: columns.to_vec(),
             columns: (0..columns.len()).collect(),
             note: None,
@@ -42,13 +45,13 @@ pub(super) fn order(columns: &[String], classes: Option<&[String]>) -> Result<Or
         .iter()
         .enumerate()
         .any(|(class, &at)| class != at);
-    Ok(Order {
+    Ok(ColumnOrder {
         note: moved.then(|| "its columns are not in class order; they were put in it".into()),
         ..order
     })
 }
 
-fn by_name(columns: &[String], classes: Vec<String>) -> Result<Order, ScoresFault> {
+fn by_name(columns: &[String], classes: Vec<String>) -> Result<ColumnOrder, ScoresFault> {
     let others: Vec<&String> = columns
         .iter()
         .filter(|name| !classes.contains(name))
@@ -68,7 +71,7 @@ fn by_name(columns: &[String], classes: Vec<String>) -> Result<Order, ScoresFaul
     if let Some(other) = others.first() {
         return Err(ScoresFault::UnknownClass((*other).clone()));
     }
-    Ok(Order {
+    Ok(ColumnOrder {
         classes,
         columns: order,
         note: None,
@@ -80,7 +83,7 @@ fn by_number(
     columns: &[String],
     numbers: &[usize],
     names: Option<&[String]>,
-) -> Result<Order, ScoresFault> {
+) -> Result<ColumnOrder, ScoresFault> {
     let count = names.map_or(columns.len(), <[String]>::len);
     let mut order = Vec::with_capacity(count);
     for number in 0..count {
@@ -99,7 +102,7 @@ fn by_number(
         None if count == HPA_CLASSES.len() => hpa_classes(),
         None => (0..count).map(|number| format!("Class {number}")).collect(),
     };
-    Ok(Order {
+    Ok(ColumnOrder {
         classes,
         columns: order,
         note: None,

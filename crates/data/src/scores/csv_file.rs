@@ -4,7 +4,7 @@ use std::path::Path;
 
 use csv::StringRecord;
 
-use super::{Rows, Scores, ScoresFault};
+use super::{ScoreRows, Scores, ScoresFault};
 
 pub(super) fn read(path: &Path, classes: Option<&[String]>) -> Result<Scores, ScoresFault> {
     let mut reader = csv::ReaderBuilder::new()
@@ -16,7 +16,7 @@ pub(super) fn read(path: &Path, classes: Option<&[String]>) -> Result<Scores, Sc
         return Err(ScoresFault::Header(first.to_owned()));
     }
     let columns = header.iter().skip(1).map(str::to_owned).collect();
-    let mut rows = Rows::new(columns, classes)?;
+    let mut rows = ScoreRows::new(columns, classes)?;
     let mut record = StringRecord::new();
     let mut values = Vec::new();
     while reader.read_record(&mut record)? {

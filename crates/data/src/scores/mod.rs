@@ -167,13 +167,13 @@ pub fn read_scores(
 }
 
 /// Rows as they are read.
-struct Rows {
+struct ScoreRows {
     columns: Vec<String>,
-    order: columns::Order,
+    order: columns::ColumnOrder,
     by_id: HashMap<String, Option<Vec<f32>>>,
 }
 
-impl Rows {
+impl ScoreRows {
     /// Of a table with these columns after the ids.
     fn new(columns: Vec<String>, classes: Option<&[String]>) -> Result<Self, ScoresFault> {
         Ok(Self {

@@ -10,7 +10,7 @@ use std::path::Path;
 use half::f16;
 use thiserror::Error;
 
-use super::{Rows, Scores, ScoresFault};
+use super::{ScoreRows, Scores, ScoresFault};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// numpy itself writes some hundred bytes.
@@ -71,7 +71,7 @@ pub(super) fn read(
         });
     }
     let columns = (0..width).map(|column| column.to_string()).collect();
-    let mut rows = Rows::new(columns, classes)?;
+    let mut rows = ScoreRows::new(columns, classes)?;
     for (number, (id, row)) in ids.iter().zip(array.values.chunks(width)).enumerate() {
         rows.push(id, Some(row), &|| format!("row {number}"))?;
     }
@@ -79,14 +79,14 @@ pub(super) fn read(
 }
 
 /// A table of numbers.
-struct Array {
+struct NpyArray {
     /// Rows and columns; there is a column.
     shape: [usize; 2],
     /// Row by row.
     values: Vec<f32>,
 }
 
-fn read_array(path: &Path) -> Result<Array, NpyFault> {
+fn read_array(path: &Path) -> Result<NpyArray, NpyFault> {
     let mut bytes = Vec::new();
     File::open(path)?
         .take(MAX_BYTES + 1)
@@ -123,7 +123,7 @@ fn read_array(path: &Path) -> Result<Array, NpyFault> {
             .collect(),
         _ => return Err(NpyFault::HeaderEntry("fortran_order")),
     };
-    Ok(Array { shape, values })
+    Ok(NpyArray { shape, values })
 }
 
 /// The header's text, and the numbers.

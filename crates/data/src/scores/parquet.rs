@@ -9,7 +9,7 @@ use arrow_array::{Array, RecordBatch};
 use arrow_schema::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::{Rows, Scores, ScoresFault};
+use super::{ScoreRows, Scores, ScoresFault};
 use rgby_common::catch_panic;
 
 pub(super) fn read(path: &Path, classes: Option<&[String]>) -> Result<Scores, ScoresFault> {
@@ -32,7 +32,7 @@ fn read_file(path: &Path, classes: Option<&[String]>) -> Result<Scores, ScoresFa
         Some(first) if first == "Id" && fields.len() > 1 => {}
         first => return Err(ScoresFault::Header(first.cloned().unwrap_or_default())),
     }
-    let mut rows = Rows::new(fields[1..].to_vec(), classes)?;
+    let mut rows = ScoreRows::new(fields[1..].to_vec(), classes)?;
     let mut before = 0;
     for batch in builder.build().map_err(|e| unreadable(&e))? {
         let batch = batch.map_err(|e| unreadable(&e))?;
@@ -42,7 +42,7 @@ fn read_file(path: &Path, classes: Option<&[String]>) -> Result<Scores, ScoresFa
     rows.finish()
 }
 
-fn push_batch(rows: &mut Rows, batch: &RecordBatch, before: usize) -> Result<(), ScoresFault> {
+fn push_batch(rows: &mut ScoreRows, batch: &RecordBatch, before: usize) -> Result<(), ScoresFault> {
     let ids = strings(batch.column(0))?;
     let columns: Vec<Vec<Option<f32>>> = (1..batch.num_columns())
         .map(|at| floats(batch.column(at), batch.schema().field(at).name()))

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use csv::StringRecord;
 use thiserror::Error;
 
-use super::Parts;
+use super::SplitIndices;
 use crate::Dataset;
 use rgby_common::atomic_file;
 
@@ -82,14 +82,14 @@ pub enum SplitFault {
 }
 
 /// Reads which samples of `dataset` train and which validate, each ascending.
-pub(super) fn read_split(path: &Path, dataset: &Dataset) -> Result<Parts, SplitError> {
+pub(super) fn read_split(path: &Path, dataset: &Dataset) -> Result<SplitIndices, SplitError> {
     read(path, dataset).map_err(|fault| SplitError {
         path: path.into(),
         fault,
     })
 }
 
-fn read(path: &Path, dataset: &Dataset) -> Result<Parts, SplitFault> {
+fn read(path: &Path, dataset: &Dataset) -> Result<SplitIndices, SplitFault> {
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
         .from_path(path)?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Parts;
+use super::SplitIndices;
 
 /// Most folds of a split.
 const MAX_FOLDS: usize = 100;
@@ -29,7 +29,7 @@ impl Fold {
     }
 
     /// Training and validation samples, given the fold of each sample, from 0.
-    pub(super) fn of_samples(self, folds: &[usize]) -> Parts {
+    pub(super) fn of_samples(self, folds: &[usize]) -> SplitIndices {
         (0..folds.len()).partition(|&sample| folds[sample] + 1 != self.number)
     }
 }

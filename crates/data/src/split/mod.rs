@@ -53,7 +53,7 @@ pub enum Split {
 pub struct ParseSplitError(String);
 
 /// Training samples and validation samples, each ascending.
-pub type Parts = (Vec<usize>, Vec<usize>);
+pub type SplitIndices = (Vec<usize>, Vec<usize>);
 
 // No epoch of training ever has these numbers, so their orders are unrelated to any epoch's.
 const RANDOM: u64 = u64::MAX;
@@ -71,7 +71,7 @@ impl Split {
     ///
     /// [`SplitError`]: the file of [`Split::File`] does not fit the data set. The other splits
     /// always succeed.
-    pub fn split(&self, dataset: &Dataset, seed: u64) -> Result<Parts, SplitError> {
+    pub fn split(&self, dataset: &Dataset, seed: u64) -> Result<SplitIndices, SplitError> {
         let n = dataset.len();
         Ok(match self {
             Self::None => ((0..n).collect(), Vec::new()),

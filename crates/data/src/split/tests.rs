@@ -12,7 +12,7 @@ use crate::tests::labelled;
 use rgby_common::labels::HPA_COUNTS;
 
 /// Splits `n` samples without classes.
-fn split(split: &Split, n: usize, seed: u64) -> Parts {
+fn split(split: &Split, n: usize, seed: u64) -> SplitIndices {
     let dataset = labelled(vec![Vec::new(); n], 1);
     split.split(&dataset, seed).unwrap()
 }
@@ -65,7 +65,7 @@ fn assert_partition(parts: &[Vec<usize>], n: usize) {
 fn folds_validate_each_sample_once_and_follow_the_seed() {
     for kind in ["kfold", "stratified"] {
         for n in [0, 3, 23] {
-            let folds: Vec<Parts> = (1..=5)
+            let folds: Vec<SplitIndices> = (1..=5)
                 .map(|i| split(&fold(&format!("{kind}:{i}/5")), n, 7))
                 .collect();
             let valid: Vec<_> = folds.iter().map(|(_, valid)| valid.clone()).collect();

@@ -10,25 +10,25 @@ const MAX_RANK: usize = 8;
 
 /// A stored value, in row-major order.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Array {
+pub(super) struct ConstantArray {
     pub dims: Vec<usize>,
-    pub data: Data,
+    pub data: ConstantData,
 }
 
-/// Elements of an [`Array`].
+/// Elements of an [`ConstantArray`].
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Data {
+pub(super) enum ConstantData {
     Float(Vec<f32>),
     Int(Vec<i64>),
 }
 
-impl Array {
+impl ConstantArray {
     /// Reads a tensor of floats or integers; none of another type or with broken data.
     pub fn read(tensor: &TensorProto) -> Option<Self> {
         (numel(tensor).ok()? <= MAX_ELEMENTS && tensor.dims.len() <= MAX_RANK).then_some(())?;
         let data = match ints(tensor) {
-            Ok(values) => Data::Int(values),
-            Err(_) => Data::Float(values(tensor).ok()?),
+            Ok(values) => ConstantData::Int(values),
+            Err(_) => ConstantData::Float(values(tensor).ok()?),
         };
         let dims = tensor.dims.iter().map(|&dim| dim as usize).collect();
         Some(Self { dims, data })
@@ -37,15 +37,15 @@ impl Array {
     /// Number of elements.
     pub fn len(&self) -> usize {
         match &self.data {
-            Data::Float(values) => values.len(),
-            Data::Int(values) => values.len(),
+            ConstantData::Float(values) => values.len(),
+            ConstantData::Int(values) => values.len(),
         }
     }
 
     pub fn ints(values: Vec<i64>) -> Self {
         Self {
             dims: vec![values.len()],
-            data: Data::Int(values),
+            data: ConstantData::Int(values),
         }
     }
 
@@ -55,8 +55,8 @@ impl Array {
         name.clone_into(&mut tensor.name);
         tensor.dims = self.dims.iter().map(|&dim| dim as i64).collect();
         match &self.data {
-            Data::Float(values) => set_values(&mut tensor, values),
-            Data::Int(values) => {
+            ConstantData::Float(values) => set_values(&mut tensor, values),
+            ConstantData::Int(values) => {
                 tensor.data_type = INT64;
                 tensor.int64_data.clone_from(values);
             }
@@ -123,7 +123,7 @@ impl Array {
     /// Element by element, with broadcasting; floats only.
     pub fn zip(&self, other: &Self, f: impl Fn(f32, f32) -> f32) -> Option<Self> {
         let dims = broadcast_dims(&self.dims, &other.dims)?;
-        let (Data::Float(a), Data::Float(b)) =
+        let (ConstantData::Float(a), ConstantData::Float(b)) =
             (self.broadcast(&dims)?.data, other.broadcast(&dims)?.data)
         else {
             return None;
@@ -131,18 +131,18 @@ impl Array {
         let data = a.into_iter().zip(b).map(|(a, b)| f(a, b)).collect();
         Some(Self {
             dims,
-            data: Data::Float(data),
+            data: ConstantData::Float(data),
         })
     }
 
     /// Element by element; floats only.
     pub fn map(&self, f: impl Fn(f32) -> f32) -> Option<Self> {
         match &self.data {
-            Data::Float(values) => Some(Self {
+            ConstantData::Float(values) => Some(Self {
                 dims: self.dims.clone(),
-                data: Data::Float(values.iter().map(|&value| f(value)).collect()),
+                data: ConstantData::Float(values.iter().map(|&value| f(value)).collect()),
             }),
-            Data::Int(_) => None,
+            ConstantData::Int(_) => None,
         }
     }
 
@@ -161,8 +161,12 @@ impl Array {
             }
         }
         let data = match &self.data {
-            Data::Float(values) => Data::Float(flat.iter().map(|&i| values[i]).collect()),
-            Data::Int(values) => Data::Int(flat.iter().map(|&i| values[i]).collect()),
+            ConstantData::Float(values) => {
+                ConstantData::Float(flat.iter().map(|&i| values[i]).collect())
+            }
+            ConstantData::Int(values) => {
+                ConstantData::Int(flat.iter().map(|&i| values[i]).collect())
+            }
         };
         Self {
             dims: dims.to_vec(),
@@ -198,10 +202,10 @@ fn product<'d>(dims: impl IntoIterator<Item = &'d usize>) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn floats(dims: &[usize], values: &[f32]) -> Array {
-        Array {
+    fn floats(dims: &[usize], values: &[f32]) -> ConstantArray {
+        ConstantArray {
             dims: dims.to_vec(),
-            data: Data::Float(values.to_vec()),
+            data: ConstantData::Float(values.to_vec()),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use onnx_ir::ValueInfoProto;
 
-use super::arithmetic::Array;
+use super::arithmetic::ConstantArray;
 use crate::attributes::{int, ints, set_int, set_ints};
 use crate::tensor;
 use crate::view::View;
@@ -12,9 +12,9 @@ use crate::{GraphError, GraphProto, NodeProto, TensorProto};
 
 const PATCH: &str = "putting channels first";
 /// Axis `i` of a value is axis `LAYOUT[i]` of `[N, C, H, W]`.
-type Layout = [usize; 4];
-const FIRST: Layout = [0, 1, 2, 3];
-const LAST: Layout = [0, 2, 3, 1];
+type AxisOrder = [usize; 4];
+const FIRST: AxisOrder = [0, 1, 2, 3];
+const LAST: AxisOrder = [0, 2, 3, 1];
 
 /// Rewrites a graph so that every image and feature map is `[N, C, H, W]`.
 ///
@@ -55,7 +55,7 @@ pub(super) fn channels_first(graph: &mut GraphProto) -> Result<(), GraphError> {
 }
 
 /// Images that come in with their channels last: declared so, or transposed at once.
-fn image_layouts(graph: &GraphProto) -> HashMap<String, (String, Layout)> {
+fn image_layouts(graph: &GraphProto) -> HashMap<String, (String, AxisOrder)> {
     let declared_last = |input: &ValueInfoProto| {
         let dims = &input.type_.tensor_type().shape.dim;
         dims.len() == 4 && dims[3].dim_value() == 3 && dims[1].dim_value() != 3
@@ -77,13 +77,13 @@ fn image_layouts(graph: &GraphProto) -> HashMap<String, (String, Layout)> {
 struct Rewriter {
     /// For a name of the old graph: the value of the new one and the layout in which it was seen;
     /// names that are not here are their own value, in `[N, C, H, W]`.
-    views: HashMap<String, (String, Layout)>,
+    views: HashMap<String, (String, AxisOrder)>,
     constants: HashMap<String, TensorProto>,
     made: Vec<TensorProto>,
 }
 
 impl Rewriter {
-    fn look(&self, name: &str) -> (String, Layout) {
+    fn look(&self, name: &str) -> (String, AxisOrder) {
         let known = self.views.get(name).cloned();
         known.unwrap_or_else(|| (name.to_owned(), FIRST))
     }
@@ -137,7 +137,7 @@ impl Rewriter {
     }
 
     /// Removes a `Transpose` of an image: its output is its input, seen in another layout.
-    fn follow(&mut self, node: &NodeProto, layout: Layout) -> bool {
+    fn follow(&mut self, node: &NodeProto, layout: AxisOrder) -> bool {
         let perm = ints(node, "perm", &[]);
         let (Ok(perm), [input], [output]) = (
             <[i64; 4]>::try_from(perm),
@@ -155,9 +155,9 @@ impl Rewriter {
     }
 
     /// Per-channel constants `[C]` or `[1, 1, C]` become `[C, 1, 1]`.
-    fn turn_constants(&mut self, node: &mut NodeProto, layout: Layout) -> bool {
+    fn turn_constants(&mut self, node: &mut NodeProto, layout: AxisOrder) -> bool {
         for input in &mut node.input {
-            let Some(array) = self.constants.get(input).and_then(Array::read) else {
+            let Some(array) = self.constants.get(input).and_then(ConstantArray::read) else {
                 continue;
             };
             let Some(skipped) = 4_usize.checked_sub(array.dims.len()) else {
@@ -172,7 +172,7 @@ impl Rewriter {
                 _ => return false,
             }
             let name = format!("{input}/{PATCH}");
-            let turned = Array {
+            let turned = ConstantArray {
                 dims,
                 data: array.data,
             };
@@ -192,7 +192,7 @@ impl Rewriter {
     }
 
     /// `Pad`: eight amounts, before and after each axis, in an attribute or a constant.
-    fn turn_pads(&mut self, node: &mut NodeProto, layout: Layout) -> bool {
+    fn turn_pads(&mut self, node: &mut NodeProto, layout: AxisOrder) -> bool {
         let turn = |pads: &[i64]| {
             let mut turned = vec![0; 8];
             for (axis, &to) in layout.iter().enumerate() {
@@ -217,7 +217,7 @@ impl Rewriter {
     }
 
     /// `ReduceMean`: axes in an attribute, since opset 18 in a constant.
-    fn turn_reduction(&mut self, node: &mut NodeProto, layout: Layout) -> bool {
+    fn turn_reduction(&mut self, node: &mut NodeProto, layout: AxisOrder) -> bool {
         let turn = |axes: Vec<i64>| -> Vec<i64> {
             axes.into_iter().map(|axis| turned(axis, layout)).collect()
         };
@@ -236,7 +236,7 @@ impl Rewriter {
 
     fn replace_constant(&mut self, node: &mut NodeProto, input: usize, values: Vec<i64>) -> bool {
         let name = format!("{}/{PATCH}", node.output.first().map_or("", String::as_str));
-        let Ok(tensor) = Array::ints(values).write(&name) else {
+        let Ok(tensor) = ConstantArray::ints(values).write(&name) else {
             return false;
         };
         node.input[input].clone_from(&name);
@@ -247,7 +247,7 @@ impl Rewriter {
 }
 
 /// Where an axis lies in `[N, C, H, W]`; a negative one counts from the end.
-fn turned(axis: i64, layout: Layout) -> i64 {
+fn turned(axis: i64, layout: AxisOrder) -> i64 {
     layout[axis.rem_euclid(4) as usize] as i64
 }
 

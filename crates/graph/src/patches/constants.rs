@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
-use super::arithmetic::{Array, Data};
+use super::arithmetic::{ConstantArray, ConstantData};
 use crate::attributes::{attribute, int, ints};
 use crate::tensor::{FLOAT, numel};
 use crate::view::View;
@@ -48,21 +48,21 @@ fn constant(node: &NodeProto) -> Option<Result<TensorProto, GraphError>> {
     if let Some(tensor) = attribute(node, "value").and_then(|value| value.t.as_ref()) {
         return Some(Ok(tensor.clone()));
     }
-    let floats = |dims: &[usize], values: Vec<f32>| Array {
+    let floats = |dims: &[usize], values: Vec<f32>| ConstantArray {
         dims: dims.to_vec(),
-        data: Data::Float(values),
+        data: ConstantData::Float(values),
     };
     let array = if let Some(value) = attribute(node, "value_float") {
         floats(&[], vec![value.f])
     } else if let Some(values) = attribute(node, "value_floats") {
         floats(&[values.floats.len()], values.floats.clone())
     } else if let Some(value) = attribute(node, "value_int") {
-        Array {
+        ConstantArray {
             dims: Vec::new(),
-            data: Data::Int(vec![value.i]),
+            data: ConstantData::Int(vec![value.i]),
         }
     } else {
-        Array::ints(attribute(node, "value_ints")?.ints.clone())
+        ConstantArray::ints(attribute(node, "value_ints")?.ints.clone())
     };
     Some(array.write(""))
 }
@@ -80,7 +80,7 @@ pub(super) fn fold_constants(graph: &mut GraphProto) -> Result<(), GraphError> {
 }
 
 fn fold_within(budget: Budget, graph: &mut GraphProto) -> Result<(), GraphError> {
-    let mut folded: HashMap<String, Array> = HashMap::new();
+    let mut folded: HashMap<String, ConstantArray> = HashMap::new();
     let handled = Cell::new(budget.handled);
     // What is exhausted stays so: the next large array would be handled again in vain.
     let handle = |len: usize| {
@@ -100,7 +100,7 @@ fn fold_within(budget: Budget, graph: &mut GraphProto) -> Result<(), GraphError>
                 None => numel(stored()?).ok()?,
             };
             handle(len)?;
-            made.cloned().or_else(|| Array::read(stored()?))
+            made.cloned().or_else(|| ConstantArray::read(stored()?))
         };
         if let (Some(array), [output]) = (fold(node, known), &node.output[..])
             && handle(array.len()).is_some()
@@ -124,7 +124,10 @@ fn fold_within(budget: Budget, graph: &mut GraphProto) -> Result<(), GraphError>
 }
 
 /// The node's result, if its inputs are known and it is one that exporters apply to weights.
-fn fold(node: &NodeProto, known: impl Fn(&String) -> Option<Array>) -> Option<Array> {
+fn fold(
+    node: &NodeProto,
+    known: impl Fn(&String) -> Option<ConstantArray>,
+) -> Option<ConstantArray> {
     let input = |index: usize| node.input.get(index).and_then(&known);
     // Until opset 12 an attribute, since then an input.
     let axes = || match node.input.get(1) {
@@ -139,7 +142,7 @@ fn fold(node: &NodeProto, known: impl Fn(&String) -> Option<Array>) -> Option<Ar
                 |at: i64| (if at < 0 { at.saturating_add(rank) } else { at }).clamp(0, rank);
             let range = place(int(node, "start", 0))..place(int(node, "end", i64::MAX));
             let range = range.start as usize..range.end as usize;
-            Some(Array::ints(lengths.get(range)?.to_vec()))
+            Some(ConstantArray::ints(lengths.get(range)?.to_vec()))
         }
         "Expand" => {
             let shape = integers(&input(1)?)?;
@@ -170,14 +173,14 @@ fn fold(node: &NodeProto, known: impl Fn(&String) -> Option<Array>) -> Option<Ar
     }
 }
 
-fn integers(array: &Array) -> Option<Vec<i64>> {
+fn integers(array: &ConstantArray) -> Option<Vec<i64>> {
     match &array.data {
-        Data::Int(values) => Some(values.clone()),
-        Data::Float(_) => None,
+        ConstantData::Int(values) => Some(values.clone()),
+        ConstantData::Float(_) => None,
     }
 }
 
-fn unsqueeze(array: &Array, axes: &[i64]) -> Option<Array> {
+fn unsqueeze(array: &ConstantArray, axes: &[i64]) -> Option<ConstantArray> {
     let rank = array.dims.len() + axes.len();
     let mut at = positions(axes, rank)?;
     at.sort_unstable();
@@ -188,7 +191,7 @@ fn unsqueeze(array: &Array, axes: &[i64]) -> Option<Array> {
     array.reshape(&dims)
 }
 
-fn squeeze(array: &Array, axes: &[i64]) -> Option<Array> {
+fn squeeze(array: &ConstantArray, axes: &[i64]) -> Option<ConstantArray> {
     let at = positions(axes, array.dims.len())?;
     let mut left = Vec::new();
     for (axis, &dim) in array.dims.iter().enumerate() {
@@ -244,9 +247,9 @@ mod tests {
     }
 
     fn scalar(name: &str, value: f32) -> TensorProto {
-        Array {
+        ConstantArray {
             dims: vec![],
-            data: Data::Float(vec![value]),
+            data: ConstantData::Float(vec![value]),
         }
         .write(name)
         .unwrap()

@@ -11,7 +11,7 @@ const BETWEEN: [&str; 4] = ["Add", "Concat", "MaxPool", "AveragePool"];
 
 /// What is to become integers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct QuantizationPlan {
     /// Activations, by name.
     pub activations: Vec<String>,
     /// Convolutions and dense layers, by index.
@@ -26,10 +26,10 @@ pub struct Plan {
 /// # Errors
 ///
 /// A cycle, or a graph without a layer to quantise.
-pub fn plan(graph: &GraphProto) -> Result<Plan, GraphError> {
+pub fn plan(graph: &GraphProto) -> Result<QuantizationPlan, GraphError> {
     let order = View::new(graph)?.order()?;
     let readers = readers(graph);
-    let mut plan = Plan {
+    let mut plan = QuantizationPlan {
         activations: Vec::new(),
         layers: layers(graph, &order, &readers)?,
         moved: HashMap::new(),
@@ -137,7 +137,7 @@ fn layers(
     Ok(layers)
 }
 
-impl Plan {
+impl QuantizationPlan {
     /// The value whose range a value has.
     pub(super) fn origin<'p>(&'p self, name: &'p str) -> &'p str {
         let mut name = name;

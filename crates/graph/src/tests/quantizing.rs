@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::quantize::{EXTREMES, Plan, observing, plan, quantize};
+use super::quantize::{EXTREMES, QuantizationPlan, observing, plan, quantize};
 use super::tensor::{INT8, INT32, UINT8, set_values, values};
 use super::tests::{Sketch, weight, with_int};
 use super::{GraphProto, TensorProto};
@@ -34,7 +34,7 @@ fn graph() -> GraphProto {
         .graph("y")
 }
 
-fn ranges(plan: &Plan) -> Vec<(f32, f32)> {
+fn ranges(plan: &QuantizationPlan) -> Vec<(f32, f32)> {
     let known = HashMap::from([
         ("image", (-1.0, 1.0)),
         ("r", (0.25, 2.55)),

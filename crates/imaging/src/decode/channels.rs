@@ -11,7 +11,7 @@ pub(super) use pages::{PLANAR_TILES, begins_with_planar_tiles};
 use super::{DecodeError, DecodeLimits, guarded};
 use crate::Planes;
 use description::Described;
-use pages::{Pages, Place};
+use pages::{PagePosition, Pages};
 
 /// How TIFF and `BigTIFF` files begin, in both byte orders.
 const TIFF: [&[u8]; 4] = [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"];
@@ -20,7 +20,7 @@ const TIFF: [&[u8]; 4] = [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Channel {
     name: Option<String>,
-    place: Place,
+    place: PagePosition,
 }
 
 /// Decodes channels of a TIFF file into gray planes of 8 bits, in the order of `wanted`.
@@ -72,7 +72,8 @@ fn append(
 ) -> Result<(u32, u32), DecodeError> {
     let mut pages = open(bytes, limits)?;
     let channels = channels(&mut pages)?;
-    let places: Result<Vec<Place>, _> = wanted.iter().map(|name| place(&channels, name)).collect();
+    let places: Result<Vec<PagePosition>, _> =
+        wanted.iter().map(|name| place(&channels, name)).collect();
     let mut first = None;
     for place in places? {
         let size = pages.append(place, out)?;
@@ -124,8 +125,8 @@ fn channels(pages: &mut Pages) -> Result<Vec<Channel>, DecodeError> {
     }
     let count = samples.max(pages.count());
     let place = |number| match samples {
-        1 => Place::of_page(number),
-        _ => Place::of_sample(number),
+        1 => PagePosition::of_page(number),
+        _ => PagePosition::of_sample(number),
     };
     let Some(described) = described else {
         let unnamed = |number| Channel {
@@ -143,7 +144,7 @@ fn channels(pages: &mut Pages) -> Result<Vec<Channel>, DecodeError> {
 }
 
 /// Where the channel is that has this name, or else this number.
-fn place(channels: &[Channel], wanted: &str) -> Result<Place, ChannelError> {
+fn place(channels: &[Channel], wanted: &str) -> Result<PagePosition, ChannelError> {
     let wanted = wanted.trim();
     let lower = wanted.to_lowercase();
     let has_name = |channel: &&Channel| {

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use super::super::{ResultManifest, Shard};
 use super::error::{MergeError, SHOWN};
-use super::part::Part;
+use super::part::MergePart;
 
 /// Checks that the parts have the same columns and, by their manifests, are all of one run, and all
 /// of its shards. Returns whether there are manifests. With `ids_known`, a listing that changed
 /// meanwhile is no error, since completeness is proved by ids.
-pub(super) fn check(parts: &[Part], ids_known: bool) -> Result<bool, MergeError> {
+pub(super) fn check(parts: &[MergePart], ids_known: bool) -> Result<bool, MergeError> {
     let first = &parts[0];
     for part in parts {
         if part.columns != first.columns {
@@ -33,14 +33,14 @@ pub(super) fn check(parts: &[Part], ids_known: bool) -> Result<bool, MergeError>
     Ok(true)
 }
 
-fn only_one_has_a_manifest(with: &Part, without: &Part) -> MergeError {
+fn only_one_has_a_manifest(with: &MergePart, without: &MergePart) -> MergeError {
     MergeError::SomeManifests {
         with: with.path.clone(),
         without: without.path.clone(),
     }
 }
 
-fn differ(first: &Part, second: &Part, what: impl Into<String>) -> MergeError {
+fn differ(first: &MergePart, second: &MergePart, what: impl Into<String>) -> MergeError {
     MergeError::Differ {
         first: first.path.clone(),
         second: second.path.clone(),
@@ -48,7 +48,7 @@ fn differ(first: &Part, second: &Part, what: impl Into<String>) -> MergeError {
     }
 }
 
-type Known<'a> = [(&'a Part, &'a ResultManifest)];
+type Known<'a> = [(&'a MergePart, &'a ResultManifest)];
 
 /// Whether a single run could have made all of them.
 fn check_results(known: &Known) -> Result<(), MergeError> {
@@ -72,7 +72,7 @@ fn check_results(known: &Known) -> Result<(), MergeError> {
 fn check_shards(known: &Known, ids_known: bool) -> Result<(), MergeError> {
     let (first, wanted) = known[0];
     let count = wanted.run.shard.map(Shard::count);
-    let mut seen: HashMap<u32, &Part> = HashMap::new();
+    let mut seen: HashMap<u32, &MergePart> = HashMap::new();
     for (part, manifest) in known {
         if manifest.run.shard.map(Shard::count) != count {
             let what = "one is a shard and the other none, or one of another number of shards";

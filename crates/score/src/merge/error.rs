@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::super::{ManifestError, Shard};
+use super::super::{ResultManifestError, Shard};
 
 /// Why results cannot be merged.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ pub enum MergeError {
     SameFile(PathBuf, PathBuf),
     /// A manifest cannot be used.
     #[error(transparent)]
-    Manifest(#[from] ManifestError),
+    Manifest(#[from] ResultManifestError),
     /// A part is not what its manifest says.
     #[error(
         "{}: {reason}; the file or its manifest was damaged or changed: score this part again",

@@ -16,9 +16,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use self::error::MergeError;
-use self::order::Place;
-use self::part::Part;
-use super::manifest::manifest_path;
+use self::order::PartPosition;
+use self::part::MergePart;
+use super::result_manifest::manifest_path;
 use super::{Failure, ResultManifest, RunKey, hash_of_ids, output};
 
 /// What was merged.
@@ -50,7 +50,7 @@ pub struct Merged {
 /// `out` is then as it was.
 pub fn merge(parts: &[PathBuf], out: &Path, ids: Option<&[String]>) -> Result<Merged, MergeError> {
     let paths = select(parts, out)?;
-    let opened = paths.into_iter().map(Part::open);
+    let opened = paths.into_iter().map(MergePart::open);
     let parts = opened.collect::<Result<Vec<_>, _>>()?;
     let proved = agree::check(&parts, ids.is_some())?;
     let order = order::find(&parts, ids)?;
@@ -102,7 +102,7 @@ fn select(paths: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, MergeError> {
 }
 
 /// The failures of all parts, in the order of the result.
-fn failures(parts: &[Part], order: &[Place]) -> Result<Vec<Failure>, MergeError> {
+fn failures(parts: &[MergePart], order: &[PartPosition]) -> Result<Vec<Failure>, MergeError> {
     let mut by_id = HashMap::new();
     for part in parts {
         for failure in part.failures()? {
@@ -125,8 +125,8 @@ fn failures(parts: &[Part], order: &[Place]) -> Result<Vec<Failure>, MergeError>
 /// known of the parts.
 fn write_manifest(
     out: &Path,
-    parts: &[Part],
-    order: &[Place],
+    parts: &[MergePart],
+    order: &[PartPosition],
     failures: Vec<Failure>,
 ) -> io::Result<()> {
     let Some(first) = &parts[0].manifest else {

@@ -1,26 +1,29 @@
 //! The order of the result, and the proof that each id is there exactly once.
 
 use super::MergeError;
-use super::part::Part;
+use super::part::MergePart;
 
 /// A row of a part.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct PartPosition {
     pub(super) part: u32,
     pub(super) row: u32,
 }
 
-impl Place {
-    pub(super) fn id(self, parts: &[Part]) -> &str {
+impl PartPosition {
+    pub(super) fn id(self, parts: &[MergePart]) -> &str {
         &parts[self.part as usize].ids[self.row as usize]
     }
 }
 
 /// The rows in the order of `ids`, else by id.
-pub(super) fn find(parts: &[Part], ids: Option<&[String]>) -> Result<Vec<Place>, MergeError> {
+pub(super) fn find(
+    parts: &[MergePart],
+    ids: Option<&[String]>,
+) -> Result<Vec<PartPosition>, MergeError> {
     let mut places = Vec::new();
     for (part, content) in parts.iter().enumerate() {
-        places.extend((0..content.ids.len()).map(|row| Place {
+        places.extend((0..content.ids.len()).map(|row| PartPosition {
             part: part as u32,
             row: row as u32,
         }));
@@ -29,7 +32,7 @@ pub(super) fn find(parts: &[Part], ids: Option<&[String]>) -> Result<Vec<Place>,
     places.sort_by_key(|place| place.id(parts));
     for pair in places.windows(2) {
         if pair[0].id(parts) == pair[1].id(parts) {
-            let path = |place: Place| parts[place.part as usize].path.clone();
+            let path = |place: PartPosition| parts[place.part as usize].path.clone();
             return Err(MergeError::Twice {
                 id: pair[0].id(parts).to_owned(),
                 first: path(pair[0]),
@@ -44,7 +47,11 @@ pub(super) fn find(parts: &[Part], ids: Option<&[String]>) -> Result<Vec<Place>,
 }
 
 /// The places, sorted by id, in the order of `ids`, which must be the same ids.
-fn in_order_of(parts: &[Part], places: &[Place], ids: &[String]) -> Result<Vec<Place>, MergeError> {
+fn in_order_of(
+    parts: &[MergePart],
+    places: &[PartPosition],
+    ids: &[String],
+) -> Result<Vec<PartPosition>, MergeError> {
     let mut order = Vec::with_capacity(ids.len());
     let mut asked = vec![false; places.len()];
     let mut missing = Vec::new();

@@ -19,10 +19,10 @@ use rgby_common::{atomic_file, catch_panic};
 pub(super) const MARK: usize = 1024;
 
 /// A file to be merged.
-pub(super) struct Part {
+pub(super) struct MergePart {
     pub(super) path: PathBuf,
     pub(super) manifest: Option<ResultManifest>,
-    pub(super) columns: Columns,
+    pub(super) columns: PartColumns,
     /// The id of each row, in order.
     pub(super) ids: Vec<String>,
     /// Where each `MARK`th row of a CSV file begins.
@@ -33,12 +33,12 @@ pub(super) struct Part {
 
 /// What the columns of a part are.
 #[derive(PartialEq)]
-pub(super) enum Columns {
+pub(super) enum PartColumns {
     Csv(StringRecord),
     Parquet(SchemaRef),
 }
 
-impl Part {
+impl MergePart {
     /// Reads the manifest and the ids, and checks that they fit.
     pub(super) fn open(path: PathBuf) -> Result<Self, MergeError> {
         let manifest = ResultManifest::read(&path)?;
@@ -102,7 +102,7 @@ fn changed(path: &Path, reason: impl Into<String>) -> MergeError {
     }
 }
 
-fn open_csv(path: PathBuf) -> Result<Part, MergeError> {
+fn open_csv(path: PathBuf) -> Result<MergePart, MergeError> {
     let fault =
         |error: csv::Error| MergeError::part(&path, format!("cannot be read as CSV: {error}"));
     let mut reader = csv::Reader::from_path(&path).map_err(fault)?;
@@ -127,23 +127,23 @@ fn open_csv(path: PathBuf) -> Result<Part, MergeError> {
         }
         ids.push(record.get(0).unwrap_or_default().to_owned());
     }
-    Ok(Part {
+    Ok(MergePart {
         bytes: reader.position().byte(),
         path,
         manifest: None,
-        columns: Columns::Csv(header),
+        columns: PartColumns::Csv(header),
         ids,
         marks,
     })
 }
 
-fn open_parquet(path: PathBuf) -> Result<Part, MergeError> {
+fn open_parquet(path: PathBuf) -> Result<MergePart, MergeError> {
     // The crate takes some numbers of a damaged file at their word, and panics.
     let damaged = MergeError::part(&path, "cannot be read as Parquet: it is damaged");
     catch_panic::expected(|| read_parquet(path)).unwrap_or(Err(damaged))
 }
 
-fn read_parquet(path: PathBuf) -> Result<Part, MergeError> {
+fn read_parquet(path: PathBuf) -> Result<MergePart, MergeError> {
     let fault = |error: &dyn std::error::Error| {
         MergeError::part(&path, format!("cannot be read as Parquet: {error}"))
     };
@@ -167,10 +167,10 @@ fn read_parquet(path: PathBuf) -> Result<Part, MergeError> {
         let column = batch.column(0).as_string::<i32>();
         ids.extend(column.iter().map(|id| id.unwrap_or_default().to_owned()));
     }
-    Ok(Part {
+    Ok(MergePart {
         path,
         manifest: None,
-        columns: Columns::Parquet(schema),
+        columns: PartColumns::Parquet(schema),
         ids,
         marks: Vec::new(),
         bytes,

@@ -15,8 +15,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::super::output;
 use super::MergeError;
-use super::order::Place;
-use super::part::{Columns, MARK, Part, changed_meanwhile};
+use super::order::PartPosition;
+use super::part::{MARK, MergePart, PartColumns, changed_meanwhile};
 use rgby_common::atomic_file;
 
 /// Bytes of the parts' files that a piece comes to.
@@ -25,12 +25,16 @@ const PIECE: u64 = 64 << 20;
 const FEWEST_ROWS: u64 = 4096;
 
 /// Writes the rows of `order` to `out` as one atomic step.
-pub(super) fn write(out: &Path, parts: &[Part], order: &[Place]) -> Result<(), MergeError> {
+pub(super) fn write(
+    out: &Path,
+    parts: &[MergePart],
+    order: &[PartPosition],
+) -> Result<(), MergeError> {
     let bytes: u64 = parts.iter().map(|part| part.bytes).sum();
     let row = (bytes / (order.len() as u64).max(1)).max(1);
     let pieces = order.chunks((PIECE / row).max(FEWEST_ROWS) as usize);
     match &parts[0].columns {
-        Columns::Csv(header) => atomic_file::write_atomic_with(out, |file| {
+        PartColumns::Csv(header) => atomic_file::write_atomic_with(out, |file| {
             let mut csv = csv::Writer::from_writer(file);
             csv.write_record(header)?;
             for piece in pieces {
@@ -40,7 +44,7 @@ pub(super) fn write(out: &Path, parts: &[Part], order: &[Place]) -> Result<(), M
             }
             csv.flush()
         })?,
-        Columns::Parquet(schema) => {
+        PartColumns::Parquet(schema) => {
             let mut batches = pieces.map(|piece| parquet_rows(schema, parts, piece));
             output::write_batches(out, schema, &mut batches)?;
         }
@@ -49,7 +53,7 @@ pub(super) fn write(out: &Path, parts: &[Part], order: &[Place]) -> Result<(), M
 }
 
 /// The rows that each part has to give, ascending, and the place of each in the piece.
-fn by_part(piece: &[Place]) -> BTreeMap<u32, Vec<(u32, usize)>> {
+fn by_part(piece: &[PartPosition]) -> BTreeMap<u32, Vec<(u32, usize)>> {
     let mut wanted: BTreeMap<u32, Vec<(u32, usize)>> = BTreeMap::new();
     for (at, place) in piece.iter().enumerate() {
         wanted.entry(place.part).or_default().push((place.row, at));
@@ -60,7 +64,7 @@ fn by_part(piece: &[Place]) -> BTreeMap<u32, Vec<(u32, usize)>> {
     wanted
 }
 
-fn csv_rows(parts: &[Part], piece: &[Place]) -> io::Result<Vec<StringRecord>> {
+fn csv_rows(parts: &[MergePart], piece: &[PartPosition]) -> io::Result<Vec<StringRecord>> {
     let mut records = vec![StringRecord::new(); piece.len()];
     for (part, wanted) in by_part(piece) {
         let part = &parts[part as usize];
@@ -86,7 +90,11 @@ fn csv_rows(parts: &[Part], piece: &[Place]) -> io::Result<Vec<StringRecord>> {
     Ok(records)
 }
 
-fn parquet_rows(schema: &SchemaRef, parts: &[Part], piece: &[Place]) -> io::Result<RecordBatch> {
+fn parquet_rows(
+    schema: &SchemaRef,
+    parts: &[MergePart],
+    piece: &[PartPosition],
+) -> io::Result<RecordBatch> {
     let mut batches = Vec::new();
     // For each row of the piece, its batch and its row there.
     let mut sources = vec![(0, 0); piece.len()];
@@ -100,7 +108,7 @@ fn parquet_rows(schema: &SchemaRef, parts: &[Part], piece: &[Place]) -> io::Resu
 
 /// Reads the `wanted` rows of a Parquet file into batches, and notes where they are.
 fn read_wanted(
-    part: &Part,
+    part: &MergePart,
     wanted: &[(u32, usize)],
     batches: &mut Vec<RecordBatch>,
     sources: &mut [(usize, usize)],

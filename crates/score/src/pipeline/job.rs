@@ -12,8 +12,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::guard::guard;
-use super::{BatchScores, Failure, ScoreError, Sink, Source};
-use crate::{Answer, Buffer, Engine};
+use super::{BatchScores, Failure, ScoreError, ScoreSource, Sink};
+use crate::{Buffer, Engine, InferenceOutput};
 use rgby_imaging::Sample;
 
 /// Reads one sample into a row of the engines' inputs.
@@ -28,8 +28,8 @@ pub(super) enum Trouble {
 }
 
 /// What all threads share.
-pub(super) struct Job<'a> {
-    pub(super) from: Source<'a>,
+pub(super) struct PipelineJob<'a> {
+    pub(super) from: ScoreSource<'a>,
     pub(super) max_file_bytes: u64,
     pub(super) batch: usize,
     pub(super) input_len: usize,
@@ -54,7 +54,7 @@ struct Decoded {
     failures: Vec<Failure>,
 }
 
-impl Job<'_> {
+impl PipelineJob<'_> {
     /// Scores all samples with `decoders` threads that decode and one for each engine.
     pub(super) fn run(
         &self,
@@ -102,7 +102,7 @@ impl Job<'_> {
         output: &Sender<Decoded>,
         buffers: &Receiver<Buffer>,
     ) -> Result<(), ScoreError> {
-        let Source { samples, stop, .. } = self.from;
+        let ScoreSource { samples, stop, .. } = self.from;
         while !stop.load(Ordering::Relaxed) && !self.lost.load(Ordering::Relaxed) {
             let Ok(mut images) = buffers.recv() else {
                 break; // no engine is left; its error is on its way
@@ -183,7 +183,7 @@ impl Job<'_> {
 
     /// Reads a sample, and says which come after it.
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), Trouble> {
-        let Source { samples, files, .. } = self.from;
+        let ScoreSource { samples, files, .. } = self.from;
         let sample = &samples[index];
         files.want(&mut sample.paths(), self.max_file_bytes);
         {
@@ -213,7 +213,7 @@ impl Job<'_> {
             let images = batch.images.values_mut();
             let filled = batch.rows.len() * self.input_len;
             let answer = match batch.rows.len() {
-                0 => Answer::default(),
+                0 => InferenceOutput::default(),
                 count if self.whole_batches => {
                     images[filled..].fill(0.0);
                     let answer = engine.answer(images, self.batch)?;

@@ -7,10 +7,10 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use self::echo::{Echo, Fault, echo, new_echo};
+use self::echo::{Echo, EchoFault, echo, new_echo};
 use super::job::Load;
 use super::*;
-use crate::Answer;
+use crate::InferenceOutput;
 use crate::model_metadata::ModelSpec;
 use rgby_imaging::CHANNELS;
 
@@ -51,9 +51,14 @@ fn run(
     Ok(table)
 }
 
-fn job<'a>(samples: &'a [Sample], batch: usize, load: &'a Load, stop: &'a AtomicBool) -> Job<'a> {
-    Job {
-        from: Source {
+fn job<'a>(
+    samples: &'a [Sample],
+    batch: usize,
+    load: &'a Load,
+    stop: &'a AtomicBool,
+) -> PipelineJob<'a> {
+    PipelineJob {
+        from: ScoreSource {
             samples,
             files: &LocalFiles,
             stop,
@@ -77,7 +82,7 @@ impl Engine for Sizes {
         self.0.spec()
     }
 
-    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
         self.1.lock().unwrap().push(batch);
         self.0.answer(images, batch)
     }
@@ -157,8 +162,8 @@ fn no_samples_and_only_bad_samples_are_no_trouble() {
 fn an_engine_error_or_panic_ends_everything() {
     for engines in [1, 3] {
         for (fault, wanted) in [
-            (Fault::Error, "out of memory"),
-            (Fault::Panic, "kernel bug"),
+            (EchoFault::Error, "out of memory"),
+            (EchoFault::Panic, "kernel bug"),
         ] {
             let mut engines: Vec<_> = (1..engines).map(|_| echo(0, None)).collect();
             engines.push(echo(0, Some((1, fault))));

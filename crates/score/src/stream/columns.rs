@@ -8,23 +8,23 @@ use super::{ID, StreamError};
 
 /// The places of a stream's columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Columns {
+pub(super) struct RequestColumns {
     pub(super) id: usize,
     /// Of each stain.
     pub(super) stains: Vec<usize>,
-    pub(super) kind: Kind,
+    pub(super) kind: ColumnKind,
 }
 
 /// What stands for a stain's image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ColumnKind {
     /// The file itself.
     Bytes,
     /// The file's path.
     Paths,
 }
 
-impl Columns {
+impl RequestColumns {
     /// Finds them; others are ignored.
     pub(super) fn of(schema: &Schema, stains: &[String]) -> Result<Self, StreamError> {
         let names: Vec<_> = stains.iter().map(|stain| format!("`{stain}`")).collect();
@@ -45,10 +45,10 @@ impl Columns {
             })
         };
         let id = find(ID)?;
-        if kind(schema.field(id)) != Some(Kind::Paths) {
+        if kind(schema.field(id)) != Some(ColumnKind::Paths) {
             return Err(wrong(schema.field(id), "make it utf8 or large_utf8"));
         }
-        let mut first: Option<(Kind, &String)> = None;
+        let mut first: Option<(ColumnKind, &String)> = None;
         let mut places = Vec::with_capacity(stains.len());
         for stain in stains {
             let place = find(stain)?;
@@ -62,8 +62,8 @@ impl Columns {
             let (of_first, other) = *first.get_or_insert((kind, stain));
             if kind != of_first {
                 let (bytes, paths) = match kind {
-                    Kind::Bytes => (stain, other),
-                    Kind::Paths => (other, stain),
+                    ColumnKind::Bytes => (stain, other),
+                    ColumnKind::Paths => (other, stain),
                 };
                 return Err(StreamError::Mixed {
                     bytes: bytes.clone(),
@@ -75,16 +75,16 @@ impl Columns {
         Ok(Self {
             id,
             stains: places,
-            kind: first.map_or(Kind::Bytes, |(kind, _)| kind),
+            kind: first.map_or(ColumnKind::Bytes, |(kind, _)| kind),
         })
     }
 }
 
 /// What a column holds, if it may be there.
-fn kind(field: &Field) -> Option<Kind> {
+fn kind(field: &Field) -> Option<ColumnKind> {
     match field.data_type() {
-        DataType::Binary | DataType::LargeBinary => Some(Kind::Bytes),
-        DataType::Utf8 | DataType::LargeUtf8 => Some(Kind::Paths),
+        DataType::Binary | DataType::LargeBinary => Some(ColumnKind::Bytes),
+        DataType::Utf8 | DataType::LargeUtf8 => Some(ColumnKind::Paths),
         _ => None,
     }
 }

@@ -13,7 +13,7 @@ pub enum StreamError {
     #[error("stdin, {place}: cannot be read as an Arrow IPC stream: {reason}")]
     Malformed {
         /// Where that is.
-        place: Place,
+        place: StreamPosition,
         /// What the decoder said.
         reason: String,
     },
@@ -21,7 +21,7 @@ pub enum StreamError {
     #[error("stdin ends in the middle of {place}; whoever writes it was stopped, or did not flush")]
     Truncated {
         /// Where that is.
-        place: Place,
+        place: StreamPosition,
     },
     /// A batch has more bytes than may be kept in memory.
     #[error(
@@ -30,7 +30,7 @@ pub enum StreamError {
     )]
     TooLarge {
         /// Where that is.
-        place: Place,
+        place: StreamPosition,
         /// The limit.
         limit: u64,
     },
@@ -38,7 +38,7 @@ pub enum StreamError {
     #[error("stdin: {place} has {rows} rows; send at most {MOST_ROWS} samples at a time")]
     TooManyRows {
         /// Where that is.
-        place: Place,
+        place: StreamPosition,
         /// Its rows.
         rows: usize,
     },
@@ -83,7 +83,7 @@ pub enum StreamError {
     #[error("stdin: the column `id` is null in row {row} of {place}; give each sample an id")]
     NoId {
         /// Where that is.
-        place: Place,
+        place: StreamPosition,
         /// The row, from 0.
         row: usize,
     },
@@ -103,14 +103,14 @@ pub enum StreamError {
 
 /// Where in a stream something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum StreamPosition {
     /// Before all batches.
     Head,
     /// In a batch, counted from 1.
     Batch(u64),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StreamPosition {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Head => f.write_str("the schema"),

@@ -1,22 +1,22 @@
 //! Samples in, probabilities out, as Arrow IPC streams: what a long-lived worker speaks.
 //!
-//! [`Requests`] reads record batches of samples, each of them a [`Request`] that is also the
-//! [`FileSource`](rgby_imaging::FileSource) of its samples; [`Answers`] writes one record batch
+//! [`RequestReader`] reads record batches of samples, each of them a [`Request`] that is also the
+//! [`FileSource`](rgby_imaging::FileSource) of its samples; [`ResponseWriter`] writes one record batch
 //! for each. `docs/worker.md` is the protocol.
 
-mod answers;
 mod columns;
 mod error;
 mod metered;
 mod request;
-mod requests;
+mod request_reader;
+mod response_writer;
 #[cfg(test)]
 mod tests;
 
-pub use answers::{Answers, Scores};
-pub use error::{Place, StreamError};
+pub use error::{StreamError, StreamPosition};
 pub use request::Request;
-pub use requests::{MOST_ROWS, Requests};
+pub use request_reader::{MOST_ROWS, RequestReader};
+pub use response_writer::{ResponseRows, ResponseWriter};
 
 /// The column of a sample's id, in requests and answers.
 const ID: &str = "id";

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use arrow_array::{Array, RecordBatch};
 
 use super::StreamError;
-use super::columns::{Columns, Kind, bytes, text};
-use super::error::Place;
-use rgby_imaging::{FileSource, LocalFiles, Pick, Sample, SampleErrorKind};
+use super::columns::{ColumnKind, RequestColumns, bytes, text};
+use super::error::StreamPosition;
+use rgby_imaging::{ChannelSelector, FileSource, LocalFiles, Sample, SampleErrorKind};
 
 /// Samples that are to be answered together, in their order, and the source of their files.
 #[derive(Debug)]
 pub struct Request {
     batch: RecordBatch,
-    columns: Columns,
+    columns: RequestColumns,
     /// Names of the stains, in the order of a sample's files.
     stains: Arc<[String]>,
 }
@@ -24,9 +24,9 @@ impl Request {
     /// Checks that each sample has an id.
     pub(super) fn new(
         batch: RecordBatch,
-        columns: Columns,
+        columns: RequestColumns,
         stains: Arc<[String]>,
-        place: Place,
+        place: StreamPosition,
     ) -> Result<Self, StreamError> {
         let ids = batch.column(columns.id);
         if let Some(row) = (0..ids.len()).find(|row| ids.is_null(*row)) {
@@ -61,7 +61,8 @@ impl Request {
     #[must_use]
     pub fn samples(&self) -> Vec<Sample> {
         // Every file is one channel, whatever it is called.
-        let picks: Arc<[Pick]> = self.stains.iter().map(|_| Pick::Alone).collect();
+        let picks: Arc<[ChannelSelector]> =
+            self.stains.iter().map(|_| ChannelSelector::Alone).collect();
         let rows = self.ids().enumerate();
         rows.map(|(row, id)| Sample {
             id: id.to_owned(),
@@ -78,9 +79,9 @@ impl Request {
     fn file(&self, row: usize, stain: usize) -> Option<PathBuf> {
         let column = self.columns.stains[stain];
         match self.columns.kind {
-            Kind::Paths => text(&self.batch, column, row).map(PathBuf::from),
-            Kind::Bytes if self.batch.column(column).is_null(row) => None,
-            Kind::Bytes => Some(format!("{} of row {row}", self.stains[stain]).into()),
+            ColumnKind::Paths => text(&self.batch, column, row).map(PathBuf::from),
+            ColumnKind::Bytes if self.batch.column(column).is_null(row) => None,
+            ColumnKind::Bytes => Some(format!("{} of row {row}", self.stains[stain]).into()),
         }
     }
 
@@ -95,8 +96,8 @@ impl Request {
 impl FileSource for Request {
     fn read(&self, path: &Path, limit: u64, out: &mut Vec<u8>) -> Result<(), SampleErrorKind> {
         match self.columns.kind {
-            Kind::Paths => LocalFiles.read(path, limit, out),
-            Kind::Bytes => {
+            ColumnKind::Paths => LocalFiles.read(path, limit, out),
+            ColumnKind::Bytes => {
                 let file = self.bytes(path).ok_or(io::ErrorKind::NotFound);
                 let file = file.map_err(io::Error::from)?;
                 let most =

@@ -59,7 +59,7 @@ fn two() -> RecordBatch {
 /// Reads a stream to its end: how many batches there were, or the error.
 fn read(bytes: &[u8], limit: u64) -> Result<usize, StreamError> {
     let mut count = 0;
-    for request in Requests::open(bytes, &stains(), limit)?
+    for request in RequestReader::open(bytes, &stains(), limit)?
         .into_iter()
         .flatten()
     {
@@ -71,7 +71,7 @@ fn read(bytes: &[u8], limit: u64) -> Result<usize, StreamError> {
 
 fn only_request(batch: RecordBatch) -> Request {
     let bytes = encoded(&[batch]);
-    let mut requests = Requests::open(Cursor::new(bytes), &stains(), MIB)
+    let mut requests = RequestReader::open(Cursor::new(bytes), &stains(), MIB)
         .unwrap()
         .unwrap();
     let request = requests.next().unwrap().unwrap();
@@ -272,7 +272,8 @@ fn damaged_and_cut_streams_are_errors_or_other_samples_but_no_panic() {
             Err(
                 StreamError::Truncated { .. }
                 | StreamError::Malformed {
-                    place: Place::Head, ..
+                    place: StreamPosition::Head,
+                    ..
                 },
             ) => {}
             Err(error) => panic!("{end}: {error}"),
@@ -303,9 +304,9 @@ fn answers_are_rows_in_the_samples_order() {
         ("blue", files(&[b"", b"", b""])),
     ]));
     let mut out = Vec::new();
-    let mut answers = Answers::open(&mut out, &classes).unwrap();
+    let mut answers = ResponseWriter::open(&mut out, &classes).unwrap();
     let long = failure("c", "", "é".repeat(5000));
-    let scores = Scores {
+    let scores = ResponseRows {
         probabilities: &[None, Some(vec![0.25, 1.0]), None],
         predicted: &[None, Some("1".into()), None],
         failures: &[failure("a", "red of row 0", "is empty".into()), long],
@@ -354,10 +355,10 @@ fn answers_cannot_have_two_columns_of_a_name_or_go_nowhere() {
         }
     }
     for name in ["id", "predicted", "error"] {
-        let refused = Answers::open(Vec::new(), &["x".into(), name.into()]);
+        let refused = ResponseWriter::open(Vec::new(), &["x".into(), name.into()]);
         let error = refused.err().unwrap().to_string();
         assert!(error.contains(&format!("called `{name}`")), "{error}");
     }
-    let error = Answers::open(Closed, &["x".into()]).err().unwrap();
+    let error = ResponseWriter::open(Closed, &["x".into()]).err().unwrap();
     assert!(error.to_string().contains("stdout"), "{error}");
 }

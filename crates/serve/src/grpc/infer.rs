@@ -10,9 +10,9 @@ use super::proto::infer_parameter::ParameterChoice;
 use super::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use super::proto::model_infer_response::InferOutputTensor;
 use super::proto::{InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse};
-use crate::tensor::{self, Data, Form, Output};
+use crate::tensor::{self, Output, TensorData, TensorFormat};
 use crate::{Model, Parsed, ServeError};
-use rgby_score::Answer;
+use rgby_score::InferenceOutput;
 use rgby_score::model_metadata::ModelSpec;
 
 /// How the answer is to be written.
@@ -41,7 +41,7 @@ fn read(request: ModelInferRequest, spec: &ModelSpec) -> Result<Parsed<Wanted>, 
     let sizes = input.shape.iter().map(|size| u64::try_from(*size));
     let shape: Result<Vec<u64>, _> = sizes.collect();
     let shape = shape.map_err(|_| "the input's shape has a negative size")?;
-    let form = Form::of(&input.name, &input.datatype, shape, spec)?;
+    let form = TensorFormat::of(&input.name, &input.datatype, shape, spec)?;
     let data = values(input, request.raw_input_contents);
     let data = data.map_err(|e| format!("input `{}`: {e}", form.name()))?;
     Ok(Parsed {
@@ -79,7 +79,7 @@ fn timeout(parameters: &HashMap<String, InferParameter>) -> Result<Option<Durati
 }
 
 /// The values of a tensor that is the only one of its request, from where they were sent.
-fn values(input: InferInputTensor, mut raw: Vec<Bytes>) -> Result<Data, String> {
+fn values(input: InferInputTensor, mut raw: Vec<Bytes>) -> Result<TensorData, String> {
     if input.parameters.contains_key("shared_memory_region") {
         return Err("shared memory is not among the extensions of this server".into());
     }
@@ -96,12 +96,12 @@ fn values(input: InferInputTensor, mut raw: Vec<Bytes>) -> Result<Data, String> 
             "has {} `raw_input_contents`; give one",
             raw.len() + 1
         )),
-        (Some(bytes), false) => Ok(Data::Bytes(bytes)),
+        (Some(bytes), false) => Ok(TensorData::Bytes(bytes)),
         (None, false) => Err("has neither `contents` nor `raw_input_contents`".into()),
         (None, true) => match (&*input.datatype, uint_contents, fp32_contents) {
-            ("FP32", uint, fp32) if uint.is_empty() => Ok(Data::Floats(fp32)),
+            ("FP32", uint, fp32) if uint.is_empty() => Ok(TensorData::Floats(fp32)),
             ("FP32", ..) => Err("FP32 values must be in `fp32_contents`".into()),
-            (_, uint, fp32) if fp32.is_empty() => Ok(Data::Whole(uint)),
+            (_, uint, fp32) if fp32.is_empty() => Ok(TensorData::Whole(uint)),
             (datatype, ..) => Err(format!("{datatype} values must be in `uint_contents`")),
         },
     }
@@ -137,7 +137,7 @@ pub(super) fn call_timeout(metadata: &MetadataMap) -> Result<Option<Duration>, S
 }
 
 /// The answer's message.
-pub(super) fn write(wanted: Wanted, model: &Model, answer: Answer) -> ModelInferResponse {
+pub(super) fn write(wanted: Wanted, model: &Model, answer: InferenceOutput) -> ModelInferResponse {
     let classes = model.spec().classes.len();
     let mut response = ModelInferResponse {
         model_name: model.name().to_owned(),

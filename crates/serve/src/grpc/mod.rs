@@ -26,7 +26,7 @@ use self::proto::grpc_inference_service_server::GrpcInferenceServiceServer;
 use self::service::Calls;
 use self::status::{coded, outcome, status};
 use super::ServeError;
-use super::http::{Gate, Label, Protocol, around};
+use super::http::{Label, Protocol, RequestGate, around};
 
 /// What happens around the handlers.
 const PROTOCOL: Protocol = Protocol {
@@ -54,7 +54,7 @@ const METHODS: [&str; 9] = [
 const INFER: &str = "ModelInfer";
 
 /// All methods.
-pub fn router(gate: Gate) -> Router {
+pub fn router(gate: RequestGate) -> Router {
     let most = gate.bodies.limits().max_body;
     let calls = GrpcInferenceServiceServer::new(Calls::new(gate.service.clone()));
     let calls = Routes::new(calls.max_decoding_message_size(most)).into_axum_router();
@@ -78,7 +78,7 @@ fn label(request: &Request) -> Label {
 }
 
 /// Reads a call's message whole, within the limits, before it is looked into.
-async fn gather(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+async fn gather(State(gate): State<RequestGate>, request: Request, next: Next) -> Response {
     if !is_grpc(&request) {
         let message = "this port speaks gRPC only: HTTP/2 with the content type application/grpc";
         let mut response = status(ServeError::Unsupported(message.into())).into_http();
@@ -91,7 +91,7 @@ async fn gather(State(gate): State<Gate>, request: Request, next: Next) -> Respo
     }
 }
 
-async fn answer(gate: &Gate, request: Request, next: Next) -> Result<Response, Status> {
+async fn answer(gate: &RequestGate, request: Request, next: Next) -> Result<Response, Status> {
     let Some(method) = method(request.uri().path()) else {
         let path: String = request.uri().path().chars().take(100).collect();
         let message = format!(

@@ -25,20 +25,26 @@ pub(super) struct Calls {
 }
 
 /// What a method answers.
-type Answer<T> = Result<Response<T>, Status>;
+type GrpcResult<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl GrpcInferenceService for Calls {
-    async fn server_live(&self, _: Request<ServerLiveRequest>) -> Answer<ServerLiveResponse> {
+    async fn server_live(&self, _: Request<ServerLiveRequest>) -> GrpcResult<ServerLiveResponse> {
         Ok(Response::new(ServerLiveResponse { live: true }))
     }
 
-    async fn server_ready(&self, _: Request<ServerReadyRequest>) -> Answer<ServerReadyResponse> {
+    async fn server_ready(
+        &self,
+        _: Request<ServerReadyRequest>,
+    ) -> GrpcResult<ServerReadyResponse> {
         let ready = self.service.lifecycle().check_ready().is_ok();
         Ok(Response::new(ServerReadyResponse { ready }))
     }
 
-    async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Answer<ModelReadyResponse> {
+    async fn model_ready(
+        &self,
+        request: Request<ModelReadyRequest>,
+    ) -> GrpcResult<ModelReadyResponse> {
         let ModelReadyRequest { name, version } = request.into_inner();
         let repository = self.service.repository();
         let ready = self.service.lifecycle().check_ready().is_ok()
@@ -49,7 +55,7 @@ impl GrpcInferenceService for Calls {
     async fn server_metadata(
         &self,
         _: Request<ServerMetadataRequest>,
-    ) -> Answer<ServerMetadataResponse> {
+    ) -> GrpcResult<ServerMetadataResponse> {
         Ok(Response::new(ServerMetadataResponse {
             name: metadata::NAME.into(),
             version: metadata::VERSION.into(),
@@ -60,12 +66,15 @@ impl GrpcInferenceService for Calls {
     async fn model_metadata(
         &self,
         request: Request<ModelMetadataRequest>,
-    ) -> Answer<ModelMetadataResponse> {
+    ) -> GrpcResult<ModelMetadataResponse> {
         let metadata = self.metadata(&request.into_inner()).map_err(status)?;
         Ok(Response::new(metadata))
     }
 
-    async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
+    async fn model_infer(
+        &self,
+        request: Request<ModelInferRequest>,
+    ) -> GrpcResult<ModelInferResponse> {
         let response = self.infer(request).await.map_err(status)?;
         Ok(Response::new(response))
     }
@@ -73,7 +82,7 @@ impl GrpcInferenceService for Calls {
     async fn repository_index(
         &self,
         request: Request<RepositoryIndexRequest>,
-    ) -> Answer<RepositoryIndexResponse> {
+    ) -> GrpcResult<RepositoryIndexResponse> {
         let entries = self.service.index(request.into_inner().ready).await;
         let entries = entries.map_err(status)?.into_iter();
         let models = entries.map(|entry| ModelIndex {
@@ -90,7 +99,7 @@ impl GrpcInferenceService for Calls {
     async fn repository_model_load(
         &self,
         request: Request<RepositoryModelLoadRequest>,
-    ) -> Answer<RepositoryModelLoadResponse> {
+    ) -> GrpcResult<RepositoryModelLoadResponse> {
         self.service.lifecycle().check_ready().map_err(status)?;
         let request = request.into_inner();
         let parameters = request.parameters.keys().map(String::as_str);
@@ -102,7 +111,7 @@ impl GrpcInferenceService for Calls {
     async fn repository_model_unload(
         &self,
         request: Request<RepositoryModelUnloadRequest>,
-    ) -> Answer<RepositoryModelUnloadResponse> {
+    ) -> GrpcResult<RepositoryModelUnloadResponse> {
         self.service.lifecycle().check_ready().map_err(status)?;
         let unloaded = self.service.unload(request.into_inner().model_name).await;
         unloaded.map_err(status)?;

@@ -7,7 +7,7 @@ use axum::response::Response;
 use tonic::{Code, Status};
 
 use crate::ServeError;
-use crate::http::Outcome;
+use crate::http::RequestOutcome;
 
 /// After how long a client that tries again by itself should do so.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -44,15 +44,15 @@ pub(super) fn coded(code: Code, error: ServeError) -> Status {
 }
 
 /// What a response says.
-pub(super) fn outcome(response: &Response) -> Outcome {
+pub(super) fn outcome(response: &Response) -> RequestOutcome {
     let Some(status) = response.extensions().get::<Status>() else {
-        return Outcome {
+        return RequestOutcome {
             status: Code::Ok as u16,
             cause: None,
         };
     };
     let error = status.source().and_then(|error| error.downcast_ref());
-    Outcome {
+    RequestOutcome {
         status: status.code() as u16,
         // What tonic itself refuses does not keep to gRPC.
         cause: Some(error.map_or("invalid", ServeError::cause)),

@@ -37,7 +37,7 @@ pub(crate) struct Bodies {
 
 /// A body that was read, and the room that it takes until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Read {
+pub(crate) struct ReadBody {
     pub bytes: Bytes,
     _room: OwnedSemaphorePermit,
 }
@@ -59,11 +59,11 @@ impl Bodies {
     /// # Errors
     ///
     /// It is too large or too slow, breaks off, or there is no room for it now.
-    pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Read, ServeError> {
+    pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<ReadBody, ServeError> {
         let room = self.reserve(announced(headers))?;
         self.in_time(async {
             let bytes = collect(body, self.limits.max_body).await?;
-            Ok(Read { bytes, _room: room })
+            Ok(ReadBody { bytes, _room: room })
         })
         .await
     }
@@ -77,7 +77,7 @@ impl Bodies {
         &self,
         mut body: Body,
         length: impl Fn([u8; N]) -> usize,
-    ) -> Result<Read, ServeError> {
+    ) -> Result<ReadBody, ServeError> {
         let read = async {
             let mut bytes = BytesMut::new();
             while bytes.len() < N {
@@ -101,7 +101,7 @@ impl Bodies {
                 }
                 Err(error) => return Err(error),
             }
-            Ok(Read {
+            Ok(ReadBody {
                 bytes: bytes.freeze(),
                 _room: room,
             })
@@ -111,8 +111,8 @@ impl Bodies {
 
     async fn in_time(
         &self,
-        read: impl Future<Output = Result<Read, ServeError>>,
-    ) -> Result<Read, ServeError> {
+        read: impl Future<Output = Result<ReadBody, ServeError>>,
+    ) -> Result<ReadBody, ServeError> {
         let (most, began) = (self.limits.timeout, Instant::now());
         let read = timeout(most, read)
             .await

@@ -13,7 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
 use super::leftover::lend;
-use super::{Gate, origin};
+use super::{RequestGate, origin};
 use crate::{Metrics, ServeError, Trace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -31,7 +31,7 @@ pub(crate) struct Protocol {
     /// How a refusal looks.
     pub refuse: fn(ServeError) -> Response,
     /// What a response says.
-    pub outcome: fn(&Response) -> Outcome,
+    pub outcome: fn(&Response) -> RequestOutcome,
 }
 
 /// What a request is counted as. A client may invent any method or path, so that these must not be
@@ -48,7 +48,7 @@ pub(crate) struct Label {
 
 /// What became of a request.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct RequestOutcome {
     /// The protocol's number for it.
     pub status: u16,
     /// Why there is no result, if there is none.
@@ -56,7 +56,7 @@ pub(crate) struct Outcome {
 }
 
 /// Handlers and all that happens around them.
-pub(crate) fn around(handlers: Router, gate: Gate, protocol: Protocol) -> Router {
+pub(crate) fn around(handlers: Router, gate: RequestGate, protocol: Protocol) -> Router {
     let Protocol { refuse, .. } = protocol;
     let panicked = move |_: Box<dyn Any + Send + 'static>| {
         tracing::error!("a handler panicked");
@@ -72,7 +72,7 @@ pub(crate) fn around(handlers: Router, gate: Gate, protocol: Protocol) -> Router
 
 /// Gives the request an id, unless it has one, and counts, logs and traces what becomes of it.
 async fn observe(
-    State((gate, protocol)): State<(Gate, Protocol)>,
+    State((gate, protocol)): State<(RequestGate, Protocol)>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -107,7 +107,7 @@ async fn observe(
         gate.bodies.forget(leftover).await;
     }
     open.answered = true;
-    let Outcome { status, cause } = (protocol.outcome)(&response);
+    let RequestOutcome { status, cause } = (protocol.outcome)(&response);
     metrics.answered(method, &route, status);
     if let Some(cause) = cause {
         metrics.failed(cause);
@@ -132,7 +132,7 @@ async fn observe(
 
 /// Lets requests pass that have a key, or need none, and that no page of somebody else's sends.
 async fn authorize(
-    State((gate, protocol)): State<(Gate, Protocol)>,
+    State((gate, protocol)): State<(RequestGate, Protocol)>,
     request: Request,
     next: Next,
 ) -> Response {

@@ -9,13 +9,13 @@ mod origin;
 use std::sync::Arc;
 
 pub use self::body::BodyLimits;
-pub(super) use self::body::{Bodies, Read};
-pub(super) use self::layers::{Label, Outcome, Protocol, around};
+pub(super) use self::body::{Bodies, ReadBody};
+pub(super) use self::layers::{Label, Protocol, RequestOutcome, around};
 use super::{ApiKeys, Service};
 
 /// What stands between the connections and a protocol's handlers.
 #[derive(Debug, Clone)]
-pub struct Gate {
+pub struct RequestGate {
     pub(super) service: Arc<Service>,
     pub(super) bodies: Arc<Bodies>,
     keys: Option<Arc<ApiKeys>>,
@@ -23,7 +23,7 @@ pub struct Gate {
     names: Option<Arc<[String]>>,
 }
 
-impl Gate {
+impl RequestGate {
     /// A gate before `service`, for all or for those who have a key. What it is cloned for shares
     /// its room for bodies.
     #[must_use]

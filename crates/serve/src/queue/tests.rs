@@ -26,7 +26,7 @@ fn submit(queue: &Arc<Queue>, count: usize, value: f32) -> Pending {
     )
 }
 
-fn counts(jobs: &[Job]) -> Vec<usize> {
+fn counts(jobs: &[QueuedRequest]) -> Vec<usize> {
     jobs.iter().map(|job| job.count).collect()
 }
 
@@ -118,7 +118,7 @@ async fn the_late_and_the_gone_are_not_handed_out() {
     assert_eq!(jobs.len(), 1);
     assert_eq!(jobs[0].images(), [7.0, 7.0]);
     assert_eq!(late.answer().await, Err(ServeError::Deadline));
-    let answer = Answer {
+    let answer = InferenceOutput {
         probabilities: vec![0.5],
         embeddings: vec![],
     };

@@ -19,9 +19,9 @@ use futures_util::stream;
 use super::Rest;
 use super::errors::Refusal;
 use super::form::Received;
-use super::people::{ExplainForm, ExplanationLine, ExplanationRow, ExplanationStart};
 use super::types::{ErrorBody, InferErrors};
-use crate::{Accepted, Floats, Input, Model, Parsed, ServeError, Service, Trace, Upload};
+use super::v1_schema::{ExplainForm, ExplanationLine, ExplanationRow, ExplanationStart};
+use crate::{Accepted, Floats, InferenceInput, Model, Parsed, ServeError, Service, Trace, Upload};
 use rgby_imaging::{Preprocess, hide_cell};
 use rgby_score::model_metadata::ModelSpec;
 
@@ -91,7 +91,7 @@ impl Rest {
         let deadline = Instant::now() + self.service.time(timeout);
         let for_parse = model.clone();
         let parse = move |_: &_| {
-            let image = Input::Upload(Upload::from(files)).prepare(&for_parse)?;
+            let image = InferenceInput::Upload(Upload::from(files)).prepare(&for_parse)?;
             Ok(Parsed {
                 input: images(1, image.clone()),
                 timeout: None,
@@ -113,8 +113,8 @@ impl Rest {
     }
 }
 
-fn images(count: usize, values: Vec<f32>) -> Input {
-    Input::Images {
+fn images(count: usize, values: Vec<f32>) -> InferenceInput {
+    InferenceInput::Images {
         count,
         values: Floats::Values(values),
     }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::Rest;
 use super::infer::timeout;
-use crate::http::Read;
-use crate::{Accepted, Files, Model, ServeError, WHOLE_NAME};
+use crate::http::ReadBody;
+use crate::{Accepted, Model, ServeError, UploadFiles, WHOLE_NAME};
 
 /// Most fields of a form: stains, and what a browser may add.
 const MAX_FIELDS: usize = 80;
@@ -18,13 +18,13 @@ const MAX_FIELDS: usize = 80;
 /// A form, read but not decoded.
 pub(super) struct Received {
     pub(super) model: Arc<Model>,
-    pub(super) files: Files,
+    pub(super) files: UploadFiles,
     /// The value of the field that the route has beside the others.
     pub(super) option: Option<u32>,
     /// The time that the client gives.
     pub(super) timeout: Option<Duration>,
     pub(super) accepted: Accepted,
-    pub(super) read: Read,
+    pub(super) read: ReadBody,
 }
 
 impl Rest {
@@ -111,7 +111,7 @@ impl Fields {
         mut self,
         model: &Model,
         option: &'static str,
-    ) -> Result<(Files, Option<u32>), ServeError> {
+    ) -> Result<(UploadFiles, Option<u32>), ServeError> {
         let stains = model.spec().preprocess.stains();
         let is_stain = |name: &str| stains.iter().any(|stain| stain == name);
         let number = if is_stain(option) {
@@ -131,13 +131,13 @@ impl Fields {
                     Some(text) => channels(&text, &stains)?,
                     None => stains.clone(),
                 };
-                Files::Whole {
+                UploadFiles::Whole {
                     bytes,
                     stains,
                     channels,
                 }
             }
-            None => Files::Stains(self.take_stains(stains)?),
+            None => UploadFiles::Stains(self.take_stains(stains)?),
         };
         match self.0.first() {
             None => Ok((files, number)),

@@ -12,11 +12,11 @@ mod json;
 mod numbers;
 mod openapi;
 mod page;
-mod people;
 mod predict;
 mod repository;
 mod tensors;
 mod types;
+mod v1_schema;
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub use self::openapi::openapi;
 pub use self::tensors::{Wanted, parse};
 pub use self::types::{InferRequest, InferResponse};
 use super::Service;
-use super::http::{Bodies, Gate, Label, Outcome, Protocol, around};
+use super::http::{Bodies, Label, Protocol, RequestGate, RequestOutcome, around};
 
 /// What happens around the handlers.
 const PROTOCOL: Protocol = Protocol {
@@ -46,7 +46,7 @@ const PROTOCOL: Protocol = Protocol {
     label,
     is_open,
     refuse: |error| Refusal::from(error).into_response(),
-    outcome: |response| Outcome {
+    outcome: |response| RequestOutcome {
         status: response.status().as_u16(),
         cause: response.extensions().get::<Cause>().map(|cause| cause.0),
     },
@@ -64,7 +64,7 @@ struct Rest {
 }
 
 /// All routes.
-pub fn router(gate: Gate) -> Router {
+pub fn router(gate: RequestGate) -> Router {
     let rest = Rest {
         service: gate.service.clone(),
         bodies: gate.bodies.clone(),

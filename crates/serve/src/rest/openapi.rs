@@ -24,9 +24,9 @@ use super::{about, explain, health, infer, page, predict, repository};
         repository::index, repository::load, repository::unload,
     ),
     security((), ("bearer" = []), ("key" = [])),
-    modifiers(&Keys, &Headers),
+    modifiers(&Keys, &ResponseHeaders),
 )]
-struct Description;
+struct ApiDescription;
 
 /// The two ways to show a key.
 struct Keys;
@@ -45,9 +45,9 @@ impl Modify for Keys {
 const TIME: &str = r"^([0-9]{1,9}(\.[0-9]{1,9})?|[0-9]{1,9}(ms|s|m))$";
 
 /// Headers may be left out, which the types say by `Option`, but are never `null`.
-struct Headers;
+struct ResponseHeaders;
 
-impl Modify for Headers {
+impl Modify for ResponseHeaders {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
         for item in api.paths.paths.values_mut() {
             let operations = [&mut item.get, &mut item.post].into_iter().flatten();
@@ -68,5 +68,5 @@ impl Modify for Headers {
 /// The description, `OpenAPI` 3.1.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    Description::openapi()
+    ApiDescription::openapi()
 }

@@ -26,13 +26,13 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
-struct File {
+struct PageFile {
     name: &'static str,
     content: &'static str,
     text: &'static str,
 }
 
-const INDEX: File = File {
+const INDEX: PageFile = PageFile {
     name: "index.html",
     content: "text/html; charset=utf-8",
     text: include_str!("../page/index.html"),
@@ -40,7 +40,7 @@ const INDEX: File = File {
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-const FILES: [File; 8] = [
+const FILES: [PageFile; 8] = [
     file(
         "style.css",
         "text/css; charset=utf-8",
@@ -59,8 +59,8 @@ const FILES: [File; 8] = [
     file("dom.js", SCRIPT, include_str!("../page/dom.js")),
 ];
 
-const fn file(name: &'static str, content: &'static str, text: &'static str) -> File {
-    File {
+const fn file(name: &'static str, content: &'static str, text: &'static str) -> PageFile {
+    PageFile {
         name,
         content,
         text,
@@ -102,7 +102,7 @@ static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::try_from(tag).unwrap_or_else(|_| HeaderValue::from_static("\"rgby\""))
 });
 
-fn answer(file: &File, asked: &HeaderMap) -> Response {
+fn answer(file: &PageFile, asked: &HeaderMap) -> Response {
     let known = asked.get(header::IF_NONE_MATCH);
     let mut response = if known == Some(&*TAG) {
         StatusCode::NOT_MODIFIED.into_response()

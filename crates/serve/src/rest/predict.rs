@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 use super::Rest;
 use super::errors::Refusal;
 use super::form::Received;
-use super::people::{ClassPrediction, PredictForm, Prediction, ShownImage, ShownPlane};
 use super::types::InferErrors;
-use crate::{Input, Model, Parsed, ServeError, Shown, Upload};
-use rgby_score::Answer;
+use super::v1_schema::{ClassPrediction, PredictForm, Prediction, ShownImage, ShownPlane};
+use crate::{InferenceInput, Model, Parsed, Preview, ServeError, Upload};
+use rgby_score::InferenceOutput;
 
 /// Largest side of planes that come back, in pixels.
 pub(super) const MAX_SHOWN: u32 = 1024;
@@ -55,7 +55,7 @@ impl Rest {
         }
         let parse = |_: &_| {
             Ok(Parsed {
-                input: Input::Upload(upload),
+                input: InferenceInput::Upload(upload),
                 timeout: None,
                 rest: (),
             })
@@ -80,7 +80,7 @@ fn check_side(side: u32) -> Result<(), ServeError> {
     )))
 }
 
-fn image(model: &Model, shown: &Shown) -> ShownImage {
+fn image(model: &Model, shown: &Preview) -> ShownImage {
     let stains = model.spec().preprocess.stains();
     let planes = stains.into_iter().zip(&shown.planes);
     ShownImage {
@@ -95,7 +95,7 @@ fn image(model: &Model, shown: &Shown) -> ShownImage {
     }
 }
 
-fn prediction(model: &Model, answer: &Answer) -> Prediction {
+fn prediction(model: &Model, answer: &InferenceOutput) -> Prediction {
     let spec = model.spec();
     let numbers = answer.probabilities.iter().zip(&spec.thresholds);
     let classes = spec.classes.iter().zip(numbers).enumerate();

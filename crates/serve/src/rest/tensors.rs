@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 use super::json;
 use super::numbers::Numbers;
 use super::types::{InferRequest, InferResponse, InputTensor, OutputTensor, WantedOutput};
-use crate::tensor::{self, Data, Form, Output};
+use crate::tensor::{self, Output, TensorData, TensorFormat};
 use crate::{Model, Parsed, ServeError};
-use rgby_score::Answer;
+use rgby_score::InferenceOutput;
 use rgby_score::model_metadata::ModelSpec;
 
 /// How the answer is to be written.
@@ -64,7 +64,7 @@ fn read(body: &Bytes, header: Option<&str>, spec: &ModelSpec) -> Result<Parsed<W
         parameters,
         data,
     } = tensor;
-    let form = Form::of(&name, &datatype, shape, spec)?;
+    let form = TensorFormat::of(&name, &datatype, shape, spec)?;
     let data = values(&parameters, data, body.slice(json_len..));
     let data = data.map_err(|e| format!("input `{}`: {e}", form.name()))?;
     let input = form.input(data)?;
@@ -110,7 +110,7 @@ fn values(
     parameters: &Map<String, Value>,
     data: Option<Numbers>,
     binary: Bytes,
-) -> Result<Data, String> {
+) -> Result<TensorData, String> {
     if parameters.contains_key("shared_memory_region") {
         return Err("shared memory is not among the extensions of this server".into());
     }
@@ -119,7 +119,9 @@ fn values(
             Err("has both `data` and `binary_data_size`; give one of them".into())
         }
         (None, None) => Err("has neither `data` nor `binary_data_size`".into()),
-        (Some(size), None) if size.as_u64() == Some(binary.len() as u64) => Ok(Data::Bytes(binary)),
+        (Some(size), None) if size.as_u64() == Some(binary.len() as u64) => {
+            Ok(TensorData::Bytes(binary))
+        }
         (Some(_), None) => Err(format!(
             "`binary_data_size` must be the number of bytes behind the JSON, {}",
             binary.len()
@@ -128,7 +130,7 @@ fn values(
             "{} bytes are behind the JSON that are no input's; see `binary_data_size`",
             binary.len()
         )),
-        (None, Some(Numbers(numbers))) => Ok(Data::Numbers(numbers)),
+        (None, Some(Numbers(numbers))) => Ok(TensorData::Numbers(numbers)),
     }
 }
 
@@ -140,7 +142,7 @@ fn values(
 pub(super) fn write(
     wanted: Wanted,
     model: &Model,
-    answer: Answer,
+    answer: InferenceOutput,
 ) -> Result<(Vec<u8>, Option<usize>), ServeError> {
     let names = wanted.outputs.iter().map(|(name, _)| *name);
     let outputs = tensor::answered(names, answer, model.spec().classes.len());

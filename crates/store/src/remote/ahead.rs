@@ -15,8 +15,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::AbortHandle;
 
 use super::super::ReadFailure;
-use super::gate::{Gate, Memory};
-use super::{Shared, Store, StoreError, StoreErrorKind, runtime};
+use super::gate::{ConnectionGate, Memory};
+use super::{Store, StoreError, StoreErrorKind, StoreState, runtime};
 
 /// Files under way or in memory, for each request that may be under way.
 const AHEAD: usize = 16;
@@ -32,7 +32,7 @@ const NEIGHBOURS: Duration = Duration::from_secs(5);
 /// Reads files of a folder ahead of the threads that want them.
 #[derive(Debug)]
 pub struct ReadAhead {
-    shared: Arc<Shared>,
+    shared: Arc<StoreState>,
     stop: Arc<AtomicBool>,
     memory: Memory,
     files: Mutex<HashMap<String, Ahead>>,
@@ -153,12 +153,12 @@ impl ReadAhead {
     fn begin(&self, name: &str, limit: u64) -> Ahead {
         let (sender, outcome) = bounded(1);
         let wanted = Arc::<Notify>::default();
-        let request = Request {
+        let request = FileRequest {
             shared: self.shared.clone(),
             common: self.common.clone(),
             name: name.to_owned(),
             limit,
-            gate: Gate::new(self.memory.clone(), wanted.clone()),
+            gate: ConnectionGate::new(self.memory.clone(), wanted.clone()),
         };
         Ahead {
             outcome,
@@ -222,15 +222,15 @@ impl ReadAhead {
 }
 
 /// A file that is to be fetched.
-struct Request {
-    shared: Arc<Shared>,
+struct FileRequest {
+    shared: Arc<StoreState>,
     common: Arc<Common>,
     name: String,
     limit: u64,
-    gate: Gate,
+    gate: ConnectionGate,
 }
 
-impl Request {
+impl FileRequest {
     async fn run(mut self, outcome: Sender<Result<Loaded, StoreError>>) {
         let mut bytes = lock(&self.common.buffers).pop().unwrap_or_default();
         let fetched = self

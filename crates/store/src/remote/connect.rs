@@ -26,19 +26,19 @@ const MOST_RETRYING: Duration = Duration::from_mins(3);
 
 /// A client of one bucket, container or web server.
 #[derive(Clone)]
-pub(super) struct Client {
+pub(super) struct StoreClient {
     store: Arc<dyn ObjectStore>,
     /// The same once more, where it lists in pages.
     pages: Option<Arc<dyn PaginatedListStore>>,
 }
 
-impl std::fmt::Debug for Client {
+impl std::fmt::Debug for StoreClient {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         f.write_str("Client")
     }
 }
 
-impl Client {
+impl StoreClient {
     pub(super) fn connect(
         url: &Url,
         options: &StoreOptions,

@@ -11,8 +11,8 @@ use object_store::{Error, GetOptions, GetRange, ObjectMeta, UpdateVersion};
 
 use super::super::{StoreError, StoreErrorKind, Url};
 use super::explain::is_cut;
-use super::gate::Gate;
-use super::{Shared, Version};
+use super::gate::ConnectionGate;
+use super::{ObjectVersion, StoreState};
 
 /// Larger objects are read in ranges of this size: one connection alone is slower than most lines.
 const RANGE: u64 = 8 << 20;
@@ -44,7 +44,7 @@ struct Attempt {
     again: bool,
 }
 
-impl Shared {
+impl StoreState {
     /// Reads an object into `bytes`, whose contents are lost.
     ///
     /// The crate makes requests again whose answer does not begin; what happens here is the rest:
@@ -54,8 +54,8 @@ impl Shared {
         name: &str,
         limit: u64,
         bytes: &mut Vec<u8>,
-        gate: &mut Gate,
-    ) -> Result<Version, StoreError> {
+        gate: &mut ConnectionGate,
+    ) -> Result<ObjectVersion, StoreError> {
         let url = self.url.join(name);
         let object = Object {
             path: Self::path(&url)?,
@@ -79,8 +79,8 @@ impl Shared {
         &self,
         object: &Object,
         bytes: &mut Vec<u8>,
-        gate: &mut Gate,
-    ) -> Result<Version, Attempt> {
+        gate: &mut ConnectionGate,
+    ) -> Result<ObjectVersion, Attempt> {
         bytes.clear();
         let permit = self.requests.acquire().await;
         let got = self
@@ -117,7 +117,7 @@ impl Shared {
         if got != size {
             return Err(object.fail(StoreErrorKind::Cut { got, size }, true));
         }
-        Ok(Version(UpdateVersion {
+        Ok(ObjectVersion(UpdateVersion {
             e_tag: meta.e_tag,
             version: meta.version,
         }))

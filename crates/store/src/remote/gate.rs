@@ -31,7 +31,7 @@ impl Memory {
 
 /// Where a file waits for memory before its body is read.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct ConnectionGate {
     /// `None` if there is always room, and once it was passed.
     memory: Option<Memory>,
     /// Notified once somebody waits for the file.
@@ -39,7 +39,7 @@ pub(super) struct Gate {
     held: Option<OwnedSemaphorePermit>,
 }
 
-impl Gate {
+impl ConnectionGate {
     /// One that is always open.
     pub(super) fn open() -> Self {
         Self {
@@ -103,7 +103,7 @@ mod tests {
     fn who_is_wanted_waits_for_nobody_and_the_rest_for_memory() {
         runtime::get().unwrap();
         let memory = Memory::of(4 * PIECE);
-        let gate = |wanted: &Arc<Notify>| Gate::new(memory.clone(), wanted.clone());
+        let gate = |wanted: &Arc<Notify>| ConnectionGate::new(memory.clone(), wanted.clone());
         let [first, second, third] = [(); 3].map(|()| Arc::<Notify>::default());
         // More than there is takes all there is.
         let mut held = gate(&first);
@@ -124,6 +124,6 @@ mod tests {
             next.is_open(4 * PIECE) && next.is_open(PIECE),
             "once it was passed it is open"
         );
-        assert!(Gate::open().is_open(u64::MAX));
+        assert!(ConnectionGate::open().is_open(u64::MAX));
     }
 }

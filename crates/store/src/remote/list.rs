@@ -9,13 +9,13 @@ use object_store::list::PaginatedListOptions;
 use super::super::{StoreError, StoreErrorKind};
 use super::explain::{is_cut, status_of};
 use super::fetch::wait_before;
-use super::{Shared, runtime};
+use super::{StoreState, runtime};
 
 /// The names of the objects in a folder, not of those in folders of it; a page is asked for when
 /// the one before it is used up.
 #[derive(Debug)]
-pub struct Names {
-    shared: Arc<Shared>,
+pub struct FileNames {
+    shared: Arc<StoreState>,
     page: std::vec::IntoIter<String>,
     next: Next,
 }
@@ -28,8 +28,8 @@ enum Next {
     None,
 }
 
-impl Names {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+impl FileNames {
+    pub(super) fn new(shared: Arc<StoreState>) -> Self {
         Self {
             shared,
             page: Vec::new().into_iter(),
@@ -38,7 +38,7 @@ impl Names {
     }
 }
 
-impl Iterator for Names {
+impl Iterator for FileNames {
     type Item = Result<String, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -64,7 +64,7 @@ impl Iterator for Names {
     }
 }
 
-impl Shared {
+impl StoreState {
     /// A page of names, and the token of the next.
     async fn names(
         &self,

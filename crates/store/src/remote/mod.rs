@@ -18,10 +18,10 @@ use object_store::{ObjectStoreExt as _, PutMode, PutPayload, UpdateVersion};
 use tokio::sync::Semaphore;
 
 pub use self::ahead::ReadAhead;
-use self::connect::Client;
+use self::connect::StoreClient;
 use self::explain::Explain;
-use self::gate::Gate;
-pub use self::list::Names;
+use self::gate::ConnectionGate;
+pub use self::list::FileNames;
 use super::{StoreError, StoreErrorKind, StoreOptions, Url};
 
 /// Access to one URL: an object, or a folder of objects.
@@ -30,14 +30,14 @@ use super::{StoreError, StoreErrorKind, StoreOptions, Url};
 /// of an asynchronous runtime. `name` is an object in the folder, or empty for the object itself.
 #[derive(Debug, Clone)]
 pub struct Store {
-    shared: Arc<Shared>,
+    shared: Arc<StoreState>,
 }
 
 /// What requests that are under way hold on to.
 #[derive(Debug)]
-struct Shared {
+struct StoreState {
     url: Url,
-    client: Client,
+    client: StoreClient,
     options: StoreOptions,
     explain: Explain,
     /// One permit a request.
@@ -46,7 +46,7 @@ struct Shared {
 
 /// A version of an object, as the store tells versions apart.
 #[derive(Debug, Clone)]
-pub struct Version(UpdateVersion);
+pub struct ObjectVersion(UpdateVersion);
 
 impl Store {
     /// Prepares for requests, and makes none.
@@ -58,9 +58,9 @@ impl Store {
         runtime::get()
             .map_err(|said| StoreError::new(url, StoreErrorKind::Unreachable { said }))?;
         let explain = Explain::new(url);
-        let client = Client::connect(url, options, &explain)?;
+        let client = StoreClient::connect(url, options, &explain)?;
         Ok(Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(StoreState {
                 url: url.clone(),
                 client,
                 requests: Arc::new(Semaphore::new(options.requests.max(1))),
@@ -79,7 +79,7 @@ impl Store {
     /// Access to a folder of this folder.
     #[must_use]
     pub fn folder(&self, name: &str) -> Self {
-        let shared = Shared {
+        let shared = StoreState {
             url: self.shared.url.join(name),
             client: self.shared.client.clone(),
             options: self.shared.options.clone(),
@@ -96,8 +96,8 @@ impl Store {
     /// Asks for page after page while iterating, and ends with the first error: the store cannot
     /// be reached, or does not let us; a web server does not list.
     #[must_use]
-    pub fn list(&self) -> Names {
-        Names::new(self.shared.clone())
+    pub fn list(&self) -> FileNames {
+        FileNames::new(self.shared.clone())
     }
 
     /// An object's bytes, at most `limit`, and which version that is.
@@ -105,12 +105,13 @@ impl Store {
     /// # Errors
     ///
     /// It is not there, too large, or cannot be had.
-    pub fn get(&self, name: &str, limit: u64) -> Result<(Vec<u8>, Version), StoreError> {
+    pub fn get(&self, name: &str, limit: u64) -> Result<(Vec<u8>, ObjectVersion), StoreError> {
         let mut bytes = Vec::new();
-        let version = runtime::wait(
-            self.shared
-                .fetch(name, limit, &mut bytes, &mut Gate::open()),
-        )?;
+        let version =
+            runtime::wait(
+                self.shared
+                    .fetch(name, limit, &mut bytes, &mut ConnectionGate::open()),
+            )?;
         Ok((bytes, version))
     }
 
@@ -130,7 +131,7 @@ impl Store {
     /// # Errors
     ///
     /// As [`put_file`](Self::put_file), and [`StoreErrorKind::Conflict`] if there is one.
-    pub fn create(&self, name: &str, bytes: Vec<u8>) -> Result<Version, StoreError> {
+    pub fn create(&self, name: &str, bytes: Vec<u8>) -> Result<ObjectVersion, StoreError> {
         self.put_mode(name, bytes, PutMode::Create)
     }
 
@@ -143,8 +144,8 @@ impl Store {
         &self,
         name: &str,
         bytes: Vec<u8>,
-        version: &Version,
-    ) -> Result<Version, StoreError> {
+        version: &ObjectVersion,
+    ) -> Result<ObjectVersion, StoreError> {
         self.put_mode(name, bytes, PutMode::Update(version.0.clone()))
     }
 
@@ -156,7 +157,7 @@ impl Store {
     pub fn delete(&self, name: &str) -> Result<(), StoreError> {
         let shared = &self.shared;
         let url = shared.url.join(name);
-        let path = Shared::writable(&url)?;
+        let path = StoreState::writable(&url)?;
         let deleted = runtime::wait(shared.client.store().delete(&path));
         match deleted.map_err(|error| shared.explain.error(&url, &error)) {
             Err(error) if !matches!(error.kind, StoreErrorKind::Missing { .. }) => Err(error),
@@ -164,19 +165,24 @@ impl Store {
         }
     }
 
-    fn put_mode(&self, name: &str, bytes: Vec<u8>, mode: PutMode) -> Result<Version, StoreError> {
+    fn put_mode(
+        &self,
+        name: &str,
+        bytes: Vec<u8>,
+        mode: PutMode,
+    ) -> Result<ObjectVersion, StoreError> {
         let shared = &self.shared;
         let url = shared.url.join(name);
-        let path = Shared::writable(&url)?;
+        let path = StoreState::writable(&url)?;
         let payload = PutPayload::from(Bytes::from(bytes));
         let put = shared.client.store().put_opts(&path, payload, mode.into());
         let put = runtime::wait(put);
         let result = put.map_err(|error| shared.explain.error(&url, &error))?;
-        Ok(Version(result.into()))
+        Ok(ObjectVersion(result.into()))
     }
 }
 
-impl Shared {
+impl StoreState {
     /// The path of an object.
     fn path(url: &Url) -> Result<object_store::path::Path, StoreError> {
         if url.key().is_empty() {

@@ -7,7 +7,7 @@ use std::path::Path;
 use object_store::{ObjectStoreExt as _, PutPayload, WriteMultipart};
 
 use super::super::{StoreError, StoreErrorKind};
-use super::Shared;
+use super::StoreState;
 
 /// Larger files go in pieces of this size. One request for all of a large file would be silent for
 /// longer than a store may be, and be made again as a whole.
@@ -15,7 +15,7 @@ const PIECE: usize = 8 << 20;
 /// Pieces under way at a time.
 const PIECES: usize = 4;
 
-impl Shared {
+impl StoreState {
     pub(super) async fn put_file(&self, name: &str, file: &Path) -> Result<(), StoreError> {
         let url = self.url.join(name);
         let path = Self::writable(&url)?;

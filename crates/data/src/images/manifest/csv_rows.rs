@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
-use super::{At, ManifestFault, Rows, check_file};
+use super::{At, ImageManifestFault, ManifestRows, check_file};
 
-pub(super) fn read<'a>(path: &Path, mut rows: Rows<'a>) -> Result<Rows<'a>, ManifestFault> {
+pub(super) fn read<'a>(
+    path: &Path,
+    mut rows: ManifestRows<'a>,
+) -> Result<ManifestRows<'a>, ImageManifestFault> {
     check_file(path)?;
     let mut reader = csv::Reader::from_path(path).map_err(explain)?;
     let header = reader.headers().map_err(explain)?;
     if header.is_empty() {
-        return Err(ManifestFault::Empty);
+        return Err(ImageManifestFault::Empty);
     }
     // Spreadsheets put a byte order mark before the first name.
     let names = header
@@ -29,9 +32,9 @@ pub(super) fn read<'a>(path: &Path, mut rows: Rows<'a>) -> Result<Rows<'a>, Mani
     Ok(rows)
 }
 
-fn explain(error: csv::Error) -> ManifestFault {
+fn explain(error: csv::Error) -> ImageManifestFault {
     match error.kind() {
-        csv::ErrorKind::Utf8 { pos, .. } => ManifestFault::NotUtf8 {
+        csv::ErrorKind::Utf8 { pos, .. } => ImageManifestFault::NotUtf8 {
             line: pos.as_ref().map_or(1, csv::Position::line),
         },
         _ => error.into(),

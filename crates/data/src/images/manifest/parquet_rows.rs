@@ -7,21 +7,27 @@ use arrow_array::{Array, RecordBatch, StringArray};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
-use super::{At, ManifestFault, Rows, check_file};
+use super::{At, ImageManifestFault, ManifestRows, check_file};
 use rgby_common::catch_panic;
 
 /// Rows that are decoded at a time.
 const BATCH: usize = 256;
 
-pub(super) fn read<'a>(path: &Path, rows: Rows<'a>) -> Result<Rows<'a>, ManifestFault> {
+pub(super) fn read<'a>(
+    path: &Path,
+    rows: ManifestRows<'a>,
+) -> Result<ManifestRows<'a>, ImageManifestFault> {
     check_file(path)?;
     // The crate takes some numbers of a damaged file at their word, and panics. Nothing is left of
     // the rows then, so that nothing can be seen half-done.
     let read = catch_panic::expected(|| read_rows(path, rows));
-    read.unwrap_or(Err(ManifestFault::Damaged))
+    read.unwrap_or(Err(ImageManifestFault::Damaged))
 }
 
-fn read_rows<'a>(path: &Path, mut rows: Rows<'a>) -> Result<Rows<'a>, ManifestFault> {
+fn read_rows<'a>(
+    path: &Path,
+    mut rows: ManifestRows<'a>,
+) -> Result<ManifestRows<'a>, ImageManifestFault> {
     // The types that a writer wished for, such as dictionaries, are of no interest here.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder =
@@ -63,8 +69,8 @@ fn read_rows<'a>(path: &Path, mut rows: Rows<'a>) -> Result<Rows<'a>, ManifestFa
 }
 
 /// A column of text.
-fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray, ManifestFault> {
-    let missing = |kind: String| ManifestFault::NotText {
+fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray, ImageManifestFault> {
+    let missing = |kind: String| ImageManifestFault::NotText {
         column: name.into(),
         kind,
     };

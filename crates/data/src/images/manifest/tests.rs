@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::Images;
 use crate::images::tests::{find, images, shown};
-use rgby_imaging::{DecodeLimits, Pick, SampleErrorKind, read_sample};
+use rgby_imaging::{ChannelSelector, DecodeLimits, SampleErrorKind, read_sample};
 
 fn manifest(name: &str, bytes: &[u8]) -> (TempDir, Images) {
     let dir = tempfile::tempdir().unwrap();
@@ -34,10 +34,19 @@ fn a_manifest_names_the_files_of_each_sample() {
     );
     assert_eq!(
         *samples[0].picks,
-        [Pick::Channel("ER 2".into()), Pick::Alone]
+        [
+            ChannelSelector::Channel("ER 2".into()),
+            ChannelSelector::Alone
+        ]
     );
-    assert_eq!(*samples[1].picks, [Pick::Alone, Pick::Channel("2".into())]);
-    assert_eq!(*samples[2].picks, [Pick::Alone, Pick::Alone]);
+    assert_eq!(
+        *samples[1].picks,
+        [ChannelSelector::Alone, ChannelSelector::Channel("2".into())]
+    );
+    assert_eq!(
+        *samples[2].picks,
+        [ChannelSelector::Alone, ChannelSelector::Alone]
+    );
     // What is missing is the sample's fault alone.
     let error = read_sample(&samples[1], &DecodeLimits::default()).unwrap_err();
     assert!(matches!(error.kind, SampleErrorKind::Io(_)) && error.file.ends_with("b/1.png"));
@@ -155,7 +164,7 @@ fn a_manifest_may_be_parquet() {
     let (dir, listed) = manifest("m.parquet", &bytes);
     let samples = find(&listed, &["red"]).unwrap();
     assert_eq!(shown(dir.path(), &samples), ["a 2.png", "b 1.tif", "c -"]);
-    assert_eq!(*samples[1].picks, [Pick::Channel("0".into())]);
+    assert_eq!(*samples[1].picks, [ChannelSelector::Channel("0".into())]);
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
     let nothing: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>; 3]));
     for (bytes, wanted) in [

@@ -3,7 +3,7 @@
 use roxmltree::{Document, Node, ParsingOptions};
 
 use super::ChannelError;
-use super::pages::Head;
+use super::pages::TiffHeader;
 
 /// Most elements and texts of an OME-XML description.
 const MAX_NODES: u32 = 100_000;
@@ -49,7 +49,7 @@ impl Described {
     /// has this header holds what was described.
     pub(super) fn planes(
         self,
-        head: &Head,
+        head: &TiffHeader,
         count: usize,
     ) -> Result<Vec<(Option<String>, usize)>, ChannelError> {
         let differ = |what, says, has| Err(ChannelError::Contradiction { what, says, has });

@@ -19,13 +19,13 @@ const MAX_TAG: usize = 1 << 20;
 
 /// Where a channel's pixels are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct PagePosition {
     page: usize,
     /// Which of the values of a pixel.
     sample: usize,
 }
 
-impl Place {
+impl PagePosition {
     pub(super) fn of_page(page: usize) -> Self {
         Self { page, sample: 0 }
     }
@@ -37,7 +37,7 @@ impl Place {
 
 /// What a page's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct TiffHeader {
     pub size: (u32, u32),
     /// Bits a value, 8 or 16.
     pub bits: u8,
@@ -45,7 +45,7 @@ pub(super) struct Head {
     pub samples: u16,
 }
 
-impl Head {
+impl TiffHeader {
     fn plane_len(&self) -> usize {
         self.size.0 as usize * self.size.1 as usize
     }
@@ -118,7 +118,7 @@ impl<'a> Pages<'a> {
     }
 
     /// The header of the page that is being looked at: the first, before any is decoded.
-    pub(super) fn head(&mut self) -> Result<Head, DecodeError> {
+    pub(super) fn head(&mut self) -> Result<TiffHeader, DecodeError> {
         let explain = |error| explain(error, self.limits);
         let size = self.decoder.dimensions().map_err(explain)?;
         let color = self.decoder.colortype().map_err(explain)?;
@@ -131,7 +131,7 @@ impl<'a> Pages<'a> {
         }
         let samples = self.decoder.find_tag_unsigned(Tag::SamplesPerPixel);
         let samples = samples.map_err(explain)?.unwrap_or(1);
-        let head = Head {
+        let head = TiffHeader {
             size,
             bits: color.bit_depth(),
             samples,
@@ -156,7 +156,7 @@ impl<'a> Pages<'a> {
     /// Decodes a channel behind the bytes of `out`; returns its width and height.
     pub(super) fn append(
         &mut self,
-        place: Place,
+        place: PagePosition,
         out: &mut Vec<u8>,
     ) -> Result<(u32, u32), DecodeError> {
         let seek = self.decoder.seek_to_image(place.page);
@@ -187,7 +187,11 @@ impl<'a> Pages<'a> {
     }
 
     /// Decodes all values of a page into the buffer, unless they are there.
-    fn fill(&mut self, page: usize, head: &Head) -> Result<BufferLayoutPreference, DecodeError> {
+    fn fill(
+        &mut self,
+        page: usize,
+        head: &TiffHeader,
+    ) -> Result<BufferLayoutPreference, DecodeError> {
         let explain = |error| explain(error, self.limits);
         if self.decoded == Some(page) {
             return self.decoder.image_buffer_layout().map_err(explain);
@@ -214,7 +218,7 @@ struct Values {
 }
 
 impl Values {
-    fn of(layout: &BufferLayoutPreference, head: &Head, sample: usize) -> Self {
+    fn of(layout: &BufferLayoutPreference, head: &TiffHeader, sample: usize) -> Self {
         let count = head.plane_len();
         if layout.planes > 1 {
             Self {

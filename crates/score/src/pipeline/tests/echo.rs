@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::model_metadata::{ModelSpec, Precision, Provenance};
-use crate::{Answer, Engine, EngineError};
+use crate::{Engine, EngineError, InferenceOutput};
 use rgby_imaging::{CHANNELS, Preprocess};
 
 /// Answers with the first value of each image, for its one class.
@@ -18,12 +18,12 @@ pub struct Echo {
     /// Batches that it was given.
     pub given: Arc<AtomicU32>,
     /// The batch at which to fail, and how.
-    fault: Option<(u32, Fault)>,
+    fault: Option<(u32, EchoFault)>,
     runs: u32,
 }
 
 #[derive(Clone, Copy)]
-pub enum Fault {
+pub enum EchoFault {
     Error,
     Panic,
 }
@@ -33,21 +33,21 @@ impl Engine for Echo {
         &self.spec
     }
 
-    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
         self.given.fetch_add(1, Ordering::SeqCst);
         self.busy.store(true, Ordering::SeqCst);
         thread::sleep(self.pause);
         self.busy.store(false, Ordering::SeqCst);
         self.runs += 1;
         match self.fault {
-            Some((at, Fault::Error)) if at == self.runs => Err(EngineError::Run {
+            Some((at, EchoFault::Error)) if at == self.runs => Err(EngineError::Run {
                 path: "m.onnx".into(),
                 reason: "out of memory".into(),
             }),
-            Some((at, Fault::Panic)) if at == self.runs => panic!("kernel bug"),
+            Some((at, EchoFault::Panic)) if at == self.runs => panic!("kernel bug"),
             _ => {
                 let len = images.len() / batch;
-                Ok(Answer {
+                Ok(InferenceOutput {
                     probabilities: images.chunks(len).map(|image| image[0]).collect(),
                     embeddings: Vec::new(),
                 })
@@ -56,11 +56,11 @@ impl Engine for Echo {
     }
 }
 
-pub fn echo(pause_ms: u64, fault: Option<(u32, Fault)>) -> Box<dyn Engine> {
+pub fn echo(pause_ms: u64, fault: Option<(u32, EchoFault)>) -> Box<dyn Engine> {
     Box::new(new_echo(pause_ms, fault))
 }
 
-pub fn new_echo(pause_ms: u64, fault: Option<(u32, Fault)>) -> Echo {
+pub fn new_echo(pause_ms: u64, fault: Option<(u32, EchoFault)>) -> Echo {
     let spec = ModelSpec {
         arch: "echo".into(),
         classes: vec!["one".into()],

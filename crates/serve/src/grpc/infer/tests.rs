@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::super::codec::decode;
 use super::*;
-use crate::{Floats, Input, Pixels};
+use crate::{Floats, InferenceInput, Pixels};
 use rgby_imaging::Preprocess;
 use rgby_score::model_metadata::{Precision, Provenance};
 
@@ -92,11 +92,11 @@ fn requests_are_taken_apart() {
     let [_, _, _, floats, pixels] = parsed.map(|parsed| parsed.input);
     assert!(matches!(
         floats,
-        Input::Images { count: 1, values: Floats::Values(values) } if values == [0.5; 8]
+        InferenceInput::Images { count: 1, values: Floats::Values(values) } if values == [0.5; 8]
     ));
     assert!(matches!(
         pixels,
-        Input::Planes { width: 2, height: 1, pixels: Pixels::Gray16(values), .. }
+        InferenceInput::Planes { width: 2, height: 1, pixels: Pixels::Gray16(values), .. }
             if values == [0, 1, 65_535, 3]
     ));
 }
@@ -227,10 +227,10 @@ fn what_is_damaged_is_refused_or_still_consistent() {
 }
 
 /// Whatever was accepted takes memory in proportion to what was sent.
-fn assert_consistent(input: &Input) {
+fn assert_consistent(input: &InferenceInput) {
     match input {
-        Input::Images { count, values } => assert_eq!(values.len(), count * 8),
-        Input::Planes {
+        InferenceInput::Images { count, values } => assert_eq!(values.len(), count * 8),
+        InferenceInput::Planes {
             count,
             height,
             width,
@@ -243,7 +243,7 @@ fn assert_consistent(input: &Input) {
             };
             assert_eq!(found, count * 2 * *height as usize * *width as usize);
         }
-        Input::Upload(_) => panic!("there are none in this protocol"),
+        InferenceInput::Upload(_) => panic!("there are none in this protocol"),
     }
 }
 

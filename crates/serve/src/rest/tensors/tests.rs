@@ -3,7 +3,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
 use super::*;
-use crate::{Input, Pixels};
+use crate::{InferenceInput, Pixels};
 use rgby_imaging::Preprocess;
 use rgby_score::model_metadata::{Precision, Provenance};
 
@@ -33,8 +33,8 @@ fn holds(body: &[u8], header: Option<&str>) -> bool {
     assert!(parsed.input.count() > 0);
     // Whatever was accepted takes memory in proportion to what was sent.
     match parsed.input {
-        Input::Images { count, values } => assert_eq!(values.len(), count * 8),
-        Input::Planes {
+        InferenceInput::Images { count, values } => assert_eq!(values.len(), count * 8),
+        InferenceInput::Planes {
             count,
             height,
             width,
@@ -47,7 +47,7 @@ fn holds(body: &[u8], header: Option<&str>) -> bool {
             };
             assert_eq!(found, count * 2 * height as usize * width as usize);
         }
-        Input::Upload(_) => panic!("there are none in this protocol"),
+        InferenceInput::Upload(_) => panic!("there are none in this protocol"),
     }
     true
 }

@@ -61,7 +61,7 @@ pub struct ResultManifest {
 
 /// Why a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ManifestError {
+pub enum ResultManifestError {
     /// It cannot be read, or is no manifest.
     #[error("{}: is no manifest of a result: {reason}; write the result again", .path.display())]
     Damaged {
@@ -122,9 +122,9 @@ impl ResultManifest {
     /// # Errors
     ///
     /// It cannot be read, or is not what [`write`](Self::write) wrote.
-    pub fn read(output: &Path) -> Result<Option<Self>, ManifestError> {
+    pub fn read(output: &Path) -> Result<Option<Self>, ResultManifestError> {
         let path = manifest_path(output);
-        let damaged = |reason: String| ManifestError::Damaged {
+        let damaged = |reason: String| ResultManifestError::Damaged {
             path: path.clone(),
             reason,
         };
@@ -142,10 +142,12 @@ impl ResultManifest {
         let parsed = serde_json::from_slice::<Self>(&bytes);
         match serde_json::from_slice(&bytes) {
             // Another format may have other fields, so this comes first.
-            Ok(Version { format }) if format != u64::from(FORMAT) => Err(ManifestError::Format {
-                path,
-                found: format,
-            }),
+            Ok(ManifestVersion { format }) if format != u64::from(FORMAT) => {
+                Err(ResultManifestError::Format {
+                    path,
+                    found: format,
+                })
+            }
             _ => parsed.map(Some).map_err(|error| damaged(error.to_string())),
         }
     }
@@ -153,7 +155,7 @@ impl ResultManifest {
 
 /// What every format has.
 #[derive(Deserialize)]
-struct Version {
+struct ManifestVersion {
     format: u64,
 }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{
-    ChannelError, DecodeError, DecodeLimits, FileSource, FindError, LocalFiles, Pick, Sample,
-    check_channels,
+    ChannelError, ChannelSelector, DecodeError, DecodeLimits, FileSource, FindError, LocalFiles,
+    Sample, check_channels,
 };
 
 /// How the names of such files end, in lower case; the longest that fits counts.
@@ -25,8 +25,8 @@ pub fn with_all_channels(
     channels: &Arc<[String]>,
     wanted: &[&str],
 ) -> Result<Vec<Sample>, FindError> {
-    let pick = |name: &&str| Pick::Channel((*name).to_owned());
-    let picks: Arc<[Pick]> = wanted.iter().map(pick).collect();
+    let pick = |name: &&str| ChannelSelector::Channel((*name).to_owned());
+    let picks: Arc<[ChannelSelector]> = wanted.iter().map(pick).collect();
     let mut samples = BTreeMap::<String, Sample>::new();
     for name in names {
         let Some(id) = tiff_id(name) else { continue };
@@ -55,7 +55,7 @@ impl Sample {
         id: &str,
         path: PathBuf,
         channels: &Arc<[String]>,
-        picks: &Arc<[Pick]>,
+        picks: &Arc<[ChannelSelector]>,
     ) -> Self {
         Self {
             id: id.to_owned(),

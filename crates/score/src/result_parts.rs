@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::output;
-use super::{BatchScores, Failure, PartCopies, RunKey, ScoreTable};
+use super::{BatchScores, Failure, RemoteParts, RunKey, ScoreTable};
 use rgby_common::atomic_file;
 use rgby_imaging::Sample;
 
@@ -28,13 +28,13 @@ const MOST_TIME: Duration = Duration::from_secs(10);
 #[serde(deny_unknown_fields)]
 struct Manifest {
     run: RunKey,
-    parts: Vec<Part>,
+    parts: Vec<ResultPart>,
 }
 
 /// Results of consecutive samples.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Part {
+struct ResultPart {
     file: String,
     first: usize,
     samples: usize,
@@ -86,7 +86,7 @@ pub enum PartsError {
 
 /// What a part holds.
 #[derive(Debug, Clone, Copy)]
-pub struct Form<'a> {
+pub struct PartFormat<'a> {
     /// Names of the classes.
     pub classes: &'a [String],
     /// Embeddings of a sample; 0 if there are none.
@@ -103,7 +103,7 @@ pub fn embedding_names(count: usize) -> Vec<String> {
 
 /// The parts of a run.
 #[derive(Debug)]
-pub struct Parts {
+pub struct ResultParts {
     folder: PathBuf,
     manifest: Manifest,
     /// Number of classes.
@@ -115,7 +115,7 @@ pub struct Parts {
     /// Results that are in no part yet, a row of all columns each.
     pending: ScoreTable,
     since: Instant,
-    copies: Option<Box<dyn PartCopies>>,
+    copies: Option<Box<dyn RemoteParts>>,
 }
 
 /// Whether there are parts of an unfinished run that writes `output`.
@@ -142,7 +142,7 @@ pub fn remove_leftovers(output: &Path) -> io::Result<()> {
     }
 }
 
-impl Parts {
+impl ResultParts {
     /// The parts of the run `key` that writes `output`; with `resume` those that are there. Each is
     /// copied to `copies` too.
     ///
@@ -152,9 +152,9 @@ impl Parts {
     pub fn open(
         output: &Path,
         key: RunKey,
-        form: Form,
+        form: PartFormat,
         resume: bool,
-        copies: Option<Box<dyn PartCopies>>,
+        copies: Option<Box<dyn RemoteParts>>,
     ) -> Result<Self, PartsError> {
         let folder = folder_of(output);
         let mut manifest = Manifest {
@@ -252,7 +252,7 @@ impl Parts {
         if let Some(copies) = &mut self.copies {
             copies.part(&path, &sha256)?;
         }
-        self.manifest.parts.push(Part {
+        self.manifest.parts.push(ResultPart {
             file,
             first,
             samples,

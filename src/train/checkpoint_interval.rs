@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 /// An interval between two checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Every {
+pub enum CheckpointInterval {
     /// After each so many steps.
     Steps(u64),
     /// After the first step that ends so many minutes after the last checkpoint.
     Minutes(u64),
 }
 
-impl Every {
+impl CheckpointInterval {
     /// Whether a checkpoint is due after step number `steps`, from 1.
     #[must_use]
     pub fn is_due(self, steps: u64, last_save: Instant) -> bool {
@@ -26,7 +26,7 @@ impl Every {
     }
 }
 
-impl FromStr for Every {
+impl FromStr for CheckpointInterval {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -43,7 +43,7 @@ impl FromStr for Every {
     }
 }
 
-impl fmt::Display for Every {
+impl fmt::Display for CheckpointInterval {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Steps(number) => write!(f, "{number} steps"),
@@ -59,13 +59,16 @@ mod tests {
     #[test]
     fn intervals_are_written_as_they_are_read() {
         for text in ["3 steps", "10 minutes"] {
-            assert_eq!(text.parse::<Every>().unwrap().to_string(), text);
+            assert_eq!(
+                text.parse::<CheckpointInterval>().unwrap().to_string(),
+                text
+            );
         }
-        assert_eq!("1 step".parse(), Ok(Every::Steps(1)));
+        assert_eq!("1 step".parse(), Ok(CheckpointInterval::Steps(1)));
         for text in [
             "", "3", "steps", "0 steps", "-1 steps", "3 hours", "x steps",
         ] {
-            let error = text.parse::<Every>().unwrap_err();
+            let error = text.parse::<CheckpointInterval>().unwrap_err();
             assert!(error.contains("10 minutes"), "{error}");
         }
     }
@@ -74,13 +77,13 @@ mod tests {
     fn a_checkpoint_is_due_after_so_many_steps_or_so_long() {
         let now = Instant::now();
         let due: Vec<u64> = (1..=7)
-            .filter(|&n| Every::Steps(3).is_due(n, now))
+            .filter(|&n| CheckpointInterval::Steps(3).is_due(n, now))
             .collect();
         assert_eq!(due, [3, 6]);
-        assert!(!Every::Minutes(1).is_due(1, now));
-        assert!(!Every::Minutes(u64::MAX).is_due(1, now));
+        assert!(!CheckpointInterval::Minutes(1).is_due(1, now));
+        assert!(!CheckpointInterval::Minutes(u64::MAX).is_due(1, now));
         if let Some(before) = now.checked_sub(Duration::from_secs(61)) {
-            assert!(Every::Minutes(1).is_due(1, before));
+            assert!(CheckpointInterval::Minutes(1).is_due(1, before));
         }
     }
 }

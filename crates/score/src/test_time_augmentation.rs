@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use super::{Answer, Buffer, Engine, EngineError};
+use super::{Buffer, Engine, EngineError, InferenceOutput};
 use crate::model_metadata::ModelSpec;
 use rgby_imaging::{DIHEDRAL, Preprocess, dihedral};
 
 /// How the probabilities of several views become one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Combine {
+pub enum TtaCombination {
     /// Their mean.
     #[default]
     Mean,
@@ -16,7 +16,7 @@ pub enum Combine {
     Max,
 }
 
-impl fmt::Display for Combine {
+impl fmt::Display for TtaCombination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Mean => "mean",
@@ -26,15 +26,15 @@ impl fmt::Display for Combine {
 }
 
 /// An engine that shows each batch to another in its eight dihedral views.
-pub(super) struct Views {
+pub(super) struct TestTimeAugmentation {
     engine: Box<dyn Engine>,
-    combine: Combine,
+    combine: TtaCombination,
     /// A batch as it is shown; its memory serves all of them.
     view: Vec<f32>,
 }
 
-impl Views {
-    pub(super) fn new(engine: Box<dyn Engine>, combine: Combine) -> Self {
+impl TestTimeAugmentation {
+    pub(super) fn new(engine: Box<dyn Engine>, combine: TtaCombination) -> Self {
         Self {
             engine,
             combine,
@@ -43,7 +43,7 @@ impl Views {
     }
 }
 
-impl Engine for Views {
+impl Engine for TestTimeAugmentation {
     fn spec(&self) -> &ModelSpec {
         self.engine.spec()
     }
@@ -57,7 +57,7 @@ impl Engine for Views {
     }
 
     /// Embeddings are the mean of the views', however probabilities are combined.
-    fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
+    fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
         let side = self.spec().preprocess.size as usize;
         let (mut mean, mut embeddings) = (Mean::default(), Mean::default());
         let mut largest: Vec<f32> = Vec::new();
@@ -70,19 +70,19 @@ impl Engine for Views {
             let answer = self.engine.answer(&self.view, batch)?;
             embeddings.add(&answer.embeddings);
             match self.combine {
-                Combine::Mean => mean.add(&answer.probabilities),
-                Combine::Max if k == 0 => largest = answer.probabilities,
-                Combine::Max => {
+                TtaCombination::Mean => mean.add(&answer.probabilities),
+                TtaCombination::Max if k == 0 => largest = answer.probabilities,
+                TtaCombination::Max => {
                     for (most, p) in largest.iter_mut().zip(answer.probabilities) {
                         *most = most.max(p);
                     }
                 }
             }
         }
-        Ok(Answer {
+        Ok(InferenceOutput {
             probabilities: match self.combine {
-                Combine::Mean => mean.get(),
-                Combine::Max => largest,
+                TtaCombination::Mean => mean.get(),
+                TtaCombination::Max => largest,
             },
             embeddings: embeddings.get(),
         })
@@ -127,12 +127,12 @@ mod tests {
             &self.0
         }
 
-        fn answer(&mut self, images: &[f32], batch: usize) -> Result<Answer, EngineError> {
+        fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
             let rows = images.chunks(images.len() / batch);
             let corners: Vec<f32> = rows
                 .flat_map(|row| CORNERS.map(|corner| row[corner]))
                 .collect();
-            Ok(Answer {
+            Ok(InferenceOutput {
                 probabilities: corners.clone(),
                 embeddings: corners,
             })
@@ -144,8 +144,8 @@ mod tests {
         let plane = SIDE * SIDE;
         let image = |seed: usize| (0..4 * plane).map(move |i| (i * 7 + seed) as f32 / 100.0);
         let images: Vec<f32> = image(1).chain(image(5)).collect();
-        for combine in [Combine::Mean, Combine::Max] {
-            let mut views = Views::new(Box::new(Corners(spec())), combine);
+        for combine in [TtaCombination::Mean, TtaCombination::Max] {
+            let mut views = TestTimeAugmentation::new(Box::new(Corners(spec())), combine);
             // Twice, since the memory is used again.
             for _ in 0..2 {
                 let answer = views.answer(&images, 2).unwrap();
@@ -154,7 +154,11 @@ mod tests {
                     let corners = CORNERS.map(|at| (at * 7 + seed) as f32 / 100.0);
                     let mean = corners.iter().sum::<f32>() / 4.0;
                     let most = corners.into_iter().fold(0.0, f32::max);
-                    let wanted = if combine == Combine::Mean { mean } else { most };
+                    let wanted = if combine == TtaCombination::Mean {
+                        mean
+                    } else {
+                        most
+                    };
                     for place in 0..4 {
                         let (p, e) = (
                             answer.probabilities[row * 4 + place],

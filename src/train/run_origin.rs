@@ -6,13 +6,13 @@ use std::{fs, io};
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
-use super::folder::refuse;
+use super::run_directory::refuse;
 use crate::atomic_file;
 
 /// What a run was started with, beside its config: `RUN/run.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Origin {
+pub struct RunOrigin {
     /// Version of rgby.
     pub rgby_version: String,
     /// The device that trains.
@@ -29,7 +29,7 @@ pub struct Origin {
 
 const NAME: &str = "run.json";
 
-impl Origin {
+impl RunOrigin {
     /// Writes it into a run's folder.
     pub(super) fn write(&self, out: &Path) -> Result<(), TrainError> {
         let path = out.join(NAME);
@@ -68,12 +68,12 @@ impl Origin {
 mod tests {
     use super::*;
 
-    fn now() -> Origin {
-        Origin {
+    fn now() -> RunOrigin {
+        RunOrigin {
             rgby_version: "2".into(),
             device: "wgpu".into(),
             images: "here".into(),
-            ..Origin::default()
+            ..RunOrigin::default()
         }
     }
 
@@ -81,11 +81,11 @@ mod tests {
     fn a_resumed_run_still_knows_where_it_started_from() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(now().resumed(dir.path()).unwrap(), now());
-        let begun = Origin {
+        let begun = RunOrigin {
             rgby_version: "1".into(),
             from: Some("initial".into()),
             head: Some("kept".into()),
-            ..Origin::default()
+            ..RunOrigin::default()
         };
         begun.write(dir.path()).unwrap();
         let resumed = now().resumed(dir.path()).unwrap();

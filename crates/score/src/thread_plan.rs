@@ -6,7 +6,7 @@ use super::{Runtime, Workers};
 
 /// How many threads do what. Results do not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Split {
+pub struct ThreadPlan {
     /// Threads that read and decode images; at least 1.
     pub decode_threads: usize,
     /// Sessions on each device; at least 1.
@@ -15,9 +15,9 @@ pub struct Split {
     pub intra_threads: usize,
 }
 
-/// What the user wants of a [`Split`]; the rest follows from the machine.
+/// What the user wants of a [`ThreadPlan`]; the rest follows from the machine.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SplitWish {
+pub struct ThreadRequest {
     /// `--decode-threads`.
     pub decode_threads: Option<usize>,
     /// `--sessions`.
@@ -26,7 +26,7 @@ pub struct SplitWish {
     pub intra_threads: Option<usize>,
 }
 
-impl Split {
+impl ThreadPlan {
     /// Shares out `threads` processor threads.
     ///
     /// Unless `wish` says otherwise, decoders get all of them and so do the sessions together:
@@ -36,7 +36,7 @@ impl Split {
     /// # Errors
     ///
     /// A sentence, if the embedded engine is to have several threads a session.
-    pub fn new(runtime: Runtime, threads: usize, wish: SplitWish) -> Result<Self, String> {
+    pub fn new(runtime: Runtime, threads: usize, wish: ThreadRequest) -> Result<Self, String> {
         let threads = threads.max(1);
         if runtime.is_tract() && wish.intra_threads.is_some_and(|count| count > 1) {
             return Err(
@@ -80,7 +80,7 @@ impl Split {
     }
 }
 
-impl fmt::Display for Split {
+impl fmt::Display for ThreadPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |count: usize, what: &str| {
             let s = if count == 1 { "" } else { "s" };
@@ -107,12 +107,12 @@ mod tests {
         let split = |wishes: [usize; 3]| {
             let [decode_threads, sessions, intra_threads] =
                 wishes.map(|wish| (wish > 0).then_some(wish));
-            let wish = SplitWish {
+            let wish = ThreadRequest {
                 decode_threads,
                 sessions,
                 intra_threads,
             };
-            let split = Split::new(runtime, 8, wish);
+            let split = ThreadPlan::new(runtime, 8, wish);
             split.map(|s| [s.decode_threads, s.sessions, s.intra_threads])
         };
         // tract's sessions have one thread each.
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn it_prints() {
-        let split = Split {
+        let split = ThreadPlan {
             decode_threads: 4,
             sessions: 1,
             intra_threads: 2,

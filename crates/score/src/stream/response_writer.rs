@@ -15,7 +15,7 @@ use crate::Failure;
 const ERROR_LENGTH: usize = 2000;
 
 /// Writes a batch of answers for each request.
-pub struct Answers<W: Write> {
+pub struct ResponseWriter<W: Write> {
     writer: StreamWriter<W>,
     schema: SchemaRef,
     classes: usize,
@@ -23,7 +23,7 @@ pub struct Answers<W: Write> {
 
 /// What became of a request's samples, in their order.
 #[derive(Debug, Clone, Copy)]
-pub struct Scores<'a> {
+pub struct ResponseRows<'a> {
     /// A probability for each class, 0–1, or `None` where the sample is among the failures.
     pub probabilities: &'a [Option<Vec<f32>>],
     /// The numbers of the predicted classes, separated by spaces, in the same way.
@@ -32,7 +32,7 @@ pub struct Scores<'a> {
     pub failures: &'a [Failure],
 }
 
-impl<W: Write> Answers<W> {
+impl<W: Write> ResponseWriter<W> {
     /// Writes the stream's head, and flushes it: `id` (utf8), a column of each of `classes`
     /// (float32), `predicted` (utf8), `error` (utf8).
     ///
@@ -65,7 +65,7 @@ impl<W: Write> Answers<W> {
     /// # Errors
     ///
     /// The stream cannot be written.
-    pub fn write(&mut self, request: &Request, scores: Scores) -> Result<(), StreamError> {
+    pub fn write(&mut self, request: &Request, scores: ResponseRows) -> Result<(), StreamError> {
         let rows = request.len();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.classes + 3);
         columns.push(Arc::new(StringArray::from_iter_values(request.ids())));
@@ -96,7 +96,7 @@ impl<W: Write> Answers<W> {
 }
 
 /// What is wrong with each sample that has no probabilities.
-fn errors(scores: &Scores) -> StringArray {
+fn errors(scores: &ResponseRows) -> StringArray {
     let mut failures = scores.failures.iter();
     let mut column = StringBuilder::new();
     for row in scores.probabilities {

@@ -54,7 +54,7 @@ impl Search {
 
 /// The settings that decide where to look.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct SearchPaths {
     pub ort_lib: Option<PathBuf>,
     pub ort_dylib_path: Option<PathBuf>,
     pub virtual_env: Option<PathBuf>,
@@ -64,7 +64,7 @@ pub(super) struct Places {
     pub ask_programs: bool,
 }
 
-impl Places {
+impl SearchPaths {
     /// The places that this process's environment names, plus `--ort-lib`.
     pub fn from_env(ort_lib: Option<&Path>) -> Self {
         let path = |name| {
@@ -299,9 +299,9 @@ mod tests {
     fn a_text_file_as_library_is_an_error_that_names_it() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "not a library").unwrap();
-        let places = Places {
+        let places = SearchPaths {
             ort_lib: Some(file.path().into()),
-            ..Places::default()
+            ..SearchPaths::default()
         };
         let error = places.search().unwrap_err().to_string();
         assert!(error.contains("--ort-lib"), "{error}");
@@ -310,9 +310,9 @@ mod tests {
 
     #[test]
     fn a_library_that_is_not_there_is_an_error() {
-        let places = Places {
+        let places = SearchPaths {
             ort_dylib_path: Some("/no/such/libonnxruntime.so".into()),
-            ..Places::default()
+            ..SearchPaths::default()
         };
         let error = places.search().unwrap_err().to_string();
         assert!(
@@ -333,9 +333,9 @@ mod tests {
             fs::write(capi.join(name), "not a library").unwrap();
         }
         fs::write(capi.join("libonnxruntime_providers_shared.so"), "").unwrap();
-        let places = Places {
+        let places = SearchPaths {
             virtual_env: Some(env.path().into()),
-            ..Places::default()
+            ..SearchPaths::default()
         };
         let search = places.search().unwrap();
         assert_eq!(search.found, None);

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 /// Copies of the parts elsewhere, by which another machine can go on.
-pub trait PartCopies: Debug {
+pub trait RemoteParts: Debug {
     /// Copies the part `file`, which is complete.
     ///
     /// # Errors

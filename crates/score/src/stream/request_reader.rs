@@ -8,8 +8,8 @@ use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_schema::ArrowError;
 
-use super::columns::Columns;
-use super::error::Place;
+use super::columns::RequestColumns;
+use super::error::StreamPosition;
 use super::metered::{Meter, Metered};
 use super::{Request, StreamError};
 use rgby_common::catch_panic;
@@ -23,9 +23,9 @@ const END: u64 = 8;
 
 /// Reads batches of samples until the stream ends.
 #[derive(Debug)]
-pub struct Requests<R> {
+pub struct RequestReader<R> {
     reader: StreamReader<Metered<R>>,
-    columns: Columns,
+    columns: RequestColumns,
     stains: Arc<[String]>,
     meter: Rc<Meter>,
     limit: u64,
@@ -33,7 +33,7 @@ pub struct Requests<R> {
     count: u64,
 }
 
-impl<R: Read> Requests<R> {
+impl<R: Read> RequestReader<R> {
     /// Reads the head of a stream whose batches have at most `limit` bytes, encoded, and whose
     /// samples have these `stains`. There is none if the stream is empty.
     ///
@@ -51,10 +51,12 @@ impl<R: Read> Requests<R> {
         };
         let reader = match decoded(|| StreamReader::try_new(metered, None)) {
             Err(_) if meter.taken.get() == 0 => return Ok(None),
-            reader => reader.map_err(|reason| fault(reason, &meter, limit, Place::Head))?,
+            reader => {
+                reader.map_err(|reason| fault(reason, &meter, limit, StreamPosition::Head))?
+            }
         };
         Ok(Some(Self {
-            columns: Columns::of(&reader.schema(), stains)?,
+            columns: RequestColumns::of(&reader.schema(), stains)?,
             stains: stains.into(),
             reader,
             meter,
@@ -64,7 +66,7 @@ impl<R: Read> Requests<R> {
     }
 
     fn request(&mut self, batch: RecordBatch) -> Result<Request, StreamError> {
-        let place = Place::Batch(self.count);
+        let place = StreamPosition::Batch(self.count);
         let rows = batch.num_rows();
         if rows > MOST_ROWS {
             return Err(StreamError::TooManyRows { place, rows });
@@ -73,7 +75,7 @@ impl<R: Read> Requests<R> {
     }
 }
 
-impl<R: Read> Iterator for Requests<R> {
+impl<R: Read> Iterator for RequestReader<R> {
     type Item = Result<Request, StreamError>;
 
     /// The next batch; none should be asked for after an error.
@@ -82,7 +84,7 @@ impl<R: Read> Iterator for Requests<R> {
         self.count += 1;
         let reader = &mut self.reader;
         let batch = decoded(|| reader.next().transpose());
-        let (taken, place) = (self.meter.taken.get(), Place::Batch(self.count));
+        let (taken, place) = (self.meter.taken.get(), StreamPosition::Batch(self.count));
         match batch {
             Ok(Some(batch)) => Some(self.request(batch)),
             Ok(None) if taken == 0 || taken == END => None,
@@ -93,31 +95,32 @@ impl<R: Read> Iterator for Requests<R> {
 }
 
 /// What went wrong in the decoder.
-enum Fault {
+enum RequestFault {
     Said(ArrowError),
     /// It panicked, which bytes must not make it do; but they are anybody's.
     Panicked,
 }
 
-fn decoded<T>(work: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, Fault> {
+fn decoded<T>(work: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, RequestFault> {
     let done = catch_panic::expected(work);
-    done.map_err(|_| Fault::Panicked)?.map_err(Fault::Said)
+    done.map_err(|_| RequestFault::Panicked)?
+        .map_err(RequestFault::Said)
 }
 
-fn fault(fault: Fault, meter: &Meter, limit: u64, place: Place) -> StreamError {
+fn fault(fault: RequestFault, meter: &Meter, limit: u64, place: StreamPosition) -> StreamError {
     if meter.taken.get() >= limit {
         let limit = limit >> 20;
         return StreamError::TooLarge { place, limit };
     }
     // What never was such a stream ends before its schema is whole.
-    if meter.ended.get() && place != Place::Head {
+    if meter.ended.get() && place != StreamPosition::Head {
         return StreamError::Truncated { place };
     }
     StreamError::Malformed {
         place,
         reason: match fault {
-            Fault::Said(error) => error.to_string(),
-            Fault::Panicked => "a message contradicts itself".into(),
+            RequestFault::Said(error) => error.to_string(),
+            RequestFault::Panicked => "a message contradicts itself".into(),
         },
     }
 }

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Job, TrainError};
+use super::{TrainError, TrainJob};
 use crate::atomic_file;
 use crate::report::{EpochRow, EventFile, TimingRow};
 
 /// Refuses a folder in use; for a resumed run, one without that run.
-pub(super) fn check_folder(job: &Job) -> Result<(), TrainError> {
+pub(super) fn check_folder(job: &TrainJob) -> Result<(), TrainError> {
     let out = &job.out;
     if out.exists() && !out.is_dir() {
         return Err(refuse(out, "is a file; --out names the folder of the run"));
@@ -45,7 +45,7 @@ pub(super) fn check_folder(job: &Job) -> Result<(), TrainError> {
 }
 
 /// Makes the run's folder and locks it.
-pub(super) fn make_folder(job: &Job) -> Result<File, TrainError> {
+pub(super) fn make_folder(job: &TrainJob) -> Result<File, TrainError> {
     fs::create_dir_all(job.out.join("plots")).map_err(|error| refuse(&job.out, error))?;
     let lock = lock_folder(&job.out)?;
     // Another run may have made it since it was looked at.
@@ -54,7 +54,7 @@ pub(super) fn make_folder(job: &Job) -> Result<File, TrainError> {
 }
 
 /// Writes the resolved config, by which a folder counts as a run: its first checkpoint is there.
-pub(super) fn write_config(job: &Job) -> Result<(), TrainError> {
+pub(super) fn write_config(job: &TrainJob) -> Result<(), TrainError> {
     let text = resolved_config(job)?;
     atomic_file::write_atomic(&job.out.join("config.toml"), text.as_bytes())
         .map_err(|error| refuse(&job.out, error))
@@ -74,7 +74,7 @@ pub(super) fn lock_folder(out: &Path) -> Result<File, TrainError> {
     Ok(file)
 }
 
-fn resolved_config(job: &Job) -> Result<String, TrainError> {
+fn resolved_config(job: &TrainJob) -> Result<String, TrainError> {
     toml::to_string_pretty(&job.config).map_err(|error| refuse(&job.out, error))
 }
 
