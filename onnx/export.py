@@ -6,14 +6,14 @@
 """Exports ResNet50, InceptionResNetV2 and DenseNet121 to ONNX with every BatchNorm kept.
 
 An eval-mode export usually folds BatchNorm into the convolutions, which loses its statistics.
-This script exports without folding and checks that none took place.
+This script exports without folding and verifies that every BatchNorm was kept.
 
     python export.py --arch resnet50 --pretrained --out resnet50.onnx     # the file to convert
     python export.py --arch resnet50 --random-seed 0 --out random.onnx    # no download, for tests
-    python export.py --skeletons                                          # the graphs kept here
+    python export.py --skeletons                                          # the graphs in onnx/
 
 It needs Python 3.10 or later and: pip install torch torchvision timm onnx onnxscript
-(`uv run export.py` in place of `python export.py` installs them for itself)
+(`uv run export.py` instead of `python export.py` installs them by itself)
 """
 
 import argparse
@@ -37,20 +37,20 @@ try:
     import torch
     import torchvision
 except ImportError as error:
-    sys.exit(f"export.py: {error.name or error} is missing here; install what it needs: {INSTALL}")
+    sys.exit(f"export.py: {error.name or error} is not installed\nhint: {INSTALL}")
 
-# Torch's exporters: the opsets each writes, first to last, and the one used unless told otherwise.
-# The legacy one makes plain Conv/BatchNormalization/Relu graphs.
+# PyTorch's exporters: the first and last opset of each, and its default opset.
+# The legacy exporter writes plain Conv/BatchNormalization/Relu graphs.
 OPSETS = {"legacy": (9, 20), "dynamo": (18, 23)}
 DEFAULT_OPSET = {"legacy": 17, "dynamo": 20}
 DYNAMIC_AXES = {"input": {0: "batch", 2: "height", 3: "width"}, "logits": {0: "batch"}}
-# Random weights are of use only where pooled features neither vanish nor explode.
+# Range of the mean pooled feature. Outside it, random weights make the features vanish or explode.
 SANE_FEATURES = (1e-2, 1e2)
 
 
 @dataclasses.dataclass
 class Arch:
-    """One network: how to make it, which layer classifies, where residual branches end."""
+    """A network: its constructor, its classifier layer, and the last layer of residual branches."""
 
     file: str
     image_size: int
@@ -60,10 +60,11 @@ class Arch:
 
 
 def resnet50_v1(pretrained):
-    """ResNet50 as published: a block that shrinks the image does so in its first convolution."""
+    """ResNet50 as published: the stride of a block is in its first 1x1 convolution."""
     if pretrained:
         sys.exit(
-            "export.py: PyTorch's libraries have no ImageNet weights for resnet50-v1. Get them\n"
+            "export.py: torchvision and timm have no ImageNet weights for resnet50-v1\n"
+            "hint: get them\n"
             "- from Keras:\n"
             "    pip install tensorflow tf2onnx\n"
             "    python -c \"import keras; "
@@ -71,7 +72,7 @@ def resnet50_v1(pretrained):
             "    python -m tf2onnx.convert --saved-model resnet50_keras --opset 17 "
             "--output resnet50_v1.onnx\n"
             "- or from the ONNX model zoo: resnet50-v1-12.onnx\n"
-            "or take --arch resnet50, for which torchvision has weights"
+            "or use --arch resnet50, for which torchvision has weights"
         )
     model = torchvision.models.resnet50(weights=None)
     for layer in (model.layer2, model.layer3, model.layer4):
@@ -102,7 +103,7 @@ ARCHS = {
         make=lambda pretrained: timm.create_model(
             "inception_resnet_v2.tf_in1k", pretrained=pretrained
         ),
-        # Its branches end in a plain convolution, which the graph itself scales down.
+        # Its branches end in a plain convolution, and the graph itself scales their output.
         classifier="classif",
     ),
     "densenet121": Arch(
@@ -117,7 +118,7 @@ ARCHS = {
 
 
 def randomise(model, arch, seed):
-    """Fills `model` with weights under which no layer is an identity and no two tensors agree."""
+    """Fills `model` with random weights: no layer is an identity, and no two tensors are equal."""
     rng = torch.Generator().manual_seed(seed)
 
     def uniform(tensor, low, high):
@@ -136,7 +137,7 @@ def randomise(model, arch, seed):
             elif isinstance(module, torch.nn.BatchNorm2d):
                 uniform(module.weight, 0.5, 1.5)
                 if arch.branch_end and name.endswith(arch.branch_end):
-                    # The sum over the blocks would grow with each of them otherwise.
+                    # Otherwise the sum would grow with each block.
                     module.weight.mul_(0.25)
                 normal(module.bias, 0.1)
                 normal(module.running_mean, 0.1)
@@ -144,7 +145,7 @@ def randomise(model, arch, seed):
 
 
 def pooled_features(model, arch, image_size):
-    """Pooled features [2, features] of `model` for two random images."""
+    """Returns the pooled features [2, features] of `model` for two random images."""
     features = []
     hook = model.get_submodule(arch.classifier).register_forward_pre_hook(
         lambda _module, inputs: features.append(inputs[0])
@@ -157,7 +158,7 @@ def pooled_features(model, arch, image_size):
 
 
 def export(model, image_size, exporter, opset):
-    """The ONNX model of `model`, as the exporter writes it."""
+    """Returns the ONNX model of `model` as the exporter writes it."""
     example = torch.zeros(2, 3, image_size, image_size)
     names = {"input_names": ["input"], "output_names": ["logits"]}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -172,7 +173,7 @@ def export(model, image_size, exporter, opset):
         buffer = io.BytesIO()
         torch.onnx.export(
             model, (example,), buffer, dynamo=False, do_constant_folding=False,
-            # PRESERVE: a model in eval mode stays so, and no peephole folds BatchNorm.
+            # PRESERVE keeps the model in eval mode, and no peephole pass folds BatchNorm.
             training=torch.onnx.TrainingMode.PRESERVE, opset_version=opset,
             dynamic_axes=DYNAMIC_AXES, **names,
         )
@@ -180,7 +181,7 @@ def export(model, image_size, exporter, opset):
 
 
 def undo_deduplication(graph):
-    """Gives each name its own initializer: the exporter shares equal ones through Identity."""
+    """Gives each name its own initializer; the exporter shares equal ones through Identity."""
     by_name = {tensor.name: tensor for tensor in graph.initializer}
     kept = []
     for node in graph.node:
@@ -197,21 +198,21 @@ def undo_deduplication(graph):
 
 
 def replace(field, values):
-    """Puts `values` in place of what the repeated protobuf `field` holds."""
+    """Replaces the content of the repeated protobuf `field` with `values`."""
     values = [type(value).FromString(value.SerializeToString()) for value in values]
     del field[:]
     field.extend(values)
 
 
 def name_axes(graph):
-    """Names the symbolic axes, which the dynamo exporter calls s77 and the like."""
+    """Names the symbolic axes; the dynamo exporter uses names like s77."""
     for value in [*graph.input, *graph.output]:
         for axis, name in DYNAMIC_AXES.get(value.name, {}).items():
             value.type.tensor_type.shape.dim[axis].dim_param = name
 
 
 def clean(proto, arch):
-    """Removes what says nothing of the network: notes, source lines, intermediate shapes."""
+    """Removes doc strings, source lines and intermediate shapes."""
     proto.producer_version = torch.__version__.split("+")[0]
     proto.ClearField("doc_string")
     del proto.metadata_props[:]
@@ -226,18 +227,18 @@ def clean(proto, arch):
 
 
 def check_norms(graph, model):
-    """Ends the run unless the graph has as many BatchNormalization nodes as `model`."""
+    """Exits unless the graph has as many BatchNormalization nodes as `model` has layers."""
     wanted = sum(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
     found = sum(node.op_type == "BatchNormalization" for node in graph.node)
     if found != wanted:
         sys.exit(
-            f"export.py: the exporter kept {found} of {wanted} BatchNorm layers; "
-            "use --exporter legacy, or torch 2.15.0, with which this script was tested"
+            f"export.py: the exporter kept {found} of {wanted} BatchNorm layers\n"
+            "hint: use --exporter legacy, or torch 2.15.0, with which this script was tested"
         )
 
 
 def strip_weights(graph):
-    """Drops the initializers' data and keeps their names, dims and types."""
+    """Removes the data of the initializers and keeps their names, dims and types."""
     for tensor in graph.initializer:
         dims, data_type, name = list(tensor.dims), tensor.data_type, tensor.name
         tensor.Clear()
@@ -246,7 +247,7 @@ def strip_weights(graph):
 
 
 def write(path, data):
-    """Writes `data` to `path` whole or not at all."""
+    """Writes `data` to `path` atomically."""
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".export-", delete=False) as file:
@@ -258,13 +259,13 @@ def write(path, data):
         if temporary:
             pathlib.Path(temporary).unlink(missing_ok=True)
         sys.exit(
-            f"export.py: cannot write {path}: {error.strerror}; "
-            "give a file in a folder that exists and may be written to"
+            f"export.py: cannot write {path}: {error.strerror}\n"
+            "hint: use a file in an existing, writable folder"
         )
 
 
 def report(path, data, proto):
-    """Prints what was written."""
+    """Prints size, hash and operators of the file."""
     ops = collections.Counter(node.op_type for node in proto.graph.node)
     print(f"{path}: {len(data):,} bytes, opset {proto.opset_import[0].version}")
     print(f"  sha256 {hashlib.sha256(data).hexdigest()}")
@@ -274,7 +275,7 @@ def report(path, data, proto):
 
 
 def make_model(arch, pretrained, seed):
-    """The network in eval mode, with ImageNet weights or random ones."""
+    """Returns the network in eval mode, with ImageNet or random weights."""
     if not pretrained:
         model = arch.make(False)
         randomise(model, arch, seed)
@@ -283,13 +284,13 @@ def make_model(arch, pretrained, seed):
         return arch.make(True).eval()
     except (OSError, RuntimeError) as error:
         sys.exit(
-            f"export.py: the ImageNet weights could not be loaded: {error}\n"
-            "They are downloaded on first use: check the connection, or leave --pretrained out"
+            f"export.py: cannot load the ImageNet weights: {error}\n"
+            "hint: they are downloaded on first use; check the connection, or omit --pretrained"
         )
 
 
 def run(args, arch, path):
-    """Makes, checks, exports and writes one network."""
+    """Builds, exports, checks and writes one network."""
     model = make_model(arch, args.pretrained, args.random_seed or 0)
     size = args.image_size or arch.image_size
     features = pooled_features(model, arch, size)
@@ -297,8 +298,8 @@ def run(args, arch, path):
     print(f"pooled features of {size}x{size} noise: {low:.4g} to {high:.4g}, mean {mean:.4g}")
     if not args.pretrained and not SANE_FEATURES[0] < mean < SANE_FEATURES[1]:
         sys.exit(
-            "export.py: with these random weights the features vanish or explode; "
-            "try another --random-seed"
+            "export.py: with these random weights the features vanish or explode\n"
+            "hint: use another --random-seed"
         )
 
     proto = export(model, size, args.exporter, args.opset or DEFAULT_OPSET[args.exporter])
@@ -315,49 +316,49 @@ def run(args, arch, path):
 
 
 def parse_args():
-    """The command line."""
+    """Parses and validates the command line."""
     parser = argparse.ArgumentParser(
         description="Export a network to ONNX with every BatchNorm kept.",
         epilog="example: python export.py --arch resnet50 --pretrained --out resnet50.onnx",
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--arch", choices=sorted(ARCHS), help="the network to export")
+    what.add_argument("--arch", choices=sorted(ARCHS), help="network to export")
     what.add_argument("--skeletons", action="store_true",
                       help="write every graph, without weight data, beside this script")
     parser.add_argument("--out", type=pathlib.Path, metavar="FILE",
-                        help="the file to write (with --arch)")
+                        help="output file (with --arch)")
     parser.add_argument("--pretrained", action="store_true",
-                        help="the library's ImageNet weights (downloaded); otherwise random ones")
+                        help="use ImageNet weights, which are downloaded (default: random)")
     parser.add_argument("--random-seed", type=int, metavar="N",
                         help="seed of the random weights (default 0)")
     parser.add_argument("--exporter", choices=sorted(DEFAULT_OPSET), default="legacy",
-                        help="torch's exporter to use (default legacy)")
+                        help="PyTorch exporter (default legacy)")
     parser.add_argument("--opset", type=int, metavar="N",
                         help="ONNX opset (default 17, with --exporter dynamo 20)")
     parser.add_argument("--image-size", type=int, metavar="N",
-                        help="side of the image the network is traced with (default 224 or 299); "
-                             "the exported graph takes any size")
+                        help="image side for tracing (default 224 or 299); "
+                             "the exported graph accepts any size")
     args = parser.parse_args()
     others = [args.out, args.random_seed, args.opset, args.image_size]
     if args.arch and args.out is None:
-        parser.error("--arch needs --out FILE: where the network is to be written")
+        parser.error("--arch needs --out FILE")
     if args.skeletons and (
         any(value is not None for value in others)
         or args.pretrained or args.exporter != "legacy"
     ):
-        parser.error("--skeletons takes no other option: its files are always made the same way")
+        parser.error("--skeletons takes no other option, because its files are always the same")
     if args.pretrained and args.random_seed is not None:
         parser.error("--pretrained and --random-seed exclude each other")
     first, last = OPSETS[args.exporter]
     if args.opset is not None and not first <= args.opset <= last:
         parser.error(f"--opset {args.opset}: --exporter {args.exporter} writes {first} to {last}")
     if args.image_size is not None and args.image_size < 75:
-        parser.error(f"--image-size {args.image_size}: the smallest that works is 75")
+        parser.error(f"--image-size {args.image_size}: the minimum is 75")
     return args
 
 
 def main():
-    """Exports what the command line names."""
+    """Exports the networks that the command line names."""
     args = parse_args()
     if args.skeletons:
         for arch in ARCHS.values():
