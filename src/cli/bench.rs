@@ -16,15 +16,18 @@ use crate::synth::{SynthConfig, generate};
 /// Samples that are drawn where none are given.
 const SAMPLES: usize = 48;
 
-/// Measure how fast this machine scores, trains, or reads images
+/// Measure the speed of scoring, training or preprocessing on this machine
 ///
-/// With --model: for each batch size the model's session alone (images per second, percentiles of
-/// a batch's time), reading and preparing images alone, and both together as `rgby score` does it,
-/// with what the two costs allow on shared processors. With --train: images per second of the bare
-/// step (a batch that is always there), of the loader alone (from a pixel cache, and from PNG files
-/// of 512×512) and of the whole loop; samples and weights are made up for it. With --preprocess:
-/// how many samples of a folder are read, decoded, resized and normalised in a second, on one core
-/// and on all. A sample, all its channels together, counts as one image.
+/// --model measures, for each batch size: the session alone (images/s, percentiles of batch time),
+/// preprocessing alone, and both together as in `rgby score`. It also prints the speed that the two
+/// costs allow on shared processors.
+///
+/// --train measures images/s of the training step alone (one batch, reused), of the loader alone
+/// (from a pixel cache, and from 512×512 PNG files) and of the whole loop. Samples and weights are
+/// synthetic.
+///
+/// --preprocess measures samples/s of reading, decoding, resizing and normalizing a folder, on one
+/// core and on all. A sample with all its channels counts as one image.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("what").required(true).args(["model", "train", "preprocess"])))]
 #[command(after_help = "Example:
@@ -32,42 +35,41 @@ const SAMPLES: usize = 48;
   rgby bench --train --arch resnet50 --input-size 224 --batch-size 8
   rgby bench --preprocess --images data/images --input-size 224")]
 pub struct BenchArgs {
-    /// Measure scoring with these models, as `rgby export` wrote them
+    /// Measure scoring with these model files of `rgby export`
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub model: Vec<PathBuf>,
     /// Measure training
     #[arg(long, conflicts_with = "RunnerArgs")]
     pub train: bool,
-    /// Measure how fast image files become a network's input
+    /// Measure preprocessing of image files
     #[arg(long, requires = "images", conflicts_with = "RunnerArgs")]
     pub preprocess: bool,
-    /// Folder of images to read, or a manifest that names them [default with --model: 48 samples of
-    /// 512×512 are drawn]
+    /// Image folder, or manifest that lists the image files
+    ///
+    /// [default with --model: 48 synthetic samples of 512×512]
     #[arg(
         long,
         value_name = "DIR|FILE.csv|FILE.parquet",
         conflicts_with = "train"
     )]
     pub images: Option<PathBuf>,
-    /// How the images are stored
     #[command(flatten)]
     pub layout: LayoutArgs,
-    /// Where to run or train: cpu, cuda, cuda:1, tensorrt (--model), wgpu (--train), …
+    /// Device: cpu, cuda[:i], tensorrt[:i] (--model only) or wgpu[:i] (--train only)
     #[arg(long, conflicts_with = "preprocess", default_value = "cpu")]
     pub device: String,
-    /// Batch sizes to measure with --model
+    /// Comma-separated batch sizes for --model
     #[arg(long, value_name = "N,…", value_delimiter = ',', conflicts_with_all = ["train", "preprocess"], default_value = "1,2,4,8,16,32", value_parser = at_least_one)]
     pub batch_sizes: Vec<usize>,
-    /// Seconds for each part in a round, with --model
+    /// Seconds per measurement in a round, with --model
     #[arg(long, value_name = "S", conflicts_with_all = ["train", "preprocess"], default_value_t = 2.0, value_parser = seconds)]
     pub seconds: f64,
-    /// Rounds with --model: in each, every part takes its turn
+    /// Number of rounds with --model; each round repeats all measurements
     #[arg(long, value_name = "N", conflicts_with_all = ["train", "preprocess"], default_value_t = 3, value_parser = at_least_one)]
     pub rounds: usize,
-    /// Draw images per second by batch size to this SVG file, of the first --model
+    /// SVG plot of images/s by batch size, for the first --model
     #[arg(long, value_name = "FILE.svg", conflicts_with_all = ["train", "preprocess"])]
     pub plot: Option<PathBuf>,
-    /// How to run --model
     #[command(flatten)]
     pub runner: RunnerArgs,
     /// Network to train
@@ -81,17 +83,16 @@ pub struct BenchArgs {
         default_value_t = 224
     )]
     pub input_size: u32,
-    /// Samples a step, with --train
+    /// Batch size with --train
     #[arg(long, value_name = "N", conflicts_with_all = ["model", "preprocess"], default_value_t = 8)]
     pub batch_size: usize,
-    /// Steps that are measured, of each kind; with --preprocess rounds, of which the best counts
+    /// Steps per measurement with --train; rounds with --preprocess, of which the best counts
     #[arg(long, value_name = "N", conflicts_with = "model", default_value_t = 8, value_parser = at_least_one)]
     pub steps: usize,
-    /// Set a value of the config that --train uses, for example `train.ema=0.999`;
-    /// may be repeated
+    /// Config value for --train, for example `train.ema=0.999`; may be repeated
     #[arg(long, value_name = "TABLE.KEY=VALUE", conflicts_with_all = ["model", "preprocess"])]
     pub set: Vec<String>,
-    /// Print the result to stdout as one JSON document
+    /// Print the result as one JSON document on stdout
     #[arg(long)]
     pub json: bool,
 }

@@ -11,28 +11,29 @@ use crate::score::{Failure, output};
 
 /// Decode and resize a data set once, into one file that training reads instead of the images
 ///
-/// `rgby train --cache FILE` makes the file itself where it is not there yet, as its config needs
-/// it. Samples that cannot be read are left out and listed in FILE.errors.csv; the exit code is
-/// then 1.
+/// `rgby train --cache FILE` creates a missing cache itself, with the settings of its config.
+/// Unreadable samples are left out and listed in FILE.errors.csv; the exit code is then 1.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   rgby cache --images train/ --labels train.csv --size 224 --resize skimage --out train-224.cache
   rgby train --cache train-224.cache --config configs/resnet50-rgby.toml \\
     --images train/ --labels train.csv --out runs/cached")]
 pub struct CacheArgs {
-    /// Images and labels, which give the samples and their order
+    // The labels give the samples and their order.
     #[command(flatten)]
     pub data: LabelledArgs,
-    /// Side of the cached images in pixels: the configs' input size, or more where they crop
+    /// Side of the cached images in pixels
+    ///
+    /// Use `model.input_size` of the configs, or more if they crop.
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub size: u32,
-    /// The file
+    /// Output file
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// model.channels of the configs that will use it: their stains are what is cached
+    /// Stains to cache: `model.channels` of the training configs
     #[arg(long, value_name = "CHANNELS", value_delimiter = ',', default_values_t = CHANNELS.map(str::to_owned))]
     pub channels: Vec<String>,
-    /// data.resize of the configs that will use it
+    /// Resize filter: `data.resize` of the training configs
     #[arg(long, value_name = "FILTER", value_enum, default_value_t)]
     pub resize: Resize,
 }

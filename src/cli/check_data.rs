@@ -14,13 +14,16 @@ use crate::data::{Check, Checked, Expected, ProblemKind, Severity, read_class_na
 use crate::imaging::{CHANNELS, Preprocess};
 use crate::labels::{hpa_classes, names_for};
 
-/// Say what is wrong with a labelled data set before an hour is spent on it
+/// Validate a labelled data set before training
 ///
-/// Reads every line of the labels and decodes every image. Errors make a data set unfit: missing
-/// channels, unreadable files, sizes that differ within a sample, duplicate ids and images, unknown
-/// or empty labels; then the exit code is 1. Warnings (rare classes, images without labels,
-/// constant or dark channels) leave it at 0. Prints class counts and each channel's mean and
-/// standard deviation too, which `data.mean` and `data.std` of a config may take.
+/// Reads every line of the labels and decodes every image.
+///
+/// Errors set the exit code to 1: missing channels, unreadable files, different sizes within a
+/// sample, duplicate ids or images, unknown or empty labels. Warnings leave it at 0: rare classes,
+/// images without labels, constant or dark channels.
+///
+/// Also prints class counts and the mean and standard deviation of each channel. A config accepts
+/// them as `data.mean` and `data.std`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   rgby check-data --images train/ --labels train.csv
@@ -28,21 +31,20 @@ use crate::labels::{hpa_classes, names_for};
     --labels-from classes.csv --json
   rgby check-data --images train/ --labels train.csv --allow empty-label --out problems.csv
 
-docs/checking-data.md lists the kinds of problems and what to do about each.")]
+docs/checking-data.md lists the kinds of problems and how to fix them.")]
 pub struct CheckDataArgs {
-    /// Images and labels
     #[command(flatten)]
     pub data: LabelledArgs,
-    /// model.channels of the config that will train on it: the stains that each sample must have
+    /// Stains that each sample must have: `model.channels` of the training config
     #[arg(long, value_name = "CHANNELS", value_delimiter = ',', default_values_t = CHANNELS.map(str::to_owned))]
     pub channels: Vec<String>,
-    /// Number of classes [default: the 28 of the Human Protein Atlas, by name]
+    /// Number of classes [default: the 28 named classes of the Human Protein Atlas]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub classes: Option<u16>,
-    /// CSV with the classes' names in a column `Name`
+    /// CSV with class names in a column `Name`
     #[arg(long, value_name = "CSV", conflicts_with = "classes")]
     pub labels_from: Option<PathBuf>,
-    /// Kinds of errors that are meant to be: they are listed as warnings
+    /// Kinds of errors to report as warnings
     #[arg(
         long,
         value_name = "KINDS",
@@ -50,13 +52,13 @@ pub struct CheckDataArgs {
         hide_possible_values = true
     )]
     pub allow: Vec<ProblemKind>,
-    /// CSV with every problem: `Severity,Kind,Id,File,Problem,Mend`
+    /// CSV output with every problem: `Severity,Kind,Id,File,Problem,Mend`
     #[arg(long, value_name = "FILE.csv")]
     pub out: Option<PathBuf>,
-    /// Problems of each kind that are printed; --out and --json have all
+    /// Maximum number of problems to print per kind; --out and --json contain all
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub show: usize,
-    /// Print the result to stdout as one JSON document
+    /// Print the result as one JSON document on stdout
     #[arg(long)]
     pub json: bool,
 }

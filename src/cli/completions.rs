@@ -5,14 +5,14 @@ use clap_complete::Shell;
 
 use super::{Cli, Outcome, Ui};
 
-/// Print the completions for a shell
+/// Print a completion script for a shell
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   rgby completions bash > ~/.local/share/bash-completion/completions/rgby
   rgby completions zsh > \"${fpath[1]}/_rgby\"
   rgby completions fish > ~/.config/fish/completions/rgby.fish")]
 pub struct CompletionsArgs {
-    /// The shell
+    /// Shell to complete in
     pub shell: Shell,
 }
 

@@ -20,51 +20,53 @@ use crate::model::{Arch, Classifier, ConvertReport, Exported, ModelConfig, Pretr
 use crate::model_metadata::ModelSpec;
 use crate::train::{Checkpoint, CheckpointContents};
 
-/// Turn a pretrained 3-channel ONNX export into a 4-channel checkpoint
+/// Convert a pretrained 3-channel ONNX file to a multi-channel checkpoint
 ///
-/// The RGB filters are kept bit for bit, the yellow ones start at zero; the classifier is
-/// replaced. Weights are found by the structure of the graph, not by names, so that files of any
-/// exporter will do: BatchNorm kept or folded, channels first or last, in half precision, with
-/// external data. A file that is no known network is refused, with the first node that differs.
+/// The RGB filters stay bit-identical, the filters of further channels start at zero, and the
+/// classifier is replaced. Weights are matched by graph structure, not by name, so files of any
+/// exporter work: with BatchNorm kept or folded, channels first or last, in half precision, with
+/// external data. An unknown network is an error that names the first node that differs.
 ///
-/// A file that rgby exported becomes the checkpoint that it was made from, head and all.
+/// A file of `rgby export` becomes the checkpoint that it was exported from, including the head.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  rgby convert --onnx resnet50.onnx --out initial\n  \
     rgby convert --onnx densenet121.onnx --channels dna,er,rna,agp,mito --stem BGR00 \\\n    \
     --labels-from classes.csv --out initial-plate\n\n\
-    docs/pretrained.md says how to get a pretrained file."
+    docs/pretrained.md describes how to get a pretrained file."
 )]
 pub struct ConvertArgs {
-    /// The network that the file holds: resnet50, resnet50-v1, inception-resnet-v2 or densenet121;
-    /// auto tells it from the file
+    /// Network architecture of the file, or `auto` to detect it
+    ///
+    /// One of resnet50, resnet50-v1, inception-resnet-v2 and densenet121.
     #[arg(long, value_name = "NAME", default_value_t = ArchChoice::Auto)]
     pub arch: ArchChoice,
-    /// The pretrained file, or one that rgby exported
+    /// Pretrained ONNX file, or file of `rgby export`
     #[arg(long, value_name = "FILE")]
     pub onnx: PathBuf,
-    /// Folder of the checkpoint
+    /// Output checkpoint directory
     #[arg(long, value_name = "CKPT")]
     pub out: PathBuf,
-    /// Where a channel's filters come from: zero, red or mean for all but the channels called
-    /// red, green and blue (or else the first three); or one letter a channel of R, G, B,
-    /// M (their mean) and 0, such as RGBR
+    /// Initial filters of the channels: zero, red or mean, or one letter per channel
+    ///
+    /// A word applies to all channels except those named red, green and blue (or else the first
+    /// three), which keep their pretrained filters. Letters are R, G, B, M (mean of the three) and 0,
+    /// for example RGBR.
     #[arg(long, default_value_t = StemChoice::default())]
     pub stem: StemChoice,
-    /// Stains or sums of them (red/2+yellow/2), in the order of the input's channels [default:
-    /// red,green,blue,yellow]
+    /// Stains, or sums such as red/2+yellow/2, in input order [default: red,green,blue,yellow]
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub channels: Option<Vec<String>>,
-    /// Number of classes [default: the 28 of the Human Protein Atlas, by name]
+    /// Number of classes [default: the 28 named classes of the Human Protein Atlas]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub classes: Option<u16>,
-    /// CSV with the classes' names in a column `Name`, or a labels file `Id,Target`
+    /// CSV with class names in a column `Name`, or labels file `Id,Target`
     #[arg(long, value_name = "CSV", conflicts_with = "classes")]
     pub labels_from: Option<PathBuf>,
-    /// Seed of the new head's weights
+    /// Random seed of the new head
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Print the report as JSON
+    /// Print the report as one JSON document on stdout
     #[arg(long)]
     pub json: bool,
 }

@@ -21,13 +21,13 @@ use crate::model::{Arch, random_export};
 
 /// Run the whole path on synthetic data: convert, train, retrain, export, score, evaluate
 ///
-/// Takes about two minutes on two cores and needs nothing but this program. Images and labels are
-/// synthetic, and so are the "pretrained" weights: what it shows is that every part works, not how
-/// well a network can do on real cells.
+/// Takes about two minutes on two cores and needs no other files or programs. Images, labels and
+/// the "pretrained" weights are synthetic. The demo shows that every step works; its metrics say
+/// nothing about real cells.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  rgby demo --out demo")]
 pub struct DemoArgs {
-    /// Folder of everything that the demo makes; an earlier demo there is replaced
+    /// Output folder; an earlier demo in it is replaced
     #[arg(long, value_name = "DIR", default_value = "rgby-demo")]
     pub out: PathBuf,
 }

@@ -12,18 +12,18 @@ use crate::score::{Runtime, RuntimeOptions};
 #[cfg(feature = "train")]
 use crate::train::Found;
 
-/// Say which devices this build can use on this machine, to train and to score
+/// List the devices and the engine that this build can use for training and scoring
 ///
-/// Lists cores, vector instructions and memory, the devices that `rgby train --device` can name, and
-/// which engine `rgby score` will run: ONNX Runtime with its version and path, and the devices that
-/// it was built for, or the embedded one and why.
+/// Prints cores, vector instructions, memory, and the devices that `rgby train --device` accepts.
+/// For `rgby score` it prints the engine: ONNX Runtime with its version, path and supported devices,
+/// or the embedded tract and the reason for it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  rgby devices --json")]
 pub struct DevicesArgs {
-    /// ONNX Runtime's library, if it is not where it would be found
+    /// Path of the ONNX Runtime library [default: search for it]
     #[arg(long, value_name = "PATH")]
     pub ort_lib: Option<PathBuf>,
-    /// Print one JSON document
+    /// Print the result as one JSON document on stdout
     #[arg(long)]
     pub json: bool,
 }

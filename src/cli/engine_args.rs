@@ -16,14 +16,14 @@ use crate::score::{
 /// How to run a model.
 #[derive(Debug, Clone, Args)]
 pub struct EngineArgs {
-    /// Samples that the model is given at once
+    /// Batch size
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     pub batch: u16,
-    /// Where the model runs: cpu, cuda, cuda:1, tensorrt, …, or side by side on several of a kind:
-    /// cuda:0,1
+    /// Device for the model: cpu, cuda[:i] or tensorrt[:i]
+    ///
+    /// `cuda:0,1` uses several devices of one kind in parallel.
     #[arg(long, value_name = "DEVICE", default_value_t = Devices::default())]
     pub device: Devices,
-    /// What runs it there, and with how many threads
     #[command(flatten)]
     pub runner: RunnerArgs,
 }
@@ -41,23 +41,29 @@ impl Default for EngineArgs {
 /// What runs a model, and with how many threads.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RunnerArgs {
-    /// What runs the model: onnxruntime, the embedded tract, or auto: ONNX Runtime if it is found
+    /// Inference engine: onnxruntime, tract or auto
+    ///
+    /// `auto` uses ONNX Runtime if its library is found, else the embedded tract.
     #[arg(long, value_name = "ENGINE", default_value_t = EngineChoice::Auto)]
     pub engine: EngineChoice,
-    /// ONNX Runtime's library, if it is not where it would be found
+    /// Path of the ONNX Runtime library [default: search for it]
     #[arg(long, value_name = "PATH")]
     pub ort_lib: Option<PathBuf>,
-    /// ONNX Runtime's own options: a TOML file with the tables `session`, `cuda` and `tensorrt`
+    /// TOML file with ONNX Runtime options
+    ///
+    /// Its tables are `session`, `cuda` and `tensorrt`; docs/scoring.md lists the keys.
     #[arg(long, value_name = "FILE.toml")]
     pub engine_config: Option<PathBuf>,
-    /// Threads that read and decode images [default: one a processor]
+    /// Threads that read and decode images [default: one per processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub decode_threads: Option<u16>,
-    /// Sessions that run side by side on each device, each with its own copy of the model
-    /// [default: 2 to score on a CPU, else 1; with tract one a processor, at most 8]
+    /// Parallel sessions per device [default: depends on the engine]
+    ///
+    /// Each session holds its own copy of the model. Defaults: ONNX Runtime 2, but 1 in `rgby serve`;
+    /// tract one per processor, at most 8.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub sessions: Option<u16>,
-    /// Threads inside each session [default: as many as fill the processors]
+    /// Threads per session [default: enough to use all processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub intra_threads: Option<u16>,
 }

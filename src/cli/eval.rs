@@ -19,11 +19,11 @@ use crate::metrics::Bootstrap;
 pub(super) use judgement::Judgement;
 use tune::TuneMethod;
 
-/// Judge a model, or any probabilities, by labels: F1 with its intervals, precision, recall,
-/// average precision, AUROC, calibration
+/// Evaluate a model, or a file of probabilities, against labels
 ///
-/// Labels are a CSV file with a header, `Id,Target`, classes separated by spaces. Every labelled
-/// sample is judged; one that cannot be read is listed, the rest is judged, and the exit code is 1.
+/// Computes F1 with confidence intervals, precision, recall, average precision, AUROC and
+/// calibration. Labels are a CSV file with the header `Id,Target`; classes are separated by spaces.
+/// Every labelled sample is evaluated. Unreadable samples are listed and the exit code is 1.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   rgby eval --model model.onnx --images valid --labels valid.csv --tune-thresholds --out report
@@ -33,12 +33,13 @@ use tune::TuneMethod;
   rgby eval --scores p.csv --labels valid.csv --tune-thresholds ratio --ratios train.csv
   rgby eval --compare old.csv new.csv --labels valid.csv
 
-A scores file is CSV or Parquet with `Id` and one column of probabilities a class, as
-`rgby score --scores` writes it, or a numpy array of [samples, classes].
-docs/evaluation.md says what each number means.")]
+A scores file is CSV or Parquet with `Id` and one column of probabilities per class, as
+`rgby score --scores` writes it, or a NumPy array of [samples, classes].
+docs/evaluation.md defines each number.")]
 pub struct EvalArgs {
-    /// The model: a file that `rgby export` wrote, or a run or checkpoint, which Burn then runs on
-    /// the CPU
+    /// Model to evaluate: exported ONNX file, run or checkpoint
+    ///
+    /// Runs and checkpoints are evaluated with Burn on the CPU.
     #[arg(
         long,
         value_name = "FILE|RUN|CKPT",
@@ -46,63 +47,70 @@ pub struct EvalArgs {
         required_unless_present_any = ["scores", "compare"]
     )]
     pub model: Option<PathBuf>,
-    /// Folder that holds the image files, or a manifest that names them; with --scores only for
-    /// the report
+    /// Image folder, or manifest that lists the image files
+    ///
+    /// With --scores, images are used for the report only.
     #[arg(long, value_name = "DIR|FILE.csv|FILE.parquet")]
     pub images: Option<PathBuf>,
-    /// How the images are stored
     #[command(flatten)]
     pub layout: LayoutArgs,
-    /// Judge the probabilities in this file instead of a model
+    /// File of probabilities to evaluate instead of a model
     #[arg(long, value_name = "CSV|PARQUET|NPY", conflicts_with_all = ["model", "batch", "device", "RunnerArgs"])]
     pub scores: Option<PathBuf>,
-    /// Compare two scores files or models on the same samples: how much better is the second?
+    /// Two scores files or models to compare on the same samples
+    ///
+    /// The result is B − A with confidence intervals.
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["model", "scores", "tune_thresholds"])]
     pub compare: Vec<PathBuf>,
-    /// The ids of a numpy array's rows: the first column of this file
+    /// CSV whose first column lists the ids of a NumPy array's rows
     #[arg(long, value_name = "CSV")]
     pub ids: Option<PathBuf>,
-    /// The names of the classes in a scores file: a CSV file with a column `Name`
+    /// CSV with the class names of a scores file in a column `Name`
     #[arg(long, value_name = "CSV", conflicts_with = "model")]
     pub classes: Option<PathBuf>,
-    /// The labels
+    /// CSV with labels, `Id,Target`
     #[arg(long, value_name = "CSV")]
     pub labels: PathBuf,
-    /// A class is predicted from this probability on: a number for all classes, or `tuned` for the
-    /// model's own thresholds [default: tuned for a model, 0.5 for a scores file]
+    /// Decision threshold for all classes, or `tuned` for the thresholds of the model
+    ///
+    /// [default: tuned for a model, 0.5 for a scores file]
     #[arg(long, value_name = "T|tuned")]
     pub threshold: Option<Threshold>,
-    /// Tune thresholds on these labels and judge them cross-fitted: each sample by thresholds that
-    /// it had no part in. `f1` (if nothing is said): the best F1 of each class; `global`: one
-    /// threshold for all, for the best macro-F1; `ratio`: each class as often as in --ratios
+    /// Tune thresholds on these labels and evaluate them cross-fitted
+    ///
+    /// Each sample is evaluated with thresholds tuned on the other folds. Without a METHOD, `f1` is
+    /// used.
     #[arg(long, value_name = "METHOD", num_args = 0..=1, default_missing_value = "f1")]
     pub tune_thresholds: Option<TuneMethod>,
-    /// The training set's labels: how often each class should be predicted
+    /// CSV with training labels; gives the class frequencies for `--tune-thresholds ratio`
     #[arg(long, value_name = "CSV", requires = "tune_thresholds")]
     pub ratios: Option<PathBuf>,
-    /// Predict a sample's most probable class even below its threshold
+    /// Always predict the most probable class, even below its threshold
     #[arg(long)]
     pub keep_argmax: bool,
-    /// Parts of the samples for cross-fitting
+    /// Number of folds for cross-fitting
     #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=1000))]
     pub folds: u16,
-    /// Bootstrap draws for the confidence intervals; 0 for none
+    /// Bootstrap draws for the confidence intervals; 0 disables them
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub bootstrap: u32,
-    /// Decides draws and folds
+    /// Random seed of bootstrap draws and folds
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Folder for `report.html`, `plots/`, `metrics.json`, with --tune-thresholds
-    /// `thresholds.json` (for `rgby export --thresholds`) and, if samples failed, `errors.csv`
+    /// Output folder for `report.html`, `plots/` and `metrics.json`
+    ///
+    /// With --tune-thresholds it also contains `thresholds.json`, for `rgby export --thresholds`. If
+    /// samples failed, `errors.csv` lists them.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Leave out of the report where the model looked, for which it scores some samples 64 times
+    /// Omit occlusion maps from the report
+    ///
+    /// The maps show where the model looked. They take 64 more images for each of up to eight samples.
     #[arg(long, requires = "out")]
     pub no_overlays: bool,
-    /// How to run the model
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// Print the result to stdout as one JSON document
+    /// Print the result as one JSON document on stdout
     #[arg(long)]
     pub json: bool,
 }

@@ -21,12 +21,12 @@ use crate::train::{Checkpoint, resolve};
 
 /// Write a checkpoint as one self-contained ONNX file
 ///
-/// Classes, thresholds, channels, size and normalisation go into the file's metadata. Before it
-/// is written, the serving engine must agree with Burn on the same input.
+/// The file's metadata contains classes, thresholds, channels, size and normalization. Before the
+/// file is written, its outputs in the serving engine are compared with those of Burn.
 ///
-/// In fp16 and int8 the file is smaller and for scoring only: BatchNorm goes into the convolutions,
-/// and it cannot be retrained. Its size, its speed and how far its probabilities are from those in
-/// float32 are measured on ONNX Runtime and printed.
+/// fp16 and int8 files are smaller and for scoring only: BatchNorm is folded into the convolutions,
+/// so they cannot be retrained. Their size, speed and change of probabilities against float32 are
+/// measured with ONNX Runtime and printed.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   rgby export --from runs/first --out model.onnx
@@ -35,37 +35,40 @@ use crate::train::{Checkpoint, resolve};
   rgby export --from runs/first --out model.onnx --thresholds report/thresholds.json
   rgby export --from model.onnx --out tuned.onnx --thresholds report/thresholds.json")]
 pub struct ExportArgs {
-    /// Checkpoint, or run (its best one); with --thresholds also an exported file, which stays as
-    /// it is but for them
+    /// Checkpoint, or run whose best checkpoint is exported
+    ///
+    /// With --thresholds an exported file is accepted as well; only its thresholds change.
     #[arg(long, value_name = "CKPT|RUN|FILE")]
     pub from: PathBuf,
-    /// The ONNX file
+    /// Output ONNX file
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Put these thresholds into the file: `thresholds.json`, as `rgby eval --tune-thresholds --out`
-    /// writes it
+    /// Thresholds for the file: `thresholds.json` of `rgby eval --tune-thresholds --out`
     #[arg(long, value_name = "JSON")]
     pub thresholds: Option<PathBuf>,
-    /// In what the file stores its weights and computes
+    /// Precision of weights and computation
     #[arg(long, value_enum, default_value_t)]
     pub precision: Precision,
-    /// Folder of typical images, some hundred: int8 is calibrated on them, and fp16 and int8 are
-    /// compared with fp32 on them
+    /// Folder of about a hundred or more typical images, for int8 calibration
+    ///
+    /// fp16 and int8 are compared with fp32 on these images.
     #[arg(long, value_name = "DIR")]
     pub calibrate: Option<PathBuf>,
-    /// Labels of these images, `Id,Target`: the macro-F1 of both precisions is printed
+    /// CSV with labels of the --calibrate images, `Id,Target`; prints macro-F1 before and after
     #[arg(long, value_name = "CSV", requires = "calibrate")]
     pub labels: Option<PathBuf>,
-    /// Add the output `embeddings`: the pooled features that the head reads
+    /// Add an output `embeddings` with the pooled features before the head
     #[arg(long)]
     pub with_embeddings: bool,
-    /// What checks the file: onnxruntime, tract, or auto: ONNX Runtime if it is found
+    /// Engine that checks the file: onnxruntime, tract or auto
+    ///
+    /// `auto` uses ONNX Runtime if its library is found, else the embedded tract.
     #[arg(long, value_name = "ENGINE", default_value_t = EngineChoice::Auto)]
     pub engine: EngineChoice,
-    /// ONNX Runtime's library, if it is not where it would be found
+    /// Path of the ONNX Runtime library [default: search for it]
     #[arg(long, value_name = "PATH")]
     pub ort_lib: Option<PathBuf>,
-    /// Print the result as JSON
+    /// Print the result as one JSON document on stdout
     #[arg(long)]
     pub json: bool,
 }

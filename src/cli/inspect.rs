@@ -15,12 +15,11 @@ use crate::train::{Checkpoint, resolve};
 use run::Course;
 use text::Table;
 
-/// Say what a checkpoint, a run or an ONNX file is
+/// Describe a checkpoint, a run or an ONNX file
 ///
-/// Any ONNX file will do: inputs, outputs, operators, weights, and whether `rgby convert` would take
-/// it, with what it would unfold or the first node that differs. Of a file that rgby exported it
-/// says classes, thresholds, preprocessing and provenance too; of a run, its config and how far it
-/// came.
+/// For any ONNX file: inputs, outputs, operators and weights, and whether `rgby convert` accepts
+/// it, with what would be unfolded or the first node that differs. For a file of `rgby export`, also
+/// classes, thresholds, preprocessing and provenance. For a run, its config and progress.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   rgby inspect model.onnx
@@ -29,7 +28,7 @@ pub struct InspectArgs {
     /// Checkpoint, run or ONNX file
     #[arg(value_name = "CKPT|RUN|FILE")]
     pub path: PathBuf,
-    /// Print one JSON document
+    /// Print the result as one JSON document on stdout
     #[arg(long)]
     pub json: bool,
 }

@@ -7,16 +7,15 @@ use clap::Args;
 use super::LayoutArgs;
 use crate::data::Images;
 
-/// Images and what is to be seen in them.
+/// Labelled images.
 #[derive(Debug, Clone, Args)]
 pub struct LabelledArgs {
-    /// Folder of `<Id>_<stain>` images, or a manifest that names them
+    /// Folder of `<Id>_<stain>` images, or manifest that lists the image files
     #[arg(long, value_name = "DIR|FILE.csv|FILE.parquet")]
     pub images: PathBuf,
-    /// How the images are stored
     #[command(flatten)]
     pub layout: LayoutArgs,
-    /// CSV `Id,Target`, classes separated by spaces
+    /// CSV with labels, `Id,Target`; classes are separated by spaces
     #[arg(long, value_name = "CSV")]
     pub labels: PathBuf,
 }

@@ -11,14 +11,17 @@ use crate::data::{Images, Layout, Pattern};
 /// How the images in `--images` are stored, where that is not as `<Id>_<stain>` files.
 #[derive(Debug, Clone, Args)]
 pub struct LayoutArgs {
-    /// Other file names: a regular expression for a whole name, or, if it has a `/`, for the path
-    /// below --images. Its group `channel` is the channel, the other named groups are the id, such
-    /// as `(?<well>[A-P]\d\d)_s(?<site>\d)_w(?<channel>\d)\.tif`
+    /// Regular expression for other file names
+    ///
+    /// It must match the whole name, or, if it contains a `/`, the whole path below --images. The
+    /// group `channel` gives the channel, all other named groups form the id. Example:
+    /// `(?<well>[A-P]\d\d)_s(?<site>\d)_w(?<channel>\d)\.tif`
     #[arg(long, value_name = "REGEX", requires = "images")]
     pub pattern: Option<Pattern>,
-    /// What a stain is called there: the name or number (from 0) of a multi-channel TIFF's channel,
-    /// what the pattern's `channel` is, or a manifest's column; may be repeated [default: the
-    /// stain's own name]
+    /// Channel of a stain in the images; may be repeated [default: the stain's name]
+    ///
+    /// CHANNEL is the name or number (from 0) of a channel of a multi-channel TIFF, a value of the
+    /// pattern's group `channel`, or a column of a manifest.
     #[arg(id = "channel", long = "channel", value_name = "STAIN=CHANNEL", value_parser = pair, requires = "images")]
     pub channels: Vec<(String, String)>,
 }

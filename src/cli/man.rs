@@ -10,17 +10,18 @@ use clap_mangen::Man;
 use super::{Cli, Outcome, Ui};
 use crate::atomic_file;
 
-/// Print a manual page, or write all of them into a folder
+/// Print a manual page, or write all manual pages to a folder
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   rgby man score | man -l -
   rgby man --out ~/.local/share/man/man1")]
 pub struct ManArgs {
-    /// The command whose page is printed [default: rgby's own page]
+    /// Command whose page is printed [default: rgby itself]
     #[arg(value_name = "COMMAND", conflicts_with = "out")]
     pub name: Option<String>,
-    /// Folder for rgby.1 and a page for each command, such as rgby-score.1; made if it is not
-    /// there
+    /// Output folder for all pages; created if missing
+    ///
+    /// It receives rgby.1 and one page per command, for example rgby-score.1.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }

@@ -10,33 +10,36 @@ use super::score::check_output;
 use super::{Outcome, Ui};
 use crate::score::{manifest_path, merge, output};
 
-/// Join the results of shards into what one run would have written
+/// Merge the results of all shards into one file
 ///
-/// Predictions, probabilities or embeddings are joined, CSV or Parquet, one kind at a time. Each
-/// part is checked against the manifest beside it: whether it is as it was written, and of the same
-/// models, engine and options as the others. Nothing is written unless all shards are there and
-/// each id is exactly once. Exit code 1 if samples failed; they are listed in FILE.errors.csv.
+/// The result equals that of one run without shards. Merges predictions, probabilities or
+/// embeddings, one kind at a time, all CSV or all Parquet.
+///
+/// The manifest beside each part must match its content, and all parts must have the same models,
+/// engine and options. Nothing is written unless all shards are present and each id occurs exactly
+/// once. The exit code is 1 if samples failed; they are listed in FILE.errors.csv.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   rgby merge parts/*.csv --out predictions.csv
   rgby merge scores/*.parquet --out scores.parquet --ids sample_submission.csv
 
-Lists of failed samples (*.errors.csv) among the parts are passed over: merge finds them by itself.")]
+Lists of failed samples (*.errors.csv) among the parts are ignored: merge finds them by itself.")]
 pub struct MergeArgs {
-    /// Results of `rgby score`, each with its manifest, PART.manifest.json, beside it
+    /// Results of `rgby score`, each with PART.manifest.json beside it
     #[arg(value_name = "PART", required = true)]
     pub parts: Vec<PathBuf>,
-    /// Where the whole goes, in the format of the parts
+    /// Output file, in the format of the parts
     #[arg(long, value_name = "FILE.csv|FILE.parquet")]
     pub out: PathBuf,
-    /// The ids that there must be, no more and no less, and their order: the first column of a CSV
-    /// file with a header [default: whatever ids there are, in their own order]
+    /// CSV whose first column lists the expected ids in order [default: all ids, sorted]
+    ///
+    /// The parts must contain exactly these ids. The CSV has a header.
     #[arg(long, value_name = "CSV")]
     pub ids: Option<PathBuf>,
-    /// End with exit code 0, not 1, though samples failed; they are listed all the same
+    /// Exit with 0 instead of 1 if samples failed; they are still listed
     #[arg(long)]
     pub failed_ok: bool,
-    /// Print what was done to stdout as one JSON document
+    /// Print a summary as one JSON document on stdout
     #[arg(long)]
     pub json: bool,
 }

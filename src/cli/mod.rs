@@ -54,26 +54,26 @@ use stage::{Stage, StoreFiles};
 use store_args::StoreArgs;
 use ui::Ui;
 
-/// Retrain image networks on four-channel fluorescence microscopy, and score whole plates with them
+/// Retrain image networks on multi-channel fluorescence microscopy, and score plates with them
 ///
-/// A sample is one field of view in four gray images, `<Id>_red`, `_green`, `_blue`, `_yellow`: the
-/// microtubules, the protein in question, the nucleus and the endoplasmic reticulum of the Human
-/// Protein Atlas.
+/// A sample is one field of view. By default it consists of four gray images, `<Id>_red`, `_green`,
+/// `_blue` and `_yellow`. In the Human Protein Atlas these show the microtubules, the target
+/// protein, the nucleus and the endoplasmic reticulum.
 #[derive(Debug, Parser)]
 #[command(
     version,
     after_help = "Exit codes: 0 done; 1 done, but some samples failed (each is listed); 2 fatal, \
-                  nothing half-written; 143 stopped by SIGTERM."
+                  no output is half-written; 143 and 130 stopped by SIGTERM and Ctrl-C, work saved."
 )]
 pub struct Cli {
-    /// No progress bars and notes on stderr; errors and lists of failed samples stay
+    /// Hide progress bars and notes on stderr; errors and failed samples are still printed
     #[arg(short, long, global = true, display_order = 900)]
     quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
 
-/// What rgby can do, in the order in which it is usually done.
+/// The subcommands, in the order of a typical project.
 #[derive(Debug, Subcommand)]
 enum Command {
     #[cfg(feature = "train")]

@@ -9,8 +9,8 @@ use super::{Outcome, Ui};
 
 /// Start a new run from a checkpoint's weights, with its own config and optimizer
 ///
-/// A run folder stands for its best checkpoint; a model.onnx that rgby exported for the one that it
-/// was made from.
+/// `--from RUN` uses the best checkpoint of the run. `--from model.onnx` uses the checkpoint that
+/// the file was exported from.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  rgby retrain --from runs/first --config configs/resnet50-rgby.toml \\\n    \
@@ -21,10 +21,9 @@ pub struct RetrainArgs {
     /// Checkpoint, run or ONNX file to start from
     #[arg(long, value_name = "CKPT|RUN|FILE")]
     pub from: PathBuf,
-    /// What becomes of the checkpoint's head
+    /// What to do with the head of the checkpoint
     #[arg(long, value_enum, default_value = "auto")]
     pub head: HeadChoice,
-    /// Config, data, device and folder of the run
     #[command(flatten)]
     pub run: RunArgs,
 }

@@ -23,9 +23,9 @@ use crate::score::{Decision, Ensemble};
 
 /// Score a folder of images with an exported model
 ///
-/// Writes the predicted classes of every sample to a CSV file, `Id,Predicted`, and its
-/// probabilities to another one if asked for. A sample that cannot be read is listed in
-/// FILE.errors.csv and gets an empty prediction; the rest is scored, and the exit code is 1.
+/// Writes the predicted classes of every sample to --out, `Id,Predicted`, and optionally its
+/// probabilities to --scores. Unreadable samples get an empty prediction and are listed in
+/// FILE.errors.csv; all others are scored, and the exit code is 1.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Example:
   rgby score --model model.onnx --images test --ids sample_submission.csv --out submission.csv
@@ -33,86 +33,88 @@ use crate::score::{Decision, Ensemble};
   rgby score --model s3://lab/model.onnx --images s3://lab/plates/p1/ --out s3://lab/results/p1.csv
   rgby score --model model.onnx --worker <requests.arrows >answers.arrows
 
-Files and folders may be URLs: s3://, gs://, az://, and to read from https:// (docs/scoring.md).
-Images are <Id>_<stain>.png|jpg|jpeg|tif|tiff, with the model's stains, 8 or 16 bit, of any size, or
-<Id>.ome.tif|tif|tiff with all stains; --pattern reads other names, --channel says what stains are
-called. A manifest has a column `Id` and one a stain with its file. More in docs/plates.md.")]
+Files and folders may be URLs: s3://, gs:// and az://, and https:// for reading (docs/scoring.md).
+Images are <Id>_<stain>.png|jpg|jpeg|tif|tiff, one per stain of the model, 8 or 16 bit, of any size,
+or <Id>.ome.tif|tif|tiff with all stains. Use --pattern for other file names and --channel for other
+channel names. A manifest has a column `Id` and one column per stain with its file. docs/plates.md
+has the details.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct ScoreArgs {
-    /// The model, as `rgby export` wrote it
+    /// Model file of `rgby export`
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
-    /// What a model of another program's is, which carries no word of it: a TOML file with
-    /// `classes`, `channels` (stains), `size`, and if they differ from rgby's `resize`, `mean`,
-    /// `std`, `thresholds`
+    /// TOML description of a model that rgby did not export
+    ///
+    /// Required keys: `classes`, `channels` (stains) and `size`. Optional keys: `resize`, `mean`,
+    /// `std` and `thresholds`.
     #[arg(long, value_name = "FILE.toml")]
     pub spec: Option<PathBuf>,
-    /// Folder that holds the image files, or a manifest that names them
+    /// Image folder, or manifest that lists the image files
     #[arg(
         long,
         value_name = "DIR|FILE.csv|FILE.parquet",
         required_unless_present = "worker"
     )]
     pub images: Option<PathBuf>,
-    /// How the images are stored
     #[command(flatten)]
     pub layout: LayoutArgs,
-    /// Score these samples only, in this order: the ids in the first column of a CSV file with a
-    /// header [default: all, by id]
+    /// CSV whose first column lists the samples to score, in order [default: all, sorted]
+    ///
+    /// The CSV has a header.
     #[arg(long, value_name = "CSV")]
     pub ids: Option<PathBuf>,
-    /// Where the predicted classes go: `Id,Predicted`, classes separated by spaces
+    /// Output file for predicted classes: `Id,Predicted`, classes separated by spaces
     #[arg(
         long,
         value_name = "FILE.csv|FILE.parquet",
         required_unless_present = "worker"
     )]
     pub out: Option<PathBuf>,
-    /// Where the probabilities go: `Id` and a column for each class
+    /// Output file for probabilities: `Id` and one column per class
     #[arg(long, value_name = "FILE.csv|FILE.parquet")]
     pub scores: Option<PathBuf>,
-    /// Where the pooled features that the model's head reads go: `Id` and columns f0, f1, …; the
-    /// model must have been exported with `rgby export --with-embeddings`
+    /// Output file for embeddings: `Id` and columns f0, f1, …
+    ///
+    /// The model must have been exported with `rgby export --with-embeddings`.
     #[arg(long, value_name = "FILE.csv|FILE.parquet")]
     pub embeddings: Option<PathBuf>,
-    /// A class is predicted from this probability on: a number for all classes, or `tuned` for the
-    /// model's own thresholds, of an ensemble the mean of its models'
+    /// Decision threshold for all classes, or `tuned` for the thresholds of the model
+    ///
+    /// For an ensemble, `tuned` is the mean of the models' thresholds.
     #[arg(long, value_name = "T|tuned", default_value = "tuned")]
     pub threshold: Threshold,
-    /// Predict a sample's most probable class even below its threshold
+    /// Always predict the most probable class, even below its threshold
     #[arg(long)]
     pub keep_argmax: bool,
-    /// Who is asked, and how often
     #[command(flatten)]
     pub vote: VoteArgs,
-    /// Which share of the samples is scored
     #[command(flatten)]
     pub shard: ShardArgs,
-    /// Go on with a run that was stopped or killed: results are kept in FILE.parts until they are
-    /// complete. Of one that was finished nothing is done again
+    /// Resume an interrupted run
+    ///
+    /// Results are kept in FILE.parts until they are complete. A finished run is left unchanged.
     #[arg(long)]
     pub resume: bool,
-    /// Samples that are kept at a time; a killed run loses no more work than that, nor more than
-    /// about ten seconds' worth
+    /// Samples per part of an unfinished result
+    ///
+    /// A killed run loses at most one part, or about ten seconds of work, whichever is less.
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u16).range(1..))]
     pub part_size: u16,
-    /// Stop once more samples than this cannot be read [default: never]
+    /// Stop after more than this many unreadable samples [default: never]
     #[arg(long, value_name = "N")]
     pub max_errors: Option<usize>,
-    /// End with exit code 0, not 1, though samples failed; they are listed all the same. For
-    /// schedulers, which would do the work again
+    /// Exit with 0 instead of 1 if samples failed; they are still listed
+    ///
+    /// For schedulers that would otherwise repeat the work.
     #[arg(long)]
     pub failed_ok: bool,
-    /// Whether samples come by stdin instead
     #[command(flatten)]
     pub worker: WorkerArgs,
-    /// How to run the model
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// How to speak to object stores
     #[command(flatten)]
     pub store: StoreArgs,
-    /// Print what was done to stdout as one JSON document
+    /// Print a summary as one JSON document on stdout
     #[arg(long)]
     pub json: bool,
 }

@@ -22,12 +22,11 @@ use crate::serve::{
     ShutdownReport, Signal, TlsFiles, run,
 };
 
-/// Serve models over HTTP and gRPC: a page, uploads of images and the Open Inference Protocol v2
+/// Serve models over HTTP and gRPC: web page, image uploads and Open Inference Protocol v2
 ///
-/// Requests are joined into batches. The server is ready once each size of batch was tried; the
-/// line `ready: http://…` on stderr says so and where. SIGTERM makes it finish what it accepted
-/// and leave, SIGHUP makes it load models, keys and certificate anew. It listens to this machine
-/// only, unless --addr says otherwise.
+/// Requests are combined into batches. The server warms up with each batch size, then prints
+/// `ready: http://ADDRESS` to stderr. SIGTERM finishes accepted requests and exits; SIGHUP reloads
+/// models, keys and certificate. By default the server listens on the loopback interface only.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   rgby serve --model model.onnx        # then open http://127.0.0.1:8000 in a browser, or
@@ -35,89 +34,97 @@ use crate::serve::{
       http://127.0.0.1:8000/v1/predict
   rgby serve --model model.onnx --grpc-addr 127.0.0.1:8001
 
-A folder of models holds <version>/model.onnx, or <name>/<version>/model.onnx for several models;
-versions are 1, 2, 3, … and the newest is served.")]
+A model folder contains <version>/model.onnx, or <name>/<version>/model.onnx for several models.
+Versions are 1, 2, 3, …; the newest is served.")]
 pub struct ServeArgs {
-    /// The model, as `rgby export` wrote it; clients see it as version 1
+    /// Model file of `rgby export`; served as version 1
     #[arg(long, value_name = "FILE", required_unless_present = "model_dir")]
     pub model: Option<PathBuf>,
-    /// A folder of models instead
+    /// Folder of models, instead of --model
     #[arg(long, value_name = "DIR", conflicts_with = "model")]
     pub model_dir: Option<PathBuf>,
-    /// How many of the newest versions of each model in the folder answer
+    /// Number of newest versions to serve per model in --model-dir
     #[arg(long, value_name = "N", default_value_t = 1, requires = "model_dir", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub versions: u16,
-    /// The name by which clients know the model; in a folder, the one whose versions lie in it
+    /// Model name that clients use
+    ///
+    /// With --model-dir it names the model whose version folders lie directly in DIR.
     #[arg(long, value_name = "NAME", default_value = "rgby", value_parser = model_name)]
     pub name: String,
-    /// Where to listen; with port 0 the system chooses one
+    /// HTTP listen address; port 0 picks a free port
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     pub addr: SocketAddr,
-    /// Where to listen for gRPC too: the Open Inference Protocol as Triton's gRPC clients speak it
+    /// gRPC listen address; enables the Open Inference Protocol over gRPC
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub grpc_addr: Option<SocketAddr>,
-    /// Where the models run: cpu, cuda, cuda:1, tensorrt, …, or side by side on several of a kind:
-    /// cuda:0,1
+    /// Device for the models: cpu, cuda[:i] or tensorrt[:i]
+    ///
+    /// `cuda:0,1` uses several devices of one kind in parallel.
     #[arg(long, value_name = "DEVICE", default_value_t = Devices::default())]
     pub device: Devices,
-    /// What runs them there, and with how many threads
     #[command(flatten)]
     pub runner: RunnerArgs,
-    /// How requests are joined, and what becomes of those that are too many, too large or too slow
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// A file of API keys, one a line, of which a request must have one; read anew on SIGHUP
+    /// File of API keys, one per line; reloaded on SIGHUP
+    ///
+    /// Each request must carry one of the keys.
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
-    /// The server's certificate as PEM, for HTTPS; those that lead to a known authority follow it.
-    /// Read anew on SIGHUP
+    /// PEM file with the server certificate, for HTTPS; reloaded on SIGHUP
+    ///
+    /// Intermediate certificates follow the server certificate in the same file.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// The certificate's key as PEM
+    /// PEM file with the private key of the certificate
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// A name by which browsers may open a server that listens to this machine only, beside
-    /// localhost: that of a proxy before it
+    /// Additional host name that browsers may use; may be repeated
+    ///
+    /// A server on a loopback address otherwise accepts only IP addresses and localhost. Give the
+    /// name of a reverse proxy in front of the server.
     #[arg(long = "host-name", value_name = "NAME")]
     pub host_names: Vec<String>,
-    /// A collector that takes traces of requests by OTLP over HTTP, such as
-    /// `http://127.0.0.1:4318`; without it `OTEL_EXPORTER_OTLP_ENDPOINT` names one, if traces are
-    /// wanted
+    /// OTLP/HTTP collector for traces, for example `http://127.0.0.1:4318`
+    ///
+    /// Without it, `OTEL_EXPORTER_OTLP_ENDPOINT` is used if set; else nothing is traced.
     #[arg(long, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
-    /// How the log on stderr is written
+    /// Format of the log on stderr
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,
 }
 
-/// How much a server takes on.
+/// Batching and limits of the server.
 #[derive(Debug, Clone, Args)]
 pub struct LimitArgs {
-    /// Most images that an engine is given at once
+    /// Maximum batch size
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub max_batch: u16,
-    /// How long an engine waits for a batch to fill, when it may
+    /// Maximum time to wait for a batch to fill
     #[arg(long, value_name = "TIME", default_value = "5ms", value_parser = humantime::parse_duration)]
     pub max_delay: Duration,
-    /// Most images that wait for an engine; a request beyond is answered with 429
+    /// Maximum number of queued images; further requests get status 429
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_queue: u32,
-    /// Most time that a request may take, once it was read; then it is answered with 504
+    /// Maximum processing time of a request; then it gets status 504
+    ///
+    /// The time starts when the request has been read.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive)]
     pub timeout: Duration,
-    /// Most time that a client may take to send a request's head, and again for its body
+    /// Maximum time for reading a request's headers, and again for its body
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive)]
     pub read_timeout: Duration,
-    /// Most MiB of a request
-    #[arg(long, value_name = "MiB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    /// Maximum size of a request body in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub max_body: u32,
-    /// Most MiB of all requests that are being read or answered
-    #[arg(long, value_name = "MiB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    /// Maximum total size of concurrent request bodies in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub max_bodies: u32,
-    /// Most connections at a time
+    /// Maximum number of concurrent connections per listen address
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
-    /// Most time to finish what was accepted when the server is stopped
+    /// Maximum time to finish accepted requests on shutdown
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub drain: Duration,
 }

@@ -6,20 +6,20 @@ use clap::Args;
 
 use crate::store::StoreOptions;
 
-/// How to speak to object stores.
+/// Object store options.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Object stores")]
 pub struct StoreArgs {
-    /// MiB of image files that are kept in memory ahead of the decoders
+    /// MiB of image files to prefetch into memory
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub read_ahead: u32,
-    /// Requests that are under way at a time
+    /// Maximum number of concurrent requests
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub store_requests: u16,
-    /// How often a request that failed is made again, after longer and longer waits
+    /// Retries of a failed request, with increasing delays
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(..=100))]
     pub store_retries: u8,
-    /// Seconds of silence after which a request has failed
+    /// Seconds without data after which a request fails
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..))]
     pub store_timeout: u16,
 }

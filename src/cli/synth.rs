@@ -8,18 +8,18 @@ use super::{Outcome, Ui};
 use crate::labels::HPA_CLASSES;
 use crate::synth::{SynthConfig, generate};
 
-/// Make labelled synthetic four-channel samples whose labels can be seen in the picture
+/// Generate a labelled data set of synthetic four-channel cells
 ///
-/// Cells are drawn with nuclei in blue, microtubules in red and endoplasmic reticulum in yellow;
-/// a sample's classes decide where green lies. They are cartoons to try rgby with: a network
-/// that learns them has learned nothing about real cells.
+/// Blue shows nuclei, red microtubules and yellow the endoplasmic reticulum; the classes of a
+/// sample determine where green appears. The images are for trying rgby only: a network trained on
+/// them has learned nothing about real cells.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   rgby synth --out data --count 64 --size 256 --classes 0,7,21
 
-Writes DIR/images/<Id>_<colour>.png and DIR/labels.csv; the same seed draws the same samples.")]
+Writes DIR/images/<Id>_<stain>.png and DIR/labels.csv. The same seed gives the same samples.")]
 pub struct SynthArgs {
-    /// Folder for the data set; made if it is not there
+    /// Output folder; created if missing
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Number of samples
@@ -28,10 +28,10 @@ pub struct SynthArgs {
     /// Side of the images in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 512)]
     pub size: u32,
-    /// Seed of everything random
+    /// Random seed
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Classes to draw from, separated by commas [default: all of 0 to 27]
+    /// Comma-separated class numbers to draw from [default: 0 to 27]
     #[arg(long, value_name = "CLASSES", value_delimiter = ',')]
     pub classes: Vec<u16>,
 }

@@ -9,16 +9,17 @@ use crate::data::Dataset;
 use crate::tracking::{Mlflow, MlflowUrl, Notice, Status, TrackedRun};
 use crate::train::RunOrigin;
 
-/// Which servers follow the run.
+/// Experiment tracking options.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Tracking")]
 pub struct TrackingArgs {
-    /// Post config, metrics and the report to this MLflow tracking server as the run goes; one that
-    /// fails never stops it. Credentials: `MLFLOW_TRACKING_TOKEN`, or `MLFLOW_TRACKING_USERNAME`
-    /// and `MLFLOW_TRACKING_PASSWORD`
+    /// MLflow tracking server to send config, metrics and report to
+    ///
+    /// A failing server never stops the run. Credentials are read from `MLFLOW_TRACKING_TOKEN`, or
+    /// from `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`.
     #[arg(long, value_name = "URL")]
     pub log_mlflow: Option<MlflowUrl>,
-    /// The experiment that the run belongs to there
+    /// MLflow experiment of the run
     #[arg(
         long,
         value_name = "NAME",

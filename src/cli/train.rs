@@ -24,22 +24,23 @@ use crate::train::{
 };
 use screen::Screen;
 
-/// Train a network from a config: from pretrained weights, or from random ones
+/// Train a network from a config, starting from pretrained or random weights
 ///
-/// Writes RUN/config.toml (everything resolved), metrics.csv (a row an epoch), report.html (the
-/// course so far, to look at), log.txt, plots, tensorboard (event files) and checkpoints/best and
-/// last. SIGTERM saves and leaves (exit code 143); --resume goes on.
+/// Writes to RUN: config.toml (the resolved config), metrics.csv (one row per epoch), report.html
+/// (the run so far), log.txt, plots, tensorboard (event files), checkpoints/best and
+/// checkpoints/last. SIGTERM saves and exits with code 143; --resume continues the run.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  rgby train --config configs/resnet50-rgby.toml --from resnet50.onnx \\\n    \
     --images train/ --labels train.csv --out runs/first"
 )]
 pub struct TrainArgs {
-    /// Checkpoint to start from, as `rgby convert` makes it, or an ONNX file: a pretrained network,
-    /// which is converted by the way, or one that rgby exported; random weights if absent
+    /// Checkpoint or ONNX file to start from [default: random weights]
+    ///
+    /// Accepts a checkpoint of `rgby convert`, a file of `rgby export`, or a pretrained ONNX network,
+    /// which is converted first.
     #[arg(long, value_name = "CKPT|FILE")]
     pub from: Option<PathBuf>,
-    /// Config, data, device and folder of the run
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -47,40 +48,44 @@ pub struct TrainArgs {
 /// Options of both training commands.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Config of the run, TOML
+    /// TOML config of the run
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Override one value of the config
+    /// Override one config value; may be repeated
     #[arg(long, value_name = "TABLE.KEY=VALUE")]
     pub set: Vec<String>,
-    /// Images with the stains of model.channels, and labels
     #[command(flatten)]
     pub data: LabelledArgs,
-    /// Decode and resize the images once into this file and train from it; one that is there
-    /// already is used as it is
+    /// Pixel cache to train from; created if missing
+    ///
+    /// The images are decoded and resized once into this file. An existing cache is used unchanged.
     #[arg(long, value_name = "FILE")]
     pub cache: Option<PathBuf>,
-    /// Where the features of a frozen backbone are kept: a folder that several runs may share, or
-    /// `off` to compute them in each step [default: in RUN, as long as they are needed]
+    /// Folder for cached features of a frozen backbone, or `off` [default: inside RUN]
+    ///
+    /// Several runs may share a folder. The default cache is deleted when it is no longer needed.
+    /// `off` computes the features in each step.
     #[arg(long, value_name = "DIR|off")]
     pub feature_cache: Option<PathBuf>,
-    /// Folder of the run
+    /// Run directory
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
-    /// cpu, cuda[:i] or wgpu[:i]; `rgby devices` lists those that are there
+    /// Training device: cpu, cuda[:i] or wgpu[:i]
+    ///
+    /// `rgby devices` lists the available ones.
     #[arg(long, default_value = "cpu")]
     pub device: TrainDevice,
-    /// Measure BatchNorm statistics on N training samples before the first step; 0 for not at all
+    /// Training samples for recalibrating BatchNorm before the first step; 0 disables it
+    ///
     /// [default: 256 for a checkpoint whose BatchNorm was folded, else 0]
     #[arg(long, value_name = "N")]
     pub recalibrate: Option<usize>,
-    /// Save checkpoints/last within an epoch too: "100 steps" or "10 minutes"
+    /// Interval for saving checkpoints/last within an epoch: "100 steps" or "10 minutes"
     #[arg(long, value_name = "INTERVAL")]
     pub checkpoint_every: Option<CheckpointInterval>,
-    /// Go on with the run in --out where it stopped
+    /// Resume the interrupted run in --out
     #[arg(long)]
     pub resume: bool,
-    /// Servers that follow the run
     #[command(flatten)]
     pub tracking: TrackingArgs,
 }
@@ -96,16 +101,16 @@ impl TrainArgs {
     }
 }
 
-/// What becomes of a checkpoint's head.
+/// What to do with the head of the starting checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum HeadChoice {
-    /// Keep it where the config's head has the same layers and classes.
+    /// Keep the head if its layers and classes match the config, else replace it.
     Auto,
-    /// Keep it; an error where it does not fit.
+    /// Keep the head; fail if it does not match the config.
     Keep,
-    /// Keep its layers up to the first that differs from the config's; the output is new.
+    /// Keep the layers before the first that differs from the config; the output layer is new.
     Prefix,
-    /// Replace it by a new one.
+    /// Replace the head with a new one.
     Replace,
 }
 

@@ -10,9 +10,9 @@ use crate::metrics::{CrossFit, Labelled, Tuning};
 /// How thresholds are tuned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum TuneMethod {
-    /// The best F1 of each class.
+    /// One threshold per class, for its best F1.
     F1,
-    /// Each class as often as in the training set.
+    /// Predict each class as often as it occurs in the labels of --ratios.
     Ratio,
     /// One threshold for all classes, for the best macro-F1.
     Global,

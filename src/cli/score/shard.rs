@@ -16,15 +16,16 @@ const KUBERNETES: &str = "JOB_COMPLETION_INDEX";
 /// Slurm's number of a task of a job array.
 const SLURM: &str = "SLURM_ARRAY_TASK_ID";
 
-/// Which share of the samples is scored.
+/// Shard options.
 #[derive(Debug, Clone, Args)]
 pub struct ShardArgs {
-    /// Score only one of n shards, each sample being in the one that a hash of its id says: 0/n to
-    /// n-1/n, or 1/n to n/n. `auto` takes i from `JOB_COMPLETION_INDEX` (Kubernetes)
-    /// or `SLURM_ARRAY_TASK_ID`, and n from --shards or `SLURM_ARRAY_TASK_COUNT`
+    /// Score one of n shards: 0/n to n-1/n, or 1/n to n/n
+    ///
+    /// A hash of the id decides the shard of a sample. `auto` takes i from `JOB_COMPLETION_INDEX`
+    /// (Kubernetes) or `SLURM_ARRAY_TASK_ID`, and n from --shards or `SLURM_ARRAY_TASK_COUNT`.
     #[arg(long, value_name = "i/n|auto")]
     pub shard: Option<ShardChoice>,
-    /// Number of shards, of which this is the one that the scheduler says: `--shard auto`
+    /// Number of shards; the scheduler gives the index, as with `--shard auto`
     #[arg(long, value_name = "N")]
     pub shards: Option<NonZeroU32>,
 }

@@ -8,18 +8,20 @@ use clap::Args;
 use super::super::scorer::{Threshold, open_model};
 use crate::score::{Ensemble, ModelFile, TtaCombination};
 
-/// Who is asked for probabilities, and how often.
+/// Ensemble and test-time augmentation options.
 #[derive(Debug, Clone, Args)]
 pub struct VoteArgs {
-    /// More models, whose probabilities are averaged with those of --model; their classes must be
-    /// the same, in the same order
+    /// Further models, whose probabilities are averaged with those of --model
+    ///
+    /// All models must have the same classes in the same order.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub ensemble: Vec<PathBuf>,
-    /// Views of each image that are shown to the models: 1, or 8 for all turns and mirrorings
+    /// Test-time augmentation: 1 for none, 8 for all rotations and flips
     #[arg(long, value_name = "1|8", default_value_t = 1, value_parser = views)]
     pub tta: u8,
-    /// How a model's probabilities for the views become one, before models are averaged [default:
-    /// mean]
+    /// How to combine the probabilities of the augmented images [default: mean]
+    ///
+    /// They are combined per model, before the models of an ensemble are averaged.
     #[arg(long, value_name = "HOW", value_enum)]
     pub tta_combine: Option<TtaCombination>,
 }

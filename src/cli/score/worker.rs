@@ -23,14 +23,15 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Samples that come by stdin.
 #[derive(Debug, Clone, Args)]
 pub struct WorkerArgs {
-    /// Read samples from stdin and write their probabilities to stdout, both as Arrow IPC streams,
-    /// batch by batch until stdin ends (docs/worker.md)
+    /// Read samples from stdin and write probabilities to stdout, as Arrow IPC streams
+    ///
+    /// Each record batch gets one response, until stdin ends; see docs/worker.md.
     #[arg(long, conflicts_with_all = [
         "images", "pattern", "channel", "ids", "out", "scores", "embeddings", "shard", "shards",
         "resume", "part_size", "max_errors", "json",
     ])]
     pub worker: bool,
-    /// MiB that a batch of samples may have; two of them are in memory
+    /// Maximum size of a record batch in MiB; two are in memory at once
     // More than 2047 would be more than a column of answers can hold.
     #[arg(long, value_name = "MIB", default_value_t = 512, conflicts_with_all = ["images", "out"], value_parser = clap::value_parser!(u16).range(1..=2047))]
     pub worker_batch_mib: u16,

@@ -10,10 +10,10 @@ use tracing_subscriber::fmt;
 /// How the log is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people: a line an event.
+    /// One line of text per event.
     #[default]
     Text,
-    /// For machines: a JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
