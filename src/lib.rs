@@ -19,7 +19,7 @@
 //! 2. **Train**: a [`train::Config`] says how, a [`data::Dataset`] on what; [`train::train()`] makes
 //!    a run of a [`train::TrainJob`], and [`export::export()`] one file of the run's best checkpoint.
 //! 3. **Score**: [`data::Images`] finds samples, a [`score::Runtime`] is ONNX Runtime or tract,
-//!    [`score::score()`] decodes and infers side by side. With labels, [`metrics::judge`] says how
+//!    [`score::score_samples()`] decodes and infers side by side. With labels, [`metrics::judge`] says how
 //!    good the answers are.
 //! 4. **Serve**: [`serve::run()`] is the whole server, [`serve::rest::router`] its routes for an
 //!    axum application.
@@ -65,7 +65,7 @@
 //!
 //! use rgby::data::Images;
 //! use rgby::imaging::DecodeLimits;
-//! use rgby::score::{Engine, ModelFile, OrtEngine, PipelineOptions, Runtime, RuntimeOptions, score};
+//! use rgby::score::{Engine, ModelFile, OrtEngine, PipelineOptions, Runtime, RuntimeOptions, score_samples};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let model = ModelFile::open(Path::new("model.onnx"))?;
@@ -78,7 +78,7 @@
 //!     limits: DecodeLimits::default(),
 //!     whole_batches: false,
 //! };
-//! let table = score(&mut [engine], &samples, &options, &|done| println!("{done}"))?;
+//! let table = score_samples(&mut [engine], &samples, &options, &|done| println!("{done}"))?;
 //! for (id, probabilities) in table.ids.iter().zip(&table.probabilities) {
 //!     println!("{id}: {probabilities:?}"); // `None` for a sample among `table.failures`
 //! }

@@ -13,9 +13,9 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use clap::Args;
 
-use super::scorer::Threshold;
 use super::{EngineArgs, LayoutArgs, Outcome, Ui};
 use crate::metrics::Bootstrap;
+use crate::score::Threshold;
 pub(super) use judgement::Judgement;
 use tune::TuneMethod;
 

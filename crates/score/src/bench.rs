@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cpu_time::ProcessTime;
 use serde::Serialize;
 
-use super::{Buffer, Engine, EngineError, PipelineOptions, ScoreError, ScoreSource, score_to};
+use super::{Buffer, Engine, EngineError, PipelineOptions, ScoreError, ScoreSource, score_batches};
 use rgby_common::memory;
 use rgby_imaging::{DecodeLimits, LocalFiles, Preparers, Sample, SampleError};
 
@@ -219,7 +219,7 @@ impl ScoreBench<'_> {
             stop: &AtomicBool::new(false),
         };
         tally.time(|| {
-            score_to(engines, from, &options, &mut |scores| {
+            score_batches(engines, from, &options, &mut |scores| {
                 failure = failure.take().or(scores.failures.into_iter().next());
                 Ok(())
             })

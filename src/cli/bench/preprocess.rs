@@ -7,10 +7,9 @@ use serde_json::json;
 
 use super::BenchArgs;
 use crate::cli::Ui;
-use crate::cli::engine_args::threads;
 use crate::data::Images;
 use crate::imaging::{CHANNELS, Preparers, Preprocess};
-use crate::score::prepare_for;
+use crate::score::{available_threads, prepare_for};
 
 /// How long a round takes on one thread, and on all.
 const ROUND: Duration = Duration::from_millis(200);
@@ -64,7 +63,7 @@ impl PreprocessSpeed {
             let count = prepare_for(ROUND, &samples, &preparers, threads)?;
             Ok(count as f64 / start.elapsed().as_secs_f64())
         };
-        let threads = threads();
+        let threads = available_threads();
         speed(threads)?;
         let (mut per_core, mut all_cores) = (0.0f64, 0.0f64);
         for _ in 0..rounds {

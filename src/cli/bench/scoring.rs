@@ -7,13 +7,12 @@ use anyhow::Context;
 use serde_json::json;
 
 use super::{BenchArgs, SAMPLES, draw};
-use crate::cli::scorer::{Scorer, open_model};
 use crate::cli::{EngineArgs, Ui};
 use crate::data::Images;
 use crate::imaging::Sample;
 use crate::model_metadata::Precision;
 use crate::report::scoring_speed;
-use crate::score::{Device, Ensemble, ScoreBench, ScoreSpeed};
+use crate::score::{Device, Ensemble, ScoreBench, ScoreSpeed, Scorer, open_model};
 
 /// A model and what was measured of it.
 struct Measured {
@@ -67,7 +66,7 @@ fn one(args: &BenchArgs, path: &Path, images: &Images, ui: &Ui) -> anyhow::Resul
     let samples: Vec<Sample> = images.find(&model.spec().preprocess.stains())?;
     let (name, precision) = (path.to_owned(), model.spec().precision);
     let ensemble = Ensemble::new(model, Vec::new())?;
-    let mut scorer = Scorer::start(&ensemble, &engine, ui)?;
+    let mut scorer = Scorer::start(&ensemble, &engine.options(), &ui.scoring())?;
     let options = scorer.options().clone();
     let parts = args.rounds * (1 + 2 * args.batch_sizes.len());
     let bar = ui.progress(parts as u64, "measuring");

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail, ensure};
 
 use super::super::Ui;
-use super::super::scorer::{Scorer, Threshold, open_model};
 use super::EvalArgs;
 use super::overlays::Runner;
 use crate::data::{LabelTable, read_class_names, read_labels, read_scores};
@@ -14,7 +13,7 @@ use crate::imaging::{CHANNELS, Sample};
 use crate::labels::hpa_classes;
 use crate::metrics::Labelled;
 use crate::model_metadata::ModelSpec;
-use crate::score::{Ensemble, Failure, ScoreTable, output};
+use crate::score::{Ensemble, Failure, ScoreTable, Scorer, Threshold, open_model, output};
 
 /// The threshold of every class where no model says its own.
 const DEFAULT_THRESHOLD: f32 = 0.5;
@@ -132,8 +131,8 @@ impl EvalArgs {
         let alone = Ensemble::new(model, Vec::new())?;
         let spec = alone.spec();
         let (labels, samples) = self.labelled_samples(spec, images)?;
-        let mut running = Scorer::start(&alone, &self.engine, ui)?;
-        let table = running.score(&samples, ui)?;
+        let mut running = Scorer::start(&alone, &self.engine.options(), &ui.scoring())?;
+        let table = running.score(&samples, &ui.scoring())?;
         let mut answers = self.of_model(path, spec, labels, samples);
         answers.engine = Some(running.started().name.clone());
         answers.runner = self.wants_overlays().then(|| Runner {
@@ -149,9 +148,8 @@ impl EvalArgs {
     /// The probabilities that Burn computes.
     #[cfg(feature = "train")]
     fn ask_checkpoint(&self, path: &Path, images: &Path, ui: &Ui) -> anyhow::Result<Answers> {
-        use super::super::scorer::score_with;
         use crate::export::BurnEngine;
-        use crate::score::{Device, Engine, EngineChoice};
+        use crate::score::{Device, Engine, EngineChoice, score_with};
         use crate::train::resolve;
 
         let runner = &self.engine.runner;
@@ -174,8 +172,8 @@ impl EvalArgs {
         let spec = engine.spec().clone();
         let (labels, samples) = self.labelled_samples(&spec, images)?;
         let mut engines: Vec<Box<dyn Engine>> = vec![Box::new(engine)];
-        let options = self.engine.pipeline();
-        let table = score_with(&mut engines, &samples, &options, ui)?;
+        let options = self.engine.options().pipeline();
+        let table = score_with(&mut engines, &samples, &options, &ui.scoring())?;
         let mut answers = self.of_model(path, &spec, labels, samples);
         answers.runner = self.wants_overlays().then_some(Runner {
             engines,
