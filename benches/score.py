@@ -15,8 +15,8 @@ and write one probability per class.
 
 The programs take turns and the fastest round of each counts, because other work on the machine
 slows the program that runs at that moment. Without --images, rgby draws 48 samples of 512x512; a
-round scores them --repeat times. Peak memory is that of the process. The probabilities of rgby and the
-Python programs can only be compared by rank, because they resize by different rules.
+round scores them --repeat times. Peak memory is that of the process. The probabilities of rgby and
+the Python programs can only be compared by rank, because they resize by different rules.
 """
 
 import argparse

@@ -283,7 +283,7 @@ def cost(args):
             ours = found["rgby", count]["requests_per_s"]
             theirs = max(f["requests_per_s"] for (name, c), f in found.items() if "FastAPI" in name and c == count)
             traced = found["rgby, traced", count]["requests_per_s"]
-            print(f"requests/s at {count} clients: {ours / theirs:.2f} of the faster FastAPI server; "
+            print(f"requests/s at {count} clients: {ours / theirs:.2f} of the faster FastAPI; "
                   f"traced {traced / ours:.2f} of untraced")
     collector.terminate()
 

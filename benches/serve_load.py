@@ -212,8 +212,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--max-queue", type=int, default=64)
-    parser.add_argument("--sessions", type=int, default=os.cpu_count(), help="sessions of one thread each")
-    parser.add_argument("--most-drift", type=float, default=2, help="allowed growth of memory in percent")
+    parser.add_argument("--sessions", type=int, default=os.cpu_count(), help="one thread each")
+    parser.add_argument("--most-drift", type=float, default=2, help="growth of memory, percent")
     parser.add_argument("--most-health-ms", type=float, default=50)
     args = parser.parse_args()
     complaints = []

@@ -7,8 +7,8 @@ Each worker is an actor with one long-lived `rgby score --worker` process. Ray D
 of samples, and writes the results to Parquet files in --out: `id`, one column per class,
 `predicted`, `error`. At the end the script checks that every id occurs exactly once.
 
-All nodes need the Python package `ray[data]`, and rgby, the model and a local folder of images under
-the same paths. Exit codes: 0 done; 1 done, but some samples failed; 2 fatal.
+All nodes need the Python package `ray[data]`, and rgby, the model and a local folder of images
+under the same paths. Exit codes: 0 done; 1 done, but some samples failed; 2 fatal.
 """
 
 import argparse

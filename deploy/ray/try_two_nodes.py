@@ -47,7 +47,7 @@ def arguments():
     parser.add_argument("--samples", type=int, default=5000)
     parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
     parser.add_argument("--rows", type=int, default=50, help="samples in a batch")
-    parser.add_argument("--side", type=int, default=32, help="side of the network's input in pixels")
+    parser.add_argument("--side", type=int, default=32, help="side of the network's input")
     return parser.parse_args()
 
 
