@@ -41,13 +41,13 @@ class Worker:
         self.command, self.filesystem, self.restarts = command, filesystem, restarts
         kind = pa.string() if filesystem is None else pa.binary()
         self.schema = pa.schema([("id", pa.string())] + [(stain, kind) for stain in stains])
-        self.process = self.requests = self.answers = None
+        self.process = self.requests = self.results = None
         self.with_restarts(self.start)
 
     def __call__(self, samples):
         """Returns the probabilities of a table of samples, in the same order of rows."""
         request = self.request(samples)
-        return self.with_restarts(lambda: self.ask(request))
+        return self.with_restarts(lambda: self.run(request))
 
     def start(self):
         """Starts rgby if it is not running."""
@@ -56,15 +56,15 @@ class Worker:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
-            self.answers = pa.ipc.open_stream(self.process.stdout)
+            self.results = pa.ipc.open_stream(self.process.stdout)
             self.requests = pa.ipc.new_stream(self.process.stdin, self.schema)
 
-    def ask(self, request):
+    def run(self, request):
         """Sends a request to rgby and returns its result."""
         self.start()
         self.requests.write_table(request, max_chunksize=max(request.num_rows, 1))
         self.process.stdin.flush()
-        return pa.Table.from_batches([self.answers.read_next_batch()])
+        return pa.Table.from_batches([self.results.read_next_batch()])
 
     def with_restarts(self, work):
         """Calls `work`, and repeats it with a new process if the process dies.
@@ -178,7 +178,7 @@ def command(args):
 def score(args, samples, filesystem):
     """Scores the samples and writes the Parquet files."""
     blocks = [samples.slice(at, args.rows) for at in range(0, samples.num_rows, args.rows)]
-    answers = ray.data.from_arrow(blocks).map_batches(
+    results = ray.data.from_arrow(blocks).map_batches(
         Worker,
         batch_size=args.rows,
         batch_format="pyarrow",
@@ -191,7 +191,7 @@ def score(args, samples, filesystem):
         num_gpus=args.gpus,
     )
     out, folder = located(args.out)
-    answers.write_parquet(folder, filesystem=out)
+    results.write_parquet(folder, filesystem=out)
 
 
 def check(args, samples):
