@@ -37,7 +37,8 @@ pub fn blocks(text: &str) -> Vec<Block> {
     blocks
 }
 
-/// Splits a command into words, without quotes. Stops at a comment, a redirection, a pipe, `&` or `;`.
+/// Splits a command into words, without quotes. Stops at a comment, a redirection, a pipe, `&`
+/// or `;`.
 pub fn words(command: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

@@ -31,7 +31,8 @@ fn program() -> Command {
     program
 }
 
-/// Converts help text to Markdown: escapes `<` and `*` outside code, and puts each paragraph on one line.
+/// Converts help text to Markdown: escapes `<` and `*` outside code, and puts each paragraph on one
+/// line.
 fn plain(text: &str) -> String {
     let paragraphs = text.split("\n\n").map(|paragraph| {
         let mut code = false;
