@@ -17,11 +17,11 @@
 //!    weights by the structure of the graph and loads them into a [`model::Classifier`].
 //!    [`train::Checkpoint`] stores the classifier in a directory.
 //! 2. **Train**: [`train::Config`] is the configuration, [`data::Dataset`] the samples and labels.
-//!    [`train::train()`] runs a [`train::TrainJob`]. [`export::export()`] writes the best checkpoint
-//!    of the run to one ONNX file.
-//! 3. **Score**: [`data::Images`] finds samples, [`score::Runtime`] loads ONNX Runtime or tract, and
-//!    [`score`] decodes and infers in parallel. If there are labels, [`metrics`] computes F1 and
-//!    other metrics.
+//!    [`train::train()`] runs a [`train::TrainJob`]. [`export::export()`] writes the best
+//!    checkpoint of the run to one ONNX file.
+//! 3. **Score**: [`data::Images`] finds samples, [`score::Runtime`] loads ONNX Runtime or tract,
+//!    and [`score`] decodes and infers in parallel. If there are labels, [`metrics`] computes F1
+//!    and other metrics.
 //! 4. **Serve**: [`serve::run()`] runs the whole server. [`serve::rest::router`] returns its routes
 //!    for an axum application.
 //!

@@ -1,5 +1,5 @@
-//! Runs each experiment of `configs/` with the commands in its header, on synthetic data at its real
-//! input size. Only the batch size and the steps per epoch are smaller.
+//! Runs each experiment of `configs/` with the commands in its header, on synthetic data at its
+//! real input size. Only the batch size and the steps per epoch are smaller.
 
 use std::fs;
 use std::path::{Path, PathBuf};

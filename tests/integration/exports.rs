@@ -1,5 +1,5 @@
-//! Converts a small network from the files of many exporters. The scripts in `tests/exports/` generate
-//! the files.
+//! Converts a small network from the files of many exporters. The scripts in `tests/exports/`
+//! generate the files.
 
 use std::fs;
 use std::path::{Path, PathBuf};

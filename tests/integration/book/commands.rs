@@ -1,5 +1,5 @@
-//! Runs the `sh` blocks of all pages in a temporary folder on small data, except the lines listed in
-//! [`NOT_RUN`]. If such a line is an rgby command, the program's parser checks it.
+//! Runs the `sh` blocks of all pages in a temporary folder on small data, except the lines listed
+//! in [`NOT_RUN`]. If such a line is an rgby command, the program's parser checks it.
 
 use std::collections::BTreeSet;
 

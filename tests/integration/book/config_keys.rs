@@ -1,5 +1,5 @@
-//! Compares `docs/config.md` with the config's types: the page lists every key, and the defaults are
-//! correct.
+//! Compares `docs/config.md` with the config's types: the page lists every key, and the defaults
+//! are correct.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

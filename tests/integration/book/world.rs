@@ -50,8 +50,8 @@ impl World {
         fs::write(path, content).unwrap();
     }
 
-    /// Writes wrappers in `bin/`: rgby, which trains for one step only, at a small input size unless a
-    /// pixel cache defines another, and stand-ins for other programs.
+    /// Writes wrappers in `bin/`: rgby, which trains for one step only, at a small input size
+    /// unless a pixel cache defines another, and stand-ins for other programs.
     fn programs(&self) {
         let real = env!("CARGO_BIN_EXE_rgby");
         let rgby = format!(
