@@ -127,7 +127,7 @@ fn training_takes_a_pretrained_file_as_convert_would() {
             ),
             (
                 &format!("train {train} --from nowhere --out x"),
-                &["there is no nowhere", "rgby convert"],
+                &["nowhere does not exist", "rgby convert"],
             ),
             (
                 &format!("retrain {train} --from pretrained.onnx --head keep --out x"),
