@@ -18,7 +18,7 @@ use serde_json::Value;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use crate::devices::{gpu, gpu_name};
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-use crate::support::skipped;
+use crate::support::not_applicable;
 
 const STEPS: &str = include_str!("../golden/resnet50_steps.json");
 const STATISTICS: &[u8] = include_bytes!("../golden/resnet50_steps.safetensors");
@@ -159,7 +159,7 @@ fn resnet50_trains_like_pytorch() {
 #[test]
 fn resnet50_trains_on_a_gpu_like_pytorch() {
     if gpu_name() == "wgpu" {
-        return skipped("software renderers take too long; RGBY_TEST_GPU names a real GPU");
+        return not_applicable("software renderers take too long; RGBY_TEST_GPU names a real GPU");
     }
     if let Some(gpu) = gpu() {
         assert_trains_like_pytorch(&gpu);
