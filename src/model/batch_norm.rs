@@ -1,8 +1,8 @@
 //! Batch normalization with the running statistics of PyTorch and Keras.
 //!
-//! Burn's layer stores the biased batch variance. PyTorch and Keras normalize by the biased variance
-//! but store the unbiased one, `n/(n−1)` times as large. A network pretrained there must continue
-//! with the same rule.
+//! Burn's layer stores the biased batch variance. PyTorch and Keras normalize by the biased
+//! variance but store the unbiased one, `n/(n−1)` times as large. A network pretrained there must
+//! continue with the same rule.
 
 use std::cell::RefCell;
 
@@ -16,10 +16,10 @@ use super::running_statistic::RunningStatistic;
 /// Batch normalization of `[N, C, H, W]` per channel (Ioffe and Szegedy 2015).
 ///
 /// On an autodiff device, the layer normalizes by the batch's statistics and updates the running
-/// ones: `running ← running·(1−momentum) + batch·momentum`. On any other device it normalizes by the
-/// running statistics, like the eval mode of `torch.nn.BatchNorm2d`. A layer whose gamma requires no
-/// gradient is frozen: it normalizes by the running statistics and does not update them, on any
-/// device, as in the Keras of TensorFlow 2.
+/// ones: `running ← running·(1−momentum) + batch·momentum`. On any other device it normalizes by
+/// the running statistics, like the eval mode of `torch.nn.BatchNorm2d`. A layer whose gamma
+/// requires no gradient is frozen: it normalizes by the running statistics and does not update
+/// them, on any device, as in the Keras of TensorFlow 2.
 #[derive(Module, Debug)]
 pub struct BatchNorm2d {
     gamma: Param<Tensor<1>>,
@@ -33,8 +33,8 @@ pub struct BatchNorm2d {
 impl BatchNorm2d {
     /// Creates a layer for `features` channels with gamma 1, beta 0, mean 0 and variance 1.
     ///
-    /// `momentum` is the weight of the new batch in the running statistics, 0–1; PyTorch's default is
-    /// 0.1.
+    /// `momentum` is the weight of the new batch in the running statistics, 0–1; PyTorch's default
+    /// is 0.1.
     #[must_use]
     pub fn new(features: usize, epsilon: f64, momentum: f64, device: &Device) -> Self {
         Self {
@@ -139,8 +139,8 @@ thread_local! {
     static RECORDED: RefCell<Option<Vec<InputStatistics>>> = const { RefCell::new(None) };
 }
 
-/// Runs `run` and returns the input statistics of all BatchNorm layers that it executes in inference
-/// mode on this thread.
+/// Runs `run` and returns the input statistics of all BatchNorm layers that it executes in
+/// inference mode on this thread.
 pub(super) fn record_input_statistics(run: impl FnOnce()) -> Vec<InputStatistics> {
     RECORDED.set(Some(Vec::new()));
     run();

@@ -24,15 +24,15 @@ pub struct FreezeError {
 ///
 /// The names are those in an exported file. A weight of an imported network is called `backbone.`
 /// plus its name in the pretrained file (`backbone.layer1.0.conv1.weight`). Other parameters have
-/// the path of fields (`head.hidden.0.weight`, `input_norm.gamma`). A pattern matches whole parts of
-/// a name: `backbone.layer1` does not match `backbone.layer10`.
+/// the path of fields (`head.hidden.0.weight`, `input_norm.gamma`). A pattern matches whole parts
+/// of a name: `backbone.layer1` does not match `backbone.layer10`.
 ///
 /// Frozen parameters receive no gradient, so no optimizer changes them. The backward pass stops at
 /// layers before which everything is frozen. A `BatchNorm` with a frozen scale normalizes by its
 /// running statistics and does not update them. Dropout stays active.
 ///
-/// Parameters stay frozen through optimizer steps and when weights are loaded. Each call replaces the
-/// previous patterns: an empty list unfreezes everything.
+/// Parameters stay frozen through optimizer steps and when weights are loaded. Each call replaces
+/// the previous patterns: an empty list unfreezes everything.
 ///
 /// # Errors
 ///

@@ -53,7 +53,8 @@ impl Head {
         }
     }
 
-    /// Converts a feature map `[N, F, h, w]` to the input of the first layer with weights, `[N, L]`.
+    /// Converts a feature map `[N, F, h, w]` to the input of the first layer with weights, `[N,
+    /// L]`.
     #[must_use]
     pub fn input(&self, features: Tensor<4>) -> Tensor<2> {
         match self.projection {

@@ -26,8 +26,8 @@ pub struct Imported {
 }
 
 impl Imported {
-    /// Returns channels and side of the feature map for a square input of side `size`; the side is 0
-    /// if the input is too small.
+    /// Returns channels and side of the feature map for a square input of side `size`; the side is
+    /// 0 if the input is too small.
     fn feature_map(&self, size: usize) -> (usize, usize) {
         let mut windows = self.windows.iter();
         let shrunk = windows.try_fold(size, |size, window| window.apply(size));
@@ -56,7 +56,8 @@ macro_rules! networks {
         /// A network architecture.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
         pub enum Arch {
-            /// Two convolutions, one max pooling, two dense layers: the reference experiments' baseline.
+            /// Two convolutions, one max pooling, two dense layers: the reference experiments'
+            /// baseline.
             #[serde(rename = "baseline")]
             Baseline,
             /// Eight VGG-style convolutions with `BatchNorm`: the reference experiments' first
@@ -85,8 +86,8 @@ macro_rules! networks {
                 }
             }
 
-            /// Returns the skeleton of the pretrained network and the mapping of its weights; `None`
-            /// for networks without pretrained weights.
+            /// Returns the skeleton of the pretrained network and the mapping of its weights;
+            /// `None` for networks without pretrained weights.
             #[must_use]
             pub fn imported(self) -> Option<&'static Imported> {
                 match self {
@@ -106,7 +107,8 @@ macro_rules! networks {
                 }
             }
 
-            /// Returns the side of the smallest square input, in pixels, with a non-empty feature map.
+            /// Returns the side of the smallest square input, in pixels, with a non-empty feature
+            /// map.
             #[must_use]
             pub fn min_input_size(self) -> u32 {
                 match self {

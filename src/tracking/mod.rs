@@ -1,10 +1,10 @@
 //! Logging of training runs to an MLflow tracking server, over its REST API.
 //!
 //! A separate thread posts to the server, so that a slow or failing server neither stops nor slows
-//! training. The thread reads `metrics.csv` and `timing.csv` in the run directory and keeps no queue
-//! in memory. Epochs that the server missed are posted when it responds again, if necessary by the
-//! next process that resumes the run. The server is asked for the last epoch that it has, so that
-//! no epoch is posted twice.
+//! training. The thread reads `metrics.csv` and `timing.csv` in the run directory and keeps no
+//! queue in memory. Epochs that the server missed are posted when it responds again, if necessary
+//! by the next process that resumes the run. The server is asked for the last epoch that it has, so
+//! that no epoch is posted twice.
 //!
 //! Without the feature `remote`, parsing the URL is an error.
 

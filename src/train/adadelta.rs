@@ -109,8 +109,8 @@ impl Adadelta {
         )
     }
 
-    /// Updates in one pass over memory. Tensor operations take sixteen passes, which on the CPU is a
-    /// third of a small network's step.
+    /// Updates in one pass over memory. Tensor operations take sixteen passes, which on the CPU is
+    /// a third of a small network's step.
     fn step_fused<const D: usize>(
         &self,
         lr: f32,

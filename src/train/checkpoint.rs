@@ -230,8 +230,8 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Loads the deployed weights into `classifier`: the averaged weights if the checkpoint has them.
-    /// `transfer` selects which weights are loaded.
+    /// Loads the deployed weights into `classifier`: the averaged weights if the checkpoint has
+    /// them. `transfer` selects which weights are loaded.
     ///
     /// # Errors
     ///

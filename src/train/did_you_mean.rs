@@ -21,8 +21,8 @@ pub(super) fn suggestion(message: &str, place: &str) -> Option<String> {
     Some(format!("did you mean {suggested}?"))
 }
 
-/// Returns the known word with the smallest edit distance to `word`, at most one edit for each three
-/// letters, rounded up. Otherwise a known word that starts or ends with `word` as a part.
+/// Returns the known word with the smallest edit distance to `word`, at most one edit for each
+/// three letters, rounded up. Otherwise a known word that starts or ends with `word` as a part.
 fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let known: Vec<_> = known.collect();
     let allowed = word.chars().count().div_ceil(3);

@@ -26,8 +26,8 @@ const PRESENT: &str = "the average is absent only inside an update";
 const SAME_NETWORK: &str = "the trained network has the structure of the averaged one";
 
 impl<M: Module> Ema<M> {
-    /// Creates an average that starts at `network`: the network of a new run, or the averaged network
-    /// of a resumed run. `decay` is the weight of the old average, 0–1.
+    /// Creates an average that starts at `network`: the network of a new run, or the averaged
+    /// network of a resumed run. `decay` is the weight of the old average, 0–1.
     #[must_use]
     pub fn new(network: &M, decay: f64) -> Self {
         Self {

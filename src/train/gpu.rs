@@ -50,8 +50,8 @@ impl Gpu {
     }
 }
 
-/// Returns the adapters that wgpu finds, in the order of their indices. They belong to the first API
-/// that has a GPU, of Vulkan, DirectX 12 and OpenGL; on macOS to Metal.
+/// Returns the adapters that wgpu finds, in the order of their indices. They belong to the first
+/// API that has a GPU, of Vulkan, DirectX 12 and OpenGL; on macOS to Metal.
 ///
 /// # Errors
 ///

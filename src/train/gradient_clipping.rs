@@ -83,7 +83,8 @@ mod tests {
         vector: Param<Tensor<1>>,
     }
 
-    /// A module and the gradients `[3, 0], [0, 4]` and `[12]` times `scale`, of norm 13 times `scale`.
+    /// A module and the gradients `[3, 0], [0, 4]` and `[12]` times `scale`, of norm 13 times
+    /// `scale`.
     fn problem(scale: f32) -> (GradientPair, GradientsParams) {
         let device = Device::flex().autodiff();
         let matrix = |values: [f32; 4]| {

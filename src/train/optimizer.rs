@@ -30,8 +30,8 @@ pub enum OptimizerConstants {
     #[default]
     #[serde(rename = "pytorch")]
     PyTorch,
-    /// Keras 2.0.8, the version of the reference experiments: Adadelta lr 1, ρ 0.95, ε 1e-8; Adam lr 1e-3, ε 1e-8;
-    /// SGD lr 0.01. It has no AdamW.
+    /// Keras 2.0.8, the version of the reference experiments: Adadelta lr 1, ρ 0.95, ε 1e-8; Adam
+    /// lr 1e-3, ε 1e-8; SGD lr 0.01. It has no AdamW.
     #[serde(rename = "keras-2.0.8")]
     Keras208,
     /// Keras 3: Adadelta lr 1e-3, ρ 0.95, ε 1e-7; Adam lr 1e-3, ε 1e-7; AdamW the same with
@@ -63,8 +63,8 @@ pub struct OptimizerConfig {
     pub momentum: Option<f64>,
     /// Whether SGD uses Nesterov momentum.
     pub nesterov: Option<bool>,
-    /// Weight decay of all parameters except biases and BatchNorm's. Decoupled for `adamw`, added to
-    /// the gradient for the others.
+    /// Weight decay of all parameters except biases and BatchNorm's. Decoupled for `adamw`, added
+    /// to the gradient for the others.
     pub weight_decay: Option<f64>,
     /// Schedule of the learning rate after the warm-up.
     #[serde(default)]

@@ -280,7 +280,8 @@ impl<'a> Run<'a> {
         BatchLoader::batches(source, plan, self.job.config.data.workers)
     }
 
-    /// Computes loss and F1 on the validation samples, or on the training samples if there are none.
+    /// Computes loss and F1 on the validation samples, or on the training samples if there are
+    /// none.
     fn validate(&mut self) -> Result<EpochRow, TrainError> {
         let held_out = !self.validation.is_empty();
         let indices = if held_out {

@@ -40,8 +40,8 @@ pub struct StepConfig {
 }
 
 impl StepConfig {
-    /// Creates the settings for a run on `samples` training samples; `counts` `[K]` is their number in
-    /// each class.
+    /// Creates the settings for a run on `samples` training samples; `counts` `[K]` is their number
+    /// in each class.
     pub(super) fn new(
         train: &TrainConfig,
         counts: &[usize],
@@ -154,7 +154,8 @@ impl Trainer {
         &self.optimizer
     }
 
-    /// Takes step number `step`, from 0, and returns the mean loss of its samples before the update.
+    /// Takes step number `step`, from 0, and returns the mean loss of its samples before the
+    /// update.
     ///
     /// `seed` and `step` determine the units that dropout removes.
     ///

@@ -1,7 +1,7 @@
 //! Weight decay around any update rule.
 //!
 //! Tensors of rank 1 (biases, BatchNorm's scale and shift) do not decay, as in timm: a small bias
-//! has no benefit, and BatchNorm's scale must not shrink.
+//! has no benefit, and BatchNorm's scale has a different role.
 
 use burn::optim::{LearningRate, ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
@@ -51,7 +51,8 @@ impl<O: Optimizer> Optimizer for WeightDecay<O> {
                 let grad = grad + tensor.clone().mul_scalar(self.rate);
                 (tensor, grad)
             }
-            // Not p·(1 − lr·rate): the rounding error of this factor would accumulate over the steps.
+            // Not p·(1 − lr·rate): the rounding error of this factor would accumulate over the
+            // steps.
             DecayKind::Decoupled => (tensor.clone() - tensor.mul_scalar(lr * self.rate), grad),
         };
         self.rule.step(lr, tensor, grad, state)

@@ -47,8 +47,8 @@ const FLOAT32: Arithmetic = Arithmetic {
     },
 };
 
-/// One rounding error of TensorFloat-32, in which Burn multiplies on CUDA. Adadelta takes a full step
-/// for the smallest gradient, whose sign can flip by rounding. Weights therefore have a larger
+/// One rounding error of TensorFloat-32, in which Burn multiplies on CUDA. Adadelta takes a full
+/// step for the smallest gradient, whose sign can flip by rounding. Weights therefore have a larger
 /// tolerance.
 const TENSOR_FLOAT32: Arithmetic = Arithmetic {
     rounding: 5e-4,
@@ -304,8 +304,8 @@ fn train_kinds(device: &Device, steps: usize, error: f32, fault: bool) -> Traini
     TrainingResult::new(losses, &network)
 }
 
-/// Compares a training on the GPU with the CPU, after checking that rounding alone does not separate
-/// two trainings on the CPU.
+/// Compares a training on the GPU with the CPU, after checking that rounding alone does not
+/// separate two trainings on the CPU.
 fn compare(name: &str, train: impl Fn(&Device, f32) -> TrainingResult) {
     let Some(gpu) = gpu() else { return };
     let Arithmetic {

@@ -28,8 +28,8 @@ const SIDE: usize = 64;
 const PATCH: usize = 16;
 const CLASSES: usize = 28;
 
-/// Uniform values from `low` to `high`, each a hash of a name and an index; `noise` of the generator
-/// script.
+/// Uniform values from `low` to `high`, each a hash of a name and an index; `noise` of the
+/// generator script.
 pub fn noise(name: &str, count: usize, low: f32, high: f32) -> Vec<f32> {
     let start = name.bytes().fold(0x811C_9DC5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
@@ -118,7 +118,8 @@ fn batch(number: usize) -> Batch {
     }
 }
 
-/// Returns the largest difference of the running statistics, relative to each tensor's largest value.
+/// Returns the largest difference of the running statistics, relative to each tensor's largest
+/// value.
 fn statistics_difference(classifier: &Classifier) -> f64 {
     let golden = SafeTensors::deserialize(STATISTICS).unwrap();
     let tensors = classifier.valid().collect(None, None, true);

@@ -87,8 +87,9 @@ fn owned(tensor: FlexTensor) -> Option<Vec<f32>> {
         .flatten()
 }
 
-/// Returns writable memory with the size of the tensor. If the tensor is not shared, this is its own
-/// memory with its values. Otherwise it is a buffer of unspecified values, together with the tensor.
+/// Returns writable memory with the size of the tensor. If the tensor is not shared, this is its
+/// own memory with its values. Otherwise it is a buffer of unspecified values, together with the
+/// tensor.
 fn writable(tensor: FlexTensor) -> (Vec<f32>, Option<FlexTensor>) {
     let tensor = contiguous(tensor);
     let length = tensor.shape().num_elements();
@@ -265,7 +266,8 @@ impl RetroForward for Renormalize {
 }
 
 impl Backward<Flex, 3> for BatchNorm {
-    /// Nodes of input, gamma and beta, stored or recomputed by the checkpointer; statistics; settings.
+    /// Nodes of input, gamma and beta, stored or recomputed by the checkpointer; statistics;
+    /// settings.
     type State = ([NodeId; 3], Moments, NormConfig);
 
     fn backward(

@@ -8,8 +8,8 @@ use burn::tensor::ops::ConvOptions;
 const NARROW: usize = 128;
 /// Target number of columns when narrow samples are joined.
 const JOINED: usize = 256;
-/// Number of values of an im2col panel: half of a second-level cache of 512 kB; `gemm` uses the other
-/// half.
+/// Number of values of an im2col panel: half of a second-level cache of 512 kB; `gemm` uses the
+/// other half.
 const PANEL: usize = 64 * 1024;
 
 /// A convolution of `[batch, inputs, height, width]` without groups and dilation.
@@ -38,8 +38,8 @@ pub(super) struct OutputTile {
 }
 
 impl Geometry {
-    /// Creates the geometry of an input and filters `[outputs, inputs, kernel…]`. Returns `None` for
-    /// groups, dilation, or an empty input, filter or output.
+    /// Creates the geometry of an input and filters `[outputs, inputs, kernel…]`. Returns `None`
+    /// for groups, dilation, or an empty input, filter or output.
     pub(super) fn new(
         input: [usize; 4],
         filters: [usize; 4],
@@ -69,7 +69,8 @@ impl Geometry {
     }
 
     /// Returns the convolution that maps the output's gradient to the input's, with flipped filters
-    /// and exchanged channels. `None` unless the stride is 1 and the padding is less than the kernel.
+    /// and exchanged channels. `None` unless the stride is 1 and the padding is less than the
+    /// kernel.
     pub(super) fn reversed(&self) -> Option<Self> {
         let pad = |axis: usize| (self.kernel[axis] - 1).checked_sub(self.pad[axis]);
         let pad = [pad(0)?, pad(1)?];

@@ -289,8 +289,8 @@ fn results_are_bit_identical_for_any_number_of_threads() {
     }
 }
 
-/// Runs two convolutions with normalization and a residual sum; returns the output and the gradients
-/// of all inputs.
+/// Runs two convolutions with normalization and a residual sum; returns the output and the
+/// gradients of all inputs.
 fn block(device: &Device) -> OutputAndGradients {
     let leaf = |seed, shape: [usize; 4]| tensor::<4>(seed, shape, device).require_grad();
     let affine = |seed| {

@@ -24,7 +24,8 @@ const FINAL_ATTEMPTS: u32 = 3;
 /// Maximum time that the process waits for these attempts.
 const FINAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Posts a run from a separate thread while it trains. Only [`end`](Self::end) waits for the server.
+/// Posts a run from a separate thread while it trains. Only [`end`](Self::end) waits for the
+/// server.
 #[derive(Debug)]
 pub struct Mlflow {
     shared: Arc<WorkerShared>,
@@ -117,8 +118,8 @@ impl Mlflow {
         std::mem::take(&mut self.shared.lock().notices)
     }
 
-    /// Posts the remaining epochs and the status, and waits at most 10 seconds. Returns the remaining
-    /// messages, including a warning about data that could not be posted.
+    /// Posts the remaining epochs and the status, and waits at most 10 seconds. Returns the
+    /// remaining messages, including a warning about data that could not be posted.
     #[must_use]
     pub fn end(self, status: TrackingStatus) -> Vec<TrackingNotice> {
         self.shared.update(|state| state.end = Some(status));

@@ -1,6 +1,7 @@
 //! Conversion of a run's config to MLflow parameters.
 
-/// Returns the values of a config by their full names, such as `train.epochs`; lists in TOML syntax.
+/// Returns the values of a config by their full names, such as `train.epochs`; lists in TOML
+/// syntax.
 ///
 /// # Errors
 ///

@@ -222,7 +222,8 @@ impl ServerRun {
         client.post("runs/update", &body).map(|_| ())
     }
 
-    /// Uploads the run's small files if the server accepts files; otherwise returns why it does not.
+    /// Uploads the run's small files if the server accepts files; otherwise returns why it does
+    /// not.
     pub(super) fn upload(
         &self,
         client: &MlflowClient,

@@ -1,7 +1,7 @@
 //! Losses on logits.
 //!
-//! Every loss maps logits `[N, K]` and targets `[N, K]` of zeros and ones to a tensor `[1]`. Neither
-//! the loss nor its gradient overflows for large logits.
+//! Every loss maps logits `[N, K]` and targets `[N, K]` of zeros and ones to a tensor `[1]`.
+//! Neither the loss nor its gradient overflows for large logits.
 
 mod bce;
 mod config;
@@ -40,8 +40,8 @@ enum LossKind {
 impl Loss {
     /// Creates the loss of a resolved config on `device`; the logits must be on the same device.
     ///
-    /// `counts` `[K]` is the number of training samples of each class, `samples` their total number;
-    /// only balanced weights use them.
+    /// `counts` `[K]` is the number of training samples of each class, `samples` their total
+    /// number; only balanced weights use them.
     #[must_use]
     pub fn new(config: &LossConfig, counts: &[usize], samples: usize, device: &Device) -> Self {
         let weights = || {

@@ -5,8 +5,9 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-/// Largest weight of [`ClassWeights::Balanced`], and the inverse of the smallest. Without this limit
-/// the rarest class of the Human Protein Atlas, 11 of 31,072 samples, would have weight 2,824.
+/// Largest weight of [`ClassWeights::Balanced`], and the inverse of the smallest. Without this
+/// limit the rarest class of the Human Protein Atlas, 11 of 31,072 samples, would have weight
+/// 2,824.
 pub const MAX_BALANCED_WEIGHT: f32 = 100.0;
 
 /// Factors of the positive loss term of each class.
@@ -23,8 +24,8 @@ pub enum ClassWeights {
 }
 
 impl ClassWeights {
-    /// Returns the factors `[K]`, or `None` if all are 1. `counts` is the number of training samples
-    /// of each class, `samples` their total number.
+    /// Returns the factors `[K]`, or `None` if all are 1. `counts` is the number of training
+    /// samples of each class, `samples` their total number.
     #[must_use]
     pub fn resolved(&self, counts: &[usize], samples: usize) -> Option<Vec<f32>> {
         let balanced = |&positive: &usize| {

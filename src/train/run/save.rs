@@ -9,7 +9,8 @@ use crate::model_metadata::ModelSpec;
 use crate::report::EpochRow;
 
 impl Run<'_> {
-    /// Saves the epoch if it is among the `train.keep_top` best, and removes the one that it replaces.
+    /// Saves the epoch if it is among the `train.keep_top` best, and removes the one that it
+    /// replaces.
     pub(super) fn keep_top(&mut self, epoch: u32) -> Result<(), TrainError> {
         let count = self.job.config.train.keep_top;
         let mut ranked: Vec<&EpochRow> = self.rows.iter().collect();
