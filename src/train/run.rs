@@ -32,7 +32,7 @@ const PAGE_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// [`TrainError`]; the last checkpoint is still usable.
 pub fn train(job: TrainJob, observer: &dyn TrainingObserver) -> Result<RunEnd, TrainError> {
-    let mut run = Run::open(job, observer)?;
+    let mut run = TrainingRun::open(job, observer)?;
     if !run.job.resume {
         // A run killed in its first epoch can then be resumed, and a full disk is detected at once.
         run.save("last")?;
@@ -41,7 +41,7 @@ pub fn train(job: TrainJob, observer: &dyn TrainingObserver) -> Result<RunEnd, T
     }
     observer.started(run.progress.epoch);
     let result = run.all_epochs(observer);
-    let page = run.write_page(Run::status(&result));
+    let page = run.write_page(TrainingRun::status(&result));
     let end = result?;
     page?;
     Ok(end)
@@ -60,7 +60,7 @@ fn open_source(job: &TrainJob) -> Result<SampleSource, TrainError> {
     }
 }
 
-struct Run<'a> {
+struct TrainingRun<'a> {
     job: TrainJob<'a>,
     /// Locks the run directory.
     _lock: File,
@@ -82,7 +82,7 @@ struct Run<'a> {
     events: EventFile,
 }
 
-impl<'a> Run<'a> {
+impl<'a> TrainingRun<'a> {
     fn open(mut job: TrainJob<'a>, observer: &dyn TrainingObserver) -> Result<Self, TrainError> {
         check_folder(&job)?;
         let lock = job.resume.then(|| lock_folder(&job.out)).transpose()?;

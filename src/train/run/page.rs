@@ -2,10 +2,10 @@
 
 use super::super::error::without_hint;
 use super::super::{RunEnd, TrainError};
-use super::Run;
+use super::TrainingRun;
 use crate::report::{RunPage, RunStatus};
 
-impl Run<'_> {
+impl TrainingRun<'_> {
     /// Writes the report of all epochs so far.
     pub(super) fn write_page(&self, progress: RunStatus) -> Result<(), TrainError> {
         let job = &self.job;

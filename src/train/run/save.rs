@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use super::super::run_directory::remove_others;
 use super::super::{Checkpoint, CheckpointContents, TrainError};
-use super::Run;
+use super::TrainingRun;
 use crate::model_metadata::ModelSpec;
 use crate::report::EpochRow;
 
-impl Run<'_> {
+impl TrainingRun<'_> {
     /// Saves the epoch if it is among the `train.keep_top` best, and removes the one that it
     /// replaces.
     pub(super) fn keep_top(&mut self, epoch: u32) -> Result<(), TrainError> {

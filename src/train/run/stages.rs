@@ -2,9 +2,9 @@
 
 use super::super::features::{RunSamples, StageSpan, features, remove_features};
 use super::super::{BatchContent, Stage, TrainError, TrainingObserver};
-use super::Run;
+use super::TrainingRun;
 
-impl Run<'_> {
+impl TrainingRun<'_> {
     /// Freezes the parameters of the current stage. The first epoch of a stage starts with a new
     /// optimizer.
     pub(super) fn enter_stage(
