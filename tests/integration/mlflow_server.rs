@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::http_request::Request;
+use crate::http_request::HttpRequest;
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Server {
 
 /// Answers a request; `None` when the connection is to be closed.
 fn answer(mut stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
-    let request = Request::read(&mut BufReader::new(stream))?;
+    let request = HttpRequest::read(&mut BufReader::new(stream))?;
     let authorization = request.headers.get("authorization");
     let (method, target) = (&*request.method, &*request.target);
     let mut state = state.lock().unwrap();
