@@ -1,32 +1,32 @@
-//! A tensor's values in JSON: numbers, flat or nested.
+//! Deserializes a tensor's values from JSON: numbers, flat or nested.
 
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
-/// Deepest nesting.
+/// Maximum nesting depth.
 const MAX_DEPTH: usize = 8;
 
-/// A tensor's values, whatever their nesting was.
+/// The values of a tensor in row-major order, flattened.
 #[derive(Debug, Default)]
-pub struct Numbers(pub(super) Vec<f64>);
+pub struct JsonNumbers(pub(super) Vec<f64>);
 
-impl<'de> Deserialize<'de> for Numbers {
+impl<'de> Deserialize<'de> for JsonNumbers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut numbers = Vec::new();
-        deserializer.deserialize_seq(Nested(&mut numbers, MAX_DEPTH))?;
+        deserializer.deserialize_seq(NestedNumbers(&mut numbers, MAX_DEPTH))?;
         Ok(Self(numbers))
     }
 }
 
-/// Numbers, or lists of them down to a depth, that are put behind those that are there.
-struct Nested<'a>(&'a mut Vec<f64>, usize);
+/// Appends numbers, or lists of numbers up to a remaining depth, to a vector.
+struct NestedNumbers<'a>(&'a mut Vec<f64>, usize);
 
-impl<'de> Visitor<'de> for Nested<'_> {
+impl<'de> Visitor<'de> for NestedNumbers<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("numbers, flat or nested as the shape says")
+        f.write_str("numbers, flat or nested according to the shape")
     }
 
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<(), E> {
@@ -47,14 +47,14 @@ impl<'de> Visitor<'de> for Nested<'_> {
             return Err(de::Error::custom("the numbers are nested too deeply"));
         };
         while list
-            .next_element_seed(Nested(&mut *self.0, depth))?
+            .next_element_seed(NestedNumbers(&mut *self.0, depth))?
             .is_some()
         {}
         Ok(())
     }
 }
 
-impl<'de> de::DeserializeSeed<'de> for Nested<'_> {
+impl<'de> de::DeserializeSeed<'de> for NestedNumbers<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -67,8 +67,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_may_be_nested_but_not_without_end() {
-        let parse = |text: &str| serde_json::from_str::<Numbers>(text).map(|numbers| numbers.0);
+    fn values_may_be_nested_up_to_a_limit() {
+        let parse = |text: &str| serde_json::from_str::<JsonNumbers>(text).map(|numbers| numbers.0);
         assert_eq!(
             parse("[1, [2.5], [[-3], []], 4]").unwrap(),
             [1.0, 2.5, -3.0, 4.0]
