@@ -19,7 +19,7 @@
 //! 2. **Train**: a [`train::Config`] says how, a [`data::Dataset`] on what; [`train::train()`] makes
 //!    a run of a [`train::TrainJob`], and [`export::export()`] one file of the run's best checkpoint.
 //! 3. **Score**: [`data::Images`] finds samples, a [`score::Runtime`] is ONNX Runtime or tract,
-//!    [`score::score()`] decodes and infers side by side. With labels, [`metrics::judge`] says how
+//!    [`score::score()`] decodes and infers side by side. With labels, [`metrics::evaluate`] says how
 //!    good the answers are.
 //! 4. **Serve**: [`serve::run()`] is the whole server, [`serve::rest::router`] its routes for an
 //!    axum application.

@@ -353,7 +353,7 @@ impl<'a> Run<'a> {
             .last_page
             .is_none_or(|last| last.elapsed() >= PAGE_EVERY)
         {
-            self.write_page(report::RunStatus::UnderWay)?;
+            self.write_page(report::RunStatus::Running)?;
             self.last_page = Some(Instant::now());
         }
         watch.epoch(row, &timing);

@@ -39,7 +39,7 @@ fn a_resumed_run_has_the_whole_runs_page() {
         format!("re{TRAIN} {DATA} --set train.epochs=4 --from first --head replace --out second");
     stop_early(path, &retrain, "second");
     let stopped = read(path, "second/report.html");
-    assert!(stopped.contains("; stopped, rgby train --resume goes on"));
+    assert!(stopped.contains("; interrupted, continue with rgby train --resume"));
     must(path, &format!("{retrain} --resume"));
     assert_eq!(epochs(path, "second"), [4, 3, 2, 1]);
     let page = read(path, "second/report.html");
