@@ -110,6 +110,7 @@
 //! ```
 
 pub mod cli;
+pub mod eval;
 #[cfg(feature = "train")]
 pub mod export;
 #[cfg(feature = "train")]

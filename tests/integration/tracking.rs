@@ -294,5 +294,5 @@ fn a_run_that_fails_is_failed() {
     assert!(ended.stderr.contains("the loss became"), "{ended:?}");
     assert_eq!(server.lock().runs[0].status, "FAILED");
     let page = read(path, "runs/first/report.html");
-    assert!(page.contains("ended with an error: the loss became"));
+    assert!(page.contains("failed: the loss became"));
 }
