@@ -103,7 +103,8 @@ pub struct EvalArgs {
     pub out: Option<PathBuf>,
     /// Omit occlusion maps from the report
     ///
-    /// The maps show where the model looked. They take 64 more images for each of up to eight samples.
+    /// The maps show which parts of an image changed a probability. They take 64 more images for each
+    /// of up to eight samples.
     #[arg(long, requires = "out")]
     pub no_overlays: bool,
     #[command(flatten)]

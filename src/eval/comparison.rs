@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::files::create_folder;
 use super::predictions::LabelledPredictions;
-use super::report::create_folder;
 use super::samples::EvaluatedSamples;
 use super::{EvalConfig, EvalError, EvalSubject};
 use crate::atomic_file::write_atomic;

@@ -25,7 +25,9 @@
 
 mod comparison;
 mod config;
+mod data;
 mod error;
+mod files;
 mod occlusion_maps;
 mod operating_points;
 mod page;
@@ -62,7 +64,7 @@ pub fn run(config: &EvalConfig, observer: &dyn ScoreObserver) -> Result<EvalRepo
     let mut report = EvalReport::new(config, predictions, ratios.as_ref())?;
     if let Some(mut model) = model {
         // The metrics are complete without the maps.
-        match OcclusionMaps::compute(&report, &mut model, observer) {
+        match OcclusionMaps::compute(&report.samples, &report.images, &mut model, observer) {
             Ok(maps) => report.maps = maps,
             Err(error) => observer.warn(&format!("no occlusion maps: {error}")),
         }

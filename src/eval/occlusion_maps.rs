@@ -6,11 +6,13 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{EvalError, EvalReport};
+use super::EvalError;
+use super::predictions::LoadedModel;
+use super::samples::EvaluatedSamples;
 use crate::imaging::{DecodeLimits, Preparer, Sample};
 use crate::metrics::cross_entropy;
 use crate::report::extreme_samples;
-use crate::score::{Engine, Occlusion, PipelineOptions, ScoreObserver};
+use crate::score::{Engine, Occlusion, ScoreObserver};
 
 /// Cells per side, as on the page of the server.
 const GRID: usize = 8;
@@ -18,12 +20,6 @@ const GRID: usize = 8;
 const SAMPLES: usize = 4;
 /// Time limit for all maps, for slow models.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
-
-/// A model that has scored the samples and is still loaded.
-pub(super) struct LoadedModel {
-    pub engines: Vec<Box<dyn Engine>>,
-    pub options: PipelineOptions,
-}
 
 /// Probabilities with each cell hidden, `[cells, classes]`, by index of the sample.
 #[derive(Default)]
@@ -41,13 +37,14 @@ pub(super) struct ClassEvidence {
 
 impl OcclusionMaps {
     /// Computes the maps of the samples at the top of both sections of the report, until the time
-    /// limit.
+    /// limit. `images` are the image files of the samples.
     pub fn compute(
-        report: &EvalReport,
+        samples: &EvaluatedSamples,
+        images: &[Sample],
         model: &mut LoadedModel,
         observer: &dyn ScoreObserver,
     ) -> Result<Self, EvalError> {
-        let [wrong, uncertain] = extreme_samples(&report.samples.data()?, SAMPLES);
+        let [wrong, uncertain] = extreme_samples(&samples.data()?, SAMPLES);
         // Alternates, so that both sections have maps if time runs out.
         let pairs = wrong.iter().zip(&uncertain);
         let mut selected: Vec<usize> = Vec::new();
@@ -56,8 +53,7 @@ impl OcclusionMaps {
                 selected.push(*sample);
             }
         }
-        let ids = &report.samples.ids;
-        let find = |index: usize| report.images.iter().find(|image| image.id == ids[index]);
+        let find = |index: usize| images.iter().find(|image| image.id == samples.ids[index]);
         observer.started(selected.len(), 0);
         let maps = model.occlusion_maps(&selected, find, observer);
         observer.finished();
@@ -75,27 +71,35 @@ impl OcclusionMaps {
 
     /// Returns the evidence on the class with the largest loss: against a class that the sample has,
     /// for one that it does not have. `None` without a map.
-    pub fn evidence_of_error(&self, report: &EvalReport, sample: usize) -> Option<ClassEvidence> {
+    pub fn evidence_of_error(
+        &self,
+        samples: &EvaluatedSamples,
+        sample: usize,
+    ) -> Option<ClassEvidence> {
         let loss = |(p, truth): &(f32, bool)| cross_entropy(*p, *truth);
-        self.evidence(report, sample, &loss, |truth| !truth)
+        self.evidence(samples, sample, &loss, |truth| !truth)
     }
 
     /// Returns the evidence for the class with the least certain probability. `None` without a map.
-    pub fn evidence_of_doubt(&self, report: &EvalReport, sample: usize) -> Option<ClassEvidence> {
+    pub fn evidence_of_doubt(
+        &self,
+        samples: &EvaluatedSamples,
+        sample: usize,
+    ) -> Option<ClassEvidence> {
         let doubt = |(p, _): &(f32, bool)| -f64::from((p - 0.5).abs());
-        self.evidence(report, sample, &doubt, |_| true)
+        self.evidence(samples, sample, &doubt, |_| true)
     }
 
     /// Returns the evidence for or against the class with the highest `measure`.
     fn evidence(
         &self,
-        report: &EvalReport,
+        samples: &EvaluatedSamples,
         sample: usize,
         measure: &dyn Fn(&(f32, bool)) -> f64,
         supports: fn(bool) -> bool,
     ) -> Option<ClassEvidence> {
         let hidden = self.0.get(&sample)?;
-        let data = report.samples.data().ok()?;
+        let data = samples.data().ok()?;
         // The first of equal classes.
         let (class, (probability, truth)) = data
             .row(sample)
@@ -103,7 +107,7 @@ impl OcclusionMaps {
             .min_by(|(_, a), (_, b)| measure(b).total_cmp(&measure(a)))?;
         let supports = supports(truth);
         let sign = if supports { 1.0 } else { -1.0 };
-        let rows = hidden.chunks(report.samples.classes);
+        let rows = hidden.chunks(samples.classes);
         Some(ClassEvidence {
             cells: rows.map(|row| sign * (probability - row[class])).collect(),
             class,

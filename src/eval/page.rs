@@ -7,6 +7,7 @@ use image::imageops::thumbnail;
 use image::{DynamicImage, ImageFormat};
 
 use super::occlusion_maps::{ClassEvidence, OcclusionMaps};
+use super::samples::EvaluatedSamples;
 use super::{EvalError, EvalReport};
 use crate::imaging::{CHANNELS, DecodeLimits, Planes, Sample, composite, draw_cells, read_sample};
 use crate::report::{EvaluationPage, SampleCard, SampleValues, extreme_samples};
@@ -21,7 +22,7 @@ const FEW_POSITIVES: usize = 10;
 const MIN_CHANGE: f32 = 0.005;
 
 /// Selects the evidence that a section shows for a sample.
-type SelectEvidence = fn(&OcclusionMaps, &EvalReport, usize) -> Option<ClassEvidence>;
+type SelectEvidence = fn(&OcclusionMaps, &EvaluatedSamples, usize) -> Option<ClassEvidence>;
 
 /// Writes `report.html` and `plots/`.
 pub(super) fn write_page(report: &EvalReport, out: &Path) -> Result<(), EvalError> {
@@ -60,7 +61,11 @@ impl EvalReport {
     ) -> Result<Vec<SampleCard>, EvalError> {
         let card = |(sample, value)| {
             let measured = format!("{unit} {value:.3}");
-            self.card(sample, measured, evidence(&self.maps, self, sample))
+            self.card(
+                sample,
+                measured,
+                evidence(&self.maps, &self.samples, sample),
+            )
         };
         samples.into_iter().map(card).collect()
     }

@@ -1,11 +1,13 @@
 //! Probabilities of the labelled samples, from a model, a checkpoint or a file.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::occlusion_maps::LoadedModel;
+use super::data::EvalData;
+#[cfg(feature = "train")]
+use super::run_data::RunData;
 use super::{EvalConfig, EvalError, EvalSubject};
-use crate::data::{Images, LabelTable, read_class_names, read_labels, read_scores};
+use crate::data::{LabelTable, read_class_names, read_scores};
 use crate::imaging::{CHANNELS, Sample};
 use crate::labels::hpa_classes;
 use crate::model_metadata::ModelSpec;
@@ -40,74 +42,10 @@ pub(super) struct LabelledPredictions {
     pub model: Option<LoadedModel>,
 }
 
-/// Labels and images of an evaluation.
-pub(super) struct EvalData {
-    pub labels: PathBuf,
-    pub images: Option<Images>,
-    /// Evaluate only these samples.
-    pub only: Option<HashSet<String>>,
-}
-
-impl EvalData {
-    fn from_config(config: &EvalConfig) -> Result<Self, EvalError> {
-        let labels = config.labels.clone().ok_or(EvalError::Missing {
-            what: "labels",
-            flag: "--labels",
-        })?;
-        Ok(Self {
-            labels,
-            images: config.images.clone(),
-            only: None,
-        })
-    }
-
-    fn images(&self) -> Result<&Images, EvalError> {
-        self.images.as_ref().ok_or(EvalError::Missing {
-            what: "images of the model",
-            flag: "--images",
-        })
-    }
-
-    /// Reads the labels. At least one sample must have a class.
-    fn read_labels(
-        &self,
-        classes: usize,
-        observer: &dyn ScoreObserver,
-    ) -> Result<LabelTable, EvalError> {
-        let mut labels = read_labels(&self.labels, classes)?;
-        if let Some(only) = &self.only {
-            let rows = labels.ids.into_iter().zip(labels.targets);
-            (labels.ids, labels.targets) = rows.filter(|(id, _)| only.contains(id)).unzip();
-            let missing = only.len() - labels.ids.len();
-            if missing > 0 {
-                observer.note(&format!(
-                    "labels file {}: {missing} of {} validation samples have no label and are \
-                     left out",
-                    self.labels.display(),
-                    only.len()
-                ));
-            }
-        }
-        if labels.targets.iter().all(Vec::is_empty) {
-            return Err(EvalError::NoPositives {
-                path: self.labels.clone(),
-                samples: labels.ids.len(),
-            });
-        }
-        Ok(labels)
-    }
-
-    /// Reads the labels of a model's classes, and finds the images of the labelled samples.
-    fn find_samples(
-        &self,
-        spec: &ModelSpec,
-        observer: &dyn ScoreObserver,
-    ) -> Result<(LabelTable, Vec<Sample>), EvalError> {
-        let labels = self.read_labels(spec.classes.len(), observer)?;
-        let samples = self.images()?.find(&spec.preprocess.stains())?;
-        let samples = output::select(samples, &labels.ids);
-        Ok((labels, samples))
-    }
+/// A model that has scored the samples and is still loaded.
+pub(super) struct LoadedModel {
+    pub engines: Vec<Box<dyn Engine>>,
+    pub options: PipelineOptions,
 }
 
 impl LabelledPredictions {
@@ -128,7 +66,7 @@ impl LabelledPredictions {
             EvalSubject::Model(path) => Self::from_model(path, config, observer),
             #[cfg(feature = "train")]
             EvalSubject::Run(path) => {
-                let run = super::run_data::RunData::open(path, config)?;
+                let run = RunData::open(path, config)?;
                 run.notes.iter().for_each(|note| observer.note(note));
                 let predictions =
                     Self::from_checkpoint(path, &run.checkpoint, &run.data, (config, observer));
@@ -188,7 +126,7 @@ impl LabelledPredictions {
         (config, observer): (&EvalConfig, &dyn ScoreObserver),
     ) -> Result<Self, EvalError> {
         use crate::export::BurnEngine;
-        use crate::score::{Device, Engine, EngineChoice, score_with};
+        use crate::score::{Device, EngineChoice, score_with};
 
         let engine = &config.engine;
         let only_cpu_options = engine.devices.all() == [Device::Cpu]

@@ -1,23 +1,20 @@
 //! The result of an evaluation, as JSON and as files.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use super::occlusion_maps::OcclusionMaps;
 use super::operating_points::{ThresholdSet, operating_points};
-use super::page::write_page;
 use super::predictions::LabelledPredictions;
 use super::samples::EvaluatedSamples;
 use super::tuning::{ClassRatios, fold_count, tune};
 use super::{EvalConfig, EvalError, ThresholdTuning};
-use crate::atomic_file::write_atomic;
 use crate::imaging::Sample;
 use crate::metrics::{Bootstrap, Calibration, CrossFit, Evaluation, Intervals, evaluate_decisions};
 use crate::model_metadata::ThresholdFile;
 use crate::report::OperatingPoint;
-use crate::score::{Failure, output};
+use crate::score::Failure;
 
 /// The threshold that is always evaluated, for comparisons.
 const HALF: f32 = 0.5;
@@ -181,43 +178,6 @@ impl EvalReport {
         }
         document
     }
-
-    /// Writes `metrics.json`, `report.html` and `plots/` into the folder `out`, and creates it if it
-    /// is missing. Tuned thresholds add `thresholds.json`, failed samples `errors.csv`.
-    ///
-    /// # Errors
-    ///
-    /// The folder or a file cannot be written.
-    pub fn write(&self, out: &Path) -> Result<(), EvalError> {
-        create_folder(&out.join("plots"))?;
-        output::write_errors(&errors_path(out), &self.failures)?;
-        if let Some(tuned) = &self.tuned {
-            tuned.file.write(&out.join("thresholds.json"))?;
-        }
-        write_page(self, out)?;
-        let document = format!("{:#}\n", self.to_json());
-        write_atomic(&out.join("metrics.json"), document.as_bytes())?;
-        Ok(())
-    }
-
-    /// Returns a warning about failed samples: their list, or where the folder `out` has it.
-    #[must_use]
-    pub fn failure_list(&self, out: Option<&Path>) -> String {
-        let failed = self.failures.len();
-        let total = failed + self.evaluation().samples;
-        let summary = format!("{failed} of {total} labelled samples could not be evaluated");
-        if let Some(out) = out {
-            return format!("{summary}; see {}", errors_path(out).display());
-        }
-        self.failures.iter().fold(summary + ":", |list, f| {
-            let file = if f.file.is_empty() {
-                String::new()
-            } else {
-                format!("{}: ", f.file)
-            };
-            format!("{list}\n  {}: {file}{}", f.id, f.error)
-        })
-    }
 }
 
 impl TunedThresholds {
@@ -232,7 +192,11 @@ impl TunedThresholds {
         Ok(Self {
             apparent: evaluate_decisions(&samples.data()?, &fit.apparent, &fit.thresholds),
             file: ThresholdFile {
-                method: config.tuning.as_ref().map_or("", ThresholdTuning::name).into(),
+                method: config
+                    .tuning
+                    .as_ref()
+                    .map_or("", ThresholdTuning::name)
+                    .into(),
                 keep_argmax: config.keep_argmax,
                 samples: count,
                 classes: classes.to_vec(),
@@ -280,16 +244,4 @@ fn about(config: &EvalConfig, predictions: &LabelledPredictions) -> Vec<(String,
         concat!("rgby ", env!("CARGO_PKG_VERSION")).into(),
     ));
     about
-}
-
-/// Creates a folder and its parents.
-pub(super) fn create_folder(path: &Path) -> Result<(), EvalError> {
-    fs::create_dir_all(path).map_err(|cause| EvalError::CreateFolder {
-        path: path.to_owned(),
-        cause,
-    })
-}
-
-fn errors_path(out: &Path) -> PathBuf {
-    out.join("errors.csv")
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::predictions::EvalData;
+use super::data::EvalData;
 use super::{EvalConfig, EvalError};
 use crate::data::{Images, Pattern, Split};
 use crate::train::{Config, RunOrigin, resolve};

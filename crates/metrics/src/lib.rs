@@ -53,10 +53,10 @@ impl<'a> Labelled<'a> {
         targets: &'a [f32],
         classes: usize,
     ) -> Result<Self, String> {
-        let (len, wanted) = (probabilities.len(), targets.len());
-        if classes == 0 || len != wanted || len % classes != 0 {
+        let (len, target_len) = (probabilities.len(), targets.len());
+        if classes == 0 || len != target_len || len % classes != 0 {
             return Err(format!(
-                "{len} probabilities and {wanted} targets do not make rows of {classes} classes"
+                "{len} probabilities and {target_len} targets do not make rows of {classes} classes"
             ));
         }
         let place = |at: usize| format!("sample {}, class {}", at / classes, at % classes);

@@ -97,7 +97,7 @@ fn draw(card: &SampleCard, toggle: &str, chips: &Markup) -> Markup {
             @if card.overlay.is_some() {
                 label.small for=(toggle) { (card.caption) }
             } @else if !card.caption.is_empty() {
-                p.muted.small.looked { (card.caption) }
+                p.muted.small.caption { (card.caption) }
             }
             p.id { (card.id) " " span.muted { (card.measured) } }
             ul.chips { (chips) }
