@@ -97,6 +97,7 @@
 //! ```
 
 pub mod cli;
+pub mod eval;
 #[cfg(feature = "train")]
 pub mod export;
 #[cfg(feature = "train")]
