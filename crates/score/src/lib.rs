@@ -41,8 +41,8 @@ mod thread_plan;
 mod threshold;
 
 pub use bench::{
-    BatchSpeed, BenchError, EndToEndSpeed, PrepareSpeed, ScoreBench, ScoreSpeed, SessionSpeed,
-    prepare_for,
+    BatchSpeed, BenchError, EndToEndSpeed, ModelSpeed, PrepareSpeed, PreprocessSpeed, ScoreBench,
+    ScoreSpeed, SessionSpeed,
 };
 pub use buffer::Buffer;
 pub use config::{
