@@ -2,10 +2,10 @@
 //!
 //! [`Runtime`] finds and starts ONNX Runtime or the embedded tract engine, once per process;
 //! [`ModelFile`] reads and checks a model before any engine sees it; [`OrtEngine`] runs it behind
-//! the small [`Engine`] trait, an [`Ensemble`] several of them; [`score_samples`] decodes and infers side
-//! by side; [`output`] writes the result, a [`ResultManifest`] says of what it is, and [`merge()`]
-//! joins those of several [`Shard`]s; [`stream`] carries samples and probabilities through pipes;
-//! [`ScoreBench`] measures all that.
+//! the small [`Engine`] trait, an [`Ensemble`] several of them; [`score_samples`] decodes and
+//! infers side by side; [`output`] writes the result, a [`ResultManifest`] says of what it is, and
+//! [`merge()`] joins those of several [`Shard`]s; [`stream`] carries samples and probabilities
+//! through pipes; [`ScoreBench`] measures all that.
 
 mod bench;
 mod buffer;

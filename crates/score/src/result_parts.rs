@@ -1,9 +1,9 @@
-//! Results that outlive a killed run: written part by part, each with its hash in a manifest.
+//! Results of an unfinished run, kept in parts so that a killed run can be resumed.
 //!
-//! `FILE.parts/` lies beside the result `FILE` as long as that is not finished. A part holds the
-//! results of consecutive samples, probabilities and then embeddings, and begins where the one
-//! before it ends; the manifest, replaced as one step, says which parts there are and of what run.
-//! What a killed run wrote beyond its manifest counts for nothing.
+//! The folder `FILE.parts/` exists beside the result `FILE` until that is finished. A part contains
+//! the results of consecutive samples, probabilities and then embeddings, and starts where the
+//! previous one ends. The manifest, replaced atomically, lists the parts with their hashes, and
+//! identifies the run. Files that the manifest does not list are ignored.
 
 use std::fs;
 use std::io;
@@ -18,12 +18,11 @@ use super::{BatchScores, Failure, KeyDifference, RemoteParts, RunKey, ScoreTable
 use rgby_common::atomic_file;
 use rgby_imaging::Sample;
 
-/// Name of the file that says which parts there are.
+/// Name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
-/// A part is written once it is so old, or has all the samples that it may have.
-const MOST_TIME: Duration = Duration::from_secs(10);
+/// A part is written when it is this old, or full.
+const MAX_AGE: Duration = Duration::from_secs(10);
 
-/// What the manifest says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PartsManifest {
@@ -42,62 +41,52 @@ struct ResultPart {
     failures: Vec<Failure>,
 }
 
-/// Why parts cannot be written, read or gone on with.
+/// Why parts cannot be written, read or resumed.
 #[derive(Debug, thiserror::Error)]
 pub enum PartsError {
-    /// The file system's error.
     #[error(
         "{0}\nhint: samples scored so far are kept; free disk space, then resume with --resume"
     )]
     Write(io::Error),
-    /// There is work that would be lost.
+    /// Results of an unfinished run would be lost.
     #[error(
         "{}: holds {done} of {count} samples of an unfinished run\n\
          hint: resume it with --resume, or remove that folder to start over",
         .folder.display()
     )]
     Unfinished {
-        /// The folder.
         folder: PathBuf,
-        /// Samples that are scored.
+        /// Scored samples.
         done: usize,
-        /// Samples of that run.
+        /// Samples of the run.
         count: usize,
     },
-    /// The unfinished run is another one.
+    /// The parts belong to another run.
     #[error(
         "{}: belongs to another run: {differences}\n\
          hint: repeat the command of that run with --resume, or remove that folder to start over",
         .folder.display()
     )]
     Other {
-        /// The folder.
         folder: PathBuf,
         /// Each differing option with both values.
         differences: String,
     },
-    /// A part is not as it was written.
     #[error("{}: {reason}\nhint: remove that folder to start over", .path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    Damaged { path: PathBuf, reason: String },
 }
 
-/// What a part holds.
+/// Columns and size of parts.
 #[derive(Debug, Clone, Copy)]
 pub struct PartFormat<'a> {
-    /// Names of the classes.
     pub classes: &'a [String],
-    /// Embeddings of a sample; 0 if there are none.
+    /// Embeddings per sample; 0 without embeddings.
     pub embeddings: usize,
-    /// Samples of a part at most.
+    /// Maximum number of samples per part.
     pub part_size: usize,
 }
 
-/// Names of the columns of embeddings: f0, f1, …
+/// Returns the names of the columns of embeddings: f0, f1, …
 #[must_use]
 pub fn embedding_names(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("f{number}")).collect()
@@ -110,33 +99,33 @@ pub struct ResultParts {
     manifest: PartsManifest,
     /// Number of classes.
     classes: usize,
-    /// Samples of a part at most.
+    /// Maximum number of samples per part.
     part_size: usize,
-    /// Names of a part's columns after the id: the classes, then the embeddings.
+    /// Names of the columns after the id: classes, then embeddings.
     columns: Vec<String>,
-    /// Results that are in no part yet, a row of all columns each.
+    /// Results that are in no part yet; each row has all columns.
     pending: ScoreTable,
     since: Instant,
     copies: Option<Box<dyn RemoteParts>>,
 }
 
-/// Whether there are parts of an unfinished run that writes `output`.
+/// Whether an unfinished run that writes `output` exists.
 #[must_use]
 pub fn is_unfinished(output: &Path) -> bool {
     folder_of(output).join(MANIFEST).exists()
 }
 
-/// Where the parts of `output` are.
+/// Returns the folder of the parts of `output`.
 #[must_use]
 pub fn folder_of(output: &Path) -> PathBuf {
     output::beside(output, ".parts")
 }
 
-/// Removes what a run that was killed while it removed the parts of `output` left of them.
+/// Removes parts of `output` that remain if a run was killed while it removed them.
 ///
 /// # Errors
 ///
-/// The file system's.
+/// The error of the file system.
 pub fn remove_leftovers(output: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder_of(output)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -145,16 +134,16 @@ pub fn remove_leftovers(output: &Path) -> io::Result<()> {
 }
 
 impl ResultParts {
-    /// The parts of the run `key` that writes `output`; with `resume` those that are there. Each is
-    /// copied to `copies` too.
+    /// Opens the parts of the run `key` that writes `output`; with `resume` it keeps existing
+    /// parts. New parts are copied to `copies`, too.
     ///
     /// # Errors
     ///
-    /// An unfinished run without `resume`, one of something else, or one that is damaged.
+    /// There is an unfinished run but no `resume`, or the unfinished run is another one or damaged.
     pub fn open(
         output: &StagedFile,
         key: RunKey,
-        form: PartFormat,
+        format: PartFormat,
         resume: bool,
         copies: Option<Box<dyn RemoteParts>>,
     ) -> Result<Self, PartsError> {
@@ -182,9 +171,9 @@ impl ResultParts {
         let mut parts = Self {
             folder,
             manifest,
-            classes: form.classes.len(),
-            part_size: form.part_size,
-            columns: [form.classes, &embedding_names(form.embeddings)].concat(),
+            classes: format.classes.len(),
+            part_size: format.part_size,
+            columns: [format.classes, &embedding_names(format.embeddings)].concat(),
             pending: ScoreTable::default(),
             since: Instant::now(),
             copies,
@@ -193,30 +182,30 @@ impl ResultParts {
         Ok(parts)
     }
 
-    /// What the results depend on.
+    /// Returns the identity of the run.
     #[must_use]
     pub fn key(&self) -> &RunKey {
         &self.manifest.run
     }
 
-    /// Number of samples in parts: the first sample that is still to be scored.
+    /// Returns the number of samples in parts, which is the index of the next sample to score.
     #[must_use]
     pub fn done(&self) -> usize {
         done(&self.manifest)
     }
 
-    /// Number of failed samples in parts and on their way into one.
+    /// Returns the number of failed samples.
     #[must_use]
     pub fn failed(&self) -> usize {
         let written = self.manifest.parts.iter().map(|part| part.failures.len());
         written.sum::<usize>() + self.pending.failures.len()
     }
 
-    /// Takes the results of `samples`, which follow those before; writes a part if one is due.
+    /// Appends the results of `samples`; writes a part if one is due.
     ///
     /// # Errors
     ///
-    /// The part cannot be written; those before it stay.
+    /// The part cannot be written; earlier parts are kept.
     pub fn push(&mut self, samples: &[Sample], batch: BatchScores) -> io::Result<()> {
         let ids = samples.iter().map(|sample| sample.id.clone());
         self.pending.ids.extend(ids);
@@ -228,11 +217,11 @@ impl ResultParts {
         }
         self.pending.probabilities.extend(rows);
         self.pending.failures.extend(batch.failures);
-        let due = self.pending.ids.len() >= self.part_size || self.since.elapsed() >= MOST_TIME;
+        let due = self.pending.ids.len() >= self.part_size || self.since.elapsed() >= MAX_AGE;
         if due { self.flush() } else { Ok(()) }
     }
 
-    /// Writes what is in no part yet.
+    /// Writes a part of the pending results.
     ///
     /// # Errors
     ///
@@ -264,16 +253,16 @@ impl ResultParts {
         self.write_manifest()
     }
 
-    /// The results of each part in turn.
+    /// Reads the probabilities of each part in order.
     ///
     /// # Errors
     ///
-    /// While iterating: a part is missing or not as it was written.
+    /// While iterating: a part is missing or was changed.
     pub fn tables(&self) -> impl Iterator<Item = io::Result<ScoreTable>> {
         self.read(0..self.classes)
     }
 
-    /// As [`tables`](Self::tables), with the embeddings in the probabilities' place.
+    /// As [`tables`](Self::tables), with embeddings instead of probabilities.
     ///
     /// # Errors
     ///
@@ -292,7 +281,7 @@ impl ResultParts {
             let hash =
                 atomic_file::sha256_file(&path).map_err(|error| damaged(error.to_string()))?;
             if hash != part.sha256 {
-                return Err(damaged("is not as it was written".into()));
+                return Err(damaged("was changed after it was written".into()));
             }
             let mut table = output::read_scores(&path, columns.clone())
                 .map_err(|error| damaged(error.to_string()))?;
@@ -302,23 +291,23 @@ impl ResultParts {
         tables.map(|table: Result<_, PartsError>| table.map_err(io::Error::other))
     }
 
-    /// The samples that failed, in order.
+    /// Returns the failed samples, in order.
     #[must_use]
     pub fn failures(&self) -> Vec<Failure> {
         let failures = self.manifest.parts.iter().map(|part| &part.failures);
         failures.flatten().cloned().collect()
     }
 
-    /// Removes the parts, once the result is written.
+    /// Removes the parts.
     ///
     /// # Errors
     ///
-    /// The file system's.
+    /// The error of the file system.
     pub fn remove(mut self) -> io::Result<()> {
         if let Some(copies) = &mut self.copies {
             copies.remove()?;
         }
-        // What no manifest speaks of counts for nothing, so that goes first.
+        // Without a manifest, parts are ignored, so the manifest is removed first.
         fs::remove_file(self.folder.path().join(MANIFEST))?;
         fs::remove_dir_all(self.folder.path())
     }
@@ -362,7 +351,7 @@ fn check_same(folder: &StagedFile, found: &RunKey, wanted: &RunKey) -> Result<()
     })
 }
 
-/// Each part begins where the one before it ends.
+/// Checks that each part starts where the previous one ends.
 fn check_chain(folder: &StagedFile, manifest: &PartsManifest) -> Result<(), PartsError> {
     let mut next = 0;
     for part in &manifest.parts {

@@ -1,4 +1,4 @@
-//! Whether parts belong together and are all there, by what their manifests say.
+//! Checks by manifests that parts belong together and are complete.
 
 use std::collections::HashMap;
 
@@ -6,14 +6,14 @@ use super::super::{Decision, KeyDifference, ResultManifest, Shard};
 use super::error::{MergeError, SHOWN};
 use super::part::MergePart;
 
-/// Checks that the parts have the same columns and, by their manifests, are all of one run, and all
-/// of its shards. Returns whether there are manifests. With `ids_known`, a listing that changed
-/// meanwhile is no error, since completeness is proved by ids.
+/// Checks that the parts have the same columns and, by their manifests, are all shards of one run.
+/// Returns whether there are manifests. With `ids_known`, images may have changed between the runs,
+/// because the ids prove completeness.
 pub(super) fn check(parts: &[MergePart], ids_known: bool) -> Result<bool, MergeError> {
     let first = &parts[0];
     for part in parts {
         if part.columns != first.columns {
-            return Err(differ(first, part, "their columns are not the same"));
+            return Err(differ(first, part, "their columns differ"));
         }
     }
     let mut known = Vec::new();
@@ -50,7 +50,7 @@ fn differ(first: &MergePart, second: &MergePart, what: impl Into<String>) -> Mer
 
 type Known<'a> = [(&'a MergePart, &'a ResultManifest)];
 
-/// Whether a single run could have made all of them.
+/// Checks that all parts depend on the same inputs and options.
 fn check_results(known: &Known) -> Result<(), MergeError> {
     let (first, wanted) = known[0];
     for (part, manifest) in known {
@@ -70,14 +70,15 @@ fn check_results(known: &Known) -> Result<(), MergeError> {
     Ok(())
 }
 
-/// Whether each shard is there once, and of the same samples.
+/// Checks that each shard occurs once, and that all are shards of the same samples.
 fn check_shards(known: &Known, ids_known: bool) -> Result<(), MergeError> {
     let (first, wanted) = known[0];
     let count = wanted.run.shard.map(Shard::count);
     let mut seen: HashMap<u32, &MergePart> = HashMap::new();
     for (part, manifest) in known {
         if manifest.run.shard.map(Shard::count) != count {
-            let what = "one is a shard and the other none, or one of another number of shards";
+            let what =
+                "one is a shard and the other is not, or they have different numbers of shards";
             return Err(differ(first, part, what));
         }
         let Some(shard) = manifest.run.shard else {
@@ -101,7 +102,7 @@ fn check_shards(known: &Known, ids_known: bool) -> Result<(), MergeError> {
         }
     }
     let Some(count) = count else { return Ok(()) };
-    // A manifest may claim any number of shards, so that they are not all listed.
+    // A manifest may claim any number of shards, so only the first missing ones are listed.
     let missing = (0..count).filter(|i| !seen.contains_key(i));
     let first: Vec<u32> = missing.take(SHOWN + 1).collect();
     if first.is_empty() {

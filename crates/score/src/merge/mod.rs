@@ -1,5 +1,5 @@
-//! Merges results of several runs, such as the shards of one, into the result of a single run, after
-//! proving that they belong together and that no sample is missing or duplicate.
+//! Merges results of several runs, such as the shards of one, into the result of a single run,
+//! after proving that they belong together and that no sample is missing or duplicate.
 //!
 //! Ids are held in memory, rows are not: the result is written in pieces of about 64 MiB, and each
 //! part is opened once per piece.
@@ -164,7 +164,7 @@ fn select(files: &[StagedFile], out: &StagedFile) -> Result<Vec<StagedFile>, Mer
     Ok(parts)
 }
 
-/// The failures of all parts, in the order of the result.
+/// Returns the failures of all parts, in the order of the result.
 fn failures(parts: &[MergePart], order: &[PartPosition]) -> Result<Vec<Failure>, MergeError> {
     let mut by_id = HashMap::new();
     for part in parts {
@@ -184,8 +184,7 @@ fn failures(parts: &[MergePart], order: &[PartPosition]) -> Result<Vec<Failure>,
     }
 }
 
-/// Writes the manifest that a single run would have written; removes an old one where nothing is
-/// known of the parts.
+/// Writes the manifest of an unsharded run; removes an old one if the parts have no manifests.
 fn write_manifest(
     out: &Path,
     parts: &[MergePart],

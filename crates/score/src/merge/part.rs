@@ -1,4 +1,4 @@
-//! A file to be merged: what it is, what its manifest says, and the ids of its rows.
+//! Files to merge, with their manifests and ids.
 
 use std::fs::File;
 use std::io;
@@ -15,23 +15,23 @@ use super::super::{Failure, ResultManifest, StagedFile};
 use super::MergeError;
 use rgby_common::{atomic_file, catch_panic};
 
-/// Rows between two places of a CSV file that are remembered.
+/// Rows between two stored positions in a CSV file.
 pub(super) const MARK: usize = 1024;
 
-/// A file to be merged.
+/// A file to merge.
 pub(super) struct MergePart {
     pub(super) file: StagedFile,
     pub(super) manifest: Option<ResultManifest>,
     pub(super) columns: PartColumns,
     /// The id of each row, in order.
     pub(super) ids: Vec<String>,
-    /// Where each `MARK`th row of a CSV file begins.
+    /// Positions of every `MARK`th row of a CSV file.
     pub(super) marks: Vec<Position>,
-    /// Bytes of the file.
+    /// Size of the file.
     pub(super) bytes: u64,
 }
 
-/// What the columns of a part are.
+/// Columns of a part.
 #[derive(PartialEq)]
 pub(super) enum PartColumns {
     Csv(StringRecord),
@@ -39,14 +39,17 @@ pub(super) enum PartColumns {
 }
 
 impl MergePart {
-    /// Reads the manifest and the ids, and checks that they fit.
+    /// Reads the manifest and the ids, and checks that they agree.
     pub(super) fn open(file: StagedFile) -> Result<Self, MergeError> {
         let manifest = ResultManifest::read(&file)?;
         if let Some(manifest) = &manifest {
             let hash = atomic_file::sha256_file(file.path())
                 .map_err(|error| MergeError::part(&file, error))?;
             if hash != manifest.sha256 {
-                return Err(changed(&file, "its bytes are not those that were written"));
+                return Err(changed(
+                    &file,
+                    "its bytes were changed after it was written",
+                ));
             }
         }
         let mut part = if output::is_parquet(file.path()) {
@@ -59,14 +62,14 @@ impl MergePart {
         Ok(part)
     }
 
-    /// Checks that the rows are those of the manifest.
+    /// Checks the rows against the manifest.
     fn check(&self) -> Result<(), MergeError> {
         let Some(manifest) = &self.manifest else {
             return Ok(());
         };
-        let (said, found) = (manifest.run.count, self.ids.len());
-        if said != found {
-            let reason = format!("has {found} rows, and {said} by its manifest");
+        let (expected, found) = (manifest.run.count, self.ids.len());
+        if expected != found {
+            let reason = format!("has {found} rows, but {expected} in its manifest");
             return Err(changed(&self.file, reason));
         }
         let Some(shard) = manifest.run.shard else {
@@ -81,7 +84,7 @@ impl MergePart {
         }
     }
 
-    /// The samples that failed: the manifest's, else those of the list beside the file.
+    /// Returns the failed samples: those of the manifest, else of the list beside the file.
     pub(super) fn failures(&self) -> Result<Vec<Failure>, MergeError> {
         if let Some(manifest) = &self.manifest {
             return Ok(manifest.failures.clone());
@@ -99,7 +102,7 @@ impl MergePart {
     }
 }
 
-/// That a part contradicts its manifest.
+/// Creates the error for a part that contradicts its manifest.
 fn changed(file: &StagedFile, reason: impl Into<String>) -> MergeError {
     MergeError::Changed {
         path: file.name().to_owned(),
@@ -113,11 +116,11 @@ fn open_csv(file: StagedFile) -> Result<MergePart, MergeError> {
     let mut reader = csv::Reader::from_path(file.path()).map_err(fault)?;
     let header = reader.headers().map_err(fault)?.clone();
     if header == output::ERRORS_HEADER[..] {
-        let reason = "is a list of failed samples, which merge finds by itself; leave it out";
+        let reason = "is a list of failed samples; leave it out, merge finds it by itself";
         return Err(MergeError::part(&file, reason));
     }
     if header.get(0) != Some("Id") || header.len() < 2 {
-        let reason = "is no result of `rgby score`: its header must be `Id` and more";
+        let reason = "is not a result of `rgby score`: its header must start with `Id` and have more columns";
         return Err(MergeError::part(&file, reason));
     }
     let (mut ids, mut marks) = (Vec::new(), Vec::new());
@@ -143,7 +146,7 @@ fn open_csv(file: StagedFile) -> Result<MergePart, MergeError> {
 }
 
 fn open_parquet(file: StagedFile) -> Result<MergePart, MergeError> {
-    // The crate takes some numbers of a damaged file at their word, and panics.
+    // The crate `parquet` panics on some damaged files.
     let damaged = MergeError::part(&file, "cannot be read as Parquet: it is damaged");
     catch_panic::expected(|| read_parquet(file)).unwrap_or(Err(damaged))
 }
@@ -161,7 +164,7 @@ fn read_parquet(file: StagedFile) -> Result<MergePart, MergeError> {
         field.name() == "Id" && *field.data_type() == DataType::Utf8
     };
     if !fields.first().is_some_and(has_id) || fields.len() < 2 {
-        let reason = "is no result of `rgby score`: its first column must be the string `Id`";
+        let reason = "is not a result of `rgby score`: its first column must be the string `Id`";
         return Err(MergeError::part(&file, reason));
     }
     let only_ids = ProjectionMask::leaves(builder.parquet_schema(), [0]);
@@ -182,7 +185,7 @@ fn read_parquet(file: StagedFile) -> Result<MergePart, MergeError> {
     })
 }
 
-/// An error for a file that was right before.
+/// Creates the error for a file that was changed during the merge.
 pub(super) fn changed_meanwhile(file: &StagedFile) -> io::Error {
     io::Error::other(format!("{file} changed while it was read"))
 }

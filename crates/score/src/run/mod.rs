@@ -76,7 +76,7 @@ struct PreparedRun {
 }
 
 /// Numbers of a run for its report.
-struct Counts {
+struct RunCounts {
     finished: bool,
     resumed_at: usize,
     scored: usize,
@@ -92,7 +92,7 @@ impl ScoreRun<'_> {
             .parts(&self.outputs.predictions, self.config.resume)?;
         if let Some(failed) = self.finished(&run)? {
             self.observer.note("these samples are scored already");
-            let counts = Counts {
+            let counts = RunCounts {
                 finished: true,
                 resumed_at: run.samples.len(),
                 scored: 0,
@@ -105,7 +105,7 @@ impl ScoreRun<'_> {
         let (all, before) = (run.samples.len(), parts.done());
         self.observer.ready()?;
         let seconds = self.score(&mut run, &mut parts)?;
-        let counts = Counts {
+        let counts = RunCounts {
             finished: parts.done() >= all,
             resumed_at: before,
             scored: parts.done() - before,
@@ -282,7 +282,7 @@ impl ScoreRun<'_> {
         )
     }
 
-    fn report(&self, run: &PreparedRun, counts: &Counts) -> ScoreReport {
+    fn report(&self, run: &PreparedRun, counts: &RunCounts) -> ScoreReport {
         let started = run.scorer.started();
         let name = |file: &StagedFile| file.name().to_owned();
         let outputs = &self.outputs;

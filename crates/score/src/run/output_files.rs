@@ -32,7 +32,7 @@ pub enum OutputFileError {
         cause: io::Error,
     },
     #[error("{what} {} is also the path of another result\nhint: choose another name", .file.display())]
-    Twice { what: &'static str, file: PathBuf },
+    Duplicate { what: &'static str, file: PathBuf },
     #[error("`{}` is not a valid path: {cause}", .file.display())]
     InvalidPath { file: PathBuf, cause: io::Error },
 }
@@ -79,7 +79,7 @@ impl OutputFiles {
             let absolute = absolute(file.path())?;
             if seen.contains(&absolute) {
                 let file = file.name().to_owned();
-                return Err(OutputFileError::Twice { what, file });
+                return Err(OutputFileError::Duplicate { what, file });
             }
             seen.push(absolute);
         }

@@ -1,8 +1,8 @@
 //! Copies of an unfinished run's parts in a store, so that another machine can resume the run.
 //!
-//! The object name of a part starts with the beginning of its hash, so that two processes that score
-//! the same shard cannot overwrite each other's parts. Only parts listed in the manifest are valid.
-//! The manifest is replaced only if it is still the version that this process read or wrote;
+//! The object name of a part starts with the beginning of its hash, so that two processes that
+//! score the same shard cannot overwrite each other's parts. Only parts listed in the manifest are
+//! valid. The manifest is replaced only if it is still the version that this process read or wrote;
 //! otherwise another process is at work, and this one fails.
 
 use std::fs;

@@ -14,7 +14,8 @@ use super::error_translator::is_cut_off;
 use super::gate::ConnectionGate;
 use super::{ObjectVersion, StoreState};
 
-/// Larger objects are read in ranges of this size: a single connection is slower than most networks.
+/// Larger objects are read in ranges of this size: a single connection is slower than most
+/// networks.
 const RANGE: u64 = 8 << 20;
 /// Concurrent ranges of one object.
 const RANGES: usize = 8;

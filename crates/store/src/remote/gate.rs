@@ -72,8 +72,9 @@ impl ConnectionGate {
         true
     }
 
-    /// Waits until `size` bytes are free or a thread waits for the file. In the second case, waiting
-    /// on would deadlock: prefetched files hold the memory, and are read only after this one.
+    /// Waits until `size` bytes are free or a thread waits for the file. In the second case,
+    /// waiting on would deadlock: prefetched files hold the memory, and are read only after this
+    /// one.
     pub(super) async fn pass(&mut self, size: u64) {
         let Some(memory) = self.memory.take() else {
             return;

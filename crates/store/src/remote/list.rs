@@ -124,7 +124,8 @@ impl StoreState {
         }
     }
 
-    /// Returns all objects of a web server, which lists them by `WebDAV` in one response, if at all.
+    /// Returns all objects of a web server, which lists them by `WebDAV` in one response, if at
+    /// all.
     async fn web_page(&self) -> Result<Vec<ObjectMeta>, StoreError> {
         let path = object_store::path::Path::parse(self.url.key()).ok();
         let listed = self.client.store().list_with_delimiter(path.as_ref());

@@ -91,7 +91,8 @@ impl Store {
         }
     }
 
-    /// Lists the names of the objects in this folder, subfolders excluded, in the order of the store.
+    /// Lists the names of the objects in this folder, subfolders excluded, in the order of the
+    /// store.
     ///
     /// Requests pages while iterating, and ends with the first error: the store is not reachable or
     /// denies access, or a web server does not list.

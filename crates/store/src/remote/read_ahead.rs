@@ -1,8 +1,8 @@
 //! Prefetching of files into memory.
 //!
-//! Decoding threads announce the files that they will read next. These are requested concurrently and
-//! kept in memory up to a limit, so that the network is busy while files are decoded. A file that was
-//! not announced is fetched when it is read.
+//! Decoding threads announce the files that they will read next. These are requested concurrently
+//! and kept in memory up to a limit, so that the network is busy while files are decoded. A file
+//! that was not announced is fetched when it is read.
 
 use std::collections::HashMap;
 use std::mem;
@@ -238,7 +238,9 @@ impl FileRequest {
         let loaded = match fetched.await {
             Ok(_) => {
                 let size = bytes.len() as u64;
-                self.progress.fetched_bytes.fetch_add(size, Ordering::Relaxed);
+                self.progress
+                    .fetched_bytes
+                    .fetch_add(size, Ordering::Relaxed);
                 self.progress.fetched.fetch_add(1, Ordering::Relaxed);
                 Ok(LoadedFile {
                     bytes,
