@@ -220,11 +220,11 @@ mod tests {
             assert_eq!(parsed.to_string().parse(), Ok(parsed));
         }
         for (text, wanted) in [
-            ("cpu,cuda", "`cpu,cuda` is no device"),
+            ("cpu,cuda", "`cpu,cuda` is not a device"),
             ("cpu:0,1", "use cpu"),
-            ("cuda:0,", "`cuda:` is no device"),
+            ("cuda:0,", "`cuda:` is not a device"),
             ("cuda:,1", "or several: cuda:0,1"),
-            ("cuda:0,cuda:1", "`cuda:cuda:1` is no device"),
+            ("cuda:0,cuda:1", "`cuda:cuda:1` is not a device"),
             ("cuda:1,0,1", "names cuda:1 twice"),
             ("", "use cpu"),
         ] {
