@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::{ExportError, Inputs, open_session};
 use crate::graph::ModelProto;
-use crate::graph::float16::to_half;
+use crate::graph::float16::to_float16;
 use crate::graph::folding::fold_into_convolutions;
-use crate::graph::quantize::{QuantizationPlan, ValueRange, observing, plan, quantize};
+use crate::graph::quantize::{QuantizationPlan, ValueRange, range_observer, plan, quantize};
 use crate::score::Runtime;
 
 /// What became of a model, as one sentence.
@@ -21,14 +21,14 @@ pub(super) fn to_fp16(model: &ModelProto) -> Result<Reduced, ExportError> {
     let mut model = model.clone();
     let graph = model.graph.mut_or_insert_default();
     let folded = fold_into_convolutions(graph)?;
-    let halved = to_half(graph)?;
+    let halved = to_float16(graph)?;
     let clamped = match halved.clamped {
         0 => String::new(),
         count => format!(", {count} weights beyond 65504 clamped"),
     };
     let summary = format!(
         "{folded} nodes folded into convolutions{clamped}, in float32: {}",
-        halved.kept.join(", ")
+        halved.float32_operators.join(", ")
     );
     Ok((model, summary))
 }
@@ -72,7 +72,7 @@ fn calibrate(
     runtime: Runtime,
 ) -> Result<Vec<ValueRange>, ExportError> {
     let mut observer = model.clone();
-    observer.graph = Some(observing(&model.graph, plan)).into();
+    observer.graph = Some(range_observer(&model.graph, plan)).into();
     let what = Path::new("the network for calibration");
     let mut session = open_session(&observer, what, runtime)?;
     let mut ranges = vec![(f32::INFINITY, f32::NEG_INFINITY); plan.activations.len()];

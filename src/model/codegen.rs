@@ -101,8 +101,8 @@ fn imported(skeleton: &Path, graph: &GraphProto, pack: &Path) -> Result<String> 
         "super::Imported {{\n    skeleton: include_bytes!({file:?}),\n    features: {features},\n    \
          stem: {stem:?},\n    windows: &["
     );
-    for window in graph::extent::windows(graph)? {
-        write!(text, "crate::graph::extent::{window:?}, ")?;
+    for window in graph::feature_map_size::windows(graph)? {
+        write!(text, "crate::graph::feature_map_size::{window:?}, ")?;
     }
     text.push_str("],\n    weights: &[\n");
     for (path, initializer) in &weights {

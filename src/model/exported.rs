@@ -7,7 +7,7 @@ use burn_store::bridge;
 
 use super::weights::{WeightTransfer, apply};
 use super::{Classifier, ModelConfig, WeightsError};
-use crate::graph::{GraphProto, ModelProto, adoption::Weight};
+use crate::graph::{GraphProto, ModelProto, weight_transfer::Weight};
 use crate::model_metadata::{METADATA_KEY, ModelSpec};
 
 /// Key of the ONNX `metadata_props` entry that holds the [`ModelConfig`] as JSON.

@@ -8,7 +8,7 @@ use super::ModelConfig;
 use super::baseline::Baseline;
 use super::plain::Plain;
 use super::stem::with_channels;
-use crate::graph::extent::Window;
+use crate::graph::feature_map_size::SlidingWindow;
 
 /// What the build read off a skeleton: the graph, and where its parts went in the generated code.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Imported {
     /// Path of the first convolution's filters.
     pub stem: &'static str,
     /// The convolutions and poolings that change an image's size, in order.
-    pub windows: &'static [Window],
+    pub windows: &'static [SlidingWindow],
     /// Path of each parameter, and the name of the skeleton's initializer for it.
     pub weights: &'static [(&'static str, &'static str)],
 }

@@ -8,10 +8,10 @@ use burn_store::burn_pack::{Error as PackError, Tensor as PackTensor};
 
 use super::weights::{WeightTransfer, apply, imported};
 use super::{Arch, Classifier, WeightsError};
-use crate::graph::adoption::{Adopted, OwnedWeight, Weight, adopt};
-use crate::graph::matching::{Mismatch, first_difference, likeness};
+use crate::graph::weight_transfer::{OwnedWeight, TransferredWeights, Weight, transfer_weights};
+use crate::graph::matching::{StructureMismatch, first_difference, likeness};
 use crate::graph::network::Network;
-use crate::graph::patches::normalise;
+use crate::graph::patches::normalize;
 use crate::graph::surgery::{Filter, stem_weight, widen_filters};
 use crate::graph::{GraphError, GraphProto, ModelProto, read_bytes};
 
@@ -59,7 +59,7 @@ impl Pretrained {
         let left_out = outputs
             .map(|output| format!("output `{}`", output.name))
             .collect();
-        normalise(graph)?;
+        normalize(graph)?;
         let used: HashSet<&str> = tensors(graph).collect();
         names.retain(|name| !used.contains(name.as_str()));
         Ok(Self {
@@ -125,7 +125,7 @@ impl Pretrained {
         let imported = imported(arch)?;
         let skeleton = skeleton(arch)?;
         let network = Network::new(&self.graph)?;
-        let adopted = match adopt(&network, &Network::new(&skeleton)?) {
+        let adopted = match transfer_weights(&network, &Network::new(&skeleton)?) {
             Err(GraphError::Mismatch(mismatch)) => {
                 return Err(unknown(&network, Some((arch, mismatch)))?);
             }
@@ -153,7 +153,7 @@ impl Pretrained {
         Ok((tensors, report))
     }
 
-    fn report(&self, arch: Arch, adopted: &Adopted, channels: &[Filter]) -> ConvertReport {
+    fn report(&self, arch: Arch, adopted: &TransferredWeights, channels: &[Filter]) -> ConvertReport {
         let same = |weight: &&Weight<_>| matches!(weight, Weight::Same(_));
         let mut left_out = self.left_out.clone();
         for (filter, name) in [
@@ -210,14 +210,14 @@ fn tensors(graph: &GraphProto) -> impl Iterator<Item = &str> {
 fn skeleton(arch: Arch) -> Result<GraphProto, WeightsError> {
     let mut model = read_bytes(imported(arch)?.skeleton)?;
     let graph = model.graph.mut_or_insert_default();
-    normalise(graph)?;
+    normalize(graph)?;
     Ok(std::mem::take(graph))
 }
 
 /// The error for a network that is not the wanted one, or none of those that are known.
 fn unknown(
     network: &Network,
-    wanted: Option<(Arch, Mismatch)>,
+    wanted: Option<(Arch, StructureMismatch)>,
 ) -> Result<WeightsError, WeightsError> {
     let mut nearest = (Arch::IMPORTED[0], -1.0);
     for &arch in Arch::IMPORTED {

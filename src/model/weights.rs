@@ -10,7 +10,7 @@ use burn_store::{ApplyResult, BurnpackStore, ModuleSnapshot};
 
 use super::identity::parameters;
 use super::{Arch, Classifier, Imported};
-use crate::graph::{GraphError, matching::Mismatch};
+use crate::graph::{GraphError, matching::StructureMismatch};
 use crate::model_metadata::Precision;
 
 /// What the names of the head's parameters begin with.
@@ -33,7 +33,7 @@ pub enum WeightsError {
         /// The network that was asked for, if one was.
         wanted: Option<Arch>,
         /// The first place where the file differs from `wanted`, or else from `nearest`.
-        mismatch: Mismatch,
+        mismatch: StructureMismatch,
         /// The known network that has most operators in common with the file.
         nearest: Arch,
         /// Share of the operators that they have in common, 0–1.

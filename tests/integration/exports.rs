@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rgby::graph::adoption::{Weight, adopt};
-use rgby::graph::matching::{Mismatch, likeness};
+use rgby::graph::weight_transfer::{Weight, transfer_weights};
+use rgby::graph::matching::{StructureMismatch, likeness};
 use rgby::graph::network::Network;
-use rgby::graph::patches::normalise;
+use rgby::graph::patches::normalize;
 use rgby::graph::tensor::set_values;
 use rgby::graph::{GraphError, ModelProto, read, read_bytes};
 
@@ -18,7 +18,7 @@ fn folder() -> PathBuf {
 
 fn skeleton() -> ModelProto {
     let mut model = read_bytes(&fs::read(folder().join("skeleton.onnx")).unwrap()).unwrap();
-    normalise(model.graph.mut_or_insert_default()).unwrap();
+    normalize(model.graph.mut_or_insert_default()).unwrap();
     model
 }
 
@@ -26,10 +26,10 @@ fn skeleton() -> ModelProto {
 /// and weights made.
 fn adopted(path: &Path) -> Result<(ModelProto, [usize; 3]), GraphError> {
     let mut source = read(path)?;
-    normalise(source.graph.mut_or_insert_default())?;
+    normalize(source.graph.mut_or_insert_default())?;
     let (mut model, skeleton) = (skeleton(), skeleton());
     let theirs = Network::new(&source.graph)?;
-    let adopted = adopt(&theirs, &Network::new(&skeleton.graph)?)?;
+    let adopted = transfer_weights(&theirs, &Network::new(&skeleton.graph)?)?;
     let same = |weight: &&Weight<_>| matches!(weight, Weight::Same(_));
     let kept = adopted.weights.values().filter(same).count();
     for tensor in &mut model.graph.mut_or_insert_default().initializer {
@@ -91,13 +91,13 @@ fn one_changed_attribute_is_found_and_named() {
     let pool = pool.unwrap();
     let name = pool.name.clone();
     rgby::graph::attributes::set_ints(pool, "strides", &[3, 3]);
-    normalise(graph).unwrap();
+    normalize(graph).unwrap();
     let skeleton = skeleton();
     let (theirs, ours) = (
         Network::new(&source.graph).unwrap(),
         Network::new(&skeleton.graph).unwrap(),
     );
-    let Err(GraphError::Mismatch(Mismatch { expected, found })) = adopt(&theirs, &ours) else {
+    let Err(GraphError::Mismatch(StructureMismatch { expected, found })) = transfer_weights(&theirs, &ours) else {
         panic!("another stride is another network");
     };
     assert!(expected.starts_with("AveragePool"), "{expected}");

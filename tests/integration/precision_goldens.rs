@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use rgby::graph::float16::to_half;
+use rgby::graph::float16::to_float16;
 use rgby::graph::folding::fold_into_convolutions;
-use rgby::graph::quantize::{observing, plan, quantize};
+use rgby::graph::quantize::{range_observer, plan, quantize};
 use serde_json::Value;
 
 use crate::onnx_support::{relative_difference, run_model};
@@ -50,11 +50,11 @@ fn both_precisions_are_as_good_as_the_python_tools_make_them() {
     assert!(relative_difference(&outputs, &expected) < 1e-5);
 
     let mut half = folded.clone();
-    to_half(half.graph.mut_or_insert_default()).unwrap();
+    to_float16(half.graph.mut_or_insert_default()).unwrap();
     let mut small = folded.clone();
     let plan = plan(&folded.graph).unwrap();
     let mut observer = folded.clone();
-    observer.graph = Some(observing(&folded.graph, &plan)).into();
+    observer.graph = Some(range_observer(&folded.graph, &plan)).into();
     let calibration = &images[..CALIBRATION * 3 * 64 * 64];
     let (_, extremes) = run_model(&observer, [CALIBRATION, 3, 64, 64], calibration);
     let ranges: Vec<_> = extremes.chunks(2).map(|pair| (pair[0], pair[1])).collect();

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use onnx_ir::{GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use rgby_graph::{GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use sha2::{Digest, Sha256};
 
 use super::EngineError;

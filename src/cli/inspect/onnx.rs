@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::verdict::Verdict;
 use crate::atomic_file;
 use crate::graph::tensor::{is_external, name_of_type, numel};
-use crate::graph::{self, GraphProto, ModelProto, TensorProto};
+use crate::graph::{self, GraphProto, ModelProto, TensorProto, ValueInfoProto};
 use crate::model::Exported;
 use crate::model_metadata::ModelSpec;
 use crate::score::ModelFile;
@@ -169,7 +169,7 @@ fn location(tensor: &TensorProto) -> String {
     entry.map_or_else(String::new, |entry| entry.value.clone())
 }
 
-fn value(info: &onnx_ir::ValueInfoProto) -> Value {
+fn value(info: &ValueInfoProto) -> Value {
     let name = info.name.clone();
     let Some(kind) = info.type_.as_ref().filter(|kind| kind.has_tensor_type()) else {
         let kind = if info.type_.is_some() {

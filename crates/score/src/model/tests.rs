@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use onnx_ir::{AttributeProto, AttributeType};
+use rgby_graph::{AttributeProto, AttributeType};
 
 use super::*;
 use crate::model_metadata::{Precision, Provenance};
