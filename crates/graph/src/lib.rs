@@ -29,6 +29,9 @@ pub mod network;
 mod numbers;
 mod operator;
 pub mod patches;
+#[cfg(test)]
+#[path = "tests/properties.rs"]
+mod properties;
 pub mod proto;
 pub mod quantize;
 #[cfg(test)]
