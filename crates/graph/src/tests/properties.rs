@@ -211,13 +211,23 @@ fn explicit_padding_keeps_outputs() {
     keeps_outputs(form, 0.5, Comparison::Within(1e-5), |graph| {
         explicit_padding(graph).unwrap();
     });
-    // A `Pad` that moves removes a node.
-    check(0.15, |choices| {
-        let mut graph = network(choices, form).graph;
-        let before = graph.node.len();
-        explicit_padding(&mut graph).unwrap();
-        Ok(graph.node.len() < before)
-    });
+}
+
+#[test]
+fn moving_zeros_into_convolutions_and_poolings_keeps_outputs() {
+    let into_poolings: &[Family] = &[Family::Pad, Family::Pool, Family::Pool, Family::Relu];
+    let into_convolutions: &[Family] = &[Family::Pad, Family::Conv, Family::Concat];
+    for families in [into_poolings, into_convolutions] {
+        let form = channels_first_form(families);
+        check(0.15, |choices| {
+            let original = network(choices, form);
+            let mut graph = original.graph.clone();
+            explicit_padding(&mut graph).unwrap();
+            compare(&original, &graph, Comparison::Within(1e-5))?;
+            // A `Pad` that moves is removed.
+            Ok(graph.node.len() < original.graph.node.len())
+        });
+    }
 }
 
 #[test]
@@ -430,8 +440,8 @@ fn burn_momentum_does_not_affect_inference() {
 
 #[test]
 fn absorbed_relus_are_those_after_the_returned_scales() {
-    let form = channels_first_form(&[Family::BatchNorm, Family::Relu, Family::Binary]);
-    keeps_outputs(form, 0.3, Comparison::Exact, |graph| {
+    let form = channels_first_form(&[Family::BatchNorm, Family::Relu]);
+    keeps_outputs(form, 0.2, Comparison::Exact, |graph| {
         let scales = absorb_relu(graph);
         let nodes = std::mem::take(&mut graph.node);
         for mut node in nodes {

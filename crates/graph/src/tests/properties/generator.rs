@@ -97,9 +97,9 @@ pub fn network(choices: &[Choice], form: Form) -> RandomNetwork {
         generator.random = SplitMix(choice.seed);
         generator.add(choice);
     }
-    // The output is computed by a node even if nothing was added.
+    // A node computes the output even if nothing was added. `Clip` without bounds keeps its input.
     let last = generator.last();
-    let output = generator.node("Relu", &[&last.name]);
+    let output = generator.node("Clip", &[&last.name]);
     let mut graph = generator.graph;
     graph.output.push(<_>::default());
     graph.output[0].name = output;
@@ -365,7 +365,7 @@ impl Generator {
     }
 
     fn pad(&mut self, source: &FeatureMap, p: [usize; 6]) -> FeatureMap {
-        let [top, left, bottom, right] = [p[0] % 3, p[1] % 2, p[2] % 2, p[3] % 3];
+        let [top, left, bottom, right] = [p[0] % 4, p[1] % 2, p[2] % 2, p[3] % 3];
         let amounts = |axes: [usize; 4]| axes.map(|amount| amount as i64);
         let (before, after) = if self.form.channels_last {
             (amounts([0, top, left, 0]), amounts([0, bottom, right, 0]))
@@ -387,6 +387,7 @@ impl Generator {
         let operator = ["MaxPool", "AveragePool"][p[2] % 2];
         let pad = if kernel > 1 { p[3] % 2 } else { 0 };
         let count = p[4] % 2;
+        let ceil = stride <= kernel && (p[4] / 2).is_multiple_of(4);
         let name = self.channels_first(source, |this, input| {
             let output = this.node(operator, &[input]);
             let node = this.attributes();
@@ -396,9 +397,20 @@ impl Generator {
             if operator == "AveragePool" && count > 0 {
                 set_int(node, "count_include_pad", 1);
             }
+            if ceil {
+                set_int(node, "ceil_mode", 1);
+            }
             output
         });
-        let size = |side: usize| (side + pad - kernel) / stride + 1;
+        let size = |side: usize| {
+            let range = side + pad - kernel;
+            let windows = if ceil {
+                range.div_ceil(stride)
+            } else {
+                range / stride
+            };
+            windows + 1
+        };
         FeatureMap {
             name,
             channels: source.channels,
