@@ -6,7 +6,7 @@ use super::{ExportError, Inputs, open_session};
 use crate::graph::ModelProto;
 use crate::graph::float16::to_float16;
 use crate::graph::folding::fold_into_convolutions;
-use crate::graph::quantize::{QuantizationPlan, ValueRange, range_observer, plan, quantize};
+use crate::graph::quantize::{QuantizationPlan, ValueRange, plan, quantize, range_observer};
 use crate::score::Runtime;
 
 /// What became of a model, as one sentence.

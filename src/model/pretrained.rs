@@ -8,11 +8,11 @@ use burn_store::burn_pack::{Error as PackError, Tensor as PackTensor};
 
 use super::weights::{WeightTransfer, apply, imported};
 use super::{Arch, Classifier, WeightsError};
-use crate::graph::weight_transfer::{OwnedWeight, TransferredWeights, Weight, transfer_weights};
 use crate::graph::matching::{StructureMismatch, first_difference, likeness};
 use crate::graph::network::Network;
 use crate::graph::patches::normalize;
 use crate::graph::surgery::{Filter, stem_weight, widen_filters};
+use crate::graph::weight_transfer::{OwnedWeight, TransferredWeights, Weight, transfer_weights};
 use crate::graph::{GraphError, GraphProto, ModelProto, read_bytes};
 
 /// What a conversion did.
@@ -153,7 +153,12 @@ impl Pretrained {
         Ok((tensors, report))
     }
 
-    fn report(&self, arch: Arch, adopted: &TransferredWeights, channels: &[Filter]) -> ConvertReport {
+    fn report(
+        &self,
+        arch: Arch,
+        adopted: &TransferredWeights,
+        channels: &[Filter],
+    ) -> ConvertReport {
         let same = |weight: &&Weight<_>| matches!(weight, Weight::Same(_));
         let mut left_out = self.left_out.clone();
         for (filter, name) in [

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rgby::graph::float16::to_float16;
 use rgby::graph::folding::fold_into_convolutions;
-use rgby::graph::quantize::{range_observer, plan, quantize};
+use rgby::graph::quantize::{plan, quantize, range_observer};
 use serde_json::Value;
 
 use crate::onnx_support::{relative_difference, run_model};
