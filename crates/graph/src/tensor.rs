@@ -123,7 +123,7 @@ fn typed_lengths(tensor: &TensorProto) -> [usize; 6] {
     ]
 }
 
-/// The data is all there: as many bytes or numbers as the shape asks for, in one place.
+/// Checks that the data is stored once and has as many bytes or values as the shape needs.
 ///
 /// # Errors
 ///

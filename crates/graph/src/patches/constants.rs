@@ -29,7 +29,7 @@ const BUDGET: FoldingBudget = FoldingBudget {
 ///
 /// A constant of strings or a sparse tensor.
 pub(crate) fn constants_to_initializers(graph: &mut GraphProto) -> Result<(), GraphError> {
-    let mut made = Vec::new();
+    let mut tensors = Vec::new();
     for node in graph.node.iter().filter(|node| node.op_type == "Constant") {
         let name = node.output.first().map_or("", String::as_str);
         let mut tensor = constant(node).ok_or_else(|| GraphError::Patch {
@@ -37,10 +37,10 @@ pub(crate) fn constants_to_initializers(graph: &mut GraphProto) -> Result<(), Gr
             reason: format!("Constant `{name}` is not a tensor of numbers"),
         })??;
         name.clone_into(&mut tensor.name);
-        made.push(tensor);
+        tensors.push(tensor);
     }
     graph.node.retain(|node| node.op_type != "Constant");
-    graph.initializer.append(&mut made);
+    graph.initializer.append(&mut tensors);
     Ok(())
 }
 
@@ -93,14 +93,14 @@ fn fold_within(budget: FoldingBudget, graph: &mut GraphProto) -> Result<(), Grap
     for index in view.order()? {
         let node = &graph.node[index];
         let known = |name: &String| {
-            let made = folded.get(name);
+            let computed = folded.get(name);
             let stored = || view.tensor(name);
-            let len = match made {
+            let len = match computed {
                 Some(array) => array.len(),
                 None => numel(stored()?).ok()?,
             };
             handle(len)?;
-            made.cloned().or_else(|| ConstantArray::read(stored()?))
+            computed.cloned().or_else(|| ConstantArray::read(stored()?))
         };
         if let (Some(array), [output]) = (fold(node, known), &node.output[..])
             && handle(array.len()).is_some()
