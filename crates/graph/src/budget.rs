@@ -121,11 +121,9 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), GraphError> {
                         (BudgetKind::Tensor, 7 | 11) => typed += length * PACKED_BYTE,
                         (BudgetKind::Tensor, 1)
                         | (BudgetKind::Attribute, 8)
-                        | (BudgetKind::Sparse, 3) => {
+                        | (BudgetKind::Sparse, 3)
+                        | (BudgetKind::Devices | BudgetKind::Leaf, _) => {
                             structure += length * PACKED_BYTE;
-                        }
-                        (BudgetKind::Devices | BudgetKind::Leaf, _) => {
-                            structure += length * PACKED_BYTE
                         }
                         _ => structure += length,
                     }

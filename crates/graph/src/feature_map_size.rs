@@ -9,7 +9,6 @@ use super::{GraphError, GraphProto, NodeProto};
 pub struct SlidingWindow {
     /// Including dilation.
     pub kernel: usize,
-    /// ChannelOp from window to window.
     pub stride: usize,
     /// Sum of the padding at both ends.
     pub padding: usize,

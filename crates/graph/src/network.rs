@@ -115,7 +115,7 @@ impl<'a> Network<'a> {
         self.layers[self.output].signature
     }
 
-    /// Returns the channels of the last feature map, from the weights before any sums and ReLUs.
+    /// Returns the channels of the last feature map, from the weights before trailing `Add` and `Relu`.
     ///
     /// # Errors
     ///

@@ -165,7 +165,7 @@ pub fn share_strides(graph: &mut GraphProto) {
         .filter(|tensor| tensor.dims.len() == 4 && tensor.dims[2..] == [1, 1])
         .map(|tensor| tensor.name.clone())
         .collect();
-    let strided = |node: &NodeProto| {
+    let sharing_key = |node: &NodeProto| {
         let strides = ints(node, "strides", &[1, 1]);
         let movable = node.op_type == "Conv"
             && node.input.get(1).is_some_and(|name| kernels.contains(name))
@@ -174,13 +174,13 @@ pub fn share_strides(graph: &mut GraphProto) {
         movable.then(|| (node.input[0].clone(), strides))
     };
     let mut readers: HashMap<(String, Vec<i64>), usize> = HashMap::new();
-    for key in graph.node.iter().filter_map(strided) {
+    for key in graph.node.iter().filter_map(sharing_key) {
         *readers.entry(key).or_default() += 1;
     }
     let mut nodes = Vec::with_capacity(graph.node.len());
     let mut pooled_names: HashMap<(String, Vec<i64>), String> = HashMap::new();
     for mut node in std::mem::take(&mut graph.node) {
-        if let Some(key) = strided(&node).filter(|key| readers[key] > 1) {
+        if let Some(key) = sharing_key(&node).filter(|key| readers[key] > 1) {
             let (input, strides) = key.clone();
             if !pooled_names.contains_key(&key) {
                 let mut pooled = format!("{input}/strided");

@@ -234,7 +234,7 @@ impl<'a> TransferredWeights<'a> {
                 self.copy(bias, by);
             }
             (Some(bias), _) => {
-                self.compute(bias, all.shift.iter().map(|shift| shift / targets.factor))
+                self.compute(bias, all.shift.iter().map(|shift| shift / targets.factor));
             }
             (None, _) if all.shift.iter().any(|&shift| shift != 0.0) => {
                 return Err(GraphError::Invalid(format!(

@@ -521,7 +521,7 @@ impl Generator {
     }
 }
 
-/// SplitMix64.
+/// A `SplitMix64` generator.
 struct SplitMix(u64);
 
 impl SplitMix {
