@@ -14,7 +14,6 @@ use sha2::{Digest, Sha256};
 
 use super::step::image_tensor;
 use super::{Config, TrainConfig, TrainError, TrainJob, TrainingObserver};
-use crate::atomic_file::hex;
 use crate::data::{
     AugmentConfig, Batch, BatchLoader, FeatureForm, Features, LoadPlan, SampleSource, SampleView,
 };
@@ -105,7 +104,7 @@ pub(super) fn features(
         key: key(job, classifier, samples.source, &extractor.name()).map_err(failed)?,
         len: job.config.model.head_input_len(),
         training: samples.training.to_vec(),
-        views,
+        symmetries: views,
         validation: samples.validation.to_vec(),
     };
     let folder = cache.folder.clone().unwrap_or_else(|| folder_of(job));
@@ -181,7 +180,7 @@ fn key(
         hasher.update(source.identity(index)?);
         hasher.update([0]);
     }
-    Ok(hex(&hasher.finalize()))
+    Ok(hex::encode(hasher.finalize()))
 }
 
 /// One pass over all samples and views.
@@ -207,7 +206,7 @@ impl Pass<'_> {
              {:.1} MB in {}",
             extractor.name(),
             form.training.len(),
-            form.views,
+            form.symmetries,
             form.validation.len(),
             (form.count() * form.len * size_of::<f32>()) as f64 / 1e6,
             path.display()
@@ -234,7 +233,7 @@ impl Pass<'_> {
         for (view, samples) in self.form.groups() {
             let batches = samples.chunks(config.train.batch_size);
             let plan = LoadPlan {
-                show: SampleView::View(view),
+                view: SampleView::Symmetry(view),
                 ..LoadPlan::new(batches.map(<[usize]>::to_vec).collect())
             };
             for batch in BatchLoader::batches(self.source, plan, config.data.workers) {

@@ -173,7 +173,7 @@ fn quietly<T>(ask: impl FnOnce() -> T) -> Result<T, String> {
     let answer = catch_unwind(AssertUnwindSafe(ask));
     set_hook(hook);
     drop(guard);
-    answer.map_err(|panic| catch_panic::message(&*panic))
+    answer.map_err(|panic| catch_panic::panic_message(&*panic))
 }
 
 #[cfg(test)]

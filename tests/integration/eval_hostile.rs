@@ -133,7 +133,7 @@ fn bad_input_is_fatal_named_and_writes_nothing() {
             ),
             (
                 "eval --scores ok.csv --ids good.csv --labels good.csv",
-                &["ok.csv", "leave out --ids"],
+                &["ok.csv", "omit --ids"],
             ),
             (
                 "eval --scores bad.npy --labels good.csv --ids good.csv",

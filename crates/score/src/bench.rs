@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Buffer, Engine, EngineError, PipelineOptions, ScoreError, ScoreSource, score_to};
 use rgby_common::memory;
-use rgby_imaging::{DecodeLimits, LocalFiles, Preparers, Sample, SampleError};
+use rgby_imaging::{DecodeLimits, LocalFiles, PreprocessorSet, Sample, SampleError};
 
 /// Runs of a session at least, however long they take: a percentile of fewer means nothing.
 const LEAST_RUNS: usize = 5;
@@ -153,7 +153,7 @@ impl ScoreBench<'_> {
         progress: &dyn Fn(),
     ) -> Result<ScoreSpeed, BenchError> {
         let inputs = engines.first().ok_or(ScoreError::NoEngine)?.inputs();
-        let preparers = Preparers::new(&inputs);
+        let preparers = PreprocessorSet::new(&inputs);
         let mut prepare = BenchTally::default();
         let tallies =
             || -> Vec<BenchTally> { self.batches.iter().map(|_| BenchTally::default()).collect() };
@@ -277,7 +277,7 @@ impl ScoreBench<'_> {
 pub fn prepare_for(
     time: Duration,
     samples: &[Sample],
-    preparers: &Preparers,
+    preparers: &PreprocessorSet,
     threads: usize,
 ) -> Result<usize, SampleError> {
     let next = AtomicUsize::new(0);

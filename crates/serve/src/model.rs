@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use super::metrics::{Metrics, ModelMetrics};
 use super::queue::{Batching, Queue};
 use super::worker::{InferenceWorker, buckets, warm_up};
-use rgby_imaging::Preparer;
+use rgby_imaging::Preprocessor;
 use rgby_score::model_metadata::ModelSpec;
 use rgby_score::{Device, EngineError, ModelFile, OrtEngine, Runtime, SessionOptions};
 
@@ -39,7 +39,7 @@ pub struct Model {
     version: String,
     sha256: String,
     spec: Arc<ModelSpec>,
-    preparer: Preparer,
+    preparer: Preprocessor,
     queue: Arc<Queue>,
     metrics: ModelMetrics,
     server: Arc<Metrics>,
@@ -104,7 +104,7 @@ impl ModelLoader {
             version: version.to_owned(),
             sha256: file.sha256().to_owned(),
             spec: file.spec().clone(),
-            preparer: Preparer::new(file.spec().preprocess.clone()),
+            preparer: Preprocessor::new(file.spec().preprocess.clone()),
             queue,
             metrics,
             server: self.metrics.clone(),
@@ -164,7 +164,7 @@ impl Model {
         &self.spec
     }
 
-    pub(super) fn preparer(&self) -> &Preparer {
+    pub(super) fn preparer(&self) -> &Preprocessor {
         &self.preparer
     }
 

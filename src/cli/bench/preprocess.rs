@@ -9,7 +9,7 @@ use super::BenchArgs;
 use crate::cli::Ui;
 use crate::cli::engine_args::threads;
 use crate::data::Images;
-use crate::imaging::{CHANNELS, Preparers, Preprocess};
+use crate::imaging::{CHANNELS, Preprocess, PreprocessorSet};
 use crate::score::prepare_for;
 
 /// How long a round takes on one thread, and on all.
@@ -58,7 +58,7 @@ impl PreprocessSpeed {
         let preprocess = Preprocess::new(&CHANNELS, size);
         preprocess.validate().map_err(anyhow::Error::msg)?;
         let samples = images.find(&preprocess.stains())?;
-        let preparers = Preparers::new(&[preprocess]);
+        let preparers = PreprocessorSet::new(&[preprocess]);
         let speed = |threads| -> anyhow::Result<f64> {
             let start = Instant::now();
             let count = prepare_for(ROUND, &samples, &preparers, threads)?;

@@ -10,7 +10,7 @@ use anyhow::anyhow;
 
 use super::super::Ui;
 use super::Judgement;
-use crate::imaging::{DecodeLimits, Preparer, Sample};
+use crate::imaging::{DecodeLimits, Preprocessor, Sample};
 use crate::metrics::cross_entropy;
 use crate::report::pick;
 use crate::score::{Engine, Occlusion};
@@ -135,7 +135,7 @@ impl Runner {
             left.next().copied()
         };
         let work = |engine: &mut dyn Engine| -> anyhow::Result<Hidden> {
-            let preparer = Preparer::new(engine.spec().preprocess.clone());
+            let preparer = Preprocessor::new(engine.spec().preprocess.clone());
             let mut image = vec![0.0; preparer.preprocess().input_len()];
             let mut found = Hidden::new();
             while let Some(sample) = next() {

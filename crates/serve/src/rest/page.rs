@@ -16,7 +16,6 @@ use sha2::{Digest, Sha256};
 use super::errors::{Refusal, unreadable_path};
 use super::types::PageErrors;
 use crate::ServeError;
-use rgby_common::atomic_file::hex;
 
 /// Where the page's files are; the page itself is at `/`.
 pub(super) const FOLDER: &str = "/page/";
@@ -98,7 +97,7 @@ static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
     for file in FILES.iter().chain([&INDEX]) {
         hash.update(file.text);
     }
-    let tag = format!("\"{}\"", &hex(&hash.finalize())[..32]);
+    let tag = format!("\"{}\"", &hex::encode(hash.finalize())[..32]);
     HeaderValue::try_from(tag).unwrap_or_else(|_| HeaderValue::from_static("\"rgby\""))
 });
 
