@@ -168,7 +168,7 @@ fn resumes_from_an_older_checkpoint_if_the_last_is_damaged() {
             let resumed = run(path, &resume);
             assert_eq!(resumed.code, Some(0), "{name}: {resumed:?}");
             assert!(
-                resumed.stderr.contains("damaged") && resumed.stderr.contains("going on from"),
+                resumed.stderr.contains("damaged") && resumed.stderr.contains("resuming from"),
                 "{name}: {resumed:?}"
             );
         }
