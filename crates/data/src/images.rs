@@ -26,8 +26,9 @@ pub struct Images {
     pub layout: Layout,
 }
 
-/// Deviations from the default layout. By default a sample is a set of `<Id>_<stain>` files, a TIFF
-/// file with the stains as channel names, or a manifest line with one column per stain.
+/// Deviations from the default layout. By default a sample is a set of `<Id>_<stain>` files or a
+/// TIFF file with the stains as channel names. In a manifest it is a line with one column per
+/// stain.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
     /// Pattern of file names.

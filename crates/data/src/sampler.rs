@@ -23,9 +23,9 @@ pub enum Sampler {
 /// in the order of `indices`.
 ///
 /// Repeat factor sampling: Gupta, Dollár and Girshick, "LVIS: A Dataset for Large Vocabulary
-/// Instance Segmentation", 2019, section 4. If `f(c)` is the fraction of `indices` with class `c`,
-/// the class has the factor `max(1, √(threshold / f(c)))`, and a sample has the largest factor of
-/// its classes. So only classes rarer than `threshold` are repeated. Samples without class have the
+/// Instance Segmentation", 2019, section 4. With the fraction `f(c)` of `indices` in class `c`, the
+/// class has the factor `max(1, √(threshold / f(c)))`. A sample has the largest factor of its
+/// classes. So only classes rarer than `threshold` are repeated. Samples without class have the
 /// factor 1.
 ///
 /// # Panics

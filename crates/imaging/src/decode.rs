@@ -108,8 +108,8 @@ pub enum DecodeError {
 /// Decodes a PNG, a JPEG or the first page of a TIFF into one gray plane of 8 bits.
 ///
 /// The format is detected from the bytes. 16-bit values `v` become `round(v / 257)`. Of a colour
-/// image, the channel R, G or B with the largest sum is used, because public HPA JPEGs are gray
-/// images tinted in their stain's colour. Alpha is ignored.
+/// image, only the channel R, G or B with the largest sum is used. Public HPA JPEGs are gray images
+/// tinted in their stain's colour. Alpha is ignored.
 ///
 /// # Errors
 ///

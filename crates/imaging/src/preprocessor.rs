@@ -13,8 +13,8 @@ use super::{
     StainMix, dihedral, stain_mix,
 };
 
-/// Largest buffer in bytes that a thread keeps for its next sample, so that one huge image does not
-/// occupy its memory for the rest of the run.
+/// Largest buffer in bytes that a thread keeps for its next sample. Larger ones are freed, because
+/// one huge image should not occupy memory until the end.
 const MAX_KEPT_BYTES: usize = 64 << 20;
 
 thread_local! {

@@ -80,7 +80,7 @@ impl ResizeBuffers {
         &mut self.floats
     }
 
-    /// Resizes in `u8`, which is far faster than in `f32`, and four planes as one interleaved
+    /// Resizes in `u8`, which is far faster than in `f32`. Four planes are interleaved as one
     /// image, which is more than twice as fast as plane by plane.
     fn convolve(&mut self, planes: &Planes, size: u32, algorithm: ResizeAlg) {
         let (from, to) = (planes.plane_len().max(1), (size as usize).pow(2).max(1));

@@ -96,8 +96,8 @@ impl Sample {
 ///
 /// # Errors
 ///
-/// [`FindError`] if `dir` is not a folder, cannot be listed, contains no matching file name or one
-/// whose id is not UTF-8, or contains two files for one channel of a sample.
+/// [`FindError`] if `dir` is not a folder, cannot be listed, or contains no matching file name.
+/// Also if an id is not UTF-8, or if a channel of a sample has two files.
 pub fn find_samples(dir: &Path, channels: &[String]) -> Result<Vec<Sample>, FindError> {
     let io_error = |cause| FindError::Io {
         path: dir.into(),

@@ -6,7 +6,7 @@ use super::Planes;
 /// order=1, mode='constant', anti_aliasing=False, preserve_range=True)` does for an image
 /// `[H, W, C]` of floats. Returns `[channels, size, size]`, 0–255.
 ///
-/// Pixel `i` of the result lies at `(i + 0.5) · from / size − 0.5` of the source, and is
+/// Pixel `i` of the result lies at `(i + 0.5) · from / size − 0.5` of the source. It is
 /// interpolated between the two adjacent pixels in each direction. Shrinking skips pixels. Pixels
 /// outside the image are 0. The result is then raised to the smallest value of all channels, so
 /// that only images with a dark pixel get a darker border.

@@ -288,9 +288,9 @@ fn uuid(rng: &mut ChaCha8Rng) -> String {
     .join("-")
 }
 
-/// Draws one to three classes with probabilities proportional to the square root of their counts in
-/// the real data, so that rare classes stay rare but can be learned. The first samples have the
-/// classes in turn, so that each occurs at least once.
+/// Draws one to three classes, weighted by the square root of their counts in the real data. So
+/// rare classes stay rare but can be learned. The first samples have the classes in turn, so that
+/// each occurs at least once.
 fn draw_classes(classes: &[u16], index: usize, rng: &mut ChaCha8Rng) -> Vec<u16> {
     let weights = classes
         .iter()
