@@ -129,6 +129,7 @@ pub fn sha256_file(path: &Path) -> io::Result<String> {
 ///
 /// By default the `tempfile` crate makes files readable for the owner only, and the renamed file
 /// would keep that mode.
+#[must_use]
 pub fn temp_builder() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".rgby-").suffix(".tmp");
