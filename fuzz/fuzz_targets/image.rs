@@ -7,7 +7,7 @@
 use image::DynamicImage;
 use libfuzzer_sys::fuzz_target;
 use rgby_imaging::{
-    Crop, DecodeLimits, Planes, Preparer, Preprocess, Resize, Variation, decode_channels,
+    Augmentation, Crop, DecodeLimits, Planes, Preprocess, Preprocessor, Resize, decode_channels,
     decode_plane,
 };
 
@@ -49,7 +49,7 @@ fn check(bytes: &[u8]) {
         left: 0.3,
         top: 0.9,
     };
-    let varied = Variation {
+    let varied = Augmentation {
         crop: Some(crop),
         dihedral: bytes[bytes.len() / 2] % 8,
         gains: Vec::new(),
@@ -58,9 +58,9 @@ fn check(bytes: &[u8]) {
         let mut preprocess = Preprocess::new(&["red"], 16);
         preprocess.resize = filter;
         let mut out = vec![f32::NAN; preprocess.input_len()];
-        let preparer = Preparer::new(preprocess);
-        for variation in [&Variation::default(), &varied] {
-            preparer.prepare(&planes, variation, &mut out);
+        let preprocessor = Preprocessor::new(preprocess);
+        for variation in [&Augmentation::default(), &varied] {
+            preprocessor.prepare(&planes, variation, &mut out);
             assert!(out.iter().all(|x| (-1.001..=1.001).contains(x)));
         }
     }

@@ -112,7 +112,7 @@ impl CheckDataArgs {
                 json!({
                     "count": problems.len(),
                     "severity": problems[0].severity,
-                    "mend": kind.mend(),
+                    "mend": kind.hint(),
                 }),
             );
         }
@@ -143,7 +143,7 @@ fn write_problems(path: &Path, checked: &Checked) -> anyhow::Result<()> {
             &problem.id,
             &problem.file,
             &problem.message,
-            problem.kind.mend(),
+            problem.kind.hint(),
         ])?;
     }
     let bytes = writer

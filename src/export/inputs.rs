@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::ExportError;
 use crate::data::LabelTable;
-use crate::imaging::{DecodeLimits, Preparer, Preprocess, Sample};
+use crate::imaging::{DecodeLimits, Preprocess, Preprocessor, Sample};
 use crate::score::Failure;
 
 /// Images in memory at a time.
@@ -16,7 +16,7 @@ const MADE_UP: usize = 3 * BATCH;
 
 /// Images for calibration and comparison.
 pub struct Inputs {
-    preparer: Preparer,
+    preparer: Preprocessor,
     /// `None`: they are made up.
     samples: Option<Vec<Sample>>,
     /// Is told how many of them are done, in each pass over them.
@@ -36,7 +36,7 @@ impl Inputs {
     #[must_use]
     pub fn of_samples(samples: Vec<Sample>, preprocess: Preprocess) -> Self {
         Self {
-            preparer: Preparer::new(preprocess),
+            preparer: Preprocessor::new(preprocess),
             samples: Some(samples),
             watch: None,
         }
@@ -46,7 +46,7 @@ impl Inputs {
     #[must_use]
     pub fn made_up(preprocess: Preprocess) -> Self {
         Self {
-            preparer: Preparer::new(preprocess),
+            preparer: Preprocessor::new(preprocess),
             samples: None,
             watch: None,
         }

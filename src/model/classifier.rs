@@ -9,7 +9,6 @@ use sha2::{Digest, Sha256};
 use super::parameters::{init_parameters, list_parameters};
 use super::weights::HEAD;
 use super::{Arch, Backbone, BatchNorm2d, Head, ModelConfig};
-use crate::atomic_file::hex;
 
 /// A multi-label classifier of images of several channels.
 #[derive(Module, Debug)]
@@ -94,7 +93,7 @@ impl Classifier {
                 hasher.update(data.as_bytes());
             }
         }
-        hex(&hasher.finalize())
+        hex::encode(hasher.finalize())
     }
 
     /// Probabilities `[N, K]`, 0–1.

@@ -147,7 +147,7 @@ fn fresh(job: &TrainJob) -> Classifier {
 fn unstarted(job: &TrainJob) -> TrainProgress {
     TrainProgress {
         data: match &job.cache {
-            Some(cache) => format!("{}, pixels {}", job.dataset.fingerprint(), cache.seal()),
+            Some(cache) => format!("{}, pixels {}", job.dataset.fingerprint(), cache.checksum()),
             None => job.dataset.fingerprint(),
         },
         ..TrainProgress::default()

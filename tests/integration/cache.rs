@@ -95,10 +95,10 @@ fn an_unfit_cache_is_refused() {
     write(path, "labels.cache", b"Id,Target\n");
     let with = |cache: &str, set: &str| format!("{TRAIN} {DATA} --cache {cache} --out x {set}");
     let refused = [
-        (with("cut.cache", ""), vec!["cut.cache", "cut short"]),
+        (with("cut.cache", ""), vec!["cut.cache", "truncated"]),
         (
             with("labels.cache", ""),
-            vec!["labels.cache", "not a file that rgby"],
+            vec!["labels.cache", "another kind of file"],
         ),
         (
             with("data.cache", "--set model.input_size=48"),

@@ -93,7 +93,7 @@ fn wrong_usage_is_fatal_and_writes_nothing() {
     assert_refused(
         dir.path(),
         &[
-            ("synth --out new --classes 3,28", &["`classes` holds 28"]),
+            ("synth --out new --classes 3,28", &["`classes` contains 28"]),
             ("synth --out new --count 0", &["`count` is 0"]),
             ("synth --out model.onnx", &["model.onnx"]),
             ("synth", &["--out"]),

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::EngineError;
 use crate::model_metadata::{EMBEDDINGS_NAME, METADATA_KEY, ModelSpec};
-use rgby_common::atomic_file::{hex, sha256_file};
+use rgby_common::atomic_file::sha256_file;
 
 /// Name of the model's input, `[N, C, H, W]` float32.
 pub const INPUT_NAME: &str = "image";
@@ -69,7 +69,7 @@ impl ModelFile {
         let spec = inspect(&bytes, given).map_err(model_error)?;
         Ok(Self {
             path: path.to_owned(),
-            sha256: hex(&Sha256::digest(&bytes)),
+            sha256: hex::encode(Sha256::digest(&bytes)),
             spec: Arc::new(spec),
         })
     }
@@ -103,7 +103,7 @@ impl ModelFile {
             reason,
         };
         let bytes = read(&self.path).map_err(model_error)?;
-        if hex(&Sha256::digest(&bytes)) != self.sha256 {
+        if hex::encode(Sha256::digest(&bytes)) != self.sha256 {
             return Err(model_error(CHANGED.into()));
         }
         Ok(bytes)

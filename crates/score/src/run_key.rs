@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Shard;
-use rgby_common::atomic_file::hex;
 
 /// Everything that the results depend on: parts of another run are not gone on with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +63,7 @@ pub fn hash_of_ids<'a>(ids: impl IntoIterator<Item = &'a str>) -> String {
         hash.update((id.len() as u64).to_le_bytes());
         hash.update(id);
     }
-    hex(&hash.finalize())
+    hex::encode(hash.finalize())
 }
 
 #[cfg(test)]

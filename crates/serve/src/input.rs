@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::model::Model;
 use super::{ServeError, Upload};
-use rgby_imaging::{DecodeLimits, Planes, Variation, gray_8_bit};
+use rgby_imaging::{Augmentation, DecodeLimits, Planes, gray_8_bit};
 
 /// Name of the raw input: pixels that the server preprocesses.
 pub(super) const PLANES_NAME: &str = "planes";
@@ -102,7 +102,7 @@ fn prepare(model: &Model, images: impl IntoIterator<Item = Planes>) -> Vec<f32> 
         rows.resize(start + len, 0.0);
         model
             .preparer()
-            .prepare(&planes, &Variation::default(), &mut rows[start..]);
+            .prepare(&planes, &Augmentation::default(), &mut rows[start..]);
     }
     rows
 }

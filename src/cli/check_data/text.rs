@@ -114,7 +114,7 @@ fn kind(problems: &[Problem], show: usize) -> String {
     if problems.len() > show {
         text += &format!("  … and {} more\n", problems.len() - show);
     }
-    text + &format!("  → {}\n\n", first.kind.mend())
+    text + &format!("  → {}\n\n", first.kind.hint())
 }
 
 fn line(problem: &Problem) -> String {

@@ -18,7 +18,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use self::duplicates::duplicates;
-use self::pixels::{Histogram, PixelSurvey, Seen};
+use self::pixels::{Histogram, PixelSurvey, SampleSurvey};
 use super::{
     ImageManifestFault, Images, ImagesError, LabelError, LabelFault, LabelLine, LabelProblem,
     PatternError, survey_labels,
@@ -153,21 +153,21 @@ impl Check {
     /// each sample.
     #[must_use]
     pub fn finish(mut self, done: &(dyn Fn() + Sync)) -> Checked {
-        let mut pixels = PixelSurvey::look(&self.samples, self.expected.stains.len(), done);
+        let mut pixels = PixelSurvey::run(&self.samples, self.expected.stains.len(), done);
         let mut problems = std::mem::take(&mut self.problems);
         if self.listed {
             problems.extend(self.unmatched());
         }
-        for seen in &mut pixels.seen {
+        for seen in &mut pixels.samples {
             problems.append(&mut seen.problems);
         }
         let classes = self.lines.iter().filter(|line| !line.classes.is_empty());
         let classes: HashMap<&str, &[u16]> = classes
             .map(|line| (line.id.as_str(), &line.classes[..]))
             .collect();
-        problems.extend(duplicates(&self.samples, &pixels.seen, &classes));
-        let sizes = sizes(&pixels.seen);
-        problems.extend(unusual_sizes(&self.samples, &pixels.seen, &sizes));
+        problems.extend(duplicates(&self.samples, &pixels.samples, &classes));
+        let sizes = sizes(&pixels.samples);
+        problems.extend(unusual_sizes(&self.samples, &pixels.samples, &sizes));
         let channels = self.channels(&pixels.histograms);
         problems.extend(channels.iter().filter_map(dark));
         let counts = self.class_counts();
@@ -276,7 +276,7 @@ fn label_problem(wrong: &LabelProblem, file: &str) -> Problem {
     Problem::new(kind, &wrong.id, file.to_owned(), wrong.fault.to_string())
 }
 
-fn sizes(seen: &[Seen]) -> Vec<SizeCount> {
+fn sizes(seen: &[SampleSurvey]) -> Vec<SizeCount> {
     let mut counts: BTreeMap<(u32, u32), usize> = BTreeMap::new();
     for size in seen.iter().filter_map(|seen| seen.size) {
         *counts.entry(size).or_default() += 1;
@@ -292,14 +292,14 @@ fn sizes(seen: &[Seen]) -> Vec<SizeCount> {
 }
 
 /// Samples whose size fewer than one in ten have, where most have one size.
-fn unusual_sizes(samples: &[Sample], seen: &[Seen], sizes: &[SizeCount]) -> Vec<Problem> {
+fn unusual_sizes(samples: &[Sample], seen: &[SampleSurvey], sizes: &[SizeCount]) -> Vec<Problem> {
     let all: usize = sizes.iter().map(|size| size.samples).sum();
     let Some(most) = sizes.first().filter(|size| 2 * size.samples > all) else {
         return Vec::new();
     };
     let rare = sizes.iter().filter(|size| 10 * size.samples < all);
     let rare: HashSet<(u32, u32)> = rare.map(|size| (size.width, size.height)).collect();
-    let unusual = |(sample, seen): (&Sample, &Seen)| {
+    let unusual = |(sample, seen): (&Sample, &SampleSurvey)| {
         let (width, height) = seen.size.filter(|size| rare.contains(size))?;
         let message = format!(
             "is {width}×{height} pixels; most samples are {}×{}",

@@ -151,7 +151,7 @@ fn every_kind_of_problem_is_found_and_none_hides_another() {
         (
             ProblemKind::ConstantImage,
             "c",
-            "blue is 0 of 255 throughout",
+            "blue is 0 of 255 in every pixel",
         ),
         (ProblemKind::AbsentClass, "", "no sample carries class 2"),
     ];

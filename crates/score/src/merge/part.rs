@@ -140,7 +140,7 @@ fn open_csv(path: PathBuf) -> Result<MergePart, MergeError> {
 fn open_parquet(path: PathBuf) -> Result<MergePart, MergeError> {
     // The crate takes some numbers of a damaged file at their word, and panics.
     let damaged = MergeError::part(&path, "cannot be read as Parquet: it is damaged");
-    catch_panic::expected(|| read_parquet(path)).unwrap_or(Err(damaged))
+    catch_panic::catch(|| read_parquet(path)).unwrap_or(Err(damaged))
 }
 
 fn read_parquet(path: PathBuf) -> Result<MergePart, MergeError> {

@@ -61,8 +61,11 @@ impl Request {
     #[must_use]
     pub fn samples(&self) -> Vec<Sample> {
         // Every file is one channel, whatever it is called.
-        let picks: Arc<[ChannelSelector]> =
-            self.stains.iter().map(|_| ChannelSelector::Alone).collect();
+        let picks: Arc<[ChannelSelector]> = self
+            .stains
+            .iter()
+            .map(|_| ChannelSelector::WholeFile)
+            .collect();
         let rows = self.ids().enumerate();
         rows.map(|(row, id)| Sample {
             id: id.to_owned(),
