@@ -1,32 +1,32 @@
-//! A reader that gives no more than it may.
+//! A reader with a limit.
 
 use std::cell::Cell;
 use std::io::{self, Read};
 use std::rc::Rc;
 
-/// What was read.
+/// Counts the bytes of a [`LimitedReader`].
 #[derive(Debug, Default)]
-pub(super) struct Meter {
-    /// Bytes, since somebody set this to 0.
+pub(super) struct ByteCounter {
+    /// Bytes since the last reset to 0.
     pub(super) taken: Cell<u64>,
-    /// Whether there was an end.
+    /// Whether the end was reached.
     pub(super) ended: Cell<bool>,
 }
 
-/// Gives at most `limit` bytes until those taken are set back.
+/// Returns at most `limit` bytes until the counter is reset.
 #[derive(Debug)]
-pub(super) struct Metered<R> {
+pub(super) struct LimitedReader<R> {
     pub(super) from: R,
-    pub(super) meter: Rc<Meter>,
+    pub(super) counter: Rc<ByteCounter>,
     pub(super) limit: u64,
 }
 
-impl<R: Read> Read for Metered<R> {
+impl<R: Read> Read for LimitedReader<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let Meter { taken, ended } = &*self.meter;
+        let ByteCounter { taken, ended } = &*self.counter;
         let left = self.limit.saturating_sub(taken.get());
         if left == 0 {
-            return Err(io::Error::other("there is more than may be"));
+            return Err(io::Error::other("more bytes than the limit"));
         }
         let most = out.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let count = self.from.read(&mut out[..most])?;

@@ -1,60 +1,61 @@
-//! Copies of an unfinished run's parts in a store, which outlive the machine.
+//! Copies of an unfinished run's parts in a store, so that another machine can resume the run.
 //!
-//! A part's object has the beginning of its hash in its name, so that two processes that score the
-//! same shard cannot tear each other's. What counts is the manifest, and that is replaced only if it
-//! is still the one that this process wrote or read: of two processes the second is told.
+//! The object name of a part starts with the beginning of its hash, so that two processes that
+//! score the same shard cannot overwrite each other's parts. Only parts listed in the manifest are
+//! valid. The manifest is replaced only if it is still the version that this process read or wrote;
+//! otherwise another process is at work, and this one fails.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use anyhow::Context;
 use serde::Deserialize;
 
-use crate::atomic_file;
-use crate::score::{MANIFEST, RemoteParts};
-use crate::store::{ObjectVersion, Store, StoreError, StoreErrorKind};
+use super::StagingError;
+use crate::{MANIFEST, RemoteParts};
+use rgby_common::atomic_file;
+use rgby_store::{ObjectVersion, Store, StoreError, StoreErrorKind};
 
-/// Bytes of a part or manifest at most.
-const MOST_BYTES: u64 = 1 << 30;
+/// Largest part or manifest in bytes.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// The copies of the parts of one run.
 #[derive(Debug)]
-pub(super) struct StoreCopies {
+pub(super) struct PartCopies {
     store: Store,
-    /// The folder of the parts, by its name.
+    /// Name of the folder of the parts.
     folder: String,
-    /// That of the manifest; `None` if there was none.
+    /// Version of the manifest that this process read or wrote; `None` if there was none.
     version: Option<ObjectVersion>,
 }
 
-/// What of a manifest says which objects there are.
+/// The fields of a manifest that name its part files.
 #[derive(Deserialize)]
-struct Listed {
-    parts: Vec<ListedPart>,
+struct PartList {
+    parts: Vec<PartEntry>,
 }
 
 #[derive(Deserialize)]
-struct ListedPart {
+struct PartEntry {
     file: String,
     sha256: String,
 }
 
-impl StoreCopies {
-    /// Fetches the manifest of the run whose parts are in `folder` of `store` into the folder
+impl PartCopies {
+    /// Downloads the manifest of the run whose parts are in `folder` of `store` into the folder
     /// `local`, and with `resume` the parts.
     pub(super) fn fetch(
         store: &Store,
         folder: &str,
         local: &Path,
         resume: bool,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, StagingError> {
         let mut copies = Self {
             store: store.clone(),
             folder: folder.to_owned(),
             version: None,
         };
-        let manifest = match store.get(&copies.name(MANIFEST), MOST_BYTES) {
+        let manifest = match store.get(&copies.name(MANIFEST), MAX_BYTES) {
             Ok((manifest, version)) => {
                 copies.version = Some(version);
                 manifest
@@ -65,21 +66,21 @@ impl StoreCopies {
             Err(error) => return Err(error.into()),
         };
         fs::create_dir_all(local)?;
-        // One that says something else is for the reader of parts to complain of.
-        let listed: Option<Listed> = serde_json::from_slice(&manifest).ok();
-        let parts = listed
+        // `ResultParts::open` reports a damaged manifest.
+        let list: Option<PartList> = serde_json::from_slice(&manifest).ok();
+        let parts = list
             .filter(|_| resume)
-            .map_or(Vec::new(), |listed| listed.parts);
+            .map_or(Vec::new(), |list| list.parts);
         for part in parts {
-            let plain = Path::new(&part.file).file_name() == Some(part.file.as_ref());
-            if !plain {
+            let is_plain_name = Path::new(&part.file).file_name() == Some(part.file.as_ref());
+            if !is_plain_name {
                 continue;
             }
-            match store.get(&copies.part_name(&part.file, &part.sha256), MOST_BYTES) {
+            match store.get(&copies.part_name(&part.file, &part.sha256), MAX_BYTES) {
                 Ok((bytes, _)) => atomic_file::write_atomic(&local.join(&part.file), &bytes)?,
-                // The reader of parts says that it is missing.
+                // `ResultParts` reports missing parts when it reads them.
                 Err(error) if matches!(error.kind, StoreErrorKind::Missing { .. }) => {}
-                Err(error) => return Err(error).context("a part of the unfinished run"),
+                Err(error) => return Err(StagingError::Part(error)),
             }
         }
         atomic_file::write_atomic(&local.join(MANIFEST), &manifest)?;
@@ -96,12 +97,11 @@ impl StoreCopies {
     }
 }
 
-impl RemoteParts for StoreCopies {
+impl RemoteParts for PartCopies {
     fn part(&mut self, file: &Path, sha256: &str) -> io::Result<()> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let name = self.part_name(&name, sha256);
-        // What is there under this name, of a process that died or is at work beside this one, has
-        // the same bytes.
+        // An existing object of this name has the same bytes.
         self.store.put_file(&name, file).map_err(io::Error::other)
     }
 
@@ -111,13 +111,13 @@ impl RemoteParts for StoreCopies {
             Some(version) => self.store.update(&name, text.to_vec(), version),
             None => self.store.create(&name, text.to_vec()),
         };
-        self.version = Some(written.map_err(|error| taken(&error))?);
+        self.version = Some(written.map_err(|error| conflict(&error))?);
         Ok(())
     }
 
     fn remove(&mut self) -> io::Result<()> {
         let remove = || -> Result<(), StoreError> {
-            // What no manifest speaks of counts for nothing, so that goes first.
+            // Without a manifest, parts are invalid, so the manifest is deleted first.
             self.store.delete(&self.name(MANIFEST))?;
             let names: Vec<String> = self
                 .store
@@ -133,14 +133,14 @@ impl RemoteParts for StoreCopies {
     }
 }
 
-/// Says of a manifest that was replaced by somebody else what that means.
-fn taken(error: &StoreError) -> io::Error {
+/// Explains the error for a manifest that another process has replaced.
+fn conflict(error: &StoreError) -> io::Error {
     if error.kind != StoreErrorKind::Conflict {
         return io::Error::other(error.to_string());
     }
     io::Error::other(format!(
-        "{}: another process scores the same samples into the same file and goes on with it; \
-         stop one of the two, then start the other again with --resume",
+        "{}: another process scores the same samples into the same file\n\
+         hint: stop one of the two processes, then restart the other with --resume",
         error.url
     ))
 }

@@ -1,4 +1,4 @@
-//! The crate's errors in our words, with what the store said and nothing secret.
+//! Translates errors of `object_store` into [`StoreError`]s without secrets.
 
 use std::error::Error as StdError;
 
@@ -8,17 +8,17 @@ use object_store::client::{HttpError, HttpErrorKind};
 use super::super::{Scheme, StoreError, StoreErrorKind, Url};
 use super::secrets::Secrets;
 
-/// Most characters of a store's own words.
-const MOST_SAID: usize = 200;
+/// Maximum number of characters of a store's response in a message.
+const MAX_REASON: usize = 200;
 
-/// What makes errors readable.
+/// Translates the errors of one store.
 #[derive(Debug, Clone)]
-pub(super) struct Explain {
+pub(super) struct ErrorTranslator {
     hint: &'static str,
     secrets: Secrets,
 }
 
-impl Explain {
+impl ErrorTranslator {
     pub(super) fn new(url: &Url) -> Self {
         Self {
             hint: credentials_hint(url.scheme()),
@@ -26,15 +26,15 @@ impl Explain {
         }
     }
 
-    /// Why `url` cannot be had.
+    /// Translates an error of a request for `url`.
     pub(super) fn error(&self, url: &Url, error: &Error) -> StoreError {
         StoreError::new(url, self.kind(error))
     }
 
-    /// As [`error`](Self::error), where the settings are at fault.
+    /// Translates an error of the settings.
     pub(super) fn settings(&self, url: &Url, error: &Error) -> StoreError {
-        let (said, hint) = (self.secrets.hide(&root_cause(error)), self.hint);
-        StoreError::new(url, StoreErrorKind::Settings { said, hint })
+        let (reason, hint) = (self.secrets.hide(&root_cause(error)), self.hint);
+        StoreError::new(url, StoreErrorKind::Settings { reason, hint })
     }
 
     fn kind(&self, error: &Error) -> StoreErrorKind {
@@ -44,74 +44,77 @@ impl Explain {
                 return StoreErrorKind::Conflict;
             }
             Error::InvalidPath { source } => {
-                let said = self.secrets.hide(&source.to_string());
-                return StoreErrorKind::Name { said };
+                let reason = self.secrets.hide(&source.to_string());
+                return StoreErrorKind::Name { reason };
             }
             _ => {}
         }
         if let Some(failure) = http_failure(error) {
-            let said = self.transport(failure, error);
-            return StoreErrorKind::Unreachable { said };
+            let reason = self.transport(failure, error);
+            return StoreErrorKind::Unreachable { reason };
         }
         let text = chain_text(error);
-        let said = self.said(&text);
+        let reason = self.reason(&text);
         match (error, status(&text)) {
-            // Credentials that ran out are a bad request.
+            // Stores report expired credentials as a bad request.
             (Error::PermissionDenied { .. } | Error::Unauthenticated { .. }, _)
-            | (_, Some(401 | 403)) => StoreErrorKind::Denied { said, hint },
-            (_, Some(400)) if is_of_credentials(&said) => StoreErrorKind::Denied { said, hint },
-            (Error::NotFound { .. }, _) | (_, Some(404)) => StoreErrorKind::Missing { said },
-            (_, Some(429 | 500..)) => StoreErrorKind::Unreachable { said },
-            _ => StoreErrorKind::Answer { said },
+            | (_, Some(401 | 403)) => StoreErrorKind::Denied { reason, hint },
+            (_, Some(400)) if is_about_credentials(&reason) => {
+                StoreErrorKind::Denied { reason, hint }
+            }
+            (Error::NotFound { .. }, _) | (_, Some(404)) => StoreErrorKind::Missing { reason },
+            (_, Some(429 | 500..)) => StoreErrorKind::Unreachable { reason },
+            _ => StoreErrorKind::Response { reason },
         }
     }
 
-    /// What happened on the way, without the URL that was asked for.
+    /// Describes a connection failure, without the URL of the request.
     fn transport(&self, failure: HttpErrorKind, error: &Error) -> String {
         let what = match failure {
             HttpErrorKind::Connect => "no connection",
-            HttpErrorKind::Timeout => "no answer in time",
+            HttpErrorKind::Timeout => "no response in time",
             HttpErrorKind::Interrupted => "the connection was cut",
-            _ => "the exchange failed",
+            _ => "the request failed",
         };
         let cause = self.secrets.hide(&root_cause(error));
         shortened(&format!("{what}: {cause}"))
     }
 
-    /// The status and what an XML or JSON body says of it; the rest of a body is for nobody.
-    fn said(&self, text: &str) -> String {
-        let mut said = Vec::new();
+    /// Returns the status and the error code and message of an XML body. The rest of a body may
+    /// contain secrets.
+    fn reason(&self, text: &str) -> String {
+        let mut parts = Vec::new();
         if let Some(status) = text.split("status code: ").nth(1) {
             let end = status.find([':', '\n']).unwrap_or(status.len());
-            said.push(status[..end].trim().to_owned());
+            parts.push(status[..end].trim().to_owned());
         } else if text.contains("redirect without LOCATION") {
-            said.push("it is elsewhere, perhaps in another region: set AWS_REGION".into());
+            parts.push("redirected, possibly to another region: set AWS_REGION".into());
         }
         for tag in ["Code", "Message"] {
             let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
             let inner = text.split(&open).nth(1);
             let inner = inner.and_then(|rest| rest.split(&close).next());
-            said.extend(inner.map(|inner| inner.trim().to_owned()));
+            parts.extend(inner.map(|inner| inner.trim().to_owned()));
         }
-        if said.is_empty() {
-            said.push(text.lines().next().unwrap_or_default().to_owned());
+        if parts.is_empty() {
+            parts.push(text.lines().next().unwrap_or_default().to_owned());
         }
-        shortened(&self.secrets.hide(&said.join(": ")))
+        shortened(&self.secrets.hide(&parts.join(": ")))
     }
 }
 
-/// The kind of a failure on the way, if it is one.
+/// Returns the kind of a connection failure, if the error is one.
 fn http_failure(error: &Error) -> Option<HttpErrorKind> {
     causes(error).find_map(|cause| cause.downcast_ref::<HttpError>().map(HttpError::kind))
 }
 
-/// Whether an answer began and did not end. What never began was tried again before.
-pub(super) fn is_cut(error: &Error) -> bool {
+/// Whether a response began and was cut off. `object_store` retries responses that never began.
+pub(super) fn is_cut_off(error: &Error) -> bool {
     let kind = http_failure(error);
     kind.is_some_and(|kind| !matches!(kind, HttpErrorKind::Connect | HttpErrorKind::Timeout))
 }
 
-/// The status of an answer that is an error.
+/// Returns the HTTP status of an error response.
 pub(super) fn status_of(error: &Error) -> Option<u16> {
     status(&chain_text(error))
 }
@@ -128,7 +131,7 @@ fn root_cause(error: &Error) -> String {
         .unwrap_or_default()
 }
 
-/// The text of the innermost cause: those around it repeat it, with the request's URL.
+/// Returns the text of the innermost cause: the outer ones repeat it, with the URL of the request.
 fn chain_text(error: &Error) -> String {
     let text = root_cause(error);
     match text.split_once("Server returned ") {
@@ -137,35 +140,35 @@ fn chain_text(error: &Error) -> String {
     }
 }
 
-/// The crate has no way to ask for it, but to read its message.
+/// Parses the status from the message: `object_store` does not expose it.
 fn status(text: &str) -> Option<u16> {
     let digits = text.split("status code: ").nth(1)?;
     digits.get(..3)?.parse().ok()
 }
 
-fn is_of_credentials(said: &str) -> bool {
+fn is_about_credentials(reason: &str) -> bool {
     let words = [
         "ExpiredToken",
         "InvalidToken",
         "TokenRefreshRequired",
         "AuthorizationHeader",
     ];
-    words.iter().any(|word| said.contains(word))
+    words.iter().any(|word| reason.contains(word))
 }
 
 fn shortened(text: &str) -> String {
-    match text.char_indices().nth(MOST_SAID) {
+    match text.char_indices().nth(MAX_REASON) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
 }
 
-/// What gives access to a store.
+/// Returns the settings that give access to a store.
 fn credentials_hint(scheme: Scheme) -> &'static str {
     match scheme {
         Scheme::S3 => {
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN if there is \
-             one), AWS_REGION, and AWS_ENDPOINT_URL where it is not Amazon's; for a public bucket \
+             one), AWS_REGION, and AWS_ENDPOINT_URL for stores other than Amazon; for a public bucket \
              AWS_SKIP_SIGNATURE=true"
         }
         Scheme::Gs => {
@@ -189,7 +192,7 @@ mod tests {
     use super::*;
     use crate::Location;
 
-    fn explained(message: &str) -> StoreError {
+    fn translated(message: &str) -> StoreError {
         let Ok(Location::Remote(url)) = Location::parse(OsStr::new("s3://bucket/key")) else {
             panic!("s3://bucket/key");
         };
@@ -197,22 +200,22 @@ mod tests {
             store: "S3",
             source: message.to_owned().into(),
         };
-        Explain::new(&url).error(&url, &error)
+        ErrorTranslator::new(&url).error(&url, &error)
     }
 
     #[test]
-    fn answers_are_told_apart_by_their_status() {
-        let answer = |status: &str, body: &str| {
-            explained(&format!(
+    fn error_kinds_follow_from_the_status() {
+        let response = |status: &str, body: &str| {
+            translated(&format!(
                 "Error performing GET http://host/x?sig=1 in 1s - Server returned non-2xx status \
                  code: {status}: {body}"
             ))
         };
         let body = "<?xml?><Error><Code>AccessDenied</Code><Message>No.</Message>\
                     <StringToSign>secret</StringToSign></Error>";
-        let error = answer("403 Forbidden", body);
-        assert!(matches!(&error.kind, StoreErrorKind::Denied { said, .. }
-            if said == "403 Forbidden: AccessDenied: No."));
+        let error = response("403 Forbidden", body);
+        assert!(matches!(&error.kind, StoreErrorKind::Denied { reason, .. }
+            if reason == "403 Forbidden: AccessDenied: No."));
         assert!(
             error
                 .to_string()
@@ -220,14 +223,14 @@ mod tests {
             "{error}"
         );
         let expired = "<Error><Code>ExpiredToken</Code></Error>";
-        let kind = |status, body| answer(status, body).kind;
+        let kind = |status, body| response(status, body).kind;
         assert!(matches!(
             kind("400 Bad Request", expired),
             StoreErrorKind::Denied { .. }
         ));
         assert!(matches!(
             kind("400 Bad Request", ""),
-            StoreErrorKind::Answer { .. }
+            StoreErrorKind::Response { .. }
         ));
         assert!(matches!(
             kind("404 Not Found", ""),
@@ -239,13 +242,16 @@ mod tests {
                 "{status}"
             );
         }
-        let elsewhere = explained("Received redirect without LOCATION, this normally indicates");
-        assert!(elsewhere.to_string().contains("AWS_REGION"), "{elsewhere}");
+        let redirected = translated("Received redirect without LOCATION, this normally indicates");
+        assert!(
+            redirected.to_string().contains("AWS_REGION"),
+            "{redirected}"
+        );
     }
 
     #[test]
-    fn long_answers_are_cut() {
-        let error = explained(&"ü".repeat(1000)).to_string();
+    fn long_responses_are_shortened() {
+        let error = translated(&"ü".repeat(1000)).to_string();
         assert!(
             error.chars().count() < 300 && error.ends_with('…'),
             "{error}"

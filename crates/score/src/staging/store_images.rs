@@ -1,23 +1,32 @@
-//! Images right out of a store.
+//! Images read directly from an object store.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::imaging::{FileSource, Sample, SampleErrorKind, samples_among};
-use crate::store::{ReadAhead, ReadFailure, Store, StoreError, StoreOptions, Url};
+use rgby_imaging::{FileSource, FindError, Sample, SampleErrorKind, samples_among};
+use rgby_store::{ReadAhead, ReadFailure, Store, StoreError, StoreOptions, Url};
 
 /// The image files of a folder in a store.
 #[derive(Debug)]
-pub struct StoreFiles {
-    ahead: ReadAhead,
-    /// How their paths begin.
+pub struct StoreImages {
+    files: ReadAhead,
+    /// Prefix of the files' paths, which are URLs.
     folder: String,
 }
 
-impl StoreFiles {
-    /// The samples in the folder `url`, whose files' paths are URLs.
+/// Why no samples were found in a store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreImagesError {
+    #[error("--images: {0}")]
+    Store(StoreError),
+    #[error("--images: {0}")]
+    Find(FindError),
+}
+
+impl StoreImages {
+    /// Lists the samples in the folder `url`; the paths of their files are URLs.
     ///
     /// # Errors
     ///
@@ -25,10 +34,10 @@ impl StoreFiles {
     pub fn find(
         url: &Url,
         options: &StoreOptions,
-        channels: &[String],
-    ) -> anyhow::Result<Vec<Sample>> {
-        let store = Store::open(url, options)?;
-        // The first error ends the listing, and is told as the store told it.
+        stains: &[String],
+    ) -> Result<Vec<Sample>, StoreImagesError> {
+        let store = Store::open(url, options).map_err(StoreImagesError::Store)?;
+        // The first error ends the listing, and is returned unchanged.
         let mut error: Option<StoreError> = None;
         let mut names = store.list().map_while(|name| match name {
             Ok(name) => Some(Ok(name.into())),
@@ -38,40 +47,40 @@ impl StoreFiles {
             }
         });
         let folder = PathBuf::from(url.folder());
-        let samples = samples_among(&folder, &mut names, channels);
+        let samples = samples_among(&folder, &mut names, stains);
         match error {
-            Some(error) => Err(error.into()),
-            None => Ok(samples?),
+            Some(error) => Err(StoreImagesError::Store(error)),
+            None => samples.map_err(StoreImagesError::Find),
         }
     }
 
-    /// The files of the folder `url`, read ahead until `stop` is set.
+    /// Opens the files of the folder `url`, which are prefetched until `stop` is set.
     ///
     /// # Errors
     ///
-    /// The environment's credentials or settings cannot be used.
+    /// The credentials or settings in the environment are invalid.
     pub fn open(
         url: &Url,
         options: &StoreOptions,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, StoreError> {
         Ok(Self {
-            ahead: ReadAhead::new(&Store::open(url, options)?, stop),
+            files: ReadAhead::new(&Store::open(url, options)?, stop),
             folder: url.folder(),
         })
     }
 
-    /// The name of a file in the folder.
+    /// Returns the object name of a file, relative to the folder.
     fn name<'a>(&self, path: &'a Path) -> Option<&'a str> {
         path.to_str()?.strip_prefix(&self.folder)
     }
 }
 
-impl FileSource for StoreFiles {
+impl FileSource for StoreImages {
     fn read(&self, path: &Path, limit: u64, bytes: &mut Vec<u8>) -> Result<(), SampleErrorKind> {
-        let elsewhere = || io::Error::other(format!("is not in {}", self.folder));
-        let name = self.name(path).ok_or_else(elsewhere)?;
-        self.ahead
+        let outside = || io::Error::other(format!("is not in {}", self.folder));
+        let name = self.name(path).ok_or_else(outside)?;
+        self.files
             .read(name, limit, bytes)
             .map_err(|failure| match failure {
                 ReadFailure::File(error) => SampleErrorKind::Io(io::Error::other(error.kind)),
@@ -83,16 +92,16 @@ impl FileSource for StoreFiles {
     }
 
     fn want(&self, paths: &mut dyn Iterator<Item = &Path>, limit: u64) {
-        self.ahead
+        self.files
             .want(paths.filter_map(|path| self.name(path)), limit);
     }
 
     fn expect(&self, paths: &mut dyn Iterator<Item = &Path>, limit: u64) {
-        self.ahead
+        self.files
             .expect(paths.filter_map(|path| self.name(path)), limit);
     }
 
     fn forget(&self, paths: &mut dyn Iterator<Item = &Path>) {
-        self.ahead.forget(paths.filter_map(|path| self.name(path)));
+        self.files.forget(paths.filter_map(|path| self.name(path)));
     }
 }
