@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::engine_args::threads;
 use super::{Outcome, Ui};
 use crate::memory;
-use crate::score::{Runtime, RuntimeOptions};
+use crate::score::{Runtime, RuntimeOptions, available_threads};
 #[cfg(feature = "train")]
-use crate::train::Found;
+use crate::train::DetectedDevice;
 
 /// List the devices and the engine that this build can use for training and scoring
 ///
@@ -57,7 +56,7 @@ fn machine_json() -> Value {
     json!({
         "system": std::env::consts::OS,
         "architecture": std::env::consts::ARCH,
-        "cores": threads(),
+        "cores": available_threads(),
         "vector_instructions": vector_instructions(),
         "memory_bytes": memory::total(),
         "available_memory_bytes": memory::available(),
@@ -73,7 +72,7 @@ fn machine_text() -> String {
          free\n",
         std::env::consts::OS,
         std::env::consts::ARCH,
-        threads(),
+        available_threads(),
         vector_instructions().join(", "),
         gigabytes(memory::total()),
         gigabytes(memory::available()),
@@ -109,7 +108,7 @@ fn vector_instructions() -> Vec<&'static str> {
 
 #[cfg(feature = "train")]
 fn training_json() -> Value {
-    let found = Found::all().into_iter().map(|found| {
+    let found = DetectedDevice::all().into_iter().map(|found| {
         json!({
             "device": found.device.to_string(),
             "kind": found.kind,
@@ -117,7 +116,7 @@ fn training_json() -> Value {
             "error": found.name.as_ref().err(),
         })
     });
-    let missing = Found::none_of().into_iter();
+    let missing = DetectedDevice::missing().into_iter();
     let missing = missing.map(|(kind, reason)| json!({ "kind": kind, "reason": reason }));
     json!({ "devices": found.collect::<Vec<_>>(), "missing": missing.collect::<Vec<_>>() })
 }
@@ -125,14 +124,14 @@ fn training_json() -> Value {
 #[cfg(feature = "train")]
 fn training_text() -> String {
     let mut text = "training\n".to_owned();
-    for found in Found::all() {
+    for found in DetectedDevice::all() {
         let name = match found.name {
             Ok(name) => format!("{name}, {}", found.kind),
             Err(reason) => format!("{}, not usable: {reason}", found.kind),
         };
         text += &format!("  {:<9} {name}\n", found.device.to_string());
     }
-    for (kind, reason) in Found::none_of() {
+    for (kind, reason) in DetectedDevice::missing() {
         text += &format!("  {kind:<9} none: {reason}\n");
     }
     text

@@ -1,5 +1,6 @@
 //! What a person sees: progress and notes on stderr, results on stdout.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::thread;
 use std::time::Duration;
@@ -8,6 +9,9 @@ use indicatif::{
     HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
     WeakProgressBar,
 };
+
+use super::signals::Signals;
+use crate::score::ScoreObserver;
 
 /// How often a log file hears of a bar that it cannot show.
 const SPOKEN_EVERY: Duration = Duration::from_mins(1);
@@ -58,6 +62,16 @@ impl Ui {
             thread::spawn(move || speak(&bar, SPOKEN_EVERY, &mut io::stderr()));
         }
         bar
+    }
+
+    /// Returns an observer that shows the progress of scoring.
+    #[must_use]
+    pub fn scoring(&self) -> ScoringBar<'_> {
+        ScoringBar {
+            ui: self,
+            bar: RefCell::default(),
+            signals: None,
+        }
     }
 
     /// Says how many there are in all, once that is known.
@@ -111,6 +125,57 @@ impl Ui {
     /// Stdout cannot be written.
     pub fn print_json(&self, value: &serde_json::Value) -> io::Result<()> {
         self.print(&format!("{value:#}\n"))
+    }
+}
+
+/// Shows the progress of scoring as a bar, and its notes as lines.
+#[derive(Debug)]
+pub struct ScoringBar<'a> {
+    ui: &'a Ui,
+    bar: RefCell<Option<ProgressBar>>,
+    signals: Option<&'a Signals>,
+}
+
+impl<'a> ScoringBar<'a> {
+    /// Installs the signal handlers when scoring is about to start.
+    #[must_use]
+    pub fn with_signals(mut self, signals: &'a Signals) -> Self {
+        self.signals = Some(signals);
+        self
+    }
+}
+
+impl ScoreObserver for ScoringBar<'_> {
+    fn ready(&self) -> io::Result<()> {
+        self.signals.map_or(Ok(()), Signals::register)
+    }
+
+    fn started(&self, samples: usize, done: usize) {
+        let bar = self.ui.progress(samples as u64, "scoring");
+        bar.set_position(done as u64);
+        // Samples of an earlier run would distort the rate.
+        bar.reset_eta();
+        self.bar.replace(Some(bar));
+    }
+
+    fn scored(&self, done: usize) {
+        if let Some(bar) = &*self.bar.borrow() {
+            bar.set_position(done as u64);
+        }
+    }
+
+    fn finished(&self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn note(&self, line: &str) {
+        self.ui.note(line);
+    }
+
+    fn warn(&self, line: &str) {
+        self.ui.warn(line);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The event files of a run, read by `TensorBoard`'s own library (`tests/clients`).
+//! The event files of a run, read back with `TensorBoard`'s own library (`tests/clients`).
 
 use std::fs;
 use std::path::Path;
@@ -18,9 +18,7 @@ fn scalars(dir: &Path) -> Option<Value> {
     let output = match output {
         Ok(output) if output.status.code() != Some(3) => output,
         missing => {
-            skipped(format!(
-                "TensorBoard's library is not available: {missing:?}"
-            ));
+            skipped(format!("TensorBoard's library is not available: {missing:?}"));
             return None;
         }
     };
@@ -57,7 +55,7 @@ fn write(dir: &Path, first: u32, losses: &[f64]) {
 }
 
 #[test]
-fn readers_drop_repeated_epochs_and_partial_records() {
+fn resumed_epochs_replace_lost_ones_and_a_truncated_record_is_skipped() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), 1, &[8.0, 4.0, 3.0]);
     let first = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap();
@@ -89,7 +87,7 @@ split = \"random:0.25\"
 
 #[test]
 #[cfg(unix)]
-fn a_killed_and_resumed_run_is_one_curve() {
+fn killed_and_resumed_run_is_one_curve() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     let synth = "synth --out data --count 32 --size 32 --classes 0,25";
@@ -99,7 +97,7 @@ fn a_killed_and_resumed_run_is_one_curve() {
         "train --config run.toml --images data/images --labels data/labels.csv --out run --quiet";
     let mut child = spawn(path, args);
     while !path.join("run/plots/loss.svg").exists() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended too soon");
+        assert!(child.try_wait().unwrap().is_none(), "the run ended too early");
         sleep(Duration::from_millis(2));
     }
     child.kill().unwrap();
@@ -134,7 +132,7 @@ fn a_killed_and_resumed_run_is_one_curve() {
     }
 }
 
-/// Asserts that a curve is a column of a table, rounded to float32.
+/// Asserts that a curve equals a column of a table, rounded to float32.
 fn compare(records: &[Vec<String>], column: usize, curve: &Value) {
     let expected: Vec<(u64, f32)> = records
         .iter()

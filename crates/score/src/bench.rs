@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use cpu_time::ProcessTime;
 use serde::Serialize;
 
-use super::{Buffer, Engine, EngineError, PipelineOptions, ScoreError, ScoreSource, score_to};
+use super::{Buffer, Engine, EngineError, PipelineOptions, ScoreError, ScoreSource, score_batches};
 use crate::model_metadata::Precision;
 use rgby_common::memory;
 use rgby_imaging::{LocalFiles, Preparers, Sample, SampleError};
@@ -232,7 +232,7 @@ impl ScoreBench<'_> {
             stop: &AtomicBool::new(false),
         };
         tally.time(|| {
-            score_to(engines, source, &options, &mut |scores| {
+            score_batches(engines, source, &options, &mut |scores| {
                 failure = failure.take().or(scores.failures.into_iter().next());
                 Ok(())
             })
