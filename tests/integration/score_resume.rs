@@ -142,13 +142,7 @@ fn unfinished_work_is_neither_lost_nor_mixed() {
         let name = file.file_name().unwrap().to_str().unwrap().to_owned();
         fs::copy(&file, path.join("images").join(format!("x{name}"))).unwrap();
     }
-    assert_refused(
-        path,
-        &[(
-            &resume,
-            &["samples (images or --ids): 160 with", " 161 with"],
-        )],
-    );
+    assert_refused(path, &[(&resume, &["samples (images or --ids): 160 with", " 161 with"])]);
 }
 
 #[test]

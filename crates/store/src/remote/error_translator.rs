@@ -59,9 +59,7 @@ impl ErrorTranslator {
             // Stores report expired credentials as a bad request.
             (Error::PermissionDenied { .. } | Error::Unauthenticated { .. }, _)
             | (_, Some(401 | 403)) => StoreErrorKind::Denied { reason, hint },
-            (_, Some(400)) if is_about_credentials(&reason) => {
-                StoreErrorKind::Denied { reason, hint }
-            }
+            (_, Some(400)) if is_about_credentials(&reason) => StoreErrorKind::Denied { reason, hint },
             (Error::NotFound { .. }, _) | (_, Some(404)) => StoreErrorKind::Missing { reason },
             (_, Some(429 | 500..)) => StoreErrorKind::Unreachable { reason },
             _ => StoreErrorKind::Response { reason },
@@ -243,10 +241,7 @@ mod tests {
             );
         }
         let redirected = translated("Received redirect without LOCATION, this normally indicates");
-        assert!(
-            redirected.to_string().contains("AWS_REGION"),
-            "{redirected}"
-        );
+        assert!(redirected.to_string().contains("AWS_REGION"), "{redirected}");
     }
 
     #[test]

@@ -238,9 +238,7 @@ impl FileRequest {
         let loaded = match fetched.await {
             Ok(_) => {
                 let size = bytes.len() as u64;
-                self.progress
-                    .fetched_bytes
-                    .fetch_add(size, Ordering::Relaxed);
+                self.progress.fetched_bytes.fetch_add(size, Ordering::Relaxed);
                 self.progress.fetched.fetch_add(1, Ordering::Relaxed);
                 Ok(LoadedFile {
                     bytes,
