@@ -33,8 +33,6 @@ mod scorer;
 mod serve;
 mod signals;
 mod stage;
-#[cfg(feature = "train")]
-mod stem;
 mod store_args;
 mod synth;
 #[cfg(feature = "train")]

@@ -6,9 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 
-use super::{CheckpointInterval, Config, FeatureCache, RunOrigin, StepReport};
+use super::{CheckpointInterval, Config, FeatureCache, RunOrigin, StartingPoint, StepReport};
 use crate::data::{Dataset, PixelCache};
-use crate::model::WeightTransfer;
 use crate::report::{EpochRow, TimingRow};
 
 /// What to train, on what, into which folder.
@@ -22,12 +21,13 @@ pub struct TrainJob<'a> {
     /// Where the features of a frozen backbone are kept; without it they are computed again in
     /// each step.
     pub features: Option<FeatureCache<'a>>,
-    /// Checkpoint to start from, and what of it is kept; random weights without one.
-    pub from: Option<(PathBuf, WeightTransfer)>,
+    /// Weights to start from; random weights if absent. Not used by a resumed run.
+    pub from: Option<StartingPoint>,
     /// Where all that comes from, for the run's page.
     pub origin: RunOrigin,
-    /// Training samples on which a new run's BatchNorm statistics are measured first; 0 for none.
-    pub recalibrate: usize,
+    /// Number of training samples for recalibrating BatchNorm before the first step; 0 disables it.
+    /// If absent, 256 for a starting point with folded BatchNorm, else 0.
+    pub recalibrate: Option<usize>,
     /// The run's folder.
     pub out: PathBuf,
     /// Goes on with the run in `out`.

@@ -6,26 +6,23 @@ use burn::module::Module;
 
 use super::step::image_tensor;
 use super::{TrainError, TrainJob, TrainingObserver};
-use crate::data::{BatchLoader, LoadPlan, SampleSource, epoch_order};
+use crate::data::{BatchLoader, LoadPlan, SampleSource};
 use crate::model::{Classifier, Recalibration};
 
-/// Samples measured where the user does not say how many.
+/// Default number of samples for a starting point with folded BatchNorm.
 pub const RECALIBRATE_DEFAULT: usize = 256;
 
-/// `classifier` restated by the statistics of [`TrainJob::recalibrate`] of the `training` samples.
+/// Recomputes the BatchNorm statistics of `classifier` on `samples`.
 ///
 /// Its answers stay the same; see [`Recalibration`].
 pub(super) fn recalibrate(
     job: &TrainJob,
     classifier: Classifier,
-    training: &[usize],
+    samples: &[usize],
     source: &Arc<SampleSource>,
     watch: &dyn TrainingObserver,
 ) -> Result<Classifier, TrainError> {
     let train = &job.config.train;
-    // No epoch of training ever has this number.
-    let mut samples = epoch_order(training, train.seed, u64::MAX - 1);
-    samples.truncate(job.recalibrate);
     watch.note(&format!(
         "measuring BatchNorm statistics on {} samples",
         samples.len()

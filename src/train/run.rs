@@ -94,6 +94,8 @@ impl<'a> Run<'a> {
         } else {
             begin(&job, &training, &source, watch)?
         };
+        // Frees weights that were converted in memory.
+        job.from = None;
         let counts = job.dataset.class_counts_of(&training);
         let device = config.train.with_gradients(&job.device);
         let rule = StepRule::new(&config.train, &counts, training.len(), &device);

@@ -1,36 +1,54 @@
-//! Where a run came from, for those who look at it later.
+//! The origin of a run: version, device, data and starting weights.
 
 use std::path::Path;
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
-use super::TrainError;
 use super::run_directory::refuse;
+use super::{StartingPoint, TrainDevice, TrainError};
 use crate::atomic_file;
+use crate::data::Images;
 
-/// What a run was started with, beside its config: `RUN/run.json`.
+/// How a run was started, except for its config; written to `RUN/run.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunOrigin {
-    /// Version of rgby.
     pub rgby_version: String,
-    /// The device that trains.
+    /// The training device, as in `--device`.
     pub device: String,
-    /// Where the images are.
+    /// The folder or manifest of the images.
     pub images: String,
     /// The labels file.
     pub labels: String,
-    /// The checkpoint, run or model that it started from; without one, random weights.
+    /// The checkpoint or ONNX file that the run started from; random weights if absent.
     pub from: Option<String>,
-    /// What became of that one's head.
+    /// What happened to the head of the starting point, in words.
     pub head: Option<String>,
 }
 
 const NAME: &str = "run.json";
 
 impl RunOrigin {
-    /// Writes it into a run's folder.
+    /// Returns the origin of a run that starts with this version of rgby.
+    #[must_use]
+    pub fn new(
+        device: TrainDevice,
+        images: &Images,
+        labels: &Path,
+        from: Option<&StartingPoint>,
+    ) -> Self {
+        Self {
+            rgby_version: env!("CARGO_PKG_VERSION").into(),
+            device: device.to_string(),
+            images: images.path.display().to_string(),
+            labels: labels.display().to_string(),
+            from: from.map(|start| start.path.display().to_string()),
+            head: from.map(|start| start.head().into()),
+        }
+    }
+
+    /// Writes `run.json` into the run directory.
     pub(super) fn write(&self, out: &Path) -> Result<(), TrainError> {
         let path = out.join(NAME);
         serde_json::to_string_pretty(self)
@@ -39,8 +57,8 @@ impl RunOrigin {
             .map_err(|error| refuse(&path, error))
     }
 
-    /// That of a run that is resumed on this version and device; as it is now where the folder does
-    /// not say, because an older rgby began it.
+    /// Returns the origin of a resumed run: the starting point of the existing `run.json`, all else as
+    /// now. Runs of older versions have no `run.json`; they keep `self`.
     pub(super) fn resumed(self, out: &Path) -> Result<Self, TrainError> {
         let path = out.join(NAME);
         let text = match fs::read_to_string(&path) {
@@ -51,8 +69,8 @@ impl RunOrigin {
             refuse(
                 &path,
                 format!(
-                    "{error}; remove it to go on, the report then does not say where the run \
-                     started from"
+                    "{error}\nhint: remove it to resume; the report then lacks the starting point of \
+                     the run"
                 ),
             )
         })?;
@@ -78,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_run_still_knows_where_it_started_from() {
+    fn resuming_keeps_the_starting_point() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(now().resumed(dir.path()).unwrap(), now());
         let begun = RunOrigin {
@@ -94,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_named() {
+    fn names_a_damaged_file() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(NAME), "{\"from\": 1").unwrap();
         let error = now().resumed(dir.path()).unwrap_err().to_string();

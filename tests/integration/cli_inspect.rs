@@ -38,7 +38,7 @@ fn a_pretrained_file_is_tried_as_convert_would() {
     assert_eq!(folded["convert"]["unfolded"], 53);
     let text = must(path, "inspect folded.onnx").stdout;
     for part in [
-        "convert     takes it as resnet50",
+        "convert     possible, as resnet50",
         "53 BatchNorm layers unfolded",
         "opset",
     ] {

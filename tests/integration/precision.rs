@@ -86,7 +86,7 @@ fn float16_answers_as_float32_in_both_engines() {
             compared["images_from"]
                 .as_str()
                 .unwrap()
-                .starts_with("made-up")
+                .starts_with("synthetic")
         );
         assert!(compared["images_per_s"].as_f64().unwrap() > 0.0);
         assert_eq!(report["bytes"].as_f64(), Some(size(path, "half.onnx")));
@@ -313,7 +313,7 @@ fn what_cannot_be_exported_is_refused() {
         ),
         (
             "export --from first --out x.onnx --precision fp16 --calibrate broken".into(),
-            vec!["not one of the 1 samples", "x_red.png"],
+            vec!["none of the 1 samples", "x_red.png"],
         ),
         (
             "export --from first --out x.onnx --precision fp16 --calibrate data/images \

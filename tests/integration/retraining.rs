@@ -1,4 +1,4 @@
-//! What a retrained network keeps of the one that it starts from.
+//! Which weights a retrained network takes over from its starting point.
 
 use std::fs;
 
@@ -44,7 +44,7 @@ fn retraining_keeps_or_replaces_the_head() {
             .parse()
             .unwrap()
     };
-    // A kept head goes on from where it was; a new one starts over.
+    // A kept head continues from its loss; a new one starts over.
     assert!(
         loss("second") < loss("third"),
         "{} {}",
@@ -54,7 +54,7 @@ fn retraining_keeps_or_replaces_the_head() {
 }
 
 #[test]
-fn a_longer_head_keeps_the_layers_that_it_shares() {
+fn head_prefix_keeps_the_shared_layers() {
     let dir = workplace(16, "0,25");
     let path = dir.path();
     let train = format!("--config baseline.toml --set train.epochs=1 {DATA}");
@@ -65,7 +65,11 @@ fn a_longer_head_keeps_the_layers_that_it_shares() {
         path,
         &format!("retrain --head prefix --from first {train} {frozen} {longer} --out second"),
     );
-    assert!(shown.stderr.contains("kept as far as"), "{}", shown.stderr);
+    assert!(
+        shown.stderr.contains("kept up to the first layer"),
+        "{}",
+        shown.stderr
+    );
     let (before, after) = (
         exported_weights(path, "first/checkpoints/last"),
         exported_weights(path, "second/checkpoints/last"),
@@ -86,7 +90,7 @@ fn a_longer_head_keeps_the_layers_that_it_shares() {
 }
 
 #[test]
-fn training_takes_a_pretrained_file_as_convert_would() {
+fn training_from_a_pretrained_file_equals_training_from_its_conversion() {
     let dir = workplace(4, "0,25");
     let path = dir.path();
     let export = random_export(Arch::ResNet50, 3).unwrap();
@@ -102,12 +106,12 @@ fn training_takes_a_pretrained_file_as_convert_would() {
         path,
         &format!("train {train} --from pretrained.onnx --out direct"),
     );
-    for said in [
+    for part in [
         "pretrained network",
         "yellow from zero",
         "its head replaced",
     ] {
-        assert!(direct.stderr.contains(said), "{said}: {}", direct.stderr);
+        assert!(direct.stderr.contains(part), "{part}: {}", direct.stderr);
     }
     for name in ["metrics.csv", "checkpoints/last/weights.bpk"] {
         let bytes = |run: &str| fs::read(path.join(run).join(name)).unwrap();

@@ -55,6 +55,17 @@ pub enum Severity {
     Warning,
 }
 
+impl Severity {
+    /// Returns the name in tables: `error` or `warning`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
 impl ProblemKind {
     /// What it is unless the user allows it.
     #[must_use]
@@ -94,11 +105,11 @@ impl ProblemKind {
         }
     }
 
-    /// What to do about it.
+    /// Returns what to do about a problem of this kind.
     #[must_use]
-    pub fn mend(self) -> &'static str {
+    pub fn hint(self) -> &'static str {
         match self {
-            Self::Images => "mend the folder or manifest, then check again",
+            Self::Images => "fix the folder or manifest, then check again",
             Self::LabelLine => "correct the line",
             Self::DuplicateId => "keep one line of each id",
             Self::UnknownLabel => {
