@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""From image files to a network's input: rgby beside OpenCV and Pillow, one thread each.
+"""Compares image preparation (files to network input) of rgby, OpenCV and Pillow on one thread.
 
-A sample is four gray 8-bit PNG files of 512x512 that become 224x224. rgby also normalises them to
-float32; of the other two only reading and resizing is timed (OpenCV: imread + resize, bilinear;
-Pillow: open + resize, bilinear, which averages as rgby does). Besides the files as rgby draws them
-there are the same pixels as Pillow writes them, in the formats of --kinds.
+A sample is four gray 8-bit PNG files of 512x512 that become 224x224. rgby also normalizes them to
+float32. For the other two only reading and resizing is timed (OpenCV: imread + resize, bilinear;
+Pillow: open + resize, bilinear with antialiasing like rgby). The input is the files that rgby
+draws, and the same pixels written by Pillow in the formats of --kinds.
 
-The three take turns, round by round; each one's best round counts.
+The programs take turns, and the best round of each counts.
 
     cargo build --release && pip install opencv-python-headless pillow && python benches/preprocess.py
 """
@@ -26,17 +26,17 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def in_16_bits(image):
-    """The same picture with values up to 65535."""
+    """Returns the image scaled to 16 bits."""
     return Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
 
 
 def tinted(image):
-    """The picture in green, as public JPEGs of the Human Protein Atlas are."""
+    """Returns the image in green, like the public JPEGs of the Human Protein Atlas."""
     black = Image.new("L", image.size)
     return Image.merge("RGB", (black, image, black))
 
 
-# What Pillow is asked to write: extension, what becomes of the picture before, options.
+# Formats that Pillow writes: extension, conversion before writing, options.
 KINDS = {
     "png": ("png", None, {}),
     "png16": ("png", in_16_bits, {}),
@@ -50,12 +50,12 @@ KINDS = {
 
 
 def arguments():
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--rgby", type=pathlib.Path, default=ROOT / "target/release/rgby")
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--size", type=int, default=512, help="side of the images")
+    parser.add_argument("--size", type=int, default=512, help="side of the images in pixels")
     parser.add_argument("--input-size", type=int, default=224)
     parser.add_argument("--kinds", nargs="*", default=["png"], choices=KINDS)
     return parser.parse_args()
@@ -74,7 +74,7 @@ def pillow(path, side):
 
 
 def python_speed(function, images, args):
-    """Samples a second of one round."""
+    """Returns the samples per second of one round."""
     files = sorted(images.iterdir())
     start = time.perf_counter()
     for path in files:
@@ -83,7 +83,7 @@ def python_speed(function, images, args):
 
 
 def rgby_speed(images, args):
-    """Samples a second of one round, on one core."""
+    """Returns the samples per second of one round on one core."""
     size = ["--input-size", str(args.input_size), "--steps", "1"]
     command = [args.rgby, "-q", "bench", "--preprocess", "--images", images, *size, "--json"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -91,7 +91,7 @@ def rgby_speed(images, args):
 
 
 def written(images, kind):
-    """A folder of the images in another format."""
+    """Writes the images in another format and returns the folder."""
     extension, change, options = KINDS[kind]
     folder = images.parent / kind
     folder.mkdir()
@@ -103,7 +103,7 @@ def written(images, kind):
 
 
 def main():
-    """Prints a table for each kind of files."""
+    """Prints a table for each kind of file."""
     args = arguments()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -123,7 +123,7 @@ def main():
                 ):
                     best[who] = max(best[who], speed())
             size = sum(path.stat().st_size for path in images.iterdir()) / args.samples / 4e3
-            print(f"{name}, {size:.0f} kB a file: samples a second on one core")
+            print(f"{name}, {size:.0f} kB per file: samples per second on one core")
             for who, speed in best.items():
                 ratio = "" if who == "rgby" else f", rgby {best['rgby'] / speed:.2f} times"
                 print(f"  {who:7} {speed:6.1f}{ratio}", flush=True)

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""configs/best.toml against the reference's recipe: the same network from the same random weights,
-the same number of samples seen, the same held-out samples, three seeds.
+"""Compares the training recipe of configs/best.toml with that of the reference experiments.
 
-What differs is everything else of the two configs: optimizer, schedule, loss, augmentation, split,
-average of weights, normalisation. Macro-F1 on the held-out set, once with the reference's single
-threshold, once with one for each class that is tuned on the run's own validation samples.
+Both train the same network from the same random weights on the same number of samples, with three
+seeds. The two configs differ in optimizer, schedule, loss, augmentation, split, weight averaging
+and normalization. The result is the macro-F1 on the same held-out samples: at threshold 0.5, at the
+reference's single threshold, and with a threshold per class tuned on the run's validation samples.
 
-best.toml's warm-up and average are those of a run of 31,000 steps; both are cut with the run.
+The warm-up and the weight averaging of best.toml are meant for 31,000 steps. The script scales both
+down to the length of the run.
 
     cargo build --release && pip install numpy && python benches/recipes.py --out /tmp/recipes
 """
@@ -20,13 +21,13 @@ import tomllib
 import numpy
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Steps that best.toml takes on the training set of the competition.
+# Steps of best.toml on the training set of the competition.
 FULL_STEPS = 40 * 777
 CLASSES = 28
 
 
 def arguments():
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--rgby", type=pathlib.Path, default=ROOT / "target/release/rgby")
@@ -36,7 +37,7 @@ def arguments():
     parser.add_argument("--train", type=int, default=1024, help="training samples")
     parser.add_argument("--test", type=int, default=512, help="held-out samples")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=50, help="steps an epoch")
+    parser.add_argument("--steps", type=int, default=50, help="steps per epoch")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--classes", default="0,2,5,7,14,16,21,23,25")
@@ -44,12 +45,12 @@ def arguments():
 
 
 def rgby(args, *words):
-    """Runs the program."""
+    """Runs rgby."""
     subprocess.run([args.rgby, *map(str, words)], check=True)
 
 
 def recipes(args):
-    """Config and changes of each recipe."""
+    """Returns the config file and the overrides of each recipe."""
     total = args.epochs * args.steps
     share = total / FULL_STEPS
     with open(ROOT / "configs/best.toml", "rb") as file:
@@ -68,7 +69,7 @@ def recipes(args):
 
 
 def sets(args, seed):
-    """What both recipes share."""
+    """Returns the overrides that both recipes share."""
     values = {
         "model.arch": args.arch,
         "model.input_size": args.input_size,
@@ -83,21 +84,21 @@ def sets(args, seed):
 
 
 def f1_of_classes(probabilities, targets, thresholds):
-    """F1 of each class."""
+    """Returns the F1 of each class."""
     found = probabilities >= thresholds
     hits = (found & targets).sum(axis=0)
     return 2 * hits / numpy.maximum(found.sum(axis=0) + targets.sum(axis=0), 1)
 
 
 def tuned(probabilities, targets):
-    """The threshold of each class with the best F1."""
+    """Returns the threshold with the best F1 for each class."""
     grid = numpy.linspace(0.02, 0.98, 97)
     scores = [f1_of_classes(probabilities, targets, value) for value in grid]
     return grid[numpy.argmax(scores, axis=0)]
 
 
 def read_targets(path):
-    """Classes by id."""
+    """Reads the classes of each id."""
     with open(path, encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     targets = {row["Id"]: numpy.zeros(CLASSES, bool) for row in rows}
@@ -107,7 +108,7 @@ def read_targets(path):
 
 
 def scores(args, model, data, ids=None):
-    """Probabilities and targets of a data set's samples."""
+    """Scores a data set. Returns the probabilities and the targets of its samples."""
     out = model.with_suffix(f".{data.name}.csv")
     listed = ["--ids", ids] if ids else []
     images = ["--images", data / "images", *listed]
@@ -120,7 +121,7 @@ def scores(args, model, data, ids=None):
 
 
 def run(args, name, seed):
-    """Trains a recipe and judges it."""
+    """Trains a recipe and evaluates it on the held-out samples."""
     config, changes = recipes(args)[name]
     out = args.out / f"{name}-{seed}"
     train, test = args.out / "train", args.out / "test"
@@ -143,7 +144,7 @@ def run(args, name, seed):
 
 
 def main():
-    """Prints a row a run, then the means."""
+    """Prints one row per run, then the means."""
     args = arguments()
     for name, count, seed in (("train", args.train, 1), ("test", args.test, 2)):
         size = ["--size", 2 * args.input_size, "--classes", args.classes]
@@ -160,7 +161,7 @@ def main():
     for name in recipes(args):
         for key in rows[0][1]:
             values = [result[key] for other, result in rows if other == name]
-            print(f"{name} {key}: mean {numpy.mean(values):.3f}, least {min(values):.3f}")
+            print(f"{name} {key}: mean {numpy.mean(values):.3f}, minimum {min(values):.3f}")
 
 
 if __name__ == "__main__":

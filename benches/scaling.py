@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How long do many workers take? A formula against a simulation. docs/scaling.md explains both.
+"""Compares formulas for the duration of runs on many workers with a simulation.
 
     python3 benches/scaling.py [--workers 64] [--samples 10000000] [--rate 52.4]
 
-Simulates workers of which some are slow and all fail now and then, once with shards fixed by a hash
-(`rgby score --shard i/n`, which loses what it did since its last part) and once with a queue of
-batches (deploy/ray, which loses the batch under way), and prints what the formulas of the page say
-beside it. Needs nothing but Python; takes seconds; the same seed gives the same figures.
+docs/scaling.md explains the formulas. The simulation has slow workers and workers that fail. It
+runs with shards fixed by a hash (`rgby score --shard i/n`: a failure loses the work since the last
+part) and with a queue of batches (deploy/ray: a failure loses the current batch). Needs only Python
+and takes seconds. The same seed gives the same figures.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import statistics
 
 @dataclasses.dataclass
 class Job:
-    """What is to be done, and by whom. Times are seconds."""
+    """A job and its workers. Times are in seconds, `failures` per second."""
 
     samples: int
     workers: int
@@ -33,12 +33,12 @@ class Job:
     failures: float = 0.0
 
     def slownesses(self):
-        """By what each worker takes longer: the first ones are slow."""
+        """Returns the factor by which each worker is slower; the first `slow` workers are."""
         return [self.slowness if i < self.slow else 1.0 for i in range(self.workers)]
 
 
 def shards(job, draw):
-    """Fixed shards: seconds until the last worker is done."""
+    """Simulates fixed shards. Returns the seconds until the last worker is done."""
     ends = []
     sizes = shard_sizes(job, draw)
     for size, slowness in zip(sizes, job.slownesses()):
@@ -47,7 +47,7 @@ def shards(job, draw):
             up = draw.expovariate(job.failures) if job.failures else math.inf
             if up >= left:
                 break
-            # Parts that are whole are kept.
+            # Complete parts are kept.
             left -= up // job.part * job.part
             clock += up + job.restart
         ends.append(clock + left)
@@ -55,7 +55,7 @@ def shards(job, draw):
 
 
 def shard_sizes(job, draw):
-    """Samples of each shard: a multinomial draw, by its normal approximation one after another."""
+    """Draws the size of each shard: a multinomial draw, by normal approximations in sequence."""
     left, sizes = job.samples, []
     for shards_left in range(job.workers, 1, -1):
         share = 1 / shards_left
@@ -66,7 +66,7 @@ def shard_sizes(job, draw):
 
 
 def queue(job, draw):
-    """A queue of batches: seconds until the last batch is done."""
+    """Simulates a queue of batches. Returns the seconds until the last batch is done."""
     slownesses = job.slownesses()
     free = [(job.start, worker) for worker in range(job.workers)]
     heapq.heapify(free)
@@ -84,7 +84,7 @@ def queue(job, draw):
 
 
 def greatest_of(count):
-    """The expected greatest of so many standard normal values (Blom's approximation)."""
+    """Returns the expected maximum of `count` standard normal values (Blom's approximation)."""
     return statistics.NormalDist().inv_cdf((count - 0.375) / (count + 0.25)) if count > 1 else 0.0
 
 
@@ -96,7 +96,7 @@ def loss(failures, lost, restart):
 
 
 def formula_shards(job):
-    """The slowest kind of worker, the greatest of so many shards of it."""
+    """Returns the expected end of the later group (slow or normal workers), with fixed shards."""
     cost, square = loss(job.failures, job.part, job.restart)
     ends = []
     for count, slowness in ((job.slow, job.slowness), (job.workers - job.slow, 1.0)):
@@ -109,11 +109,11 @@ def formula_shards(job):
 
 
 def formula_queue(job):
-    """All workers together, and then on average half of the slowest worker's batch."""
+    """Returns the expected end with a queue: all workers, plus half of the slowest batch."""
     speeds, slowest = 0.0, 0.0
     for slowness in job.slownesses():
         batch = job.rows * slowness / job.rate
-        # A batch is begun again until it is through without a failure.
+        # A batch is repeated until it completes without a failure.
         took = batch
         if job.failures:
             took = math.expm1(job.failures * batch) * (1 / job.failures + job.restart)
@@ -123,26 +123,27 @@ def formula_queue(job):
 
 
 def arguments():
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--workers", type=int, default=64)
     parser.add_argument("--samples", type=int, default=10_000_000)
-    parser.add_argument("--rate", type=float, default=52.4, help="samples/s of a worker")
+    parser.add_argument("--rate", type=float, default=52.4, help="samples/s per worker")
     parser.add_argument("--part", type=float, default=10, help="seconds of work in a part")
-    parser.add_argument("--rows", type=int, default=256, help="samples of a batch in the queue")
-    parser.add_argument("--start", type=float, default=5, help="seconds until a worker works")
-    parser.add_argument("--restart", type=float, default=60, help="seconds until one is back")
-    parser.add_argument("--rounds", type=int, default=20, help="simulations of each case")
+    parser.add_argument("--rows", type=int, default=256, help="samples in a batch of the queue")
+    parser.add_argument("--start", type=float, default=5, help="seconds to the first sample")
+    parser.add_argument("--restart", type=float, default=60, help="seconds lost by a failure")
+    parser.add_argument("--rounds", type=int, default=20, help="simulations per case")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
 
 def main():
-    """Prints a table."""
+    """Prints a Markdown table."""
     args = arguments()
     shared = {name: getattr(args, name) for name in ("samples", "workers", "rate", "part")}
     shared |= {name: getattr(args, name) for name in ("rows", "start", "restart")}
     few = max(args.workers // 16, 1)
+    # The names seed the random numbers: another name gives other figures.
     cases = [
         ("nothing happens", {}),
         (f"{few} workers at half speed", {"slow": few, "slowness": 2}),
@@ -150,9 +151,14 @@ def main():
         ("both", {"slow": few, "slowness": 2, "failures": 1 / 3600}),
         ("both, ten failures an hour", {"slow": few, "slowness": 2, "failures": 1 / 360}),
     ]
+    shown = {
+        "nothing happens": "no slow worker, no failure",
+        "a failure an hour of each": "one failure per worker and hour",
+        "both, ten failures an hour": "both, ten failures per worker and hour",
+    }
     ideal = args.samples / args.workers / args.rate
-    print(f"{args.samples} samples, {args.workers} workers of {args.rate}/s: {ideal:.0f} s at best\n")
-    print("| case | work | simulated, s (least–most) | formula, s | error | use of the workers |")
+    print(f"{args.samples} samples, {args.workers} workers of {args.rate}/s: ideal {ideal:.0f} s\n")
+    print("| case | work | simulated, s (minimum–maximum) | formula, s | error | use of the workers |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name, change in cases:
         job = Job(**shared, **change)
@@ -166,8 +172,8 @@ def main():
             able = sum(1 / slowness for slowness in job.slownesses())
             use = job.samples / job.rate / able / mean
             print(
-                f"| {name} | {work} | {mean:.0f} ({min(ends):.0f}–{max(ends):.0f}) | {said:.0f} "
-                f"| {said / mean - 1:+.1%} | {use:.0%} |"
+                f"| {shown.get(name, name)} | {work} | {mean:.0f} ({min(ends):.0f}–{max(ends):.0f}) "
+                f"| {said:.0f} | {said / mean - 1:+.1%} | {use:.0%} |"
             )
 
 

@@ -1,22 +1,22 @@
 #!/usr/bin/env python3
-"""Scoring a folder of images: rgby beside Python scorers, in turns on the same machine.
+"""Compares scoring a folder of images with rgby and with Python programs.
 
     benches/score.py --model model.onnx [--images DIR] [--device cuda] [--rgby target/release/rgby]
                      [--batch 8] [--repeat 2] [--rounds 3] [--peers python skimage]
 
 Builds nothing. Needs onnxruntime, opencv-python-headless and scikit-image, and an rgby that was
-built with --release. All of them run the same model from the same files with the same ONNX Runtime
-and write one probability a class.
+built with --release. All programs run the same model on the same files with the same ONNX Runtime
+and write one probability per class.
 
-- python: as one would write it with care. A pool of threads decodes and resizes with OpenCV, batches
-  are stacked ahead of the session, which has all threads.
-- skimage: as the reference experiments did it, one sample at a time: skimage's imread and resize,
-  then the session.
+- python: a carefully written program. A pool of threads decodes and resizes with OpenCV, and stacks
+  batches ahead of the session, which has all threads.
+- skimage: the method of the reference experiments, one sample at a time: skimage's imread and
+  resize, then the session.
 
-Other work on the machine slows whoever is running just then, so they take turns, and each one's
-fastest round counts. Without --images 48 samples of 512x512 are drawn; a round takes them
---repeat times. Peak memory is that of the process. The probabilities of rgby and the Python
-scorers are compared by rank only: they resize by other rules.
+The programs take turns and the fastest round of each counts, because other work on the machine
+slows the program that runs at that moment. Without --images, rgby draws 48 samples of 512x512; a
+round scores them --repeat times. Peak memory is that of the process. The probabilities of rgby and
+the Python programs can only be compared by rank, because they resize by different rules.
 """
 
 import argparse
@@ -34,7 +34,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def arguments():
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--model", type=pathlib.Path, required=True)
     parser.add_argument("--images", type=pathlib.Path)
@@ -52,7 +52,7 @@ def arguments():
 
 
 def session(args):
-    """The model in a session, and what it wants: channels, side, mean and deviation."""
+    """Returns a session with the model, and its preprocessing: channels, side, mean, deviation."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -60,7 +60,7 @@ def session(args):
     provider = "CPUExecutionProvider"
     if args.device == "cuda":
         onnxruntime.preload_dlls()
-        # As rgby sets them by default.
+        # The defaults of rgby.
         wanted = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
         provider = ("CUDAExecutionProvider", wanted)
     loaded = onnxruntime.InferenceSession(str(args.model), options, [provider])
@@ -72,7 +72,7 @@ def session(args):
 
 
 def paths(args, spec):
-    """The samples' files, a list for each sample."""
+    """Returns a list of files for each sample."""
     channels = spec["channels"]
     names = sorted({path.name.rsplit("_", 1)[0] for path in args.images.iterdir()})
     samples = [[str(args.images / f"{name}_{channel}.png") for channel in channels] for name in names]
@@ -80,7 +80,7 @@ def paths(args, spec):
 
 
 def normalised(planes, spec):
-    """[C, H, W] float32 as the model wants it."""
+    """Returns the normalized input of the model, [C, H, W] float32."""
     import numpy as np
 
     image = np.stack(planes).astype(np.float32) / 255
@@ -89,7 +89,7 @@ def normalised(planes, spec):
 
 
 def python_scorer(args):
-    """Batches that a pool of threads decodes ahead of the session."""
+    """Scores batches that a pool of threads decodes ahead of the session."""
     from collections import deque
     from concurrent.futures import ThreadPoolExecutor
 
@@ -123,7 +123,7 @@ def python_scorer(args):
 
 
 def skimage_scorer(args):
-    """One sample at a time, by skimage."""
+    """Scores one sample at a time with skimage."""
     from skimage.io import imread
     from skimage.transform import resize
 
@@ -136,7 +136,7 @@ def skimage_scorer(args):
 
 
 def in_this_process(args):
-    """Scores as --as says, writes the probabilities, prints seconds and peak memory."""
+    """Scores with the program of --as. Writes the probabilities, prints speed and memory."""
     start = time.perf_counter()
     rows = {"python": python_scorer, "skimage": skimage_scorer}[args.role](args)
     with args.out.open("w", newline="") as file:
@@ -147,7 +147,7 @@ def in_this_process(args):
 
 
 def rgby_round(args, folder):
-    """Images a second and peak memory of `rgby score`; start and end of the process included."""
+    """Returns images per second and peak memory of `rgby score`, with its start and end."""
     ids = folder / "ids.csv"
     command = [args.rgby, "-q", "score", "--model", args.model, "--images", args.images]
     command += ["--ids", ids, "--batch", str(args.batch), "--engine", "onnxruntime"]
@@ -164,7 +164,7 @@ def rgby_round(args, folder):
 
 
 def python_round(role, args, folder):
-    """The same of a Python scorer."""
+    """Returns images per second and peak memory of a Python program."""
     command = [sys.executable, __file__, "--as", role, "--out", folder / f"{role}.csv"]
     for name in ("model", "images", "device", "batch", "repeat", "threads"):
         command += [f"--{name}", str(getattr(args, name))]
@@ -172,7 +172,7 @@ def python_round(role, args, folder):
 
 
 def main():
-    """Prints a table."""
+    """Prints one line per program."""
     args = arguments()
     if args.role:
         return in_this_process(args)
@@ -200,7 +200,7 @@ def main():
 
 
 def library():
-    """ONNX Runtime's library in this Python's wheel: all use the same."""
+    """Returns the path of ONNX Runtime's library in this Python's wheel, which all programs use."""
     import onnxruntime
 
     capi = pathlib.Path(onnxruntime.__file__).parent / "capi"
@@ -208,7 +208,7 @@ def library():
 
 
 def copies(args, folder):
-    """A folder of links in which each sample is there --repeat times, and the list of all ids."""
+    """Creates a folder of links with --repeat copies of each sample, and the list of all ids."""
     linked = folder / "images"
     linked.mkdir()
     names = set()

@@ -1,14 +1,14 @@
-"""Measures `rgby serve` beside what a Python team would write: onnxruntime behind FastAPI.
+"""Compares `rgby serve` with a Python server: onnxruntime behind FastAPI.
 
     pip install onnxruntime numpy onnx fastapi uvicorn[standard] orjson
     python3 benches/serve.py cost  --rgby target/release/rgby
     python3 benches/serve.py batch --rgby target/release/rgby --model model.onnx
-    python3 benches/serve.py fastapi --model model.onnx --port 8001   (what `cost` starts itself)
+    python3 benches/serve.py fastapi --model model.onnx --port 8001   (started by `cost`)
 
-`cost` serves a model that does next to nothing, so that what is measured is the server: latency of
-one client, then of many, as binary tensors; once more with a trace of each request, to a collector
-that throws it away. `batch` compares many clients with one image each to a
-bare session at its best batch size. Clients run in processes of their own, over kept connections.
+`cost` serves a model with almost no work, so that it measures the server. It prints the latency of
+one client and of many, with binary tensors, and again with a trace of each request to a collector
+that discards it. `batch` compares many clients that send one image each with a bare session at its
+best batch size. Clients run in separate processes and keep their connections open.
 """
 
 import argparse
@@ -30,7 +30,7 @@ SIDE = 32
 
 
 def save_model(path, nodes, weights=()):
-    """A model of `nodes`, from `image` to `probabilities`, which rgby serves like its own."""
+    """Writes a model of `nodes`, from `image` to `probabilities`, with the metadata of rgby."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -52,7 +52,7 @@ def save_model(path, nodes, weights=()):
 
 
 def noop_model(path):
-    """The mean of each channel, seven times over: 28 classes for next to no work."""
+    """Writes a model of almost no work: the mean of each channel, seven times for 28 classes."""
     from onnx import helper
 
     save_model(path, [
@@ -79,7 +79,7 @@ def session(path, threads):
 
 
 def fastapi_app(path, max_batch, max_delay):
-    """A FastAPI server written well: raw bytes in, a batching task, inference off the event loop."""
+    """Returns an efficient FastAPI server: raw bytes, a batching task, inference in a thread."""
     from contextlib import asynccontextmanager
 
     from fastapi import FastAPI, Request, Response
@@ -212,7 +212,7 @@ def clients(port, request, count, seconds, results):
 
 
 def load(server, values, count, seconds, processes=1):
-    """Latencies in seconds of `count` clients that ask one after the other."""
+    """Returns the latencies in seconds of `count` clients that each send one request at a time."""
     results = multiprocessing.Queue()
     request = server.request(values)
     shares = [count // processes + (i < count % processes) for i in range(processes)]
@@ -237,7 +237,7 @@ def summary(name, times, seconds):
 
 
 class Collector(http.server.BaseHTTPRequestHandler):
-    """Takes traces and keeps none."""
+    """A trace collector that discards all traces."""
 
     protocol_version = "HTTP/1.1"
 
@@ -283,7 +283,7 @@ def cost(args):
             ours = found["rgby", count]["requests_per_s"]
             theirs = max(f["requests_per_s"] for (name, c), f in found.items() if "FastAPI" in name and c == count)
             traced = found["rgby, traced", count]["requests_per_s"]
-            print(f"requests/s at {count} clients: {ours / theirs:.2f} of the better FastAPI server's; "
+            print(f"requests/s at {count} clients: {ours / theirs:.2f} of the faster FastAPI; "
                   f"traced {traced / ours:.2f} of untraced")
     collector.terminate()
 
@@ -324,10 +324,10 @@ def main():
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--port", type=int, default=8765)
     parser.add_argument("--max-batch", type=int, default=32)
-    parser.add_argument("--max-delay", type=float, default=0.0, help="of FastAPI, seconds")
+    parser.add_argument("--max-delay", type=float, default=0.0, help="FastAPI: seconds")
     parser.add_argument("--max-delay-ms", type=int, default=5)
-    parser.add_argument("--sessions", help="of rgby, for `batch`")
-    parser.add_argument("--delays", default="5ms", help="of rgby, for `batch`: 0ms,5ms")
+    parser.add_argument("--sessions", help="sessions of rgby, for `batch`")
+    parser.add_argument("--delays", default="5ms", help="rgby, for `batch`: 0ms,5ms")
     args = parser.parse_args()
     {"cost": cost, "batch": batch, "fastapi": serve_fastapi}[args.what](args)
 

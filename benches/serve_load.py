@@ -1,15 +1,19 @@
-"""Puts `rgby serve` under load for a long time and counts what the clients see.
+"""Puts `rgby serve` under load for a long time and counts the responses.
 
     pip install onnxruntime numpy onnx pillow
     python3 benches/serve_load.py overload --rgby target/release/rgby --seconds 60
     python3 benches/serve_load.py soak     --rgby target/release/rgby --seconds 3600
 
-Requests come at a fixed rate, whether or not earlier ones are answered: `overload` asks for ten
-times what the server does, `soak` for half of it, in tensors, raw planes, uploads and a few requests
-that are wrong. Each ends with 1 unless every request was answered as it should be, memory stayed
-(`--most-drift`), health was answered in time (`--most-health-ms`), and with `overload` no request
-that was accepted waited longer than a full queue takes. The model is convolutions, about 15 ms an
-image and core.
+The script sends requests at a fixed rate, whether or not earlier ones have completed. `overload`
+sends ten times the rate that the server reaches, `soak` half of it: tensors, raw planes, uploads
+and a few invalid requests. The exit code is 1 if
+
+- a request gets an unexpected status,
+- memory grows by more than `--most-drift`,
+- a health check takes longer than `--most-health-ms`,
+- with `overload`, an accepted request waits longer than a full queue takes.
+
+The model consists of convolutions and takes about 15 ms per image and core.
 """
 
 import argparse
@@ -28,12 +32,12 @@ import time
 import numpy as np
 from serve import SIDE, RgbyServer, load, save_model
 
-# What each kind of request should be answered with.
+# Expected statuses of each kind of request.
 WANTED = {"tensor": {200}, "planes": {200}, "upload": {200}, "wrong": {400}}
 
 
 def slow_model(path, layers):
-    """Convolutions of 64 channels, then the mean of each: work, but little memory."""
+    """Writes a model of convolutions with 64 channels and their means: slow, with little memory."""
     from onnx import helper, numpy_helper
 
     random = np.random.default_rng(0)
@@ -76,7 +80,7 @@ def upload_request(random):
 
 
 def messages():
-    """Each kind of request as bytes."""
+    """Returns each kind of request as bytes."""
     random = np.random.default_rng(1)
     image = random.standard_normal((1, 4, SIDE, SIDE)).astype(np.float32)
     kinds = {
@@ -95,7 +99,7 @@ def messages():
 
 
 class Clients:
-    """Sends requests at their times, over as many connections as are needed at once."""
+    """Sends requests at their scheduled times, over as many connections as needed."""
 
     def __init__(self, port):
         self.port, self.free = port, []
@@ -113,7 +117,7 @@ class Clients:
             await reader.readexactly(int(length))
         except (OSError, asyncio.IncompleteReadError) as error:
             if kept and not getattr(error, "partial", b""):
-                # It had been idle for so long that the server closed it, as any may.
+                # The server has closed the idle connection; retry on another one.
                 return await self.ask(kind, message)
             self.answers[kind, type(error).__name__] += 1
             return
@@ -128,7 +132,7 @@ class Clients:
 
     async def run(self, kinds, rate, seconds):
         names, tasks = list(kinds), set()
-        # One wrong request in twenty, the others in turn.
+        # One invalid request in twenty, the other kinds in turn.
         sound = [name for name in names if name != "wrong"]
         start = time.perf_counter()
         for number in range(int(rate * seconds)):
@@ -146,7 +150,7 @@ class Clients:
 
 
 def watch(port, pid, every, until, results):
-    """Latencies of health in seconds, and resident memory in MB, as long as the load goes on."""
+    """Measures latencies of health checks (s) and resident memory (MB) during the load."""
     health, memory = [], []
     while not until.is_set():
         start = time.perf_counter()
@@ -164,7 +168,7 @@ def watch(port, pid, every, until, results):
 
 
 def under_load(server, kinds, rate, seconds):
-    """Answers by kind and status, latencies of those accepted, of health, and memory."""
+    """Runs the load. Returns the clients, the latencies of health checks and the memory."""
     results, until = multiprocessing.Queue(), multiprocessing.Event()
     arguments = (server.port, server.process.pid, min(0.1 + seconds / 3600, 1), until, results)
     watcher = multiprocessing.Process(target=watch, args=arguments)
@@ -177,27 +181,27 @@ def under_load(server, kinds, rate, seconds):
     health, memory = results.get()
     watcher.join()
     offered = sum(clients.answers.values())
-    print(f"{offered} requests in {took:.1f} s, {offered / took:.0f}/s, {len(clients.times) / took:.1f}/s answered 200")
+    print(f"{offered} requests in {took:.1f} s, {offered / took:.0f}/s, {len(clients.times) / took:.1f}/s with 200")
     for (kind, status), count in sorted(clients.answers.items(), key=str):
         print(f"  {kind:8} {status}: {count}")
     return clients, health, memory
 
 
 def drift(memory):
-    """How much more memory the last quarter takes than the second, in percent."""
+    """Returns the growth of memory from the second quarter to the last, in percent."""
     tenth = max(len(memory) // 10, 1)
     tenths = [statistics.median(memory[at:at + tenth]) for at in range(0, len(memory), tenth)]
     print("memory by tenths: " + ", ".join(f"{megabytes:.1f}" for megabytes in tenths) + " MB")
     quarter = len(memory) // 4
     early, late = statistics.median(memory[quarter:2 * quarter]), statistics.median(memory[-quarter:])
-    print(f"memory: {early:.1f} MB in the second quarter, {late:.1f} MB in the last, most {max(memory):.1f} MB")
+    print(f"memory: {early:.1f} MB in the second quarter, {late:.1f} MB in the last, maximum {max(memory):.1f} MB")
     return 100 * (late - early) / early
 
 
 def percentiles(name, times):
     times = sorted(times)
     at = lambda share: times[min(int(len(times) * share), len(times) - 1)] * 1e3
-    print(f"{name}: p50 {at(0.5):.1f} ms, p95 {at(0.95):.1f} ms, p99 {at(0.99):.1f} ms, most {at(1):.1f} ms")
+    print(f"{name}: p50 {at(0.5):.1f} ms, p95 {at(0.95):.1f} ms, p99 {at(0.99):.1f} ms, maximum {at(1):.1f} ms")
     return times[-1]
 
 
@@ -208,8 +212,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--max-queue", type=int, default=64)
-    parser.add_argument("--sessions", type=int, default=os.cpu_count(), help="of one thread each")
-    parser.add_argument("--most-drift", type=float, default=2, help="percent")
+    parser.add_argument("--sessions", type=int, default=os.cpu_count(), help="one thread each")
+    parser.add_argument("--most-drift", type=float, default=2, help="growth of memory, percent")
     parser.add_argument("--most-health-ms", type=float, default=50)
     args = parser.parse_args()
     complaints = []
@@ -227,7 +231,7 @@ def main():
             clients, health, memory = under_load(server, {"tensor": kinds["tensor"]}, 10 * rate, args.seconds)
             allowed = {"tensor": {200, 429, 503, 504}}
             longest = percentiles("accepted", clients.times)
-            # A full queue, what each session is computing by then, and its own batch.
+            # A full queue, the current batch of each session, and the batch of the request.
             batches = args.sessions + 1
             bound = (args.max_queue + batches * 32) / (len(clients.times) / args.seconds)
             print(f"a full queue and {batches} batches take {bound * 1e3:.0f} ms")
@@ -236,22 +240,22 @@ def main():
         else:
             clients, health, memory = under_load(server, kinds, rate / 2, args.seconds)
             allowed = WANTED
-            percentiles("answered", clients.times)
+            percentiles("completed", clients.times)
         if percentiles("health", health) * 1e3 > args.most_health_ms:
-            complaints.append("health was late")
+            complaints.append("a health check was too slow")
         change = drift(memory)
         print(f"drift: {change:+.2f} %")
         if change > args.most_drift:
             complaints.append("memory grew")
         for (kind, status), count in clients.answers.items():
             if status not in allowed[kind]:
-                complaints.append(f"{count} answers {status} to {kind}")
+                complaints.append(f"{count} responses {status} to {kind}")
         if server.process.poll() is not None:
             complaints.append("the server has ended")
         server.stop()
         if server.process.returncode != 143:
-            complaints.append(f"the server ended with {server.process.returncode}")
-    print("; ".join(complaints) or "as it should be")
+            complaints.append(f"the server ended with exit code {server.process.returncode}")
+    print("; ".join(complaints) or "passed")
     sys.exit(bool(complaints))
 
 

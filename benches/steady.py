@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A long run of `rgby score`: does its memory stay flat, and does it keep its pace?
+"""Checks that memory and speed of a long `rgby score` run stay constant.
 
     benches/steady.py --model model.onnx [--samples 10000] [--rgby target/release/rgby]
 
-Builds nothing; needs Linux and an rgby that was built with --release. 48 samples of 512x512 are
-drawn, and links make as many ids of them as are asked for. While rgby scores, its memory is read
-five times a second, and the parts that it writes tell how far it is.
+Builds nothing; needs Linux and an rgby that was built with --release. rgby draws 48 samples of
+512x512, and links to them create the requested number of ids. During the run the script reads the
+memory of rgby and its progress, from the parts that it writes, five times a second.
 """
 
 import argparse
@@ -22,7 +22,7 @@ PART = 100
 
 
 def arguments():
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--model", type=pathlib.Path, required=True)
     parser.add_argument("--samples", type=int, default=10000)
@@ -32,7 +32,7 @@ def arguments():
 
 
 def resident_mb(pid):
-    """Memory of a process now."""
+    """Returns the current resident memory of a process in MB."""
     for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024 / 1e6
@@ -40,7 +40,7 @@ def resident_mb(pid):
 
 
 def scored(manifest):
-    """Samples that the run has kept so far."""
+    """Returns the number of samples that the run has saved so far."""
     try:
         parts = json.loads(manifest.read_text())["parts"]
     except (FileNotFoundError, ValueError):
@@ -49,7 +49,7 @@ def scored(manifest):
 
 
 def watch(process, manifest):
-    """Seconds, samples and megabytes, five times a second until the process ends."""
+    """Returns (seconds, samples, MB) five times a second until the process ends."""
     start, course = time.perf_counter(), []
     while process.poll() is None:
         time.sleep(0.2)
@@ -63,14 +63,14 @@ def watch(process, manifest):
 
 
 def pace(course, first, last):
-    """Samples a second between two counts."""
+    """Returns the samples per second between two counts of samples."""
     begin = next(point for point in course if point[1] >= first)
     end = next(point for point in course if point[1] >= last)
     return (end[1] - begin[1]) / (end[0] - begin[0])
 
 
 def main():
-    """Scores and prints what was seen."""
+    """Scores and prints memory and speed."""
     args = arguments()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -90,7 +90,7 @@ def main():
         process = subprocess.Popen(command)
         course = watch(process, folder / "out.csv.parts/manifest.json")
         if process.returncode:
-            sys.exit(f"rgby ended with {process.returncode}")
+            sys.exit(f"rgby ended with exit code {process.returncode}")
     settled = [memory for _, count, memory in course if count >= 500]
     most = max(count for _, count, _ in course)
     first, last = pace(course, PART, PART + 1000), pace(course, most - 1000, most)

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Training steps: rgby beside PyTorch, in turns on the same machine.
+"""Compares training steps of rgby and PyTorch on the same machine.
 
     benches/train_step.py [--rgby target/release/rgby] [--device cuda] [--threads 2] [--rounds 3]
                           [--steps 4] [--case resnet50:224:32]...
 
-Builds nothing. Needs torch, torchvision and timm, and an rgby that was built with --release. Other
-work on the machine slows whoever is running just then, so the two take turns, and of each the
-fastest round counts. On a GPU PyTorch is measured as it is by default, where cuDNN multiplies
-float32 with the 10-bit fractions of TensorFloat-32, and with whole float32; the memory is that of
-the process on the host.
+Builds nothing. Needs torch, torchvision and timm, and an rgby that was built with --release. The
+programs take turns and the fastest round of each counts, because other work on the machine slows
+the program that runs at that moment. On a GPU, PyTorch is measured with its defaults, where cuDNN
+multiplies float32 in TensorFloat-32 (10-bit fractions), and in full float32. Memory is that of the
+process on the host.
 """
 
 import argparse
@@ -27,7 +27,7 @@ CHANNELS, CLASSES = 4, 28
 
 
 def torch_model(arch):
-    """The network of the same shape, in training mode with random weights."""
+    """Returns the same network in PyTorch, in training mode with random weights."""
     import torch
 
     if arch == "resnet50":
@@ -44,7 +44,7 @@ def torch_model(arch):
 
 
 def torch_round(arch, size, batch, arguments):
-    """Images a second and peak memory in MB. Called in a process of its own."""
+    """Returns images per second and peak memory in MB. Runs in a separate process."""
     import torch
 
     torch.set_num_threads(arguments.threads)
@@ -102,7 +102,7 @@ def compare(arguments, arch, size, batch):
     for name, results in rounds.items():
         speeds[name] = max(result["step_images_per_s"] for result in results)
     for name, results in rounds.items():
-        # PyTorch takes steps only; rgby goes on with a whole run, which has another peak.
+        # PyTorch runs only steps. rgby then runs a whole training loop, which has another peak.
         memory = max(result.get("step_peak_rss_mb", result["peak_rss_mb"]) for result in results)
         ratio = "" if name == "rgby" else f", rgby {speeds['rgby'] / speeds[name]:.2f} times"
         print(f"  {name:16} {speeds[name]:7.2f} images/s, peak {memory:5.0f} MB{ratio}", flush=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Small images of the kinds that are read, as seeds for the `image` target.
+"""Writes small images of all supported kinds, as seeds for the fuzz target `image`.
 
     pip install pillow numpy && python image_seeds.py corpus/image
 """
@@ -16,13 +16,13 @@ GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "tests/golden"
 
 
 def cases(name):
-    """The cases of a golden, and a file name for each."""
+    """Yields the name and the file of each case in a golden file."""
     for case in json.loads((GOLDEN / name).read_text(encoding="utf-8"))["cases"]:
         yield case["name"].replace(" ", "-"), case["file"]
 
 
 def main():
-    """Writes the seeds into the folder that is named."""
+    """Writes the seeds into the folder given as argument."""
     out = pathlib.Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
     for name, file in cases("png_kinds.json"):

@@ -1,4 +1,4 @@
-"""Writes seeds for the target `infer`.
+"""Writes seeds for the fuzz target `infer`.
 
     python fuzz/infer_seeds.py fuzz/corpus/infer
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def field(number, data):
-    """A field of protobuf that has a length."""
+    """Returns a length-delimited field of protobuf."""
     return bytes([number << 3 | 2, len(data)]) + data
 
 

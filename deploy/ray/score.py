@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Scores a folder of images on a Ray cluster. docs/deploy-ray.md explains it.
+"""Scores a folder of images on a Ray cluster. See docs/deploy-ray.md.
 
     python deploy/ray/score.py --model model.onnx --images images --out scores --workers 4
 
-Each worker is an actor that holds one long-lived `rgby score --worker` process; Ray Data hands it
-batches of samples, and writes what it answers to Parquet files in --out: `id`, a column of each
-class, `predicted`, `error`. At the end every id must be there exactly once. Needs the Python
-package `ray[data]` everywhere, and rgby, the model and a local folder of images under the same
-paths on all nodes. Exit codes: 0 done; 1 done, but some samples failed; 2 fatal.
+Each worker is an actor with one long-lived `rgby score --worker` process. Ray Data sends it batches
+of samples, and writes the results to Parquet files in --out: `id`, one column per class,
+`predicted`, `error`. At the end the script checks that every id occurs exactly once.
+
+All nodes need the Python package `ray[data]`, and rgby, the model and a local folder of images
+under the same paths. Exit codes: 0 done; 1 done, but some samples failed; 2 fatal.
 """
 
 import argparse
@@ -30,42 +31,46 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
 class Worker:
-    """An actor: a process of rgby that scores whatever it is given until the job ends."""
+    """An actor with an rgby process that scores batches until the job ends."""
 
     def __init__(self, command, stains, filesystem, restarts):
-        """Starts rgby and waits until the model is loaded; `filesystem` reads the images, if that
-        is not left to rgby."""
+        """Starts rgby and waits until the model is loaded.
+
+        `filesystem` reads the images; with None rgby reads them by path.
+        """
         self.command, self.filesystem, self.restarts = command, filesystem, restarts
         kind = pa.string() if filesystem is None else pa.binary()
         self.schema = pa.schema([("id", pa.string())] + [(stain, kind) for stain in stains])
-        self.process = self.requests = self.answers = None
+        self.process = self.requests = self.results = None
         self.with_restarts(self.start)
 
     def __call__(self, samples):
-        """Answers a table of samples by one of probabilities, row by row."""
+        """Returns the probabilities of a table of samples, in the same order of rows."""
         request = self.request(samples)
-        return self.with_restarts(lambda: self.ask(request))
+        return self.with_restarts(lambda: self.run(request))
 
     def start(self):
-        """Starts rgby, unless it runs."""
+        """Starts rgby if it is not running."""
         if self.process is None:
             # pylint: disable-next=consider-using-with
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
-            self.answers = pa.ipc.open_stream(self.process.stdout)
+            self.results = pa.ipc.open_stream(self.process.stdout)
             self.requests = pa.ipc.new_stream(self.process.stdin, self.schema)
 
-    def ask(self, request):
-        """Has rgby answer."""
+    def run(self, request):
+        """Sends a request to rgby and returns its result."""
         self.start()
         self.requests.write_table(request, max_chunksize=max(request.num_rows, 1))
         self.process.stdin.flush()
-        return pa.Table.from_batches([self.answers.read_next_batch()])
+        return pa.Table.from_batches([self.results.read_next_batch()])
 
     def with_restarts(self, work):
-        """Does it, with a new process if one dies meanwhile; but what rgby itself refuses (exit
-        code 2) it would refuse again."""
+        """Calls `work`, and repeats it with a new process if the process dies.
+
+        Exit code 2 is not retried, because rgby would refuse the same input again.
+        """
         for left in range(self.restarts, -1, -1):
             try:
                 return work()
@@ -75,15 +80,15 @@ class Worker:
                 code = self.end()
                 if code == 2 or left == 0:
                     raise RuntimeError(
-                        f"rgby ended with {code}, and this actor's log says why: {self.command}"
+                        f"rgby ended with code {code}; see the log of this actor: {self.command}"
                     ) from error
-                print(f"rgby ended with {code}; starting it anew", file=sys.stderr, flush=True)
-        raise AssertionError("the last turn returns or raises")
+                print(f"rgby ended with code {code}; restarting it", file=sys.stderr, flush=True)
+        raise AssertionError("the last iteration returns or raises")
 
     def end(self):
-        """The exit code of a process of which no more answers come."""
+        """Waits for the process to end and returns its exit code."""
         process, self.process = self.process, None
-        process.stdin = None  # it is broken, which closing it would only say again
+        process.stdin = None  # the pipe is broken; closing it would raise again
         try:
             return process.wait(timeout=60)
         except subprocess.TimeoutExpired:
@@ -91,7 +96,7 @@ class Worker:
             return process.wait()
 
     def request(self, samples):
-        """What rgby is asked: paths as they are, or the files' bytes."""
+        """Returns the request table: paths, or the bytes of the files."""
         samples = samples.select(self.schema.names).combine_chunks()
         if self.filesystem is None:
             return samples.cast(self.schema)
@@ -103,7 +108,7 @@ class Worker:
         return pa.table(columns, schema=self.schema)
 
     def read(self, path):
-        """A file's bytes; nothing where there is none."""
+        """Returns the bytes of a file, or None without a path."""
         if path is None:
             return None
         with self.filesystem.open_input_stream(path) as file:
@@ -111,42 +116,42 @@ class Worker:
 
 
 def arguments():
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n", maxsplit=1)[0],
-        epilog="What follows `--` goes to each rgby: -- --threshold 0.5 --tta 8",
+        epilog="Arguments after `--` are passed to each rgby: -- --threshold 0.5 --tta 8",
     )
-    parser.add_argument("--model", required=True, help="as the nodes see it")
-    parser.add_argument("--images", required=True, help="a folder, or its URL: s3://, gs://, …")
-    parser.add_argument("--out", required=True, help="a new folder, or its URL")
-    parser.add_argument("--workers", type=int, default=2, help="processes of rgby, at most")
-    parser.add_argument("--cpus", type=int, default=1, help="processors of each")
-    parser.add_argument("--gpus", type=float, default=0, help="GPUs of each, or a share of one")
-    parser.add_argument("--rows", type=int, default=256, help="samples that a worker gets at once")
-    parser.add_argument("--stains", default="red,green,blue,yellow", help="the model's channels")
-    parser.add_argument("--rgby", default="rgby", help="the program, as the nodes see it")
-    parser.add_argument("--address", help="the cluster [default: the one here, or a new one]")
+    parser.add_argument("--model", required=True, help="model file; the same path on all nodes")
+    parser.add_argument("--images", required=True, help="folder or its URL: s3://, gs://, …")
+    parser.add_argument("--out", required=True, help="new folder or its URL")
+    parser.add_argument("--workers", type=int, default=2, help="maximum number of rgby processes")
+    parser.add_argument("--cpus", type=int, default=1, help="processors per worker")
+    parser.add_argument("--gpus", type=float, default=0, help="GPUs per worker; may be a fraction")
+    parser.add_argument("--rows", type=int, default=256, help="samples in a batch")
+    parser.add_argument("--stains", default="red,green,blue,yellow", help="channels of the model")
+    parser.add_argument("--rgby", default="rgby", help="rgby program; the same path on all nodes")
+    parser.add_argument("--address", help="cluster [default: a running one here, else a new one]")
     parser.add_argument(
-        "--restarts", type=int, default=3, help="how often rgby is begun again for a batch"
+        "--restarts", type=int, default=3, help="restarts of rgby for one batch"
     )
     parser.add_argument("rest", nargs="*", help="more arguments of `rgby score`, after --")
     return parser.parse_args()
 
 
 def located(place):
-    """A file system and a path in it. A URL's is for the nodes too; a local one is None."""
+    """Returns a file system and a path in it; the file system is None for a local path."""
     if "://" in place:
         return pyarrow.fs.FileSystem.from_uri(place)
     return None, str(pathlib.Path(place).resolve())
 
 
 def listed(filesystem, folder, stains):
-    """The samples in a folder as a table, by id: a column of each stain's path."""
+    """Returns a table of the samples in a folder, sorted by id: one column of paths per stain."""
     names = collections.defaultdict(dict)
     filesystem = filesystem or pyarrow.fs.LocalFileSystem()
     for file in filesystem.get_file_info(pyarrow.fs.FileSelector(folder)):
         stem, extension = os.path.splitext(file.base_name)
-        # Of stains that both end a name, it belongs to the longer one.
+        # If several stains match the end of a name, the longest one wins.
         for stain in sorted(stains, key=len, reverse=True):
             sample = stem.removesuffix(f"_{stain}")
             if extension.lower() in EXTENSIONS and sample not in (stem, ""):
@@ -161,7 +166,7 @@ def listed(filesystem, folder, stains):
 
 
 def command(args):
-    """How a worker starts rgby: with as many threads as Ray gives it processors."""
+    """Returns the command line of rgby, with one thread per processor that Ray assigns."""
     device = ["--device", "cuda"] if args.gpus else []
     threads = ["--decode-threads", str(args.cpus), "--sessions", "1"]
     threads += ["--intra-threads", str(args.cpus)]
@@ -171,13 +176,13 @@ def command(args):
 
 
 def score(args, samples, filesystem):
-    """Runs the job."""
+    """Scores the samples and writes the Parquet files."""
     blocks = [samples.slice(at, args.rows) for at in range(0, samples.num_rows, args.rows)]
-    answers = ray.data.from_arrow(blocks).map_batches(
+    results = ray.data.from_arrow(blocks).map_batches(
         Worker,
         batch_size=args.rows,
         batch_format="pyarrow",
-        # With fewer nodes than there were, it goes on with fewer workers.
+        # If nodes are lost, the job continues with fewer workers.
         compute=ray.data.ActorPoolStrategy(
             min_size=1, max_size=args.workers, initial_size=args.workers
         ),
@@ -186,23 +191,23 @@ def score(args, samples, filesystem):
         num_gpus=args.gpus,
     )
     out, folder = located(args.out)
-    answers.write_parquet(folder, filesystem=out)
+    results.write_parquet(folder, filesystem=out)
 
 
 def check(args, samples):
-    """Proves that each id is there exactly once; how many samples failed."""
+    """Checks that each id occurs exactly once. Returns the number of failed samples."""
     out, folder = located(args.out)
     files = pyarrow.dataset.dataset(folder, filesystem=out, format="parquet")
     table = files.to_table(columns=["id", "error"])
     wanted, found = set(samples["id"].to_pylist()), table["id"].to_pylist()
     if len(found) != len(wanted) or set(found) != wanted:
         lost, extra = wanted.difference(found), len(found) - len(set(found))
-        sys.exit(f"{len(lost)} ids are missing in {args.out}, {extra} are there twice")
+        sys.exit(f"{len(lost)} ids are missing in {args.out}, {extra} are duplicated")
     return len(table) - table["error"].null_count
 
 
 def main():
-    """Lists, scores, checks."""
+    """Runs the job and returns the exit code."""
     args = arguments()
     args.stains = args.stains.split(",")
     out, folder = located(args.out)
@@ -218,14 +223,14 @@ def main():
     score(args, samples, filesystem)
     seconds = time.perf_counter() - start
     failed = check(args, samples)
-    ray.shutdown()  # It prints what its workers say, which must not come behind the report.
+    ray.shutdown()  # flushes the output of the workers before the report
     report = {"samples": samples.num_rows, "failed": failed, "seconds": round(seconds, 2)}
     print(json.dumps(report))
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    # sys.exit with a text would be exit code 1, which stands for failed samples.
+    # sys.exit with a text exits with 1, which means failed samples here.
     try:
         CODE = main()
     except SystemExit as end:

@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
-"""Loses a node of a two-node Ray cluster in the middle of a job, and compares with `rgby score`.
+"""Kills a node of a two-node Ray cluster during a job, and compares the result with `rgby score`.
 
     python deploy/ray/try_two_nodes.py --rgby target/release/rgby [--samples 5000]
 
-Both nodes are on this machine. A small convolutional network of random weights and synthetic
-samples, one of them broken, are made in a temporary folder; then one plain `rgby score` run, a job
-on both nodes, a job during which a process of rgby is killed (SIGKILL), and one during which a
-node's raylet is, each once it scores and a third of the results is written. The results of all must
-be the same to the bit. Needs the Python packages ray[data], onnx and psutil. Exit code 0 if all is
-well.
+Both nodes are on this machine. The script creates a small convolutional network with random weights
+and synthetic samples, one of them broken, in a temporary folder. Then it runs
+
+- one plain `rgby score`,
+- a job on both nodes,
+- a job during which an rgby process is killed (SIGKILL),
+- a job during which the raylet of a node is killed.
+
+It kills when the job is scoring and a third of the results is written. All results must be
+bit-identical. Needs the Python packages ray[data], onnx and psutil. Exit code 0 means success.
 """
 
 import argparse
@@ -37,18 +41,18 @@ JOB = pathlib.Path(__file__).resolve().parent / "score.py"
 
 
 def arguments():
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--rgby", type=pathlib.Path, required=True)
     parser.add_argument("--samples", type=int, default=5000)
-    parser.add_argument("--size", type=int, default=64, help="side of the samples' images")
-    parser.add_argument("--rows", type=int, default=50, help="samples of a batch")
+    parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
+    parser.add_argument("--rows", type=int, default=50, help="samples in a batch")
     parser.add_argument("--side", type=int, default=32, help="side of the network's input")
     return parser.parse_args()
 
 
 def write_model(folder, side):
-    """Two convolutions and a mean, with weights from seed 0, and what it is."""
+    """Writes a network of two convolutions and a mean (weights: seed 0), and its description."""
     draw = np.random.default_rng(0)
     shapes = {"a": (32, 4, 3, 3), "b": (64, 32, 3, 3), "c": (64, len(CLASSES))}
     weights = [
@@ -77,7 +81,7 @@ def write_model(folder, side):
 
 
 def write_samples(args, folder):
-    """Synthetic samples, the first of which cannot be read."""
+    """Writes synthetic samples, the first of which is unreadable, and returns their folder."""
     subprocess.run(
         [args.rgby, "--quiet", "synth", "--out", folder / "set", "--count", str(args.samples)]
         + ["--size", str(args.size)],
@@ -90,7 +94,7 @@ def write_samples(args, folder):
 
 
 def plain(args, folder, images):
-    """One process on all processors: its results by id, and its seconds."""
+    """Runs one process on all processors. Returns its results by id and its seconds."""
     start = time.perf_counter()
     done = subprocess.run(
         [args.rgby, "--quiet", "score", "--model", folder / "model.onnx"]
@@ -109,7 +113,10 @@ def plain(args, folder, images):
 
 
 def job(args, folder, images, name, address, during=lambda out: None):
-    """The same on the cluster; `during` is called once it has begun."""
+    """Runs a job on the cluster and calls `during` after it has started.
+
+    Returns the results by id, the seconds, and the samples per second.
+    """
     out = folder / name
     words = [sys.executable, JOB, "--address", address, "--rgby", args.rgby.resolve()]
     words += ["--model", folder / "model.onnx", "--images", images, "--out", out]
@@ -126,13 +133,13 @@ def job(args, folder, images, name, address, during=lambda out: None):
 
 
 def pace(out, samples):
-    """Samples a second between the first and the last of a folder's files."""
+    """Returns the samples per second between the first and the last file of a folder."""
     times = sorted(path.stat().st_mtime for path in out.glob("*.parquet"))
     return samples * (1 - 1 / len(times)) / (times[-1] - times[0])
 
 
 def compare(expected, found, name):
-    """Everything must be the same, to the bit."""
+    """Asserts that two tables are bit-identical."""
     assert found["error"].null_count == len(found) - 1
     assert found["id"].to_pylist() == expected["id"].to_pylist(), name
     for column in CLASSES:
@@ -146,18 +153,21 @@ def compare(expected, found, name):
 
 
 def killer(args, node, what):
-    """Kills a node's raylet or rgby, once it scores and a third of the results is written."""
+    """Returns a function that kills the raylet of a node or its rgby during a job.
+
+    It waits until the node is scoring and a third of the results is written.
+    """
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
 
     def scoring():
-        # A worker of Ray's is a child of its raylet, and rgby a child of that.
+        # A Ray worker is a child of its raylet, and rgby is a child of the worker.
         return [p for p in raylet.children(True) if "--worker" in p.cmdline()]
 
     def during(out):
         wanted = args.samples / args.rows / 3
         deadline = time.monotonic() + 300
         while not out.is_dir() or len(list(out.glob("*.parquet"))) < wanted or not scoring():
-            assert time.monotonic() < deadline, "the job does not get on"
+            assert time.monotonic() < deadline, "the job makes no progress"
             time.sleep(0.01)
         written = len(list(out.glob("*.parquet")))
         os.kill(raylet.pid if what == "raylet" else scoring()[0].pid, signal.SIGKILL)
@@ -167,33 +177,33 @@ def killer(args, node, what):
 
 
 def left_over(model):
-    """Processes of rgby that nobody ended."""
+    """Returns the rgby processes that still run."""
     return [p for p in psutil.process_iter(["cmdline"]) if model in (p.info["cmdline"] or [])]
 
 
 def main():
-    """All of it."""
+    """Runs all jobs and compares their results."""
     args = arguments()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         write_model(folder, args.side)
         images = write_samples(args, folder)
-        plain(args, folder, images)  # so that all files are in memory for all
+        plain(args, folder, images)  # loads all files into the file cache
         expected, alone = plain(args, folder, images)
         print(f"one plain process: {alone:.1f} s, {args.samples / alone:.0f} samples/s")
-        # A processor of each node for its worker, and one for what Ray itself runs there.
+        # On each node one processor for the worker, and one for Ray itself.
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
         try:
             node = cluster.add_node(num_cpus=2)
             cluster.wait_for_nodes()
             found, seconds, rate = job(args, folder, images, "whole", cluster.address)
             compare(expected, found, "whole")
-            print(f"two nodes: {seconds:.1f} s, once it runs {rate:.0f} samples/s, the same to the bit")
+            print(f"two nodes: {seconds:.1f} s, {rate:.0f} samples/s between files, bit-identical")
             for what in ("rgby", "raylet"):
                 during = killer(args, node, what)
                 found, seconds, _ = job(args, folder, images, what, cluster.address, during)
                 compare(expected, found, what)
-                print(f"{what} killed: {seconds:.1f} s, complete, the same to the bit")
+                print(f"{what} killed: {seconds:.1f} s, complete, bit-identical")
             ray.init(address=cluster.address, log_to_driver=False)
             alive = sum(node["Alive"] for node in ray.nodes())
             ray.shutdown()
@@ -201,8 +211,8 @@ def main():
         finally:
             cluster.shutdown()
         time.sleep(1)
-        assert not left_over(str(folder / "model.onnx")), "processes of rgby are left"
-    print("all is well")
+        assert not left_over(str(folder / "model.onnx")), "rgby processes are left"
+    print("passed")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Scores a folder in shards, a task of a job array each, and merges them. docs/deploy-slurm.md
-# explains it. On a login node:
+# Scores a folder in shards, one task of a job array per shard, and merges them. See
+# docs/deploy-slurm.md. On a login node,
 #
 #     score-array.sh submit model.onnx images results 8
 #
@@ -25,15 +25,15 @@ rgby=${RGBY:-rgby}
 submit() {
     local scoring
     mkdir -p "$results"
-    # Some versions of sbatch add the cluster's name, behind a semicolon.
+    # Some versions of sbatch append a semicolon and the name of the cluster.
     scoring=$(sbatch --parsable --array="0-$((shards - 1))" "$0" score "${@:2}")
-    # afterok waits for requeued tasks too, and --failed-ok makes unreadable samples no failure.
+    # afterok waits for requeued tasks too. With --failed-ok, unreadable samples do not fail a task.
     sbatch --dependency="afterok:${scoring%%;*}" --kill-on-invalid-dep=yes \
         --cpus-per-task=1 "$0" merge "${@:2}"
 }
 
-# Scores this task's shard. Slurm signals this script, not what it runs (B:), two minutes before
-# the time is up; what is done by then is kept, and the task goes back into the queue.
+# Scores this task's shard. Slurm signals this script, not its child (B:), two minutes before the
+# time limit. The finished work is kept, and the task is requeued.
 score() {
     local stopped='' child code=0
     trap 'stopped=1; kill -TERM "$child" 2>/dev/null || true' TERM
@@ -44,11 +44,11 @@ score() {
     child=$!
     wait "$child" || code=$?
     if [ -n "$stopped" ]; then
-        # The trap ended that wait, not the child.
+        # The trap interrupted the first wait; the child still runs.
         code=0
         wait "$child" || code=$?
     fi
-    # It may have been done just then, or have found something wrong.
+    # Do not requeue if the child has just finished (0) or failed for good (2).
     if [ -n "$stopped" ] && [ "$code" != 0 ] && [ "$code" != 2 ]; then
         scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
     fi

@@ -1,8 +1,8 @@
-// A real Chromium for the scripts beside this one.
+// Starts Chromium for the other scripts in this folder.
 //
-//     npm install playwright-core                # anywhere; NODE_PATH says where
+//     npm install playwright-core                # in any folder; set NODE_PATH to it
 //
-// CHROMIUM is the browser, else /usr/bin/chromium (Debian's package `chromium`).
+// The browser is CHROMIUM, or /usr/bin/chromium (Debian's package `chromium`).
 
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -12,14 +12,14 @@ function unavailable(why) {
   process.exit(3);
 }
 
-/** Starts the browser. With `check` it ends the process instead: with 0 if all is there, else with 3
- * and a line that says what is missing. */
+/** Starts the browser. With `check` it only ends the process: with 0 if everything is installed,
+ * otherwise with 3 and a line that names what is missing. */
 export async function launch({ check }) {
   const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
   if (!existsSync(executablePath)) unavailable(`there is no Chromium at ${executablePath}`);
   let chromium;
   try {
-    // `require` looks into NODE_PATH, `import` does not.
+    // `require` uses NODE_PATH, `import` does not.
     ({ chromium } = createRequire(import.meta.url)("playwright-core"));
   } catch {
     unavailable("playwright-core is not installed: `npm install playwright-core`, NODE_PATH");

@@ -1,10 +1,10 @@
-"""Prints the runs of an experiment as MLflow's own client reads them, as JSON.
+"""Prints the runs of an experiment as JSON, read with MLflow's own client.
 
     python mlflow_runs.py URL EXPERIMENT
     python mlflow_runs.py URL --check
 
 [{"name", "status", "params", "tags", "metrics": {name: [[step, value], ...]}, "files"}, ...];
---check only says whether the server answers.
+--check only tests whether the server responds.
 """
 
 import json

@@ -1,11 +1,11 @@
-// The page of `rgby serve` in a real Chromium, as people use it.
+// Tests the web page of `rgby serve` in Chromium, with the actions of a user.
 //
 //     NODE_PATH=…/node_modules node tests/clients/page.mjs http://127.0.0.1:8000 \
 //         [--tiff FILE] [--locked URL --key KEY] [--shots DIR]
 //
-// chromium.mjs says what it needs. --tiff is a file whose channels 0 to 3 are the stains of a model
-// that sees the top right of the image only; --locked is a server that asks for --key; --shots is
-// where screenshots go. `--check` only says whether all that is needed is there.
+// chromium.mjs lists the requirements. --tiff is a file whose channels 0 to 3 are the stains of a
+// model that depends only on the top right of the image. --locked is a server that requires --key.
+// --shots is the folder for screenshots. `--check` only tests whether everything is installed.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -27,7 +27,7 @@ const { values: options, positionals } = parseArgs({
 const browser = await launch(options);
 const url = positionals[0];
 
-/** A page that notes each request to elsewhere and each complaint. */
+/** Opens a page that records requests to other hosts, console errors and exceptions. */
 async function open(address, settings = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...settings });
   const page = await context.newPage();
@@ -40,7 +40,7 @@ async function open(address, settings = {}) {
     }
   });
   page.on("console", (message) => {
-    // The warnings are of what this script itself does: reading pixels.
+    // Warnings come from this script, which reads pixels.
     if (message.type() === "error") faults.push(message.text());
   });
   page.on("pageerror", (error) => faults.push(String(error)));
@@ -57,11 +57,11 @@ async function shoot(page, name) {
   if (options.shots) await page.screenshot({ path: join(options.shots, `${name}.png`), fullPage: true });
 }
 
-/** Whether anything is wider than the page. */
+/** Whether any element is wider than the page. */
 const overflows = (page) =>
   page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
 
-/** The colour sums of the picture. */
+/** Returns the sums of the red, green and blue values of the picture. */
 const colours = (page) =>
   page.evaluate(() => {
     const canvas = document.getElementById("picture");
@@ -80,7 +80,7 @@ async function useSample(page) {
 }
 
 const checks = {
-  async "a sample is classified, its bars are sorted, and each says what it means"() {
+  async "classifies a sample with sorted, explained bars"() {
     const opened = await open(url);
     const { page } = opened;
     await page.locator("#stage .prompt").waitFor();
@@ -93,7 +93,7 @@ const checks = {
     assert.equal(await bars(page).count(), 28);
     const values = (await page.locator("#bars .number").allTextContents()).map(Number);
     assert.deepEqual(values, [...values].sort((a, b) => b - a));
-    // Predicted or not shows in a sign and in the text that is read out, not in colour alone.
+    // Predictions are marked by a sign and by text for screen readers, not by color alone.
     for (const row of await page.locator("#bars li").all()) {
       const present = (await row.getAttribute("class")) === "present";
       assert.equal((await row.locator(".check").textContent()) === "✓", present);
@@ -105,7 +105,7 @@ const checks = {
     await done(opened);
   },
 
-  async "stains can be switched on and off"() {
+  async "switches stains on and off"() {
     const opened = await open(url);
     const { page } = opened;
     await useSample(page);
@@ -120,7 +120,7 @@ const checks = {
     await done(opened);
   },
 
-  async "the map shows where the network looked, with its progress"() {
+  async "shows the explanation map and its progress"() {
     const opened = await open(url);
     const { page } = opened;
     await useSample(page);
@@ -128,7 +128,7 @@ const checks = {
     await page.locator("#heat-choice").waitFor();
     await page.waitForFunction(() => /At most by|hiding any one/.test(document.getElementById("reading").textContent));
     assert.equal(await page.locator("#explaining").isVisible(), false);
-    // It lies over the picture, not under it.
+    // The map covers the picture and is not hidden behind it.
     const stage = page.locator("#stage");
     const seen = await stage.screenshot();
     await page.evaluate(() => {
@@ -146,7 +146,7 @@ const checks = {
     await done(opened);
   },
 
-  async "keys alone are enough"() {
+  async "is usable with the keyboard alone"() {
     const opened = await open(url);
     const { page } = opened;
     await page.locator("#stage .prompt").waitFor();
@@ -177,13 +177,13 @@ const checks = {
     await page.keyboard.press("Tab");
     const chosen = await page.evaluate(() => document.activeElement.dataset.index);
     await page.keyboard.press("Enter");
-    // The row stays focused when it opens.
+    // The row keeps the focus when it opens.
     assert.equal(await page.evaluate(() => document.activeElement.dataset.index), chosen);
     assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-expanded")), "true");
     await done(opened);
   },
 
-  async "files are taken by their names, and what is wrong is said in a sentence"() {
+  async "assigns files by name and shows errors as sentences"() {
     const opened = await open(url);
     const { page } = opened;
     await page.locator("#stage .prompt").waitFor();
@@ -204,11 +204,11 @@ const checks = {
     const broken = [...files.slice(0, 3), file("x_yellow.png", Buffer.from("not an image"))];
     await page.locator("#files").setInputFiles(broken);
     await page.waitForFunction(() => /^`yellow`.*\.$/.test(document.querySelector("#alert p").textContent));
-    // The browser notes the refusal itself.
+    // The browser logs the refusal itself.
     await done(opened, /status of 400/);
   },
 
-  async "one TIFF holds all stains"() {
+  async "accepts one TIFF with all stains"() {
     if (!options.tiff) return;
     const opened = await open(url);
     const { page } = opened;
@@ -220,7 +220,7 @@ const checks = {
     await page.keyboard.press("Enter");
     await page.waitForFunction(() => document.querySelectorAll("#bars .class").length > 0);
     assert.equal(await page.locator("#alert").isVisible(), false);
-    // The model behind this server sees one cell of the grid only, that at the top right.
+    // The model of this server depends only on the cell at the top right of the grid.
     await page.locator("#explain").click();
     await page.waitForFunction(() => /At most by/.test(document.getElementById("reading").textContent));
     const lit = await page.evaluate(() => {
@@ -233,7 +233,7 @@ const checks = {
     await done(opened, /status of 400/);
   },
 
-  async "a server that wants a key gets it"() {
+  async "sends the key to a server that requires one"() {
     if (!options.locked) return;
     const opened = await open(options.locked);
     const { page } = opened;
@@ -249,7 +249,7 @@ const checks = {
     await done(opened, /status of 401/);
   },
 
-  async "a phone and a dark screen are enough"() {
+  async "fits a phone and supports dark mode"() {
     const opened = await open(url, { viewport: { width: 390, height: 844 }, hasTouch: true });
     const { page } = opened;
     await page.locator("#stage .prompt").waitFor();

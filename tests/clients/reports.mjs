@@ -1,9 +1,9 @@
-// Reports (`report.html`) in a real Chromium: nothing is asked for from elsewhere, and nothing is
-// wider than the screen.
+// Tests reports (`report.html`) in Chromium: they load nothing from a network, and nothing is wider
+// than the screen.
 //
 //     NODE_PATH=…/node_modules node tests/clients/reports.mjs FILE.html... [--shots DIR]
 //
-// chromium.mjs says what it needs; `--check` only says whether that is there.
+// chromium.mjs lists the requirements; `--check` only tests whether they are installed.
 
 import assert from "node:assert/strict";
 import { basename, dirname, join, resolve } from "node:path";
@@ -34,13 +34,13 @@ async function check(file, width, colorScheme) {
   const seen = await page.evaluate(() => {
     const root = document.documentElement;
     const wide = [...document.querySelectorAll("main *")].filter((element) => {
-      // What scrolls in its own box does not widen the page.
+      // Elements inside a scrolling box do not widen the page.
       if (element.closest(".scroll, pre, svg")) return false;
       return element.getBoundingClientRect().right > root.clientWidth + 0.5;
     });
     const labels = [...document.querySelectorAll("svg.chart text")];
     const size = (label) => label.getBoundingClientRect().height;
-    // A clipped label reaches out of its drawing.
+    // A clipped label extends beyond its drawing.
     const cut = labels.filter((label) => {
       const [inner, outer] = [label, label.closest("svg")].map((e) => e.getBoundingClientRect());
       return inner.left < outer.left - 1 || inner.right > outer.right + 1;
@@ -61,8 +61,8 @@ async function check(file, width, colorScheme) {
   assert.deepEqual(faults, []);
   assert.equal(seen.overflows, false, "the page scrolls sideways");
   assert.deepEqual(seen.wide, []);
-  assert.deepEqual(seen.cut, [], "labels are cut off");
-  assert.equal(seen.broken, 0, "pictures are broken");
+  assert.deepEqual(seen.cut, [], "labels are clipped");
+  assert.equal(seen.broken, 0, "images are broken");
   assert.ok(seen.labels > 10, "charts have labels");
   assert.ok(seen.smallest > 8, `the smallest label is ${seen.smallest} pixels high`);
   const toggles = page.locator(".card input");
@@ -70,7 +70,7 @@ async function check(file, width, colorScheme) {
     const overlay = page.locator(".card .overlay").first();
     assert.equal(await overlay.isVisible(), true);
     await page.locator(".card label").first().click();
-    assert.equal(await overlay.isVisible(), false, "the overlay can be put away");
+    assert.equal(await overlay.isVisible(), false, "the overlay can be hidden");
   }
   await context.close();
 }

@@ -1,8 +1,8 @@
-"""Prints what TensorBoard's own library reads in a folder of event files, as JSON.
+"""Prints the scalars in a folder of event files as JSON, read with TensorBoard's own library.
 
     python tensorboard_scalars.py FOLDER
 
-{"tag": [[step, value], ...], ...}; exit code 3 where the library is not installed.
+{"tag": [[step, value], ...], ...}; exit code 3 if the library is not installed.
 """
 
 import json

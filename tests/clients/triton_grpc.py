@@ -1,12 +1,15 @@
-"""Talks to a running `rgby serve` of the tests' tiny model through NVIDIA's gRPC client for Triton.
+"""Tests a running `rgby serve` with the tests' tiny model through NVIDIA's gRPC client for Triton.
 
     python3 triton_grpc.py all|keys|slow|drain GRPC_ADDRESS [HTTP_ADDRESS]
 
-`all` wants a server of `--max-queue 64 --max-body 1` and compares with what it says over HTTP, `keys`
-one that wants the key 0123456789abcdef, `slow` a slow one of `--max-queue 1`, `drain` a slow one that
-is told to stop while it answers.
+Each mode needs another server:
 
-Needs `pip install tritonclient[grpc,http]`. Exits with 0 if all is as the client expects.
+- `all`: one with `--max-queue 64 --max-body 1`; its results are compared with those over HTTP
+- `keys`: one with the API key 0123456789abcdef
+- `slow`: one with a slow model and `--max-queue 1`
+- `drain`: one with a slow model, which is stopped while it computes
+
+Needs `pip install tritonclient[grpc,http]`. Exits with 0 if all checks pass.
 """
 
 import re
@@ -49,12 +52,12 @@ def refused(call, code, wanted):
     except grpc.RpcError as error:
         found, message = str(error.code()), error.details()
     else:
-        raise AssertionError(f"was not refused, though {code} was due")
+        raise AssertionError(f"was not refused; expected {code}")
     assert found == f"StatusCode.{code}" and wanted in message, f"no {code} {wanted!r}: {found} {message}"
 
 
 def message(array, name="image", datatype=None, shape=None, raws=None):
-    """A request by hand, which may lie."""
+    """Builds a request by hand, which may be invalid."""
     request = messages.ModelInferRequest(model_name="rgby")
     given = request.inputs.add()
     given.name = name
@@ -65,7 +68,7 @@ def message(array, name="image", datatype=None, shape=None, raws=None):
 
 
 def check_protocol():
-    """Our text of the protocol against the client's."""
+    """Compares our protocol file with that of the client."""
     names = ("bool", "double", "float", "int64", "uint32", "uint64", "string", "bytes")
     kinds = {name: getattr(FieldDescriptor, f"TYPE_{name.upper()}") for name in names}
     scopes, fields = [messages.DESCRIPTOR], 0
@@ -191,7 +194,7 @@ def check_errors(client, _http, stub):
 
 
 def check_bytes(channel):
-    """What is no message at all."""
+    """Sends bytes that are no valid message."""
     def send(data, method="ModelInfer"):
         path = f"/inference.GRPCInferenceService/{method}"
         channel.unary_unary(path, bytes, bytes)(data, timeout=60)
@@ -227,13 +230,13 @@ def check_keys(client, _http, stub):
 
 
 def slow(stub, count, **more):
-    """A request of so many images, which take their time."""
+    """Starts a slow request of `count` images."""
     request = message(np.zeros((count, 4, 2, 2), np.uint8), "planes")
     return stub.ModelInfer.future(request, **more)
 
 
 def check_deadline(_client, _http, stub):
-    # By `timeout` the client would count itself, and not wait for the server's word.
+    # With `timeout` the client would measure the time itself, and not wait for the server.
     late = slow(stub, 1, metadata=(("grpc-timeout", "5m"),))
     refused(late.result, "DEADLINE_EXCEEDED", "deadline passed before it was computed")
 
@@ -251,11 +254,11 @@ def check_full(_client, _http, stub):
 
 def check_drain(_client, _http, stub):
     pending = slow(stub, 16)
-    # Whoever reads this stops the server.
+    # The test reads this line and stops the server.
     print("sent", flush=True)
     sys.stdin.readline()
     refused(slow(stub, 1).result, "UNAVAILABLE", "shutting down")
-    assert not pending.done(), "it was not slow enough"
+    assert not pending.done(), "the model was not slow enough"
     assert len(pending.result().raw_output_contents[0]) == 16 * 28 * 4
 
 

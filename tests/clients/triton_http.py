@@ -1,8 +1,8 @@
-"""Talks to a running `rgby serve` of the tests' tiny model through NVIDIA's client for Triton.
+"""Tests a running `rgby serve` with the tests' tiny model through NVIDIA's client for Triton.
 
     python3 triton_http.py 127.0.0.1:8000
 
-Needs `pip install tritonclient[http]`. Exits with 0 if all is as the client expects.
+Needs `pip install tritonclient[http]`. Exits with 0 if all checks pass.
 """
 
 import sys
@@ -15,13 +15,13 @@ SIDE = 8
 
 
 def image(grays):
-    """Images of one gray value in each channel, as the network takes them."""
+    """Returns normalized images with one gray value in each channel."""
     values = (np.array(grays, np.float32) / 255 - 0.5) / 0.5
     return np.ascontiguousarray(np.broadcast_to(values[:, :, None, None], (*values.shape, SIDE, SIDE)))
 
 
 def expected(grays):
-    """What the tiny model says of them."""
+    """Returns the probabilities of the tiny model for them."""
     means = (np.array(grays, np.float32) / 255 - 0.5) / 0.5
     return np.tile(1 / (1 + np.exp(-means)), (1, 7))
 
@@ -38,7 +38,7 @@ def refused(call, wanted):
     except InferenceServerException as error:
         assert wanted in str(error), f"no {wanted!r} in {error}"
         return
-    raise AssertionError(f"was not refused, though {wanted!r} was due")
+    raise AssertionError(f"was not refused; expected {wanted!r}")
 
 
 def check_metadata(client):

@@ -1,6 +1,6 @@
-"""What the generators share: the exporters, the test image, pooled features by ONNX Runtime.
+"""Shared code of the generators: exporters, test image, pooled features by ONNX Runtime.
 
-Needs numpy, onnx and onnxruntime; torch and tensorflow only where their exporters run.
+Needs numpy, onnx and onnxruntime; torch and tensorflow only for their exporters.
 """
 
 import argparse
@@ -27,19 +27,19 @@ TOLERANCE, FP16_TOLERANCE = 1e-4, 1e-2
 
 
 def image_batch(shape):
-    """A batch [N,C,H,W] of numbers in −1…1 that any language can make again: no generator."""
+    """Returns a batch [N,C,H,W] of numbers in −1…1, by a formula that any language can repeat."""
     index = numpy.arange(numpy.prod(shape), dtype=numpy.int64)
     return ((index * 7919 % 10007) / 5003 - 1).astype(numpy.float32).reshape(shape)
 
 
 def feature_name(graph):
-    """The tensor that holds the pooled features, or the feature map if the graph does not pool."""
+    """Returns the name of the pooled features, or of the feature map if the graph does not pool."""
     pooled = [node.output[0] for node in graph.node if node.op_type in POOLS]
     return pooled[-1] if pooled else graph.output[0].name
 
 
 def open_session(path, output):
-    """A session over the model at `path` whose only output is `output`."""
+    """Returns a session of the model at `path` with `output` as its only output."""
     proto = onnx.load(path, load_external_data=False)
     if output != proto.graph.output[0].name:
         del proto.graph.output[:]
@@ -47,7 +47,7 @@ def open_session(path, output):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
-    # Beside the original, because external data is found from there.
+    # In the folder of the original, because the paths of external data are relative to it.
     with tempfile.NamedTemporaryFile(dir=os.path.dirname(os.path.abspath(path))) as cut:
         cut.write(proto.SerializeToString())
         cut.flush()
@@ -57,7 +57,7 @@ def open_session(path, output):
 
 
 def pooled_features(path, batch):
-    """Pooled features [N,F] of the model file at `path` for the batch [N,C,H,W]."""
+    """Returns the pooled features [N,F] of the model at `path` for the batch [N,C,H,W]."""
     graph = onnx.load(path, load_external_data=False).graph
     session = open_session(path, feature_name(graph))
     given = session.get_inputs()[0]
@@ -71,7 +71,7 @@ def pooled_features(path, batch):
 
 
 def relative_difference(found, wanted):
-    """The largest difference between two arrays over the largest value wanted."""
+    """Returns the largest difference between two arrays, relative to the largest expected value."""
     found, wanted = numpy.asarray(found), numpy.asarray(wanted)
     if found.shape != wanted.shape:
         raise ValueError(f"shapes differ: {found.shape} found, {wanted.shape} wanted")
@@ -79,7 +79,7 @@ def relative_difference(found, wanted):
 
 
 def torch_export(model, size, exporter, folded, opset, **options):
-    """The ONNX model of `model` as one of torch's exporters writes it, for any batch and size."""
+    """Returns the ONNX model that a torch exporter writes for `model`, for any batch and size."""
     import torch
 
     example = (torch.zeros(2, 3, size, size),)
@@ -104,7 +104,7 @@ def torch_export(model, size, exporter, folded, opset, **options):
 
 
 def check_folding(proto, norms, folded):
-    """Raises unless the exporter kept all of `norms` BatchNorms, or fewer where it folds."""
+    """Raises unless the exporter kept all `norms` BatchNorms, or fewer if it folds."""
     found = sum(node.op_type == "BatchNormalization" for node in proto.graph.node)
     if (found < norms) != folded:
         wanted = "fewer than" if folded else "all of"
@@ -112,7 +112,7 @@ def check_folding(proto, norms, folded):
 
 
 def strip_notes(proto):
-    """Drops what says nothing of the network: notes, stack traces, shapes in between."""
+    """Removes notes, stack traces and intermediate shapes."""
     proto.ClearField("doc_string")
     del proto.metadata_props[:]
     graph = proto.graph
@@ -126,12 +126,12 @@ def strip_notes(proto):
 
 
 def keras_export(model, opset, channels_first=False):
-    """The ONNX model of a Keras `model` as tf2onnx writes it, batch size open."""
+    """Returns the ONNX model that tf2onnx writes for a Keras model, for any batch size."""
     import tensorflow as tf
     import tf2onnx
 
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="input")]
-    # Without training=False Keras asks for its learning phase at run time.
+    # Without training=False, Keras reads its learning phase at run time.
     function = tf.function(lambda image: model(image, training=False), signature)
     proto, _ = tf2onnx.convert.from_function(
         function, signature, opset=opset, inputs_as_nchw=["input"] if channels_first else None
@@ -140,7 +140,7 @@ def keras_export(model, opset, channels_first=False):
 
 
 def load_export_script():
-    """onnx/export.py as a module; the folder's name would hide the package onnx."""
+    """Loads onnx/export.py as a module; importing it by folder would hide the package onnx."""
     path = SMALL.parents[2] / "onnx" / "export.py"
     spec = importlib.util.spec_from_file_location("rgby_export", path)
     module = importlib.util.module_from_spec(spec)
@@ -149,14 +149,14 @@ def load_export_script():
 
 
 def shorten(proto):
-    """Drops notes and node names and shortens the names of values in between: small files."""
+    """Removes notes and node names, and shortens intermediate names, for small files."""
     graph = strip_notes(proto).graph
     fixed = {value.name for value in [*graph.input, *graph.output, *graph.initializer]}
-    # An Identity stands for a weight that equals another one, and has that weight's name.
+    # The output of an Identity is a weight that equals another one, and has its name.
     fixed.update(node.output[0] for node in graph.node if node.op_type == "Identity")
     names = {name: name for name in ["", *fixed]}
     for index, tensor in enumerate(graph.initializer):
-        # tf2onnx's say which pass made them.
+        # Long names of tf2onnx contain its optimization passes.
         if len(tensor.name) > 40:
             short = f"w{index}"
             names[tensor.name], tensor.name = short, short
@@ -168,7 +168,7 @@ def shorten(proto):
 
 
 def parse_folder(description):
-    """The folder that --all names, or None."""
+    """Returns the folder of --all, or None."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--all", type=pathlib.Path, metavar="DIR",
                         help="write every variant to this folder, not only the kept ones to small/")
@@ -179,7 +179,7 @@ def parse_folder(description):
 
 
 def check_and_write(proto, name, kept, folder=None, **save):
-    """Writes `proto` to `folder`, or to small/ if it is kept, once its features are right."""
+    """Checks the features of `proto`, then writes it to `folder`, or to small/ if it is kept."""
     expected = json.loads((SMALL / "expected.json").read_text())["features"]
     onnx.checker.check_model(proto, full_check=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -190,6 +190,6 @@ def check_and_write(proto, name, kept, folder=None, **save):
         if not difference <= (FP16_TOLERANCE if name.endswith("-fp16") else TOLERANCE):
             sys.exit(f"{name}: features differ by {difference:.1e} of the largest")
         if kept or folder:
-            # The file, and its external data if it has any.
+            # The file and its external data.
             for part in os.listdir(scratch):
                 shutil.copyfile(os.path.join(scratch, part), (folder or SMALL) / part)

@@ -1,17 +1,17 @@
-"""Converts real-size exports of every known network and compares their features: a table.
+"""Converts real-size exports of all supported networks and prints a table of differences.
 
-For each network, exporter, BatchNorm kept or folded, and opset it makes the ONNX file with random
-weights, runs `rgby convert` and `rgby export`, and compares pooled features: the exporter's file
-in ONNX Runtime on an RGB batch, rgby's on the same and a noisy fourth plane. A cell is the largest
-difference over the largest feature (at most 1e-4), or the number of the note that says why there is
-none.
+For each network, exporter, BatchNorm kept or folded, and opset, the script creates the ONNX file
+with random weights and runs `rgby convert` and `rgby export`. It then compares pooled features in
+ONNX Runtime: those of the exporter's file on an RGB batch, and those of rgby's file on the same
+batch with a noisy fourth plane. A cell contains the largest difference over the largest feature (at
+most 1e-4), or the number of a note with the reason why there is none.
 
     python matrix.py --rgby ../../target/release/rgby --out matrix.md [--only "timm resnet50"]
 
-Rows whose library is missing say so: run it once with PyTorch's interpreter and `--only torch`,
-`--only timm`, once with TensorFlow's and `--only Keras`. Exit code 1 if a cell is too far off or
-convert failed otherwise than by refusing. Seed 0. Tested with the versions of `small.py` and
-`small_keras.py`, torchvision 0.29.2 and timm 1.0.31.
+A row whose library is missing is marked. Run the script once in an environment with PyTorch
+(`--only torch`, `--only timm`) and once in one with TensorFlow (`--only Keras`). The exit code is 1
+if a difference is too large, or if convert failed other than by refusing a file. Seed 0. Tested
+with the versions of `small.py` and `small_keras.py`, torchvision 0.29.2 and timm 1.0.31.
 """
 
 import argparse
@@ -35,9 +35,9 @@ import common
 
 SEED = 0
 OPSETS = (11, 13, 17, 18, 20)
-# What tf2onnx 1.17 writes at most.
+# The highest opset of tf2onnx 1.17.
 TF2ONNX_LAST_OPSET = 18
-# Runs a command from a small process: a child's peak memory counts that of the one it came from.
+# Runs a command from a small process, because a child's peak memory includes that of its parent.
 LAUNCHER = """
 import json, resource, subprocess, sys, time
 start = time.monotonic()
@@ -49,16 +49,16 @@ print(json.dumps({"code": done.returncode, "out": done.stdout, "err": done.stder
 
 
 class NotMade(Exception):
-    """The exporter has no such file."""
+    """The exporter cannot write this variant."""
 
 
 class Refused(Exception):
-    """rgby does not convert the file, and says why."""
+    """rgby refuses to convert the file, with a reason."""
 
 
 @dataclasses.dataclass
 class Row:
-    """One network by one exporter; `make` loads the network, `save` exports it."""
+    """One network and one exporter; `make` creates the network, `save` exports it."""
 
     title: str
     library: str
@@ -68,7 +68,7 @@ class Row:
 
 
 def torch_model(network):
-    """A torch network with random weights."""
+    """Returns a torch network with random weights."""
     script = common.load_export_script()
     if network == "timm resnet50":
         import timm
@@ -84,7 +84,7 @@ def torch_model(network):
 
 
 def save_torch(model, exporter, folded, opset):
-    """The ONNX model, once it is seen to be folded or not as wanted."""
+    """Returns the ONNX model, after checking that it is folded or not as requested."""
     import torch
 
     try:
@@ -99,7 +99,7 @@ def save_torch(model, exporter, folded, opset):
 
 
 def keras_model(name):
-    """A network of keras.applications with random weights."""
+    """Returns a network of keras.applications with random weights."""
     import keras
 
     keras.backend.clear_session()
@@ -109,7 +109,7 @@ def keras_model(name):
         if isinstance(layer, keras.layers.BatchNormalization):
             size = layer.beta.shape
             if layer.gamma is not None:
-                # The sum over ResNet's blocks would grow with each of them otherwise.
+                # Otherwise the sum over ResNet's blocks grows with each block.
                 shrink = 0.25 if layer.name.endswith("_3_bn") else 1.0
                 layer.gamma.assign(shrink * rng.uniform(0.5, 1.5, size))
             layer.beta.assign(rng.normal(0, 0.1, size))
@@ -124,7 +124,7 @@ def keras_model(name):
 
 
 def rows():
-    """Every row of the table."""
+    """Yields every row of the table."""
     for title, library, network in [
         ("torchvision resnet50", "torchvision", "resnet50"),
         ("timm resnet50", "timm", "timm resnet50"),
@@ -141,13 +141,13 @@ def rows():
                         save_torch(model, exporter, folded, opset),
                 )
     for name in ("ResNet50", "InceptionResNetV2", "DenseNet121"):
-        # tf2onnx has no switch that keeps BatchNorm.
+        # tf2onnx has no option to keep BatchNorm.
         yield Row(f"Keras {name}, tf2onnx, folded", "tensorflow",
                   lambda name=name: keras_model(name), common.keras_export, TF2ONNX_LAST_OPSET)
 
 
 def launch(command):
-    """Runs `command`: exit code, output, wall time, peak memory."""
+    """Runs `command`. Returns exit code, output, wall time and peak memory."""
     done = subprocess.run(
         [sys.executable, "-S", "-c", LAUNCHER, *map(str, command)],
         capture_output=True, text=True, check=True,
@@ -156,7 +156,7 @@ def launch(command):
 
 
 def first_sentence(text):
-    """The first sentence of a message, without the label before it, fit for a table's cell."""
+    """Returns the first sentence of a message, without its label, for a cell of the table."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()] or ["no message"]
     errors = [line for line in lines if line.startswith("error:")]
     line = (errors or lines)[0].removeprefix("error:").strip()
@@ -164,7 +164,7 @@ def first_sentence(text):
 
 
 def run_rgby(command, path):
-    """Runs rgby on what came of `path`; `Refused` if convert says in its way that it will not."""
+    """Runs rgby on a file derived from `path`. Raises `Refused` if convert exits with code 2."""
     done = launch(command)
     if done["code"] == 0:
         return done
@@ -175,14 +175,14 @@ def run_rgby(command, path):
 
 
 def runtime_library():
-    """The arguments that name the ONNX Runtime of this interpreter."""
+    """Returns the arguments that select the ONNX Runtime of this interpreter."""
     folder = pathlib.Path(onnxruntime.__file__).parent / "capi"
     found = sorted(folder.glob("libonnxruntime.so.1.*"))
     return ["--ort-lib", found[0]] if found else []
 
 
 def convert_and_compare(rgby, path, work):
-    """The relative difference of features, and what `rgby convert` took for it."""
+    """Returns the relative difference of features, and time and memory of `rgby convert`."""
     checkpoint, exported = work / "checkpoint", work / "exported.onnx"
     cost = run_rgby([rgby, "convert", "--onnx", path, "--out", checkpoint, "--json"], path)
     run_rgby([rgby, "export", "--from", checkpoint, "--out", exported,
@@ -190,7 +190,7 @@ def convert_and_compare(rgby, path, work):
     metadata = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
     side = json.loads(metadata["rgby"])["preprocess"]["size"]
     rgb = common.image_batch((2, 3, side, side))
-    # Noise looks the same everywhere; the other image grows brighter to the right.
+    # Noise looks the same everywhere, so the other image becomes brighter to the right.
     rgb[1].sort(axis=-1)
     yellow = numpy.random.default_rng(SEED).uniform(-1, 1, (2, 1, side, side))
     wanted = common.pooled_features(path, rgb)
@@ -200,7 +200,7 @@ def convert_and_compare(rgby, path, work):
 
 
 def cell(row, model, opset, args):
-    """One cell: its text, whether it is all right, and what convert took, if it converted."""
+    """Returns the text of a cell, whether it passed, and the cost of convert if it succeeded."""
     work = args.work / "row"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -218,14 +218,14 @@ def cell(row, model, opset, args):
         return f"not made: {reason}", True, None
     except Refused as reason:
         return f"refused: {reason}", True, None
-    except Exception as error:  # One bad cell must not hide the others.
+    except Exception as error:  # One failed cell must not hide the others.
         return f"FAILED: {type(error).__name__}: {first_sentence(str(error))}", False, None
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
 def costs(taken):
-    """The largest time and memory of a row's conversions, beside the file's size."""
+    """Returns the largest time and memory of a row's conversions, with the size of the file."""
     if not taken:
         return ["", "", "", ""]
     seconds = max(cost["seconds"] for cost in taken)
@@ -235,7 +235,7 @@ def costs(taken):
 
 
 def run_row(row, args):
-    """The cells of a row, and whether all are right."""
+    """Returns the cells of a row, and whether all passed."""
     if importlib.util.find_spec(row.library) is None:
         return [f"not made: no {row.library}"] * len(args.opsets) + costs([]), True
     model = row.make()
@@ -251,7 +251,7 @@ def run_row(row, args):
 
 
 class Table:
-    """The table in Markdown; a text that is no number becomes a note below it."""
+    """A Markdown table. The reason of a cell without a number becomes a note below the table."""
 
     def __init__(self, heads):
         self.lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
@@ -262,7 +262,7 @@ class Table:
         self.lines.append("| " + " | ".join(map(self.numbered, cells)) + " |")
 
     def numbered(self, text):
-        """The text, or its kind and its note's number."""
+        """Returns the text, or its kind and the number of its note."""
         kind, colon, reason = text.partition(": ")
         if not colon:
             return text
@@ -271,21 +271,21 @@ class Table:
         return f"{kind} ({self.notes.index(reason) + 1})"
 
     def text(self):
-        """All of it."""
+        """Returns the table and its notes."""
         notes = [f"{number}. {note}" for number, note in enumerate(self.notes, 1)]
         return "\n".join([*self.lines, "", *notes]) + "\n"
 
 
 def parse_args():
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rgby", type=pathlib.Path, required=True, metavar="PATH",
-                        help="the binary, a release build")
+                        help="rgby, a release build")
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("matrix-work"),
-                        metavar="DIR", help="scratch space, 1 GB (default ./matrix-work)")
-    parser.add_argument("--out", type=pathlib.Path, metavar="FILE", help="the table, Markdown")
+                        metavar="DIR", help="scratch folder, 1 GB (default ./matrix-work)")
+    parser.add_argument("--out", type=pathlib.Path, metavar="FILE", help="Markdown file")
     parser.add_argument("--only", default="", metavar="TEXT",
-                        help="only rows whose title has this in it")
+                        help="only rows whose title contains TEXT")
     parser.add_argument("--opsets", default=OPSETS, metavar="N,N",
                         type=lambda text: tuple(int(part) for part in text.split(",")),
                         help="only these opsets")
@@ -297,11 +297,11 @@ def parse_args():
 
 
 def main():
-    """Makes the table."""
+    """Prints the table and exits."""
     args = parse_args()
     heads = ["network, exporter, BatchNorm", *(f"opset {opset}" for opset in args.opsets),
              "convert, at most", "peak memory", "file", "memory / file"]
-    # The exporters tell at length of what they try on the way to an older opset.
+    # The exporters log every attempt to convert to an older opset.
     logging.disable(logging.ERROR)
     table = Table(heads)
     all_right = True

@@ -1,11 +1,11 @@
-"""Makes the small exports of the network in `small_torch.py`, and the features expected of them.
+"""Writes the small exports of the network in `small_torch.py`, and their expected features.
 
-Every variant is run in ONNX Runtime and must have the features that torch has in float64; those
-that differ in structure are kept in small/. Run `small_keras.py` after it.
+The script runs every variant in ONNX Runtime and compares its features with torch's in float64. It
+keeps the variants that differ in structure in small/. Run `small_keras.py` afterwards.
 
     python small.py [--all DIR]
 
-Seed 893 (in `small_torch.py`). Made with torch 2.15.0, onnx 1.23.2, onnxscript 0.7.2,
+Seed 893 (in `small_torch.py`). Generated with torch 2.15.0, onnx 1.23.2, onnxscript 0.7.2,
 onnxconverter-common 1.16.0, onnxruntime 1.32.0, numpy 2.4.6 on Python 3.11.
 """
 
@@ -20,7 +20,7 @@ import common
 import small_torch
 
 FORMULA = "float32((i * 7919 % 10007) / 5003 - 1), i counting the values of [N,C,H,W] from 0"
-# The opsets that each exporter writes, those that are kept, by whether BatchNorm is folded.
+# Exporter, whether BatchNorm is folded, the opsets that it writes, and those that are kept.
 PLAIN = [
     ("legacy", False, (9, 11, 13, 17, 18, 20), (17,)),
     ("legacy", True, (9, 11, 13, 17, 18, 20), (9,)),
@@ -30,7 +30,7 @@ PLAIN = [
 
 
 def write_expected():
-    """Writes expected.json: the input and torch's features in float64."""
+    """Writes expected.json: the input, and torch's features in float64."""
     model = small_torch.make().double()
     with torch.no_grad():
         image = torch.from_numpy(common.image_batch(common.SHAPE)).double()
@@ -48,7 +48,7 @@ def write_expected():
 
 
 def check_weights_matter(model, image, features):
-    """Raises unless features tell which branch or channel a weight belongs to."""
+    """Raises unless swapping branches or channels changes the features."""
     def difference(other):
         found = other.feature_map(image).mean((2, 3))
         return common.relative_difference(found.numpy(), features.numpy())
@@ -57,7 +57,7 @@ def check_weights_matter(model, image, features):
     branches = swapped.res1.branches
     branches[1], branches[2] = branches[2], branches[1]
     if difference(swapped) < 0.01:
-        raise ValueError("the twin branches can be swapped unseen; take another seed")
+        raise ValueError("swapping the twin branches has no effect; use another seed")
     for name, tensor in model.state_dict().items():
         if tensor.dim() == 0 or name.startswith("fc.") or bool((tensor == tensor[0]).all()):
             continue
@@ -66,11 +66,11 @@ def check_weights_matter(model, image, features):
         moved = difference(model)
         tensor.copy_(kept)
         if moved < 1e-3:
-            raise ValueError(f"{name} can be permuted unseen; take another seed")
+            raise ValueError(f"permuting {name} has no effect; use another seed")
 
 
 def export(exporter, folded, opset, end="linear", **options):
-    """One variant, checked to be folded or not as said."""
+    """Returns one variant, after checking that it is folded or not as requested."""
     model = small_torch.make(end)
     proto = common.torch_export(model, small_torch.SIZE, exporter, folded, opset, **options)
     norms = sum(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
@@ -79,17 +79,17 @@ def export(exporter, folded, opset, end="linear", **options):
 
 
 def half(proto):
-    """The same with weights and arithmetic in half precision, input and output in single."""
+    """Converts weights and arithmetic to half precision; input and output stay in float32."""
     from onnxconverter_common import float16
 
     with warnings.catch_warnings():
-        # It says of every tiny weight that it was cut off.
+        # It warns about every tiny weight that it truncates.
         warnings.simplefilter("ignore")
         return common.shorten(float16.convert_float_to_float16(proto, keep_io_types=True))
 
 
 def skeleton():
-    """The graph without the data of its weights, as onnx/export.py makes the real ones."""
+    """Returns the graph without the data of its weights, like the graphs of onnx/export.py."""
     script = common.load_export_script()
     proto = export("legacy", False, 17)
     script.undo_deduplication(proto.graph)
@@ -98,7 +98,7 @@ def skeleton():
 
 
 def main():
-    """Makes, checks and writes every variant."""
+    """Checks and writes every variant."""
     folder = common.parse_folder(__doc__)
     write_expected()
     for exporter, folded, opsets, kept in PLAIN:

@@ -1,13 +1,13 @@
-"""The network of `small_torch.py` in Keras, by tf2onnx: checked, and the kept files written.
+"""Writes the network of `small_torch.py`, rebuilt in Keras, with tf2onnx.
 
-It reads the weights from `small/legacy-kept-opset17.onnx`, which `small.py` writes, and puts them
-the way keras.applications has them: ZeroPadding2D before a strided convolution or maximum, 'same'
-elsewhere; a bias before BatchNorm in the ResNet part; BatchNorm without scale in the inception
-part; dense layers that join two maps at a time. The function stays the same.
+The script reads the weights from `small/legacy-kept-opset17.onnx`, which `small.py` writes, and
+builds the layers like keras.applications: ZeroPadding2D before a strided convolution or maximum,
+'same' elsewhere; a bias before BatchNorm in the ResNet part; BatchNorm without scale in the
+inception part; dense layers that join two maps at a time. The network computes the same function.
 
     python small_keras.py [--all DIR]
 
-Seed: that of `small_torch.py`. Made with tensorflow-cpu 2.21.0, keras 3.15.1, tf2onnx 1.17.0,
+Seed: that of `small_torch.py`. Generated with tensorflow-cpu 2.21.0, keras 3.15.1, tf2onnx 1.17.0,
 onnx 1.23.2, onnxruntime 1.32.0, numpy 2.4.6 on Python 3.11.
 """
 
@@ -26,12 +26,12 @@ from keras import layers
 import common
 
 SIZE = common.SHAPE[2]
-# What keras.applications' ResNet and DenseNet write; torch has 1e-5.
+# The epsilon of ResNet and DenseNet in keras.applications; torch has 1e-5.
 KERAS_EPS = 1.001e-5
 
 
 class ScaledSum(layers.Layer):
-    """x + scale·y, the layer that ends a block of keras.applications.InceptionResNetV2."""
+    """x + scale·y, the last layer of a block in keras.applications.InceptionResNetV2."""
 
     def __init__(self, scale):
         super().__init__()
@@ -42,14 +42,14 @@ class ScaledSum(layers.Layer):
 
 
 class Builder:
-    """Makes Keras layers out of torch's weights."""
+    """Builds Keras layers from torch's weights."""
 
     def __init__(self, weights):
         self.weights = weights
         self.pending = []
 
     def conv(self, x, name, bias=None, **options):
-        """A convolution; `bias` overrides the one of the weights."""
+        """Adds a convolution; `bias` overrides the bias in the weights."""
         kernel = self.weights[f"{name}.weight"].transpose(2, 3, 1, 0)
         bias = self.weights.get(f"{name}.bias") if bias is None else bias
         layer = layers.Conv2D(
@@ -59,7 +59,7 @@ class Builder:
         return layer(x)
 
     def norm(self, x, name, inception=False, shift=0.0):
-        """A BatchNorm whose input is `shift` more than torch's."""
+        """Adds a BatchNorm whose input is torch's plus `shift`."""
         scale, bias, mean, var = (
             self.weights[f"{name}.{part}"]
             for part in ("weight", "bias", "running_mean", "running_var")
@@ -72,7 +72,7 @@ class Builder:
         return layer(x)
 
     def unit(self, x, name, relu=True, **options):
-        """Convolution with a bias, BatchNorm, ReLU, as in ResNet50."""
+        """Adds a convolution with a bias, BatchNorm and ReLU, as in ResNet50."""
         count = len(self.weights[f"{name}.bn.bias"])
         bias = numpy.linspace(-0.5, 0.5, count, dtype=numpy.float32)
         x = self.conv(x, f"{name}.conv", bias, **options)
@@ -80,24 +80,24 @@ class Builder:
         return layers.Activation("relu")(x) if relu else x
 
     def inception_units(self, x, *names, padding="same", **options):
-        """Convolutions, each with BatchNorm without scale and ReLU."""
+        """Adds convolutions, each with BatchNorm without scale and ReLU."""
         for name in names:
             x = self.conv(x, f"{name}.conv", padding=padding, **options)
             x = layers.Activation("relu")(self.norm(x, f"{name}.bn", inception=True))
         return x
 
     def norm_relu_conv(self, x, norm, conv, **options):
-        """The order of a dense layer."""
+        """Adds BatchNorm, ReLU and a convolution, the order of a dense layer."""
         return self.conv(layers.Activation("relu")(self.norm(x, norm)), conv, **options)
 
     def fill(self):
-        """Sets the weights of the layers, which have theirs only once the network is built."""
+        """Sets the weights of the layers, which have none before the network is built."""
         for layer, values in self.pending:
             layer.set_weights(values)
 
 
 def inception_block(build, x):
-    """Four branches."""
+    """Adds a block of four branches."""
     pool = layers.AveragePooling2D(3, strides=1, padding="same")(x)
     return layers.Concatenate()([
         build.inception_units(x, "inception.a"),
@@ -108,7 +108,7 @@ def inception_block(build, x):
 
 
 def residual_blocks(build, x):
-    """One with a scale and a ReLU, one without either."""
+    """Adds one block with a scale and a ReLU, and one without."""
     def branch(block, index, *parts):
         return build.inception_units(x, *(f"{block}.branches.{index}{part}" for part in parts))
 
@@ -121,7 +121,7 @@ def residual_blocks(build, x):
 
 
 def dense_part(build, x):
-    """Two dense layers and the transition."""
+    """Adds two dense layers and the transition."""
     for index in range(2):
         y = build.norm_relu_conv(x, f"dense.{index}.bn1", f"dense.{index}.conv1")
         y = build.norm_relu_conv(
@@ -132,7 +132,7 @@ def dense_part(build, x):
 
 
 def make(weights, size, top):
-    """The network for images of `size` (None: any), with its classifier or without."""
+    """Returns the network for images of `size` (None: any), with or without its classifier."""
     build = Builder(weights)
     image = layers.Input((size, size, 3))
     x = layers.ZeroPadding2D(3)(image)
@@ -157,7 +157,7 @@ def make(weights, size, top):
 
 
 def torch_weights():
-    """Torch's weights by name; the exporter has one of several equal ones, and names for it."""
+    """Returns torch's weights by name; the exporter stores equal weights only once."""
     graph = onnx.load(common.SMALL / "legacy-kept-opset17.onnx").graph
     weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
@@ -167,7 +167,7 @@ def torch_weights():
 
 
 def variants(weights):
-    """Each file: its name, whether it is kept, the ONNX model."""
+    """Yields name, whether it is kept, and the ONNX model of each file."""
     fixed, flexible, bare = (
         make(weights, size, top) for size, top in [(SIZE, True), (None, True), (None, False)]
     )
@@ -183,7 +183,7 @@ def variants(weights):
 
 
 def main():
-    """Makes, checks and writes every variant."""
+    """Checks and writes every variant."""
     logging.disable(logging.INFO)
     print(f"tensorflow {tf.__version__}, keras {keras.__version__}, tf2onnx {tf2onnx.__version__}")
     folder = common.parse_folder(__doc__)

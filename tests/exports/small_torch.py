@@ -1,4 +1,4 @@
-"""The network of `small.py` in torch: every structure of the real ones, at a width of 3 to 8.
+"""The network of `small.py` in torch, with every structure of the real networks at width 3 to 8.
 
 The order is stem, ResNet bottleneck, inception block, two inception-resnet blocks, reduction,
 dense layers, transition, head. No layer is an identity, and two branches have equal shapes.
@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
-# Of the first 3000 the one under which each feature is alive and each weight matters most.
+# Of the first 3000 seeds, the one with no dead feature and the largest effect of each weight.
 SEED = 893
 SIZE = 96
 CLASSES = 5
-# The inception networks' and everybody else's.
+# The epsilon of the inception networks, and of all others.
 INCEPTION_EPS, EPS = 1e-3, 1e-5
 
 
@@ -34,7 +34,7 @@ class Unit(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """ResNet's block with a stride (on the first convolution, as published) and a projection."""
+    """ResNet block with a stride (on the first convolution, as published) and a projection."""
 
     def __init__(self):
         super().__init__()
@@ -49,7 +49,7 @@ class Bottleneck(nn.Module):
 
 
 class Inception(nn.Module):
-    """Four branches, the last behind an average that does not count the padding."""
+    """Four branches; the last starts with average pooling that does not count the padding."""
 
     def __init__(self):
         super().__init__()
@@ -64,7 +64,7 @@ class Inception(nn.Module):
 
 
 class Residual(nn.Module):
-    """Branches, a convolution with a bias, a scale, a sum."""
+    """Branches, a convolution with a bias, a scale, and a sum."""
 
     def __init__(self, branches, width, scale, has_relu):
         super().__init__()
@@ -80,7 +80,7 @@ class Residual(nn.Module):
 
 
 class Reduction(nn.Module):
-    """A strided convolution beside a maximum, neither padded."""
+    """A strided convolution and max pooling, side by side and without padding."""
 
     def __init__(self):
         super().__init__()
@@ -92,7 +92,7 @@ class Reduction(nn.Module):
 
 
 class DenseLayer(nn.Module):
-    """BatchNorm and ReLU come first; the input is the list of all maps so far."""
+    """BatchNorm and ReLU before each convolution; the input is the list of all previous maps."""
 
     def __init__(self, ins):
         super().__init__()
@@ -133,7 +133,7 @@ class Small(nn.Module):
         self.fc = nn.Linear(8, CLASSES)
 
     def feature_map(self, x):
-        """The last map [N,8,h,w], which the head averages."""
+        """Returns the last feature map [N,8,h,w], which the head averages."""
         x = self.inception(self.bottleneck(self.pool(self.stem(x))))
         maps = [self.reduction(self.res2(self.res1(x)))]
         for layer in self.dense:
@@ -152,7 +152,7 @@ class Small(nn.Module):
 
 
 def make(end="linear"):
-    """The network in eval mode with the weights that SEED gives, the same for each `end`."""
+    """Returns the network in eval mode with the weights of SEED, identical for each `end`."""
     model = Small(end)
     rng = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
@@ -168,7 +168,7 @@ def make(end="linear"):
                     module.weight.fill_(1.0)
                 else:
                     module.weight.uniform_(0.5, 1.5, generator=rng)
-                # Above zero on average, so that few channels are dead behind their ReLU.
+                # Above zero on average, so that few channels are dead after their ReLU.
                 module.bias.normal_(0.4, 0.3, generator=rng)
                 module.running_mean.normal_(0.0, 0.3, generator=rng)
                 module.running_var.uniform_(0.3, 1.5, generator=rng)

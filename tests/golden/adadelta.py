@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Reference runs of Adadelta (PyTorch's, Keras 2.0.8's) and Adam: adadelta.json, adam.json.
+"""Writes reference runs of Adadelta (PyTorch, Keras 2.0.8) and Adam: adadelta.json, adam.json.
 
-Twelve parameters are given 100 gradients each, which span 1e-3 to 1e1 and include zeros. The files
-hold the gradients and the parameters after every step. Numbers named float64, the initial values
-and the gradients are doubles; initial values and gradients are exact in float32 as well. Those
-named float32 are the shortest decimals that read back as the same float32.
+Twelve parameters get 100 gradients each, which span 1e-3 to 1e1 and include zeros. The files
+contain the gradients and the parameters after every step. Fields named float64, the initial values
+and the gradients are doubles. Initial values and gradients are exact in float32 as well. Fields
+named float32 are the shortest decimals that parse to the same float32.
 
     pip install torch numpy && python adadelta.py
 """
@@ -23,13 +23,13 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def problem():
-    """Initial parameters [12] and gradients [100, 12], float64 values exact in float32."""
+    """Returns initial parameters [12] and gradients [100, 12], float64 values exact in float32."""
     rng = numpy.random.default_rng(SEED)
-    # Away from zero, so that relative differences mean something; below a power of two, where
-    # float32 rounds finest in proportion.
+    # Away from zero, so that relative differences are meaningful. Just below a power of two, where
+    # the relative rounding error of float32 is smallest.
     initial = rng.uniform(0.4, 0.49, PARAMETERS) * rng.choice([-1.0, 1.0], PARAMETERS)
     scale = 10.0 ** rng.uniform(-3.0, 1.0, (STEPS, PARAMETERS))
-    # The first half of the parameters keep one scale each, the others change it at every step.
+    # The first half of the parameters have a constant scale; the others change it at every step.
     scale[:, : PARAMETERS // 2] = 10.0 ** numpy.linspace(-3.0, 1.0, PARAMETERS // 2)
     gradients = rng.uniform(0.1, 1.0, scale.shape) * rng.choice([-1.0, 1.0], scale.shape) * scale
     gradients[rng.random(scale.shape) < 0.02] = 0.0
@@ -38,7 +38,7 @@ def problem():
 
 
 def run_torch(make_optimizer, initial, gradients, dtype):
-    """The parameters [100, 12] after each step of a PyTorch optimizer."""
+    """Returns the parameters [100, 12] after each step of a PyTorch optimizer."""
     parameter = torch.nn.Parameter(torch.tensor(initial, dtype=dtype))
     optimizer = make_optimizer([parameter])
     trace = []
@@ -50,7 +50,7 @@ def run_torch(make_optimizer, initial, gradients, dtype):
 
 
 def run_keras_2_0_8(initial, gradients, lr, rho, eps):
-    """The parameters [100, 12] after each step of Keras 2.0.8's `optimizers.Adadelta`."""
+    """Returns the parameters [100, 12] after each step of Keras 2.0.8's `optimizers.Adadelta`."""
     parameter, a, d_a = initial.copy(), numpy.zeros(PARAMETERS), numpy.zeros(PARAMETERS)
     trace = []
     for g in gradients:
@@ -63,8 +63,10 @@ def run_keras_2_0_8(initial, gradients, lr, rho, eps):
 
 
 def write(name, about, arrays):
-    """Writes `name`: `about`, then each array with one row a line, a number as `str` has it:
-    the shortest decimal that reads back as the same value of its own type."""
+    """Writes `about`, then each array with one row per line, to the file `name`.
+
+    `str` prints the shortest decimal that parses to the same value of its type.
+    """
     fields = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in about.items()]
     for key, array in arrays.items():
         rows = ["[" + ", ".join(map(str, row)) + "]" for row in numpy.atleast_2d(array)]
@@ -74,7 +76,7 @@ def write(name, about, arrays):
 
 
 def main():
-    """Writes both files and says how far float32 strays from float64."""
+    """Writes both files and prints how far float32 differs from float64."""
     initial, gradients = problem()
     about = {
         "generator": "tests/golden/adadelta.py",
@@ -110,7 +112,7 @@ def main():
     for name, runs in (("adadelta", adadelta), ("adam", adam)):
         exact = runs["pytorch_float64"]
         strays = numpy.abs(runs["pytorch_float32"] / exact - 1.0).max()
-        print(f"{name}: float32 strays {strays:.1e} of the value, parameters move by at most",
+        print(f"{name}: float32 differs by {strays:.1e} of the value, parameters move by at most",
               f"{numpy.abs(exact - initial).max():.3g}, smallest {numpy.abs(exact).min():.3g}")
 
 

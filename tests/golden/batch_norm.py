@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Reference forwards and gradients of PyTorch's BatchNorm2d: batch_norm.safetensors.
+"""Writes reference outputs and gradients of PyTorch's BatchNorm2d: batch_norm.safetensors.
 
-Two cases, `torchvision` (3 channels, eps 1e-5) and `timm` (5 channels, eps 1e-3, as its
-InceptionResNetV2 has), both with momentum 0.1. Computed in float64 and stored as float32.
-The metadata entry `about` holds versions, seed and settings as JSON. The tensors of a case,
-`<case>.<name>`:
+There are two cases, both with momentum 0.1: `torchvision` (3 channels, eps 1e-5) and `timm`
+(5 channels, eps 1e-3, as in its InceptionResNetV2). Values are computed in float64 and stored as
+float32. The metadata entry `about` contains versions, seed and settings as JSON. The tensors of a
+case, `<case>.<name>`:
 
     gamma, beta, running_mean_0, running_var_0    [C]          before the first step
     input_1, input_2, input_3                     [4,C,6,5]    three training batches
-    output_1, output_2, output_3                  [4,C,6,5]    what training mode makes of them
-    running_mean_1.._3, running_var_1.._3         [C]          after each of them
+    output_1, output_2, output_3                  [4,C,6,5]    their outputs in training mode
+    running_mean_1.._3, running_var_1.._3         [C]          after each batch
     output_eval                                   [4,C,6,5]    input_1 in eval mode, at the end
     w                                             [4,C,6,5]    weights of the loss
     grad_input, grad_gamma, grad_beta                          of sum(output_1 * w)
@@ -32,10 +32,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def run_case(channels, eps, rng):
-    """The tensors of one case by name, float64."""
+    """Returns the tensors of one case by name, float64."""
 
     def normal(*shape):
-        # Rounded to float32 first: what is stored is then exactly what was computed with.
+        # Rounded to float32 first, so that the stored values are exactly those of the computation.
         return torch.randn(*shape, generator=rng).double()
 
     def uniform(*shape):
@@ -81,7 +81,7 @@ def run_case(channels, eps, rng):
 
 
 def main():
-    """Writes the file."""
+    """Writes the golden file."""
     rng = torch.Generator().manual_seed(SEED)
     tensors = {
         f"{case}.{name}": tensor.float().contiguous()
@@ -99,7 +99,7 @@ def main():
         "momentum": MOMENTUM,
         "eps": {case: eps for case, (_, eps) in CASES.items()},
     }
-    # One entry: safetensors writes several in an order that changes from run to run.
+    # One entry: with several, safetensors writes them in an order that changes from run to run.
     file = HERE / "batch_norm.safetensors"
     safetensors.torch.save_file(tensors, file, metadata={"about": json.dumps(about)})
     file.chmod(0o644)

@@ -1,8 +1,8 @@
-"""Writes channel_statistics.json: small gray images and what numpy says of their pixels.
+"""Writes channel_statistics.json: small gray images and the statistics of their pixels by numpy.
 
     python tests/golden/channel_statistics.py
 
-Made with numpy 2.4.6, seed 0.
+Generated with numpy 2.4.6, seed 0.
 """
 
 import json
@@ -15,7 +15,7 @@ SIZES = [(5, 7), (6, 4), (9, 9)]
 
 
 def image(random, channel, height, width):
-    """Gray values in a range of their own for each channel, some black, some saturated."""
+    """Returns gray values with a different range for each channel, some black, some saturated."""
     values = random.integers(10 * channel, 60 + 60 * channel, (height, width))
     values[random.random((height, width)) < 0.1] = 0
     values[random.random((height, width)) < 0.05 * channel] = 255

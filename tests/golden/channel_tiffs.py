@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""TIFF files with all channels of a sample, and the planes that they stand for: channel_tiffs.json.
+"""Writes TIFF files with all channels of a sample, and their expected planes: channel_tiffs.json.
 
-tifffile writes them: random pixels, 8 and 16 bits, a page a channel or samples of one page's pixels
-(interleaved and in planes), strips and tiles, several compressions, byte orders and BigTIFF, with
-OME-XML, with ImageJ's lines and with neither. Files are base64, and so are the expected planes: one
-after the other, 16 bits rounded to the nearest of 0-255.
+tifffile writes random pixels of 8 and 16 bits. The variants are: one page per channel, or all
+channels in one page (interleaved or planar); strips and tiles; several compressions and byte
+orders; BigTIFF; OME-XML, ImageJ's metadata, or neither. Files and expected planes are base64. The
+planes follow each other, with 16 bits rounded to the nearest of 0-255.
 
     pip install tifffile==2026.3.3 numpy==2.4.6 imagecodecs==2026.3.6 && python channel_tiffs.py
 """
@@ -26,7 +26,7 @@ RANDOM = numpy.random.default_rng(SEED)
 
 
 def pixels(depth, shape):
-    """Random planes, smooth enough that predictors matter."""
+    """Returns random planes, smooth enough that predictors have an effect."""
     most = 2**depth - 1
     noise = RANDOM.integers(0, most // 4, shape)
     slope = numpy.linspace(0, most * 3 // 4, shape[-1]).astype(numpy.int64)
@@ -34,7 +34,7 @@ def pixels(depth, shape):
 
 
 def case(name, planes, names=None, **options):
-    """One file: `planes` are [channels, height, width]."""
+    """Returns one file with its expected planes; `planes` are [channels, height, width]."""
     out = io.BytesIO()
     stored = planes
     if len(options.get("metadata", {}) or {}) and options["metadata"]["axes"] == "TCZYX":
@@ -66,13 +66,13 @@ def case(name, planes, names=None, **options):
 
 
 def ome(names, axes="CYX", **more):
-    """What makes tifffile write OME-XML."""
+    """Returns the options that make tifffile write OME-XML."""
     channels = {"Name": names} if names else {}
     return {"ome": True, "metadata": {"axes": axes, "Channel": channels, **more}}
 
 
 def all_cases():
-    """All files."""
+    """Yields all cases."""
     for depth in (8, 16):
         planes = pixels(depth, (4, 11, 13))
         for compression in (None, "lzw", "deflate", "packbits"):
@@ -91,7 +91,7 @@ def all_cases():
         tiles = {"tile": (16, 16), "compression": "deflate"}
         yield case(f"OME tiles, {depth} bit", tiled, NAMES, **ome(NAMES), **tiles)
         yield case(f"interleaved tiles, {depth} bit", tiled, interleaved=True, metadata=None, **tiles)
-        # Not read yet.
+        # Not supported yet.
         yield case(f"planar tiles, {depth} bit", tiled, planarconfig="separate", metadata=None, **tiles)
         yield case(f"OME, BigTIFF, {depth} bit", planes, NAMES, bigtiff=True, **ome(NAMES))
         yield case(f"OME, big-endian, {depth} bit", planes, NAMES, byteorder=">", **ome(NAMES))
@@ -107,7 +107,7 @@ def all_cases():
 
 def main():
     """Writes all cases."""
-    # OME-XML holds one, from the clock.
+    # OME-XML contains a UUID, which would otherwise depend on the clock.
     uuid.uuid1 = lambda: uuid.UUID(int=SEED)
     made = {
         "script": "channel_tiffs.py",

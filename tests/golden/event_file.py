@@ -1,8 +1,8 @@
-"""Writes event_file.tfevents: an epoch's scalars as TensorBoard's own writer encodes them.
+"""Writes event_file.tfevents: the scalars of one epoch, encoded by TensorBoard's own writer.
 
     python tests/golden/event_file.py
 
-Made with tensorboard 2.21.0, protobuf 7.36.2. Nothing is random.
+Generated with tensorboard 2.21.0, protobuf 7.36.2. Nothing is random.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Writes intervals.json: intervals of F1 from SciPy's Wilson interval and bootstrap.
 
-Run beside the output: `python intervals.py > intervals.json` (seconds). Needs numpy, scikit-learn
-and SciPy.
+Run it in this folder: `python intervals.py > intervals.json` (takes seconds). Needs numpy,
+scikit-learn and SciPy.
 """
 
 import json
@@ -20,14 +20,14 @@ DRAWS = 10_000
 
 
 def wilson():
-    """Intervals of F1 = 2J / (1 + J) from Wilson's interval of the Jaccard index J."""
+    """Yields intervals of F1 = 2J / (1 + J) from Wilson's interval of the Jaccard index J."""
     for tp, fp, fn in [(0, 0, 1), (1, 0, 0), (0, 5, 7), (9, 2, 3), (40, 60, 10), (5000, 700, 900)]:
         ci = binomtest(tp, tp + fp + fn).proportion_ci(0.95, method="wilson")
         yield {"counts": [tp, fp, fn], "interval": [2 * ci.low / (1 + ci.low), 2 * ci.high / (1 + ci.high)]}
 
 
 def f1(counts, average):
-    """From [tp, fp, fn] of each class; equals scikit-learn's, see `main`, but fast enough."""
+    """Returns F1 from [tp, fp, fn] of each class; faster than scikit-learn's, see `main`."""
     if average == "micro":
         counts = counts.sum(axis=-2, keepdims=True)
     tp, wrong = counts[..., 0], counts[..., 1] + counts[..., 2]
@@ -39,7 +39,7 @@ def outcomes(y, z):
 
 
 def normal(statistic, n, rng):
-    """The observed value, less the bias of the bootstrap, ± 1.96 standard errors."""
+    """Returns the observed value minus the bias of the bootstrap, ± 1.96 standard errors."""
     indices = np.arange(n)
 
     result = bootstrap(

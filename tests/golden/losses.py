@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Reference losses of PyTorch with their gradients: losses.json.
+"""Writes reference losses of PyTorch with their gradients: losses.json.
 
-Logits [6, 5] from a normal distribution, with 0, ±30 and ±100 among them, and targets of zeros and
-ones; the last class is in no sample. Each case holds its settings, the loss and its gradient with
-respect to the logits, row by row, computed in float64 from logits that are exact in float32.
+Logits [6, 5] come from a normal distribution, and include 0, ±30 and ±100. Targets are 0 or 1; no
+sample has the last class. Each case contains its settings, the loss and its gradient with respect
+to the logits, row by row. They are computed in float64 from logits that are exact in float32.
 
     bce      torch.nn.functional.binary_cross_entropy_with_logits
-    focal    Lin et al. 2017 without alpha; equal to torchvision's sigmoid_focal_loss where
-             targets are 0 or 1, which is checked here
+    focal    Lin et al. 2017 without alpha; for targets 0 or 1 the script checks that it equals
+             torchvision's sigmoid_focal_loss
     soft-f1  1 - mean over the classes of 2 sum(p y) / (sum(p) + sum(y) + 1e-7)
 
     pip install torch torchvision numpy && python losses.py
@@ -29,12 +29,12 @@ WEIGHTS = [1.0, 0.5, 12.0, 100.0, 3.0]
 
 
 def problem():
-    """Logits and targets [6, 5], float64 values exact in float32."""
+    """Returns logits and targets [6, 5], float64 values exact in float32."""
     rng = numpy.random.default_rng(SEED)
     logits = rng.normal(0.0, 2.0, SHAPE).astype(numpy.float32).astype(numpy.float64)
     targets = (rng.random(SHAPE) < 0.4).astype(numpy.float64)
     targets[:, 4] = 0.0
-    # Either side of the truth, and on the fence.
+    # Extreme logits with the right and the wrong sign, and zero.
     for row, (logit, target) in enumerate([(100, 1), (100, 0), (-100, 1), (-100, 0), (0, 1), (0, 0)]):
         logits[row, 1], targets[row, 1] = logit, target
     logits[0, 2], logits[1, 2], logits[2, 4] = 30, -30, -100
@@ -42,14 +42,14 @@ def problem():
 
 
 def bce(logits, targets, weights):
-    """Mean binary cross-entropy."""
+    """Returns the mean binary cross-entropy."""
     return binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
 
 
 def focal(logits, targets, weights, gamma):
-    """Mean focal loss, the positive term times `weights`.
+    """Returns the mean focal loss, with the positive term multiplied by `weights`.
 
-    Powers are taken of logarithms: the gradient of 0**0.5 is not finite.
+    Powers are computed from logarithms, because the gradient of 0**0.5 is not finite.
     """
     positive = torch.exp(gamma * logsigmoid(-logits)) * -logsigmoid(logits)
     negative = torch.exp(gamma * logsigmoid(logits)) * -logsigmoid(-logits)
@@ -58,14 +58,14 @@ def focal(logits, targets, weights, gamma):
 
 
 def soft_f1(logits, targets):
-    """One minus the macro F1 of probabilities."""
+    """Returns one minus the macro F1 of probabilities."""
     probabilities = torch.sigmoid(logits)
     both = (probabilities * targets).sum(0)
     return 1 - (2 * both / (probabilities.sum(0) + targets.sum(0) + 1e-7)).mean()
 
 
 def cases():
-    """Settings of each case."""
+    """Yields the settings of each case."""
     for loss in ("bce", "focal"):
         for smoothing, weights in ((0.0, None), (0.0, WEIGHTS), (0.1, None), (0.1, WEIGHTS)):
             yield {"loss": loss, "label_smoothing": smoothing, "weights": weights}
@@ -76,7 +76,7 @@ def cases():
 
 
 def run(case, logits, targets):
-    """The case with its loss and gradient."""
+    """Returns the case with its loss and gradient."""
     logits = logits.clone().requires_grad_()
     smoothing = case["label_smoothing"]
     smooth = targets * (1 - smoothing) + smoothing / 2
@@ -97,7 +97,7 @@ def run(case, logits, targets):
 
 
 def main():
-    """Writes the file."""
+    """Writes the golden file."""
     logits, targets = problem()
     about = {
         "generator": "tests/golden/losses.py",

@@ -1,6 +1,6 @@
-"""Writes metrics.json: multi-label metrics as scikit-learn and PyTorch compute them.
+"""Writes metrics.json: multi-label metrics computed by scikit-learn and PyTorch.
 
-Run beside the output: `python metrics.py > metrics.json`. Needs numpy, scikit-learn and torch.
+Run it in this folder: `python metrics.py > metrics.json`. Needs numpy, scikit-learn and torch.
 """
 
 import json
@@ -27,7 +27,7 @@ RARE_SHARE = 0.005
 
 
 def calibration_error(p, y):
-    """Guo et al. 2017, from scikit-learn's bins."""
+    """Returns the expected calibration error (Guo et al. 2017) from scikit-learn's bins."""
     p = p.astype(np.float64)
     true, predicted = calibration_curve(y, p, n_bins=BINS)
     counts = np.bincount(np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], p), minlength=BINS)
@@ -36,7 +36,7 @@ def calibration_error(p, y):
 
 
 def evaluate(p, y, thresholds):
-    """The fields of `Evaluation`; p float32, y 0/1, both [samples, classes]."""
+    """Returns the fields of `Evaluation`; p float32, y 0/1, both [samples, classes]."""
     n, k = p.shape
     predicted = (p >= thresholds).astype(int)
     y = y.astype(int)
@@ -91,7 +91,10 @@ def evaluate(p, y, thresholds):
 
 
 def tune(p, y):
-    """Best F1 by trying every distinct probability as threshold; the midpoint to the next lower."""
+    """Returns the threshold with the best F1 for each class.
+
+    Tries every distinct probability, and returns the midpoint to the next lower one.
+    """
     tuned = []
     for c in range(p.shape[1]):
         best, threshold = 0.0, np.float32(0.5)
@@ -131,22 +134,22 @@ def cases():
     p = 1 / (1 + np.exp(-rng.normal(1.5 * y - 1, 1.2, (n, k))))
     yield case("random", p, y, [0.5] * k)
     yield case("per-class thresholds", p, y, rng.random(k))
-    # Ties: probabilities on a grid of 5, thresholds exactly on it.
+    # Ties: probabilities on a grid of five values, thresholds exactly on the grid.
     yield case("ties", np.round(p * 4) / 4, y, [0.0, 0.25, 0.5, 0.75, 1.0, 0.5])
     y2, p2 = y.copy(), p.copy()
     y2[:, 0] = False  # no positives
-    y2[:, 1] = True  # nothing but positives
+    y2[:, 1] = True  # only positives
     p2[:, 2] = 0.9  # all predicted, one tie
     p2[:, 3] = 0.1  # none predicted
     p2[:, 4] = y2[:, 4]  # perfect, saturated
     p2[:, 5] = ~y2[:, 5]  # wrong, saturated
     yield case("degenerate classes", p2, y2, [0.5] * k)
     yield case("nothing there", p[:5], np.zeros((5, k)), [0.5] * k)
-    # All predicted, none predicted, and calibration bins hit on their edges.
+    # All classes predicted, none predicted, and probabilities on the edges of calibration bins.
     yield case("all predicted", p, y, [0.0] * k)
     yield case("none predicted", p, y, [1.0] * k)
     yield case("edges of bins", np.round(p * 15) / 15, y, [0.5] * k)
-    # Two rare classes, of which one is found.
+    # Two rare classes, one of which is found.
     n3 = 450
     y3 = rng.random((n3, 3)) < [0.3, 0, 0]
     p3 = np.round(rng.random((n3, 3)), 3) * 0.4

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""Reference runs of PyTorch's optimizers with weight decay and momentum: optimizers.json.
+"""Writes reference runs of PyTorch's optimizers, weight decay and momentum: optimizers.json.
 
-The problem is that of adadelta.py, cut into a matrix of 2 by 4 and a vector of 4. Weight decay is
-in force for the matrix alone: tensors of rank 1 (biases, BatchNorm) are in a parameter group
-without it, as timm's `param_groups_weight_decay` has them. Each case holds the settings and
-the twelve parameters after every tenth of 100 steps, in float64. Initial values and gradients are
-exact in float32.
+The problem is that of adadelta.py, split into a 2×4 matrix and a vector of 4. Weight decay applies
+only to the matrix: tensors of rank 1 (biases, BatchNorm) are in a parameter group without it, as in
+timm's `param_groups_weight_decay`. Each case contains the settings and the twelve parameters after
+every tenth of 100 steps, in float64. Initial values and gradients are exact in float32.
 
     pip install torch numpy && python optimizers.py
 """
@@ -35,7 +34,7 @@ CASES = {
 
 
 def run(name, settings, initial, gradients):
-    """The parameters [10, 12] after every tenth step."""
+    """Returns the settings and the parameters [10, 12] after every tenth step."""
     size = MATRIX[0] * MATRIX[1]
 
     def cut(values):
@@ -57,7 +56,7 @@ def run(name, settings, initial, gradients):
 
 
 def main():
-    """Writes the file."""
+    """Writes the golden file."""
     initial, gradients = problem()
     about = {
         "generator": "tests/golden/optimizers.py",

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""PNG files of all kinds and the planes that they stand for: png_kinds.json.
+"""Writes PNG files of all kinds and their expected planes: png_kinds.json.
 
-pypng writes them: random pixels with 1 to 16 bits, gray, colour, alpha and palettes, one after the
-other and interlaced. Fewer than 8 bits are stretched to 0-255, 16 bits are rounded, palettes are
-looked up, colour stands for its brightest channel, alpha is ignored.
+pypng writes random pixels with 1 to 16 bits, gray, color, alpha and palettes, sequential and
+interlaced. In the expected plane, fewer than 8 bits are scaled to 0-255, 16 bits are rounded, and
+palettes are looked up. A color image becomes its brightest channel. Alpha is ignored.
 
     pip install pypng==0.20220715.0 && python png_kinds.py
 """
@@ -23,24 +23,24 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def rows(values, most):
-    """Random rows of pixels with so many values each."""
+    """Returns random rows of pixels with `values` values each, from 0 to `most`."""
     return [[RANDOM.randint(0, most) for _ in range(WIDTH * values)] for _ in range(HEIGHT)]
 
 
 def brightest(pixels, values):
-    """The colour channel with the largest sum, the first of equals."""
+    """Returns the color channel with the largest sum; of equal ones the first."""
     channels = [pixels[c::values] for c in range(3 if values > 2 else 1)]
     return max(channels, key=sum)
 
 
 def to_8_bits(value, depth):
-    """The nearest of 0-255."""
+    """Scales a value of `depth` bits to the nearest of 0-255."""
     most = 2**depth - 1
     return (value * 255 * 2 + most) // (2 * most)
 
 
 def case(name, depth, interlace, **options):
-    """One file as hexadecimal digits, and its plane."""
+    """Returns one file as hexadecimal digits, and its plane."""
     values = (1 if options["greyscale"] else 3) + int(options.get("alpha", False))
     table = options.get("palette")
     image = rows(1, len(table) - 1) if table else rows(values, 2**depth - 1)

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""How far float16 and int8 are from float32 when other tools make them: precision.json.
+"""Measures how far float16 and int8 files of other tools differ from float32: precision.json.
 
 The network is tests/exports/small/legacy-kept-opset17.onnx, which has every structure of the real
-ones. Its 24 images [3, 64, 64] are the numbers of images(); the first 16 calibrate, all are
-compared. float16 is onnxconverter-common's `convert_float_to_float16` with float32 inputs and
-outputs; int8 is ONNX Runtime's `quantize_static` (QDQ, uint8 activations, int8 weights per
-channel, least and greatest values), both run by ONNX Runtime.
+networks. `images` computes 24 images [3, 64, 64]; the first 16 are used for calibration, all for
+the comparison. float16 is onnxconverter-common's `convert_float_to_float16` with float32 inputs and
+outputs. int8 is ONNX Runtime's `quantize_static` (QDQ, uint8 activations, int8 weights per channel,
+minimum and maximum). ONNX Runtime runs both.
 
-`largest` and `mean` are of the absolute differences of the outputs, as shares of the largest output
-in float32.
+`largest` and `mean` refer to the absolute differences of the outputs, relative to the largest
+output in float32.
 
     pip install numpy onnx onnxruntime onnxconverter-common && python precision.py
 """
@@ -31,7 +31,7 @@ COUNT, CALIBRATION, SHAPE = 24, 16, (3, 64, 64)
 
 
 def images():
-    """Numbers from -1 to 1 with a brightness and a contrast of each image's own."""
+    """Returns pseudorandom images with a different brightness and contrast for each."""
     i = np.arange(COUNT * np.prod(SHAPE), dtype=np.int64)
     noise = (i * 7919 % 10007 / 5003.0 - 1.0).reshape(COUNT, *SHAPE)
     n = np.arange(COUNT).reshape(-1, 1, 1, 1)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Reference of an antialiased bilinear reduction: resize.json.
+"""Writes a reference of an antialiased bilinear reduction: resize.json.
 
 A gradient with noise, 37 wide and 29 high, 8-bit gray, reduced to 16x16 by Pillow's
-`Image.resize(..., BILINEAR)`: a triangle filter as wide as the reduction asks for.
-`input` and `output` hold one list for each row, top to bottom.
+`Image.resize(..., BILINEAR)`: a triangle filter whose width follows the reduction factor.
+`input` and `output` contain one list per row, from top to bottom.
 
     pip install pillow numpy && python resize.py
 """
@@ -22,7 +22,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def main():
-    """Writes the file."""
+    """Writes the golden file."""
     rng = numpy.random.default_rng(SEED)
     y, x = numpy.mgrid[0:HEIGHT, 0:WIDTH]
     gradient = 200.0 * (y / (HEIGHT - 1) + x / (WIDTH - 1)) / 2.0

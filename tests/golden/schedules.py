@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Learning rates of PyTorch's schedulers at every step of a run: schedules.json.
+"""Writes the learning rates of PyTorch's schedulers at every step of a run: schedules.json.
 
-A run of 4 epochs of 10 steps, from a rate of 0.5. Each case holds its settings and 40 rates, those
-in force at each step. Warm-up is LambdaLR, or LambdaLR before CosineAnnealingLR in a SequentialLR;
-StepLR is stepped once an epoch. Nothing is random.
+The run has 4 epochs of 10 steps and starts with a learning rate of 0.5. Each case contains its
+settings and the 40 rates of the steps. Warm-up is LambdaLR, or LambdaLR before CosineAnnealingLR in
+a SequentialLR. StepLR is stepped once per epoch. Nothing is random.
 
     pip install torch && python schedules.py
 """
@@ -21,12 +21,12 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def warm_up(steps):
-    """The factor of a step, counted from 0."""
+    """Returns the factor of a step, counted from 0."""
     return lambda step: min(1.0, (step + 1) / max(steps, 1))
 
 
 def rates(make, every):
-    """The rate at each step under the scheduler that `make` makes, stepped once in `every`."""
+    """Returns the rate at each step, with a scheduler that is stepped after every `every` steps."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=LR)
     scheduler = make(optimizer)
     found = []
@@ -39,7 +39,7 @@ def rates(make, every):
 
 
 def sequence(optimizer, warmup, min_lr):
-    """Warm-up, then a cosine over the remaining steps."""
+    """Returns a scheduler with warm-up, then a cosine over the remaining steps."""
     cosine = CosineAnnealingLR(optimizer, EPOCHS * STEPS - warmup, eta_min=min_lr)
     if warmup == 0:
         return cosine
@@ -47,7 +47,7 @@ def sequence(optimizer, warmup, min_lr):
 
 
 def cases():
-    """Settings and rates of each case."""
+    """Yields settings and rates of each case."""
     for warmup in (0, 7):
         yield {"schedule": "constant", "warmup_steps": warmup}, rates(
             lambda optimizer: LambdaLR(optimizer, warm_up(warmup)), 1
@@ -66,8 +66,8 @@ def cases():
 
 
 def main():
-    """Writes the file."""
-    # SequentialLR makes its members step, which they warn of.
+    """Writes the golden file."""
+    # SequentialLR steps its schedulers, which triggers their warnings.
     warnings.simplefilter("ignore")
     about = {
         "generator": "tests/golden/schedules.py",

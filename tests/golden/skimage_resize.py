@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Reference of scikit-image's resize without antialiasing: skimage_resize.json.
+"""Writes a reference of scikit-image's resize without antialiasing: skimage_resize.json.
 
-Noise over a gradient, 8-bit, taken to a square by `skimage.transform.resize` with order 1, mode
-'constant', no antialiasing and the range kept: what version 0.13 did by default. Images with
-several channels are resized together, `[H, W, C]`, as the reference experiments did; the file
-holds them `[C, H, W]`. Most images have no black pixel, so that what becomes of the border shows.
+The images are noise over a gradient in 8 bits. `skimage.transform.resize` resizes them to a square
+with order 1, mode 'constant', no antialiasing and the range kept, the defaults of version 0.13.
+Images with several channels are resized together, `[H, W, C]`, as in the reference experiments. The
+file stores them as `[C, H, W]`. Most images have no black pixel, to make border effects visible.
 
-The formula of version 0.13 (`warp` with half-pixel centres, zeros outside, then a cut to the
-range of the input) is written out here too, and must agree with the installed version.
+The script also implements the formula of version 0.13 (`warp` with half-pixel centres, zeros
+outside, then clipping to the range of the input), which must agree with the installed version.
 
     pip install scikit-image numpy && python skimage_resize.py
 """
@@ -34,7 +34,7 @@ CASES = [
 
 
 def by_formula(image, side):
-    """What version 0.13 computed, for one image `[H, W, C]`."""
+    """Resizes one image `[H, W, C]` by the formula of version 0.13."""
     height, width, _ = image.shape
     framed = numpy.zeros((height + 2, width + 2, image.shape[2]))
     framed[1:-1, 1:-1] = image
@@ -52,7 +52,7 @@ def by_formula(image, side):
 
 
 def main():
-    """Writes the file."""
+    """Writes the golden file."""
     rng = numpy.random.default_rng(SEED)
     cases = []
     for width, height, channels, darkest, side in CASES:

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Reference of a multi-label stratified split: split.json.
+"""Writes a reference of a multi-label stratified split: split.json.
 
-1500 samples with the class frequencies of the Human Protein Atlas (src/labels.rs), each class
-drawn by itself, and at least one class a sample. `MultilabelStratifiedKFold` of
+1500 samples have the class frequencies of the Human Protein Atlas (src/labels.rs). Each class is
+drawn independently, with at least one class per sample. `MultilabelStratifiedKFold` of
 iterative-stratification, which implements Sechidis, Tsoumakas and Vlahavas 2011, makes five folds.
-Which sample is in which fold depends on random ties, so the file holds only what does not:
-`spread`, by how many samples the folds differ at most in each class, and the folds' `sizes`;
-each the widest of ten seeds.
+Random ties decide the fold of a sample, so the file contains only values that do not depend on
+them: `spread`, the largest difference between folds in the number of samples of each class, and the
+`sizes` of the folds. Both are the worst of ten seeds.
 
     pip install iterative-stratification numpy && python split.py
 """
@@ -30,7 +30,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def main():
-    """Writes the file."""
+    """Writes the golden file."""
     rng = numpy.random.default_rng(SEED)
     shares = numpy.array(COUNTS) / TOTAL
     labels = (rng.uniform(size=(SAMPLES, len(COUNTS))) < shares).astype(int)

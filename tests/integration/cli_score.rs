@@ -9,9 +9,9 @@ use rgby::labels::hpa_classes;
 use serde_json::Value;
 
 use crate::support::{
-    Run, SIDE, all_but_27, assert_refused, finish, must, ort_library, probabilities, probability,
-    read, records, rgby, run, skipped, tiny_model, workplace, workplace_with_samples, write_model,
-    write_sample,
+    Run, SIDE, all_but_27, assert_refused, finish, must, not_applicable, ort_library,
+    probabilities, probability, read, records, rgby, run, skipped, tiny_model, workplace,
+    workplace_with_samples, write_model, write_sample,
 };
 
 /// Runs `rgby score` on the workplace; tract is there on every machine.
@@ -296,7 +296,7 @@ fn a_gpu_that_is_not_there_is_an_error_that_says_what_was_looked_for() {
     ] {
         let args = format!("{base} --device {device}");
         if run(dir.path(), &args).code == Some(0) {
-            skipped(format_args!("--device {device} can be had here"));
+            not_applicable(format_args!("--device {device} can be had here"));
             continue;
         }
         let always = ["looked for", "libcudnn.so", "libcudart.so"];

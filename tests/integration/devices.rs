@@ -20,7 +20,7 @@ use rgby::train::{
 
 use crate::layer_kinds::{CLASSES, Kinds, SIDE};
 use crate::pytorch::noise;
-use crate::support::skipped;
+use crate::support::not_applicable;
 
 const STEPS: usize = 20;
 const SAMPLES: usize = 6;
@@ -78,7 +78,7 @@ pub fn gpu() -> Option<Device> {
     match gpu_name().parse::<TrainDevice>().unwrap().open() {
         Ok(device) => Some(device),
         Err(reason) => {
-            skipped(reason);
+            not_applicable(reason);
             None
         }
     }

@@ -40,6 +40,7 @@ mod http_request;
 mod kill;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod layer_kinds;
+mod layers;
 #[cfg(all(feature = "train", feature = "serve"))]
 mod library;
 mod merge_hostile;
@@ -94,6 +95,8 @@ mod serve_traces;
 #[cfg(target_os = "linux")]
 mod shard_kills;
 mod shards;
+#[cfg(all(feature = "train", feature = "serve", feature = "remote"))]
+mod snapshots;
 #[cfg(feature = "remote")]
 mod store_support;
 mod support;

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::support::{
-    assert_refused, change_spec, read, records, run, skipped, tiny_model, workplace, write_model,
-    write_sample,
+    assert_refused, change_spec, not_applicable, read, records, run, tiny_model, workplace,
+    write_model, write_sample,
 };
 
 const SCORE: &str = "score --model model.onnx --images images --engine tract --quiet";
@@ -266,7 +266,7 @@ fn ids_that_differ_in_case_only_are_two() {
     write_sample(&images, "cell", [10; 4]);
     write_sample(&images, "Cell", [240; 4]);
     if fs::read_dir(&images).unwrap().count() < 8 {
-        skipped("this file system does not tell case");
+        not_applicable("this file system does not tell case");
         return;
     }
     score(path, "--out whole.csv");

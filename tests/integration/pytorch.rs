@@ -16,7 +16,7 @@ use serde_json::Value;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use crate::devices::{gpu, gpu_name};
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-use crate::support::skipped;
+use crate::support::not_applicable;
 
 const STEPS: &str = include_str!("../golden/resnet50_steps.json");
 const STATISTICS: &[u8] = include_bytes!("../golden/resnet50_steps.safetensors");
@@ -156,7 +156,7 @@ fn resnet50_trains_as_in_pytorch() {
 #[test]
 fn resnet50_trains_on_a_gpu_as_in_pytorch() {
     if gpu_name() == "wgpu" {
-        return skipped("software renderers take too long; RGBY_TEST_GPU names a real GPU");
+        return not_applicable("software renderers take too long; RGBY_TEST_GPU names a real GPU");
     }
     if let Some(gpu) = gpu() {
         trains_as_in_pytorch(&gpu);

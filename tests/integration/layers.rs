@@ -1,0 +1,323 @@
+//! The imports of the code are the arrows that `docs/ARCHITECTURE.md` states, and neither folders nor
+//! the modules inside a folder import each other in a cycle.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use syn::visit::{self, Visit};
+use syn::{Attribute, ItemMod, ItemUse, UseTree};
+
+/// Segments of a path such as `crate::config::Config`.
+type Segments = Vec<String>;
+/// Arrows from a name to the names it imports.
+type Arrows = BTreeMap<String, BTreeSet<String>>;
+
+/// A module: the package that it belongs to, and its path inside that package.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Place {
+    package: String,
+    path: Segments,
+}
+
+impl Place {
+    fn child(&self, name: &str) -> Self {
+        let mut child = self.clone();
+        child.path.push(name.to_owned());
+        child
+    }
+}
+
+/// What a source file imports and declares.
+#[derive(Debug, Default)]
+struct Module {
+    paths: Vec<Segments>,
+    /// Names brought into scope, and what they stand for.
+    names: HashMap<String, Segments>,
+    /// Child modules that are compiled for tests only.
+    test_modules: Vec<String>,
+}
+
+impl<'ast> Visit<'ast> for Module {
+    fn visit_item_mod(&mut self, item: &'ast ItemMod) {
+        if item.attrs.iter().any(is_test) {
+            self.test_modules.push(item.ident.to_string());
+        } else {
+            visit::visit_item_mod(self, item);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        self.flatten(&item.tree, Vec::new());
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let segments = path.segments.iter().map(|s| s.ident.to_string());
+        self.paths.push(segments.collect());
+        visit::visit_path(self, path);
+    }
+}
+
+impl Module {
+    fn flatten(&mut self, tree: &UseTree, mut prefix: Segments) {
+        match tree {
+            UseTree::Path(path) => {
+                prefix.push(path.ident.to_string());
+                self.flatten(&path.tree, prefix);
+            }
+            UseTree::Group(group) => {
+                for tree in &group.items {
+                    self.flatten(tree, prefix.clone());
+                }
+            }
+            UseTree::Name(name) => self.import(prefix, &name.ident.to_string(), None),
+            UseTree::Rename(name) => {
+                let alias = name.rename.to_string();
+                self.import(prefix, &name.ident.to_string(), Some(alias));
+            }
+            UseTree::Glob(_) => self.paths.push(prefix),
+        }
+    }
+
+    fn import(&mut self, mut path: Segments, name: &str, alias: Option<String>) {
+        if name != "self" {
+            path.push(name.to_owned());
+        }
+        if let Some(last) = alias.or_else(|| path.last().cloned()) {
+            self.names.insert(last, path.clone());
+        }
+        self.paths.push(path);
+    }
+}
+
+fn is_test(attribute: &Attribute) -> bool {
+    // `#[cfg(test)]`, `#[cfg(all(test, unix))]`
+    let tokens = attribute
+        .meta
+        .require_list()
+        .map(|list| list.tokens.clone());
+    attribute.path().is_ident("cfg")
+        && tokens.is_ok_and(|tokens| {
+            let text = tokens.to_string();
+            text == "test" || text.starts_with("all (test")
+        })
+}
+
+/// All modules of the workspace's libraries.
+struct Sources(HashMap<Place, Module>);
+
+impl Sources {
+    fn read() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut sources = Self(HashMap::new());
+        sources.read_package("rgby", &root.join("src"));
+        for entry in fs::read_dir(root.join("crates")).unwrap() {
+            let folder = entry.unwrap().path();
+            let name = folder.file_name().unwrap().to_str().unwrap();
+            sources.read_package(&format!("rgby_{name}"), &folder.join("src"));
+        }
+        sources
+    }
+
+    fn read_package(&mut self, package: &str, folder: &Path) {
+        let mut files = Vec::new();
+        list(folder, &mut files);
+        for file in files {
+            let relative = file.strip_prefix(folder).unwrap().with_extension("");
+            let mut path: Segments = relative
+                .iter()
+                .map(|part| part.to_str().unwrap().to_owned())
+                .collect();
+            match path.last().map(String::as_str) {
+                Some("mod") => drop(path.pop()),
+                Some("lib") if path.len() == 1 => path.clear(),
+                Some("main") if path.len() == 1 => continue,
+                _ => {}
+            }
+            let parsed = syn::parse_file(&fs::read_to_string(&file).unwrap());
+            let mut module = Module::default();
+            module.visit_file(&parsed.unwrap_or_else(|e| panic!("{}: {e}", file.display())));
+            let package = package.to_owned();
+            self.0.insert(Place { package, path }, module);
+        }
+        self.drop_test_modules();
+    }
+
+    fn drop_test_modules(&mut self) {
+        let tests: Vec<Place> = self
+            .0
+            .iter()
+            .flat_map(|(place, module)| module.test_modules.iter().map(|name| place.child(name)))
+            .collect();
+        self.0.retain(|place, _| {
+            !tests
+                .iter()
+                .any(|test| test.package == place.package && place.path.starts_with(&test.path))
+        });
+    }
+
+    /// The module that a path used in `from` leads to; `None` outside the workspace.
+    fn target(&self, from: &Place, path: &[String], depth: usize) -> Option<Place> {
+        let (first, mut rest) = path.split_first()?;
+        let mut place = match first.as_str() {
+            "crate" => Place {
+                package: from.package.clone(),
+                path: Vec::new(),
+            },
+            "self" => from.clone(),
+            "super" => {
+                let mut place = from.clone();
+                place.path.pop()?;
+                while rest.first().is_some_and(|segment| segment == "super") {
+                    place.path.pop()?;
+                    rest = &rest[1..];
+                }
+                place
+            }
+            package if package.starts_with("rgby_") => Place {
+                package: package.to_owned(),
+                path: Vec::new(),
+            },
+            child if self.0.contains_key(&from.child(child)) => from.child(child),
+            _ => return None,
+        };
+        for (at, segment) in rest.iter().enumerate() {
+            let child = place.child(segment);
+            if self.0.contains_key(&child) {
+                place = child;
+                continue;
+            }
+            // A name that this module re-exports.
+            if let Some(meaning) = self.0.get(&place).and_then(|m| m.names.get(segment)) {
+                let followed = [meaning, &rest[at + 1..]].concat();
+                if depth < 8 && followed != path {
+                    return self.target(&place, &followed, depth + 1).or(Some(place));
+                }
+            }
+            break;
+        }
+        Some(place)
+    }
+
+    /// Every import from one module to another.
+    fn imports(&self) -> impl Iterator<Item = (&Place, Place)> {
+        self.0.iter().flat_map(|(from, module)| {
+            let targets = module.paths.iter();
+            targets.filter_map(move |path| Some((from, self.target(from, path, 0)?)))
+        })
+    }
+}
+
+/// Rust files below a folder.
+fn list(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            list(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// The folder that a module belongs to, as the architecture page calls it; `None` for the root.
+fn folder(place: &Place) -> Option<String> {
+    match place.package.strip_prefix("rgby_") {
+        Some(package) => Some(package.to_owned()),
+        None => place.path.first().cloned(),
+    }
+}
+
+/// The arrows between folders that the table of `docs/ARCHITECTURE.md` states.
+fn stated() -> Arrows {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ARCHITECTURE.md");
+    let page = fs::read_to_string(page).unwrap();
+    let mut arrows = Arrows::new();
+    for row in page.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+        let [folder, _, uses] = cells[..] else {
+            continue;
+        };
+        let folder = folder.trim().trim_matches('`');
+        if let Some(name) = folder
+            .strip_prefix("src/")
+            .or(folder.strip_prefix("crates/"))
+        {
+            let uses = uses.split('`').skip(1).step_by(2).map(str::to_owned);
+            arrows.insert(name.to_owned(), uses.collect());
+        }
+    }
+    arrows
+}
+
+/// The names in cycles of `arrows`, and those between two cycles; `None` without a cycle.
+fn cycle(arrows: &Arrows) -> Option<Vec<&str>> {
+    let mut open: BTreeSet<&str> = arrows.keys().map(String::as_str).collect();
+    // What imports nothing that is left, or is imported by nothing that is left, is in no cycle.
+    loop {
+        let before = open.len();
+        let imports = |from: &str, to: &str| arrows[from].contains(to);
+        let kept = open.iter().filter(|name| {
+            open.iter().any(|other| imports(name, other))
+                && open.iter().any(|other| imports(other, name))
+        });
+        open = kept.copied().collect();
+        if open.len() == before {
+            break;
+        }
+    }
+    (!open.is_empty()).then(|| open.into_iter().collect())
+}
+
+#[test]
+fn folders_import_what_the_architecture_page_states() {
+    let mut found: Arrows = stated()
+        .keys()
+        .map(|k| (k.clone(), BTreeSet::new()))
+        .collect();
+    for (from, to) in Sources::read().imports() {
+        if let (Some(from), Some(to)) = (folder(from), folder(&to))
+            && from != to
+        {
+            found.entry(from).or_default().insert(to);
+        }
+    }
+    let stated = stated();
+    assert_eq!(
+        found.keys().collect::<Vec<_>>(),
+        stated.keys().collect::<Vec<_>>()
+    );
+    for (folder, uses) in &found {
+        assert_eq!(
+            uses, &stated[folder],
+            "imports of {folder} (left), as stated (right)"
+        );
+    }
+    assert_eq!(cycle(&stated), None, "folders that import each other");
+}
+
+#[test]
+fn modules_of_a_folder_do_not_import_each_other_in_a_cycle() {
+    let mut folders: BTreeMap<String, Arrows> = BTreeMap::new();
+    for (from, to) in Sources::read().imports() {
+        if from.package != to.package {
+            continue;
+        }
+        let common = from
+            .path
+            .iter()
+            .zip(&to.path)
+            .take_while(|(a, b)| a == b)
+            .count();
+        if let (Some(a), Some(b)) = (from.path.get(common), to.path.get(common)) {
+            let parent = [&[from.package.clone()], &from.path[..common]].concat();
+            let siblings = folders.entry(parent.join("/")).or_default();
+            siblings.entry(a.clone()).or_default().insert(b.clone());
+        }
+    }
+    let cycles: Vec<_> = folders
+        .iter()
+        .filter_map(|(folder, arrows)| Some((folder, cycle(arrows)?)))
+        .collect();
+    assert!(cycles.is_empty(), "{cycles:#?}");
+}
