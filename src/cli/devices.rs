@@ -10,7 +10,7 @@ use super::{Outcome, Ui};
 use crate::memory;
 use crate::score::{Runtime, RuntimeOptions};
 #[cfg(feature = "train")]
-use crate::train::Found;
+use crate::train::DetectedDevice;
 
 /// List the devices and the engine that this build can use for training and scoring
 ///
@@ -109,7 +109,7 @@ fn vector_instructions() -> Vec<&'static str> {
 
 #[cfg(feature = "train")]
 fn training_json() -> Value {
-    let found = Found::all().into_iter().map(|found| {
+    let found = DetectedDevice::all().into_iter().map(|found| {
         json!({
             "device": found.device.to_string(),
             "kind": found.kind,
@@ -117,7 +117,7 @@ fn training_json() -> Value {
             "error": found.name.as_ref().err(),
         })
     });
-    let missing = Found::none_of().into_iter();
+    let missing = DetectedDevice::missing().into_iter();
     let missing = missing.map(|(kind, reason)| json!({ "kind": kind, "reason": reason }));
     json!({ "devices": found.collect::<Vec<_>>(), "missing": missing.collect::<Vec<_>>() })
 }
@@ -125,14 +125,14 @@ fn training_json() -> Value {
 #[cfg(feature = "train")]
 fn training_text() -> String {
     let mut text = "training\n".to_owned();
-    for found in Found::all() {
+    for found in DetectedDevice::all() {
         let name = match found.name {
             Ok(name) => format!("{name}, {}", found.kind),
             Err(reason) => format!("{}, out of order: {reason}", found.kind),
         };
         text += &format!("  {:<9} {name}\n", found.device.to_string());
     }
-    for (kind, reason) in Found::none_of() {
+    for (kind, reason) in DetectedDevice::missing() {
         text += &format!("  {kind:<9} none: {reason}\n");
     }
     text

@@ -1,4 +1,5 @@
-//! Networks in Burn: imported backbones, the two reference networks, heads and pretrained weights.
+//! Networks in Burn: imported backbones, the two networks of the reference experiments, heads and
+//! pretrained weights.
 
 mod baseline;
 mod batch_norm;
@@ -9,13 +10,13 @@ mod exported;
 mod freeze;
 pub mod fused;
 mod head;
-mod identity;
 mod networks;
-mod plain;
+mod parameters;
+mod plain_cnn;
 mod pretrained;
 mod random_export;
 mod recalibrate;
-mod statistic;
+mod running_statistic;
 mod stem;
 mod stem_filters;
 #[cfg(test)]

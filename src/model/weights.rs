@@ -8,7 +8,7 @@ use burn::tensor::Shape;
 use burn_store::burn_pack::{Reader, Tensor as PackTensor};
 use burn_store::{ApplyResult, BurnpackStore, ModuleSnapshot};
 
-use super::identity::parameters;
+use super::parameters::list_parameters;
 use super::{Arch, Classifier, Imported};
 use crate::graph::{GraphError, matching::Mismatch};
 use crate::model_metadata::Precision;
@@ -204,7 +204,7 @@ fn shared_layers(tensors: &[PackTensor], classifier: &Classifier) -> Vec<String>
     let in_source = tensors
         .iter()
         .map(|tensor| (tensor.name.as_str(), &tensor.shape));
-    let in_network = parameters(classifier);
+    let in_network = list_parameters(classifier);
     let in_network = in_network
         .iter()
         .map(|parameter| (parameter.path.as_str(), &parameter.shape));

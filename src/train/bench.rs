@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 
-use super::step::StepRule;
+use super::step::StepConfig;
 use super::{
     Config, RunOrigin, StepReport, TrainError, TrainJob, Trainer, TrainingObserver, train,
 };
@@ -105,7 +105,7 @@ impl TrainBench<'_> {
         let config = &self.config;
         let device = config.train.with_gradients(&self.device);
         let counts = self.dataset.class_counts();
-        let rule = StepRule::new(&config.train, &counts, self.dataset.len(), &device);
+        let rule = StepConfig::new(&config.train, &counts, self.dataset.len(), &device);
         let mut trainer = Trainer::new(
             Classifier::new(&config.model, config.train.seed, &device),
             config.optimizer.init(),

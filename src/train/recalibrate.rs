@@ -1,4 +1,4 @@
-//! Measures BatchNorm statistics anew before a run starts.
+//! Recalibrates BatchNorm statistics before a run starts.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ pub const RECALIBRATE_DEFAULT: usize = 256;
 
 /// Recomputes the BatchNorm statistics of `classifier` on `samples`.
 ///
-/// Its answers stay the same; see [`Recalibration`].
+/// Its outputs in inference mode do not change; see [`Recalibration`].
 pub(super) fn recalibrate(
     job: &TrainJob,
     classifier: Classifier,
     samples: &[usize],
     source: &Arc<SampleSource>,
-    watch: &dyn TrainingObserver,
+    observer: &dyn TrainingObserver,
 ) -> Result<Classifier, TrainError> {
     let train = &job.config.train;
-    watch.note(&format!(
+    observer.note(&format!(
         "measuring BatchNorm statistics on {} samples",
         samples.len()
     ));
@@ -38,9 +38,9 @@ pub(super) fn recalibrate(
     let classifier = recalibration
         .apply(classifier)
         .map_err(|error| TrainError::Data(format!("recalibration: {error}")))?;
-    watch.note(&format!(
-        "{} BatchNorm layers now have the statistics of these images; the network answers as \
-         before",
+    observer.note(&format!(
+        "recalibrated {} BatchNorm layers with the statistics of these images; the network's \
+         outputs do not change",
         recalibration.layers()
     ));
     Ok(classifier)

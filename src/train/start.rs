@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use burn::optim::ModuleOptimizer;
 
+use super::error::without_hint;
 use super::recalibrate::{RECALIBRATE_DEFAULT, recalibrate};
 use super::run_directory::refuse;
 use super::{
@@ -32,7 +33,7 @@ pub(super) fn begin(
     job: &TrainJob,
     training: &[usize],
     source: &Arc<SampleSource>,
-    watch: &dyn TrainingObserver,
+    observer: &dyn TrainingObserver,
 ) -> Result<RunState, TrainError> {
     let mut classifier = fresh(job);
     let mut provenance = Provenance {
@@ -55,7 +56,7 @@ pub(super) fn begin(
         // No epoch of training has this number.
         let mut samples = epoch_order(training, job.config.train.seed, u64::MAX - 1);
         samples.truncate(recalibration_samples);
-        classifier = recalibrate(job, classifier, &samples, source, watch)?;
+        classifier = recalibrate(job, classifier, &samples, source, observer)?;
     }
     classifier = freeze(classifier, &[])?;
     let ema = job.config.train.ema;
@@ -74,17 +75,18 @@ pub(super) fn begin(
 }
 
 /// Returns the state of the run in [`TrainJob::out`] at its newest intact checkpoint.
-pub(super) fn resume(job: &TrainJob, watch: &dyn TrainingObserver) -> Result<RunState, TrainError> {
+pub(super) fn resume(job: &TrainJob, observer: &dyn TrainingObserver) -> Result<RunState, TrainError> {
     let checkpoints = job.out.join("checkpoints");
     let last = checkpoints.join("last");
     let (dir, checkpoint) = match Checkpoint::open(&last) {
         Ok(checkpoint) => (last, checkpoint),
-        Err(error @ (CheckpointError::Damaged { .. } | CheckpointError::Missing(_))) => {
+        Err(error @ (CheckpointError::Damaged { .. } | CheckpointError::NotACheckpoint(_))) => {
             let Some((dir, checkpoint)) = newest_intact(&checkpoints) else {
                 return Err(error.into());
             };
-            watch.note(&format!(
-                "{error}; resuming from {}, the newest intact checkpoint",
+            observer.note(&format!(
+                "{}; resuming from {}, the newest intact checkpoint",
+                without_hint(&error),
                 dir.display()
             ));
             (dir, checkpoint)

@@ -188,9 +188,9 @@ impl StartingPoint {
             StartingWeights::Checkpoint => Checkpoint::load(&self.path, classifier, self.transfer),
             StartingWeights::Converted(source) => {
                 let loaded = transfer_weights(source, classifier, self.transfer);
-                loaded.map_err(|source| CheckpointError::Weights {
+                loaded.map_err(|cause| CheckpointError::Weights {
                     path: self.path.display().to_string(),
-                    source,
+                    cause,
                 })
             }
         }

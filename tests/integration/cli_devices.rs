@@ -82,7 +82,7 @@ mod training {
     fn a_device_that_is_not_there_is_one_error_that_lists_those_that_are() {
         let dir = workplace();
         fs::write(dir.path().join("c.toml"), CONFIG).unwrap();
-        let none = |device| ["--device", device, "There is cpu (", " core"];
+        let none = |device| ["--device", device, "available devices: cpu (", " core"];
         assert_refused(
             dir.path(),
             &[
@@ -117,7 +117,7 @@ mod training {
             let refused = finish(command.current_dir(dir.path()).envs(NO_DRIVER));
             assert_eq!(refused.code, Some(2), "{refused:?}");
             assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
-            for part in ["--device", "no driver", "There is cpu ("] {
+            for part in ["--device", "no driver", "available devices: cpu ("] {
                 assert!(refused.stderr.contains(part), "no {part} in {refused:?}");
             }
         }

@@ -56,7 +56,7 @@ fn a_resumed_run_has_the_whole_runs_page() {
         "first/checkpoints/best",
         "replaced by a new one",
         "data/labels.csv",
-        "48: 36 train, 12 validate",
+        "48: 36 training, 12 validation",
         "<dd>cpu</dd>",
         "arch = &quot;baseline&quot;",
         &format!("best: {}", best[0]),

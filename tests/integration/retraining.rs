@@ -131,7 +131,7 @@ fn training_from_a_pretrained_file_equals_training_from_its_conversion() {
             ),
             (
                 &format!("train {train} --from nowhere --out x"),
-                &["there is no nowhere", "rgby convert"],
+                &["nowhere does not exist", "rgby convert"],
             ),
             (
                 &format!("retrain {train} --from pretrained.onnx --head keep --out x"),
