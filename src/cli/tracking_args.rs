@@ -1,4 +1,4 @@
-//! Servers that follow a training run: flags, and what they start.
+//! Options for experiment tracking, and the connection to the tracking server.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,7 +29,7 @@ pub struct TrackingArgs {
     pub mlflow_experiment: String,
 }
 
-/// Where a run came from, and the hash of its data, as tags.
+/// Returns the origin of a run and the hash of its data as tags.
 fn tags(origin: &RunOrigin, data: &String) -> Vec<(String, String)> {
     let tags = [
         ("rgby.version", Some(&origin.rgby_version)),
@@ -40,21 +40,22 @@ fn tags(origin: &RunOrigin, data: &String) -> Vec<(String, String)> {
         ("rgby.from", origin.from.as_ref()),
         ("rgby.head", origin.head.as_ref()),
     ];
-    let known = |(name, value): (&str, Option<&String>)| Some((name.to_owned(), value?.clone()));
-    tags.into_iter().filter_map(known).collect()
+    let present = |(name, value): (&str, Option<&String>)| Some((name.to_owned(), value?.clone()));
+    tags.into_iter().filter_map(present).collect()
 }
 
-/// The server that follows a run, if one does.
+/// Sends a run to a tracking server, if one was requested.
+#[derive(Default)]
 pub(super) struct Tracker {
-    to: Option<(MlflowUrl, TrackedRun)>,
-    /// Once the run's folder is there.
-    started: Mutex<Option<Mlflow>>,
+    server: Option<(MlflowUrl, TrackedRun)>,
+    /// Present once the run directory exists.
+    session: Mutex<Option<Mlflow>>,
 }
 
 impl Tracker {
-    /// Contacts nobody yet.
+    /// Prepares the tracking of a run; does not contact the server yet.
     pub fn new(args: &TrackingArgs, out: &Path, origin: &RunOrigin, dataset: &Dataset) -> Self {
-        let to = args.log_mlflow.clone().map(|url| {
+        let server = args.log_mlflow.clone().map(|url| {
             let run = TrackedRun {
                 folder: out.to_owned(),
                 name: name(out),
@@ -64,53 +65,53 @@ impl Tracker {
             (url, run)
         });
         Self {
-            to,
-            started: Mutex::default(),
+            server,
+            session: Mutex::default(),
         }
     }
 
-    /// The run begins, or goes on after `done` epochs.
+    /// Starts tracking a new run, or a resumed run after `done` epochs.
     ///
     /// # Errors
     ///
-    /// It cannot be followed: why, and that it goes on all the same.
+    /// A warning why the run is not tracked; the run itself continues.
     pub fn start(&self, done: u32) -> Result<(), TrackingNotice> {
-        let Some((url, run)) = &self.to else {
+        let Some((url, run)) = &self.server else {
             return Ok(());
         };
-        let started = Mlflow::start(url, run.clone(), done).map_err(|error| {
-            TrackingNotice::Warning(format!("MLflow does not follow this run: {error}"))
+        let session = Mlflow::start(url, run.clone(), done).map_err(|error| {
+            TrackingNotice::Warning(format!("this run is not logged to MLflow: {error}"))
         })?;
-        *self.lock() = Some(started);
+        *self.lock() = Some(session);
         Ok(())
     }
 
-    /// So many epochs are done.
+    /// Sends the metrics of the first `done` epochs.
     pub fn epoch(&self, done: u32) {
         if let Some(mlflow) = &*self.lock() {
             mlflow.epoch(done);
         }
     }
 
-    /// What there is to say since the last call.
+    /// Returns the messages since the last call.
     pub fn notices(&self) -> Vec<TrackingNotice> {
         self.lock().as_ref().map_or_else(Vec::new, Mlflow::notices)
     }
 
-    /// The run has ended; returns what there is to say.
+    /// Ends tracking; returns the remaining messages.
     pub fn end(&self, status: TrackingStatus) -> Vec<TrackingNotice> {
-        let started = self.lock().take();
-        started.map_or_else(Vec::new, |mlflow| mlflow.end(status))
+        let session = self.lock().take();
+        session.map_or_else(Vec::new, |mlflow| mlflow.end(status))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Mlflow>> {
-        self.started.lock().unwrap_or_else(PoisonError::into_inner)
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The name of a run's folder, which may be given as `.`.
+/// Returns the name of a run directory, which may be given as `.`.
 fn name(out: &Path) -> String {
-    let whole: PathBuf = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
-    let name = whole.file_name().unwrap_or(whole.as_os_str());
+    let absolute: PathBuf = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
+    let name = absolute.file_name().unwrap_or(absolute.as_os_str());
     name.to_string_lossy().into_owned()
 }

@@ -1,6 +1,6 @@
 //! `rgby train`, and the options that it shares with `retrain`.
 
-mod screen;
+pub(super) mod screen;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -125,19 +125,17 @@ impl RunArgs {
         let origin = RunOrigin::new(self.device, &images, &self.data.labels, from.as_ref());
         let tracker = Tracker::new(&self.tracking, &self.out, &origin, &dataset);
         let epochs = config.train.epochs;
+        let cache = self.pixel_cache(&dataset, &config, ui)?;
+        let (dataset, out) = (Arc::new(dataset), self.out.clone());
         let job = TrainJob {
             origin,
-            cache: self.pixel_cache(&dataset, &config, ui)?.map(Arc::new),
-            dataset: Arc::new(dataset),
-            config,
+            cache: cache.map(Arc::new),
             features: self.feature_cache(),
             from,
             recalibrate: self.recalibrate,
-            out: self.out.clone(),
             resume: self.resume,
             checkpoint_every: self.checkpoint_every,
-            device,
-            stop: signals.stop(),
+            ..TrainJob::new(config, dataset, out, device, signals.stop())
         };
         let observer = Screen::new(ui, &self.out, epochs, tracker);
         let end = train(job, &observer);

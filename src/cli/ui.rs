@@ -182,9 +182,9 @@ fn style(len: u64) -> ProgressStyle {
 }
 
 /// Writes the progress of a hidden bar at each interval until the bar is finished or dropped.
-fn log_progress(bar: &WeakProgressBar, every: Duration, out: &mut dyn Write) {
+fn log_progress(bar: &WeakProgressBar, interval: Duration, out: &mut dyn Write) {
     loop {
-        thread::sleep(every);
+        thread::sleep(interval);
         let Some(bar) = bar.upgrade().filter(|bar| !bar.is_finished()) else {
             return;
         };
@@ -212,9 +212,9 @@ mod tests {
     use super::*;
 
     /// Sends each written line to a channel.
-    struct Lines(mpsc::Sender<String>);
+    struct LineSender(mpsc::Sender<String>);
 
-    impl Write for Lines {
+    impl Write for LineSender {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let text = String::from_utf8_lossy(bytes).into_owned();
             self.0.send(text).map_err(io::Error::other)?;
@@ -234,7 +234,7 @@ mod tests {
         bar.set_message("reading images");
         let weak = bar.downgrade();
         let logger = thread::spawn(move || {
-            log_progress(&weak, Duration::from_millis(1), &mut Lines(sender));
+            log_progress(&weak, Duration::from_millis(1), &mut LineSender(sender));
         });
         assert_eq!(lines.recv().unwrap(), "reading images …\n");
         bar.set_message("scoring");

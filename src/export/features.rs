@@ -6,8 +6,7 @@ use burn::tensor::Device;
 use burn_store::ModuleSnapshot;
 
 use super::ExportError;
-use super::network::capture;
-use super::write::open_session;
+use super::network::{capture, open_session};
 use crate::data::Batch;
 use crate::model::{Classifier, ModelConfig};
 use crate::score::{OrtSession, Runtime, RuntimeOptions};

@@ -1,12 +1,15 @@
 //! A network as an ONNX model with metadata.
 
+use std::path::Path;
+
 use burn::tensor::{Device, Tensor};
 use burn_onnx::export::{AxisSpec, ExportOutput, InputSpec, OnnxExporter};
 
-use super::{ExportError, names};
+use super::{ExportError, names, threads};
 use crate::graph::{Message, ModelProto, surgery::share_strides};
 use crate::model::{CONFIG_KEY, Classifier, ModelConfig};
 use crate::model_metadata::{METADATA_KEY, ModelSpec};
+use crate::score::{OrtSession, Runtime};
 
 /// The metadata of an exported file.
 #[derive(Debug, Clone, Copy)]
@@ -92,4 +95,19 @@ pub(super) fn write_metadata(
         model.metadata_props[index].value = value;
     }
     Ok(())
+}
+
+/// Opens a session on a model in memory; `what` names it in errors.
+pub(super) fn open_session(
+    model: &ModelProto,
+    what: &Path,
+    runtime: Runtime,
+) -> Result<OrtSession, ExportError> {
+    let bytes = to_bytes(model)?;
+    Ok(OrtSession::load(runtime, &bytes, what, threads())?)
+}
+
+pub(super) fn to_bytes(model: &ModelProto) -> Result<Vec<u8>, ExportError> {
+    let bytes = model.write_to_bytes();
+    bytes.map_err(|error| ExportError::Capture(error.to_string()))
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::write::open_session;
+use super::network::open_session;
 use super::{CalibrationInputs, ExportError};
 use crate::graph::ModelProto;
 use crate::graph::float16::to_half;

@@ -4,17 +4,17 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::network::{ExportMetadata, to_onnx, write_metadata};
+use super::network::{ExportMetadata, to_bytes, to_onnx, write_metadata};
 use super::{
     CalibrationInputs, ExportError, FP16_TOLERANCE, INT8_LOST, PrecisionComparison, TOLERANCE,
     compare, inputs, reduce, threads,
 };
 use crate::atomic_file;
 use crate::data::LabelTable;
-use crate::graph::{Message, ModelProto};
+use crate::graph::ModelProto;
 use crate::model::Classifier;
 use crate::model_metadata::{ModelSpec, Precision};
-use crate::score::{Engine, ModelFile, OrtEngine, OrtSession, Runtime};
+use crate::score::{Engine, ModelFile, OrtEngine, Runtime};
 
 /// Number of samples in the comparison with Burn.
 const CHECK_BATCH: usize = 2;
@@ -149,21 +149,6 @@ impl TemporaryModel {
     pub fn write(&self, path: &Path) -> Result<(), ExportError> {
         atomic_file::write_atomic(path, &self.bytes).map_err(io_error(path))
     }
-}
-
-/// Opens a session on a model in memory; `what` names it in errors.
-pub(super) fn open_session(
-    model: &ModelProto,
-    what: &Path,
-    runtime: Runtime,
-) -> Result<OrtSession, ExportError> {
-    let bytes = to_bytes(model)?;
-    Ok(OrtSession::load(runtime, &bytes, what, threads())?)
-}
-
-fn to_bytes(model: &ModelProto) -> Result<Vec<u8>, ExportError> {
-    let bytes = model.write_to_bytes();
-    bytes.map_err(|error| ExportError::Capture(error.to_string()))
 }
 
 fn io_error(path: &Path) -> impl Fn(std::io::Error) -> ExportError {

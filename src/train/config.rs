@@ -50,7 +50,7 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Stages from the first epoch on; later epochs train all parameters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub stages: Vec<Stage>,
+    pub stages: Vec<TrainStage>,
     #[serde(default)]
     pub loss: LossName,
     /// Fraction of each target that is replaced by 1/2, 0–1.
@@ -88,7 +88,7 @@ impl TrainConfig {
 
     /// Returns the first epoch of the stage of `epoch` (from 0), and the stage.
     #[must_use]
-    pub fn stage(&self, epoch: u32) -> (u32, Stage) {
+    pub fn stage(&self, epoch: u32) -> (u32, TrainStage) {
         let mut first = 0;
         for stage in &self.stages {
             if epoch < first + stage.epochs {
@@ -96,9 +96,9 @@ impl TrainConfig {
             }
             first += stage.epochs;
         }
-        let rest = Stage {
+        let rest = TrainStage {
             epochs: self.epochs - first,
-            ..Stage::default()
+            ..TrainStage::default()
         };
         (first, rest)
     }
@@ -174,7 +174,7 @@ impl TrainConfig {
 /// A stage of a run with its own settings; it starts with a new optimizer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Stage {
+pub struct TrainStage {
     pub epochs: u32,
     /// Prefixes of the names of frozen parameters; see [`crate::model::freeze`].
     #[serde(default)]

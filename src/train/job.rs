@@ -38,6 +38,33 @@ pub struct TrainJob<'a> {
     pub stop: &'a AtomicBool,
 }
 
+impl<'a> TrainJob<'a> {
+    /// Returns a new run with random weights, without caches and intermediate checkpoints.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        dataset: Arc<Dataset>,
+        out: PathBuf,
+        device: Device,
+        stop: &'a AtomicBool,
+    ) -> Self {
+        Self {
+            config,
+            dataset,
+            cache: None,
+            features: None,
+            from: None,
+            origin: RunOrigin::default(),
+            recalibrate: None,
+            out,
+            resume: false,
+            checkpoint_every: None,
+            device,
+            stop,
+        }
+    }
+}
+
 /// Receives the progress of a run.
 pub trait TrainingObserver {
     /// Called once, when the run directory exists. `_done` is the number of epochs that a resumed

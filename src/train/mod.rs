@@ -37,7 +37,7 @@ pub use adadelta::{Adadelta, AdadeltaConfig, AdadeltaState};
 pub use bench::{TrainBench, TrainSpeed};
 pub use checkpoint::{Checkpoint, CheckpointContents, CheckpointError, TrainProgress, resolve};
 pub use checkpoint_interval::CheckpointInterval;
-pub use config::{Config, ConfigError, DataConfig, Stage, TrainConfig};
+pub use config::{Config, ConfigError, DataConfig, TrainConfig, TrainStage};
 pub use device::{DetectedDevice, TrainDevice};
 pub use ema::Ema;
 pub use error::TrainError;

@@ -5,7 +5,7 @@ use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
-use super::run_directory::refuse;
+use super::error::folder_error;
 use super::{StartingPoint, TrainDevice, TrainError};
 use crate::atomic_file;
 use crate::data::Images;
@@ -54,7 +54,7 @@ impl RunOrigin {
         serde_json::to_string_pretty(self)
             .map_err(io::Error::from)
             .and_then(|text| atomic_file::write_atomic(&path, format!("{text}\n").as_bytes()))
-            .map_err(|error| refuse(&path, error))
+            .map_err(|error| folder_error(&path, error))
     }
 
     /// Returns the origin of a resumed run: the starting point of the existing `run.json`, all else as
@@ -63,10 +63,10 @@ impl RunOrigin {
         let path = out.join(NAME);
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self),
-            text => text.map_err(|error| refuse(&path, error))?,
+            text => text.map_err(|error| folder_error(&path, error))?,
         };
         let begun: Self = serde_json::from_str(&text).map_err(|error| {
-            refuse(
+            folder_error(
                 &path,
                 format!(
                     "{error}\nhint: remove it to resume; the report then lacks the starting point of \

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use burn::optim::ModuleOptimizer;
 
-use super::error::without_hint;
+use super::error::{folder_error, without_hint};
 use super::recalibrate::{RECALIBRATE_DEFAULT, recalibrate};
-use super::run_directory::refuse;
 use super::{
     Checkpoint, CheckpointError, Ema, TrainError, TrainJob, TrainProgress, TrainingObserver,
 };
@@ -75,7 +74,10 @@ pub(super) fn begin(
 }
 
 /// Returns the state of the run in [`TrainJob::out`] at its newest intact checkpoint.
-pub(super) fn resume(job: &TrainJob, observer: &dyn TrainingObserver) -> Result<RunState, TrainError> {
+pub(super) fn resume(
+    job: &TrainJob,
+    observer: &dyn TrainingObserver,
+) -> Result<RunState, TrainError> {
     let checkpoints = job.out.join("checkpoints");
     let last = checkpoints.join("last");
     let (dir, checkpoint) = match Checkpoint::open(&last) {
@@ -134,9 +136,9 @@ fn progress_of(checkpoint: &Checkpoint, job: &TrainJob) -> Result<TrainProgress,
     let progress = checkpoint
         .progress
         .clone()
-        .ok_or_else(|| refuse(&job.out, "checkpoints/last is not from a training run"))?;
+        .ok_or_else(|| folder_error(&job.out, "checkpoints/last is not from a training run"))?;
     if progress.data != unstarted(job).data {
-        return Err(refuse(
+        return Err(folder_error(
             &job.out,
             "the run was started on other samples, labels or --cache\nhint: resume it on the same data",
         ));

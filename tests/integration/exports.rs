@@ -1,4 +1,5 @@
-//! One small network as every exporter writes it; `tests/exports/` says how the files were made.
+//! One small network as written by different exporters; `tests/exports/` describes how the files
+//! were made.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,8 +23,8 @@ fn skeleton() -> ModelProto {
     model
 }
 
-/// The skeleton with the weights of an export, and how many layers were unfolded, weights kept
-/// and weights made.
+/// Returns the skeleton with the weights of an export, and the number of unfolded layers, of copied
+/// and of computed weights.
 fn adopted(path: &Path) -> Result<(ModelProto, [usize; 3]), GraphError> {
     let mut source = read(path)?;
     normalise(source.graph.mut_or_insert_default())?;
@@ -45,7 +46,7 @@ fn adopted(path: &Path) -> Result<(ModelProto, [usize; 3]), GraphError> {
 }
 
 #[test]
-fn every_exporters_file_converts_to_the_same_features() {
+fn the_files_of_all_exporters_give_the_same_features() {
     let expected: serde_json::Value =
         serde_json::from_slice(&fs::read(folder().join("expected.json")).unwrap()).unwrap();
     let shape: Vec<usize> = serde_json::from_value(expected["input_shape"].clone()).unwrap();
@@ -66,7 +67,7 @@ fn every_exporters_file_converts_to_the_same_features() {
         }
         let (model, [unfolded, kept, made]) =
             adopted(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
-        // A file that kept its BatchNorm has the very tensors of the skeleton.
+        // A file that kept its BatchNorm has the tensors of the skeleton.
         if name.contains("-kept-") {
             assert_eq!((unfolded, made), (0, 0), "{name}");
         } else {
@@ -81,7 +82,7 @@ fn every_exporters_file_converts_to_the_same_features() {
 }
 
 #[test]
-fn one_changed_attribute_is_found_and_named() {
+fn names_a_single_changed_attribute() {
     let mut source = read(&folder().join("legacy-kept-opset17.onnx")).unwrap();
     let graph = source.graph.mut_or_insert_default();
     let pool = graph
@@ -105,7 +106,7 @@ fn one_changed_attribute_is_found_and_named() {
         found.contains("strides [3, 3]") && found.contains(&name),
         "{found}"
     );
-    // All but that pooling are alike.
+    // All operators but that pooling are equal.
     let alike = likeness(&theirs, &ours);
     assert!((0.97..1.0).contains(&alike), "{alike}");
 }

@@ -1,4 +1,4 @@
-//! Every head and every number of channels: trained, exported, and back again.
+//! Heads and numbers of channels: trained, exported and restored.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::onnx_support::run_model;
 
 const IMAGES: usize = 2;
 
-/// `[model]` of a test: the network and its side, then more keys.
+/// Returns the `[model]` table of a test: network, input size and further keys.
 fn config(arch: Arch, size: u32, keys: &str) -> ModelConfig {
     let text = format!(
         "arch = '{}'\ninput_size = {size}\nclasses = ['dead', 'infected', 'healthy']\n{keys}",
@@ -48,7 +48,7 @@ fn images(config: &ModelConfig) -> Vec<f32> {
     (0..count).map(value).collect()
 }
 
-/// A network after two steps, so that nothing in it is as it begins.
+/// Returns a network after two steps, so that no parameter has its initial value.
 fn trained(config: &ModelConfig) -> Classifier {
     let device = Device::flex().autodiff();
     let mut classifier = Classifier::new(config, 5, &device);
@@ -73,7 +73,7 @@ fn bits(classifier: &Classifier) -> BTreeMap<String, Vec<u32>> {
     bits.collect()
 }
 
-/// Exports a trained network and checks that the engine agrees with Burn.
+/// Exports a trained network and compares the engine with Burn.
 fn export(config: &ModelConfig) -> (Classifier, rgby::graph::ModelProto) {
     let classifier = trained(config);
     let input = TensorData::new(images(config), shape(config));
@@ -94,7 +94,7 @@ fn export(config: &ModelConfig) -> (Classifier, rgby::graph::ModelProto) {
 }
 
 #[test]
-fn every_head_is_exported_and_comes_back_bit_for_bit() {
+fn exporting_and_restoring_a_head_is_bit_identical() {
     let winners = "pooling = 'average-max'\nhidden = [8]\nhidden_dropout = 0.5";
     let pretrained = "input_norm = true\nprojection = 12\npooling = 'flatten'\ndropout = 0.25\n\
                       hidden = [16]\nhidden_dropout = 0.25";
@@ -118,7 +118,7 @@ fn every_head_is_exported_and_comes_back_bit_for_bit() {
 }
 
 #[test]
-fn three_and_five_channels_are_as_good_as_four() {
+fn exports_networks_with_three_and_five_channels() {
     for channels in ["['red', 'green', 'blue']", "['a', 'b', 'c', 'd', 'e']"] {
         let config = config(Arch::ResNet50, 64, &format!("channels = {channels}"));
         export(&config);

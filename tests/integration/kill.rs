@@ -1,7 +1,6 @@
-//! A run that is killed at any moment, or whose checkpoint is damaged, goes on as if nothing had
-//! been.
+//! A run resumes bit-identically after signals at any moment and after damage to a checkpoint.
 //!
-//! `RGBY_KILLS=50 cargo test kill` kills as often as that; by default it is a few times.
+//! `RGBY_KILLS=50 cargo test kill` sets the number of signals; the default is 4.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use crate::support::{must, rgby, run, signal};
 use crate::train_support::{DATA, assert_same};
 
-/// Everything that a step depends on.
+/// A config with every setting that a step depends on.
 const CONFIG: &str = "\
 [model]
 arch = \"baseline\"
@@ -69,41 +68,45 @@ fn workplace() -> tempfile::TempDir {
 
 #[test]
 #[cfg(unix)]
-fn killed_at_any_moment_a_run_ends_the_same() {
+fn resumes_bit_identically_after_sigkill() {
     interrupted_by("KILL", None);
 }
 
 #[test]
 #[cfg(unix)]
-fn told_to_stop_at_any_moment_a_run_ends_the_same() {
+fn resumes_bit_identically_after_repeated_sigterm() {
     interrupted_by("TERM", Some(143));
 }
 
-/// Sends a signal at many moments of a run, each time goes on, and compares with a run left alone.
+/// Interrupts a run with a signal many times, resumes it each time, and compares it with an
+/// uninterrupted run.
 #[cfg(unix)]
 fn interrupted_by(name: &str, code: Option<i32>) {
     let dir = workplace();
     let path = dir.path();
     let kills: u64 = std::env::var("RGBY_KILLS").map_or(4, |count| count.parse().unwrap());
-    // So long that no run has come to its end when it is killed.
+    // So many epochs that the run never finishes before the last signal.
     set_epochs(path, 12 * kills);
     finish(path, &format!("{ARGS} whole"));
-    let mut as_wanted = 0;
+    let mut handled = 0;
     for kill in 0..kills {
         let mut child = start(path, &resumable(path, "parts"));
-        // Odd steps through half a second, so that no two kills meet the same moment of a run.
+        // A step coprime to half a second, so that each signal arrives at another moment.
         sleep(Duration::from_millis(40 + kill * 617 % 500));
         assert!(
             child.try_wait().unwrap().is_none(),
             "kill {kill} came too late"
         );
         signal(&child, name);
-        let ended = child.wait().unwrap().code();
-        // It may come before it is listened to.
-        assert!(ended == code || ended.is_none(), "kill {kill}: {ended:?}");
-        as_wanted += u64::from(ended == code);
+        let status = child.wait().unwrap().code();
+        // The signal may arrive before its handler is registered.
+        assert!(
+            status == code || status.is_none(),
+            "kill {kill}: {status:?}"
+        );
+        handled += u64::from(status == code);
     }
-    assert!(2 * as_wanted >= kills, "{as_wanted} of {kills}");
+    assert!(2 * handled >= kills, "{handled} of {kills}");
     finish(path, &resumable(path, "parts"));
     assert_same(path, "whole", "parts");
 }
@@ -115,7 +118,7 @@ fn set_epochs(path: &Path, epochs: u64) {
 
 #[test]
 #[cfg(unix)]
-fn an_interrupt_saves_and_says_so() {
+fn ctrl_c_saves_the_run_and_exits_with_130() {
     let dir = workplace();
     let path = dir.path();
     set_epochs(path, 40);
@@ -123,7 +126,7 @@ fn an_interrupt_saves_and_says_so() {
     while !path.join("run/config.toml").exists() {
         sleep(Duration::from_millis(5));
     }
-    // The folder is locked as long as the run goes on.
+    // The run directory is locked while the run is active.
     let second = run(
         path,
         &format!("train --config run.toml {DATA} --out run --resume"),
@@ -135,14 +138,14 @@ fn an_interrupt_saves_and_says_so() {
     finish(path, &format!("{ARGS} run --resume"));
 }
 
-/// The command that starts a run or goes on with it.
+/// Returns the command that starts or resumes a run.
 fn resumable(path: &Path, out: &str) -> String {
-    let begun = path.join(out).join("config.toml").exists();
-    format!("{ARGS} {out}{}", if begun { " --resume" } else { "" })
+    let exists = path.join(out).join("config.toml").exists();
+    format!("{ARGS} {out}{}", if exists { " --resume" } else { "" })
 }
 
 #[test]
-fn a_damaged_checkpoint_is_never_gone_on_from() {
+fn resumes_from_an_intact_checkpoint_if_the_last_is_damaged() {
     let dir = workplace();
     let path = dir.path();
     finish(path, &format!("{ARGS} whole"));
@@ -156,8 +159,8 @@ fn a_damaged_checkpoint_is_never_gone_on_from() {
     ] {
         for truncated in [false, true] {
             let file = last.join(name);
-            let sound = fs::read(&file).unwrap();
-            let mut bytes = sound.clone();
+            let intact = fs::read(&file).unwrap();
+            let mut bytes = intact.clone();
             let middle = bytes.len() / 2;
             if truncated {
                 bytes.truncate(middle);

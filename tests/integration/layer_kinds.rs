@@ -1,4 +1,4 @@
-//! A small network of every kind of layer that the imported networks are made of.
+//! A small network with every kind of layer of the imported networks.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -9,18 +9,18 @@ use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
 use rgby::model::BatchNorm2d;
 
-/// Classes of [`Kinds`].
+/// Number of classes of [`LayerKinds`].
 pub const CLASSES: usize = 5;
 
-/// A convolution without bias, BatchNorm, ReLU.
+/// A convolution without bias, BatchNorm and ReLU.
 #[derive(Module, Debug)]
-struct Unit {
+struct ConvUnit {
     conv: Conv2d,
     norm: BatchNorm2d,
 }
 
-impl Unit {
-    /// `pads` are those of height and width.
+impl ConvUnit {
+    /// `pads` are the paddings of height and width.
     fn new(
         widths: [usize; 2],
         kernel: [usize; 2],
@@ -44,7 +44,7 @@ impl Unit {
     }
 }
 
-/// `BatchNorm` and ReLU before the convolution, as `DenseNet` has it.
+/// `BatchNorm` and ReLU before the convolution, as in `DenseNet`.
 #[derive(Module, Debug)]
 struct Growth {
     norm: BatchNorm2d,
@@ -68,38 +68,38 @@ impl Growth {
     }
 }
 
-/// One layer of each kind that the imported networks are made of, on images of side 72.
+/// One layer of each kind in the imported networks, for images of side 72.
 #[derive(Module, Debug)]
-pub struct Kinds {
+pub struct LayerKinds {
     input_norm: BatchNorm2d,
-    stem: Unit,
+    stem: ConvUnit,
     stem_pool: MaxPool2d,
-    branches: Vec<Vec<Unit>>,
+    branches: Vec<Vec<ConvUnit>>,
     average: AvgPool2d,
     up: Conv2d,
-    down: Unit,
+    down: ConvUnit,
     shortcut: Conv2d,
     shortcut_norm: BatchNorm2d,
-    reduce: Unit,
+    reduce: ConvUnit,
     reduce_pool: MaxPool2d,
     growths: Vec<Growth>,
     transition: Growth,
     transition_pool: AvgPool2d,
-    /// Its gradient can be withheld.
+    /// A test can suppress its gradient.
     pub hidden: Linear,
     dropout: Dropout,
     output: Linear,
 }
 
-/// Input side of [`Kinds`], and the side after each reduction: 36, 18, 9, 4, 2.
+/// Side of the input of [`LayerKinds`]; the sides after each reduction are 36, 18, 9, 4 and 2.
 pub const SIDE: usize = 72;
 
-impl Kinds {
+impl LayerKinds {
     pub fn new(device: &Device) -> Self {
-        let unit = |widths, kernel, pads| Unit::new(widths, kernel, 1, pads, device);
+        let unit = |widths, kernel, pads| ConvUnit::new(widths, kernel, 1, pads, device);
         Self {
             input_norm: BatchNorm2d::keras(4, device),
-            stem: Unit::new([4, 8], [7, 7], 2, [3, 3], device),
+            stem: ConvUnit::new([4, 8], [7, 7], 2, [3, 3], device),
             stem_pool: MaxPool2dConfig::new([3, 3])
                 .with_strides([2, 2])
                 .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
@@ -116,13 +116,13 @@ impl Kinds {
                 .with_count_include_pad(false)
                 .init(),
             up: Conv2dConfig::new([24, 8], [1, 1]).init(device),
-            down: Unit::new([8, 12], [3, 3], 2, [1, 1], device),
+            down: ConvUnit::new([8, 12], [3, 3], 2, [1, 1], device),
             shortcut: Conv2dConfig::new([8, 12], [1, 1])
                 .with_stride([2, 2])
                 .with_bias(false)
                 .init(device),
             shortcut_norm: BatchNorm2d::new(12, 1e-5, 0.1, device),
-            reduce: Unit::new([12, 8], [3, 3], 2, [0, 0], device),
+            reduce: ConvUnit::new([12, 8], [3, 3], 2, [0, 0], device),
             reduce_pool: MaxPool2dConfig::new([3, 3]).with_strides([2, 2]).init(),
             growths: (0..3)
                 .map(|n| Growth::new(20 + 6 * n, 6, 3, device))
@@ -141,19 +141,19 @@ impl Kinds {
     pub fn logits(&self, images: Tensor<4>) -> Tensor<2> {
         let x = self.stem.forward(self.input_norm.forward(images));
         let x = self.stem_pool.forward(x);
-        // Inception's branches, concatenated, scaled and added.
-        let run = |units: &Vec<Unit>| units.iter().fold(x.clone(), |x, unit| unit.forward(x));
+        // Branches of Inception, concatenated, scaled and added.
+        let run = |units: &Vec<ConvUnit>| units.iter().fold(x.clone(), |x, unit| unit.forward(x));
         let mut branches: Vec<_> = self.branches.iter().map(run).collect();
         branches.push(self.average.forward(x.clone()));
         let change = self.up.forward(Tensor::cat(branches, 1)).mul_scalar(0.17);
         let x = relu(change.add(x));
-        // ResNet's reduction with a projected shortcut.
+        // Reduction of ResNet with a projected shortcut.
         let shortcut = self.shortcut_norm.forward(self.shortcut.forward(x.clone()));
         let x = relu(self.down.forward(x).add(shortcut));
-        // Inception's, of a convolution and a pooling without padding.
+        // Reduction of Inception: a convolution and a pooling without padding.
         let pooled = self.reduce_pool.forward(x.clone());
         let mut chain = vec![self.reduce.forward(x), pooled];
-        // DenseNet's chain: each layer sees all before it.
+        // Chain of DenseNet: each layer reads all outputs before it.
         for growth in &self.growths {
             chain.push(growth.forward(Tensor::cat(chain.clone(), 1)));
         }

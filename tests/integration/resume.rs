@@ -1,4 +1,4 @@
-//! A run that was stopped goes on as if it had not been, whatever it does; equal runs are equal.
+//! A resumed run equals an uninterrupted one; equal runs write equal files.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::support::{listing, must, read, records, run_on_full_disk};
 use crate::train_support::{DATA, assert_same, exported_weights, judge, stop_early, workplace};
 
 #[test]
-fn a_stopped_run_goes_on_as_if_it_had_not_stopped() {
+fn resumes_bit_identically_after_sigterm() {
     let dir = workplace(48, "0,25");
     let path = dir.path();
     let dropout = "--set model.dropout=0.25 --set model.hidden_dropout=0.5";
@@ -15,16 +15,16 @@ fn a_stopped_run_goes_on_as_if_it_had_not_stopped() {
             "train --config baseline.toml --set model.arch={arch} --set model.input_size={size} \
              --set train.epochs={epochs} {dropout} --set data.split=random:0.25 {DATA}"
         );
-        let (whole, parts) = (format!("whole-{arch}"), format!("parts-{arch}"));
-        must(path, &format!("{train} --out {whole}"));
+        let (uninterrupted, parts) = (format!("uninterrupted-{arch}"), format!("parts-{arch}"));
+        must(path, &format!("{train} --out {uninterrupted}"));
         stop_early(path, &format!("{train} --out {parts}"), &parts);
         must(path, &format!("{train} --out {parts} --resume"));
-        assert_same(path, &whole, &parts);
+        assert_same(path, &uninterrupted, &parts);
     }
 }
 
 #[test]
-fn varied_balanced_runs_resume_and_their_splits_are_used_again() {
+fn augmented_balanced_runs_resume_and_their_splits_are_reusable() {
     let dir = workplace(48, "0,7,25");
     let path = dir.path();
     let train = format!(
@@ -35,27 +35,27 @@ fn varied_balanced_runs_resume_and_their_splits_are_used_again() {
          --set data.augment.intensity=0.2 --set data.resize=skimage"
     );
     let stratified = format!("{train} --set data.split=stratified:2/4");
-    must(path, &format!("{stratified} --out whole"));
+    must(path, &format!("{stratified} --out uninterrupted"));
     stop_early(path, &format!("{stratified} --out parts"), "parts");
     must(path, &format!("{stratified} --out parts --resume"));
-    assert_same(path, "whole", "parts");
-    let split = read(path, "whole/split.csv");
-    // Stratification evens out the classes; the folds' sizes follow only nearly.
+    assert_same(path, "uninterrupted", "parts");
+    let split = read(path, "uninterrupted/split.csv");
+    // Stratification balances the classes; the sizes of the folds are only approximate.
     let held_out = split.matches(",valid").count();
     assert!((9..=15).contains(&held_out), "{split}");
-    let again = format!("{train} --set data.split=file:whole/split.csv --out again");
+    let again = format!("{train} --set data.split=file:uninterrupted/split.csv --out again");
     must(path, &again);
     assert_eq!(read(path, "again/split.csv"), split);
     assert_eq!(
         records(path, "again/metrics.csv")[2][..7],
-        records(path, "whole/metrics.csv")[2][..7]
+        records(path, "uninterrupted/metrics.csv")[2][..7]
     );
     must(
         path,
-        "export -q --engine tract --from whole --out whole.onnx",
+        "export -q --engine tract --from uninterrupted --out uninterrupted.onnx",
     );
-    // Sums of stains are made of the same files in judging as in training.
-    assert!(judge(path, "whole.onnx", "data")["macro_f1"].is_number());
+    // Evaluation reads the same sums of stains as training.
+    assert!(judge(path, "uninterrupted.onnx", "data")["macro_f1"].is_number());
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn equal_runs_write_equal_files() {
     };
     let (first, second) = (files("first"), files("second"));
     assert!(first[0] == second[0], "the weights differ");
-    assert!(first[1] == second[1], "the optimizer's state differs");
+    assert!(first[1] == second[1], "the optimizer states differ");
 }
 
 #[test]
@@ -90,44 +90,47 @@ fn stages_freeze_and_resume() {
         "retrain --from first {train} --set train.epochs=4 --set train.keep_top=4 --set \
          train.stages=[{{epochs=2,freeze=['backbone'],lr=1e-2}},{{epochs=2,freeze=[],lr=1e-4}}]"
     );
-    let shown = must(path, &format!("{staged} --out whole"));
-    for said in [
+    let shown = must(path, &format!("{staged} --out uninterrupted"));
+    for part in [
         "epochs 1 to 2: backbone frozen, learning rate 0.01",
         "epochs 3 to 4: nothing frozen, learning rate 0.0001",
     ] {
-        assert!(shown.stderr.contains(said), "{said}: {}", shown.stderr);
+        assert!(shown.stderr.contains(part), "{part}: {}", shown.stderr);
     }
     let weights = |checkpoint: &str, part: &str| -> Vec<(String, Vec<u8>)> {
         let mut weights = exported_weights(path, checkpoint);
         weights.retain(|(name, _)| name.starts_with(part));
         weights
     };
-    let epoch = |number: u32| format!("whole/checkpoints/epoch-{number}");
+    let epoch = |number: u32| format!("uninterrupted/checkpoints/epoch-{number}");
     let before = weights("first/checkpoints/last", "backbone");
     assert!(!before.is_empty());
     assert!(
         before == weights(&epoch(2), "backbone"),
-        "a frozen weight moved"
+        "a frozen weight changed"
     );
-    assert!(before != weights(&epoch(3), "backbone"), "no weight moved");
+    assert!(
+        before != weights(&epoch(3), "backbone"),
+        "no weight changed"
+    );
     assert!(weights(&epoch(1), "head") != weights(&epoch(2), "head"));
-    // The run's rates are those of its stages.
-    let rows = records(path, "whole/metrics.csv");
+    // The learning rates are those of the stages.
+    let rows = records(path, "uninterrupted/metrics.csv");
     let rates: Vec<f64> = rows.iter().map(|row| row[7].parse().unwrap()).collect();
     assert_eq!(rates, [1e-2, 1e-2, 1e-4, 1e-4]);
 
     stop_early(path, &format!("{staged} --out parts"), "parts");
     must(path, &format!("{staged} --out parts --resume"));
-    assert_same(path, "whole", "parts");
+    assert_same(path, "uninterrupted", "parts");
 }
 
 #[test]
 #[cfg(unix)]
-fn a_full_disk_leaves_the_last_checkpoint() {
+fn a_full_disk_keeps_the_last_checkpoint() {
     let dir = workplace(32, "0,25");
     let path = dir.path();
     let train = format!("train --config baseline.toml {DATA} --set train.epochs=3");
-    must(path, &format!("{train} --out whole"));
+    must(path, &format!("{train} --out uninterrupted"));
     stop_early(path, &format!("{train} --out parts"), "parts");
     let last = path.join("parts/checkpoints/last");
     let before = listing(&path.join("parts/checkpoints"));
@@ -140,5 +143,5 @@ fn a_full_disk_leaves_the_last_checkpoint() {
     assert_eq!(listing(&path.join("parts/checkpoints")), before);
     assert_eq!(fs::read(last.join("checkpoint.json")).unwrap(), description);
     must(path, &format!("{train} --out parts --resume"));
-    assert_same(path, "whole", "parts");
+    assert_same(path, "uninterrupted", "parts");
 }

@@ -9,6 +9,9 @@ use serde_json::{Map, Value, json};
 use super::{ChannelStatistics, Problem, ProblemKind, Severity};
 use rgby_common::atomic_file;
 
+/// CSV column of the hints; in lower case also the JSON key.
+const HINT_COLUMN: &str = "Mend";
+
 /// All findings about a data set.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CheckReport {
@@ -74,11 +77,11 @@ impl CheckReport {
         let mut kinds = Map::new();
         for problems in self.problems.chunk_by(|a, b| a.kind == b.kind) {
             let kind = problems[0].kind;
-            let entry = json!({
+            let mut entry = json!({
                 "count": problems.len(),
                 "severity": problems[0].severity,
-                "mend": kind.hint(),
             });
+            entry[HINT_COLUMN.to_lowercase()] = kind.hint().into();
             kinds.insert(kind.name().to_owned(), entry);
         }
         let mut document = serde_json::to_value(self)?;
@@ -95,7 +98,7 @@ impl CheckReport {
     /// The file cannot be written; then it is unchanged.
     pub fn write_csv(&self, path: &Path) -> io::Result<()> {
         let mut writer = csv::Writer::from_writer(Vec::new());
-        writer.write_record(["Severity", "Kind", "Id", "File", "Problem", "Mend"])?;
+        writer.write_record(["Severity", "Kind", "Id", "File", "Problem", HINT_COLUMN])?;
         for problem in &self.problems {
             writer.write_record([
                 problem.severity.name(),
