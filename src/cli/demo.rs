@@ -13,7 +13,6 @@ use clap::{Args, Command};
 use super::eval::{EvalArgs, Judgement};
 use super::score::ScoreArgs;
 use super::synth::synthesize;
-use super::tracking_args::Tracker;
 use super::train::screen::Screen;
 use super::{Outcome, Ui};
 use crate::convert::{ConvertConfig, convert};
@@ -25,6 +24,7 @@ use crate::model::{Arch, ConversionOptions, random_export};
 use crate::model_metadata::Precision;
 use crate::score::EngineChoice;
 use crate::synth::SynthConfig;
+use crate::tracking::Tracker;
 use crate::train::{Config, HeadChoice, RunOrigin, StartingPoint, TrainDevice, TrainJob, train};
 
 /// Run the whole path on synthetic data: convert, train, retrain, export, score, evaluate

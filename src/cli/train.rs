@@ -9,7 +9,7 @@ use anyhow::ensure;
 use clap::Args;
 
 use super::signals::Signals;
-use super::tracking_args::{Tracker, TrackingArgs};
+use super::tracking_args::TrackingArgs;
 use super::{LabelledArgs, Outcome, Ui};
 use crate::data::{Dataset, PixelCache};
 use crate::export::onnx_runtime_extractor;
@@ -123,7 +123,7 @@ impl RunArgs {
         let signals = Signals::listen()?;
         let images = self.data.images()?;
         let origin = RunOrigin::new(self.device, &images, &self.data.labels, from.as_ref());
-        let tracker = Tracker::new(&self.tracking, &self.out, &origin, &dataset);
+        let tracker = self.tracking.tracker(&self.out, &origin, &dataset);
         let epochs = config.train.epochs;
         let cache = self.pixel_cache(&dataset, &config, ui)?;
         let (dataset, out) = (Arc::new(dataset), self.out.clone());

@@ -48,6 +48,22 @@ impl RunOrigin {
         }
     }
 
+    /// Returns the origin and `data`, the hash of the data set, as tags of a tracked run.
+    #[must_use]
+    pub fn tags(&self, data: &str) -> Vec<(String, String)> {
+        let tags = [
+            ("rgby.version", Some(self.rgby_version.as_str())),
+            ("rgby.device", Some(self.device.as_str())),
+            ("rgby.images", Some(self.images.as_str())),
+            ("rgby.labels", Some(self.labels.as_str())),
+            ("rgby.data", Some(data)),
+            ("rgby.from", self.from.as_deref()),
+            ("rgby.head", self.head.as_deref()),
+        ];
+        let present = |(name, value): (&str, Option<&str>)| Some((name.into(), value?.into()));
+        tags.into_iter().filter_map(present).collect()
+    }
+
     /// Writes `run.json` into the run directory.
     pub(super) fn write(&self, out: &Path) -> Result<(), TrainError> {
         let path = out.join(NAME);

@@ -9,9 +9,8 @@ use anyhow::Context;
 use indicatif::ProgressBar;
 
 use super::super::Ui;
-use super::Tracker;
 use crate::report::{EpochRow, TimingRow};
-use crate::tracking::{TrackingNotice, TrackingStatus};
+use crate::tracking::{Tracker, TrackingNotice, TrackingStatus};
 use crate::train::{RunEnd, StepReport, TrainError, TrainingObserver};
 
 /// Shows the progress of a run, writes RUN/log.txt and updates the tracking server.
