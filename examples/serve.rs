@@ -1,4 +1,4 @@
-//! rgby's routes in an axum application of one's own: `cargo run --release --features examples
+//! Mounts rgby's routes in an axum application: `cargo run --release --features examples
 //! --example serve -- model.onnx`, then open <http://127.0.0.1:8000/cells/>.
 
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(axum::serve(listener, app(model)?).await?)
 }
 
-/// The application: a page of its own, and below `/cells` all that `rgby serve` answers.
+/// Builds the application: its own page at `/`, and the routes of `rgby serve` below `/cells`.
 pub fn app(model: &Path) -> anyhow::Result<Router> {
     let engines = Engines {
         runtimes: vec![Runtime::start(&RuntimeOptions::default())?],
@@ -43,7 +43,7 @@ pub fn app(model: &Path) -> anyhow::Result<Router> {
     let loader = ModelLoader::new(engines, batching, metrics.clone());
     let repository = Repository::new(source, loader);
     let service = Service::new(repository, metrics, 2, Duration::from_secs(30))?;
-    // Until this is done, requests would be told to wait.
+    // Requests get status 503 until the models are loaded.
     service.repository().load_all()?;
     service.lifecycle().set_warm();
     let limits = BodyLimits {

@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use rgby::imaging::Preprocess;
-use rgby::serve::{Input, Pixels, ServeError, grpc, rest};
-use rgby::spec::{ModelSpec, Precision, Provenance};
+use rgby::model_metadata::{ModelSpec, Precision, Provenance};
+use rgby::serve::{InferenceInput, Pixels, ServeError, grpc, rest};
 
 static SPEC: LazyLock<ModelSpec> = LazyLock::new(|| ModelSpec {
     arch: "tiny".into(),
@@ -46,16 +46,16 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-fn json(body: &[u8], json_len: Option<String>) -> Result<Input, ServeError> {
+fn json(body: &[u8], json_len: Option<String>) -> Result<InferenceInput, ServeError> {
     let parsed = rest::parse(&Bytes::copy_from_slice(body), json_len.as_deref(), &SPEC)?;
     Ok(parsed.input)
 }
 
-fn check(input: &Input) {
+fn check(input: &InferenceInput) {
     assert!(input.count() > 0);
     match input {
-        Input::Images { count, values } => assert_eq!(values.len(), count * 8),
-        Input::Planes {
+        InferenceInput::Images { count, values } => assert_eq!(values.len(), count * 8),
+        InferenceInput::Planes {
             count,
             height,
             width,
@@ -68,6 +68,6 @@ fn check(input: &Input) {
             };
             assert_eq!(found, count * 2 * *height as usize * *width as usize);
         }
-        Input::Upload(_) => panic!("there are none in these protocols"),
+        InferenceInput::Upload(_) => panic!("there are none in these protocols"),
     }
 }

@@ -1,6 +1,5 @@
 //! `rgby demo`: the whole path on synthetic data.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,21 +7,20 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use clap::{Args, Command};
+use clap::Args;
 
-use super::eval::{EvalArgs, Judgement};
-use super::score::ScoreArgs;
 use super::synth::synthesize;
 use super::train::screen::Screen;
 use super::{Outcome, Ui};
 use crate::convert::{ConvertConfig, convert};
 use crate::data::{Dataset, Images};
+use crate::eval::{self, EvalConfig, EvalReport, EvalSubject};
 use crate::export::{ExportConfig, export};
 use crate::graph::Message;
 use crate::memory;
 use crate::model::{Arch, ConversionOptions, random_export};
 use crate::model_metadata::Precision;
-use crate::score::EngineChoice;
+use crate::score::{self, EngineChoice, ScoreConfig, Threshold};
 use crate::synth::SynthConfig;
 use crate::tracking::Tracker;
 use crate::train::{Config, HeadChoice, RunOrigin, StartingPoint, TrainDevice, TrainJob, train};
@@ -90,19 +88,9 @@ impl DemoArgs {
             self.train("run", "rerun", HeadChoice::Keep, &overrides, ui)
         })?;
         log.step("export", "model.onnx", || self.export(ui))?;
-        log.step("score", "predictions.csv, scores.csv", || {
-            let line = "--model=@model.onnx --images=@test/images --out=@predictions.csv \
-                        --scores=@scores.csv";
-            self.args::<ScoreArgs>(line)?.run(ui)
-        })?;
-        let judgement = log.step("eval", "report/", || {
-            let line = "--scores=@scores.csv --labels=@test/labels.csv --images=@test/images \
-                        --threshold=0.3 --out=@report";
-            let judgement = self.args::<EvalArgs>(line)?.judge(ui)?;
-            judgement.write(&self.out.join("report"))?;
-            Ok(judgement)
-        })?;
-        ui.print(&self.summary(&log, &judgement, start))?;
+        log.step("score", "predictions.csv, scores.csv", || self.score(ui))?;
+        let report = log.step("eval", "report/", || self.evaluate(ui))?;
+        ui.print(&self.summary(&log, &report, start))?;
         Ok(Outcome::Done)
     }
 
@@ -181,6 +169,32 @@ impl DemoArgs {
         Ok(())
     }
 
+    fn score(&self, ui: &Ui) -> anyhow::Result<()> {
+        let config = ScoreConfig {
+            scores: Some(self.out.join("scores.csv")),
+            ..ScoreConfig::new(
+                self.out.join("model.onnx"),
+                self.out.join("test/images"),
+                self.out.join("predictions.csv"),
+            )
+        };
+        let report = score::run(&config, &ui.scoring())?;
+        ensure!(report.failed == 0, "{} samples failed", report.failed);
+        Ok(())
+    }
+
+    fn evaluate(&self, ui: &Ui) -> anyhow::Result<EvalReport> {
+        let config = EvalConfig {
+            labels: Some(self.out.join("test/labels.csv")),
+            images: Some(Images::plain(self.out.join("test/images"))),
+            threshold: Some(Threshold::Fixed(0.3)),
+            ..EvalConfig::new(EvalSubject::Scores(self.out.join("scores.csv")))
+        };
+        let report = eval::run(&config, &ui.scoring())?;
+        report.write(&self.out.join("report"))?;
+        Ok(report)
+    }
+
     /// Creates the folder, or empties that of an earlier demo.
     fn prepare(&self) -> anyhow::Result<()> {
         let out = &self.out;
@@ -202,21 +216,7 @@ impl DemoArgs {
         fs::write(marker, "").with_context(|| name.to_string())
     }
 
-    /// Parses arguments, each a `--flag=value`; `@` is the demo's folder.
-    fn args<T: Args>(&self, line: &str) -> anyhow::Result<T> {
-        let words = line.split_whitespace().map(|word| {
-            let Some((flag, path)) = word.split_once('@') else {
-                return OsString::from(word);
-            };
-            let mut word = OsString::from(flag);
-            word.push(self.out.join(path));
-            word
-        });
-        let command = T::augment_args(Command::new("demo").no_binary_name(true));
-        Ok(T::from_arg_matches(&command.try_get_matches_from(words)?)?)
-    }
-
-    fn summary(&self, log: &StepLog, judgement: &Judgement, start: Instant) -> String {
+    fn summary(&self, log: &StepLog, report: &EvalReport, start: Instant) -> String {
         let mut text = format!(
             "\n{:<9} {:>8}  output in {}\n",
             "step",
@@ -226,7 +226,7 @@ impl DemoArgs {
         for row in &log.rows {
             text += &format!("{:<9} {:>8.1}  {}\n", row.step, row.seconds, row.output);
         }
-        let evaluation = judgement.evaluation();
+        let evaluation = report.evaluation();
         text += &format!(
             "{:<9} {:>8.1}\n\nOn {} held-out synthetic samples: macro-F1 {:.3} over the {} classes \
              that occur; the best guess without the images reaches {:.3}.\n",

@@ -1,14 +1,13 @@
-//! `rgby devices`: what `--device` can name here, and the machine that it is.
+//! `rgby devices`: available devices and engines.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::engine_args::threads;
 use super::{Outcome, Ui};
 use crate::memory;
-use crate::score::{Runtime, RuntimeOptions};
+use crate::score::{Runtime, RuntimeOptions, available_threads};
 #[cfg(feature = "train")]
 use crate::train::DetectedDevice;
 
@@ -29,11 +28,11 @@ pub struct DevicesArgs {
 }
 
 impl DevicesArgs {
-    /// Looks for devices and lists them.
+    /// Finds and prints the devices.
     ///
     /// # Errors
     ///
-    /// A library of ONNX Runtime that was named cannot be used.
+    /// The library of --ort-lib cannot be used.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         let runtime = Runtime::start(&RuntimeOptions {
             ort_lib: self.ort_lib.clone(),
@@ -57,7 +56,7 @@ fn machine_json() -> Value {
     json!({
         "system": std::env::consts::OS,
         "architecture": std::env::consts::ARCH,
-        "cores": threads(),
+        "cores": available_threads(),
         "vector_instructions": vector_instructions(),
         "memory_bytes": memory::total(),
         "available_memory_bytes": memory::available(),
@@ -73,14 +72,14 @@ fn machine_text() -> String {
          free\n",
         std::env::consts::OS,
         std::env::consts::ARCH,
-        threads(),
+        available_threads(),
         vector_instructions().join(", "),
         gigabytes(memory::total()),
         gigabytes(memory::available()),
     )
 }
 
-/// Those that the engines make use of, of those that the processor has.
+/// Returns the vector instructions of the processor that the engines use.
 #[cfg(target_arch = "x86_64")]
 fn vector_instructions() -> Vec<&'static str> {
     let has = [
@@ -93,13 +92,13 @@ fn vector_instructions() -> Vec<&'static str> {
         ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
         ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
     ];
-    let there = has.into_iter().filter(|&(_, there)| there);
-    there.map(|(name, _)| name).collect()
+    let available = has.into_iter().filter(|&(_, available)| available);
+    available.map(|(name, _)| name).collect()
 }
 
 #[cfg(not(target_arch = "x86_64"))]
 fn vector_instructions() -> Vec<&'static str> {
-    // Part of the architecture there; elsewhere nothing is known.
+    // NEON is part of aarch64; other architectures are not detected.
     if cfg!(target_arch = "aarch64") {
         vec!["neon"]
     } else {
@@ -128,7 +127,7 @@ fn training_text() -> String {
     for found in DetectedDevice::all() {
         let name = match found.name {
             Ok(name) => format!("{name}, {}", found.kind),
-            Err(reason) => format!("{}, out of order: {reason}", found.kind),
+            Err(reason) => format!("{}, not usable: {reason}", found.kind),
         };
         text += &format!("  {:<9} {name}\n", found.device.to_string());
     }
@@ -145,7 +144,7 @@ fn training_json() -> Value {
 
 #[cfg(not(feature = "train"))]
 fn training_text() -> String {
-    "training: this rgby only scores; build it with the feature `train`\n".to_owned()
+    "training: not available, build rgby with the feature `train`\n".to_owned()
 }
 
 fn scoring_json(runtime: Runtime) -> Value {

@@ -28,11 +28,9 @@ mod merge;
 #[cfg(feature = "train")]
 mod retrain;
 mod score;
-mod scorer;
 #[cfg(feature = "serve")]
 mod serve;
 mod signals;
-mod stage;
 mod store_args;
 mod synth;
 #[cfg(feature = "train")]
@@ -45,10 +43,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use engine_args::{EngineArgs, Started};
+use engine_args::EngineArgs;
 use labelled_args::LabelledArgs;
 use layout_args::LayoutArgs;
-use stage::{Stage, StoreFiles};
 use store_args::StoreArgs;
 use ui::Ui;
 

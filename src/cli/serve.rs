@@ -1,4 +1,4 @@
-//! `rgby serve`: a model behind HTTP and gRPC.
+//! `rgby serve`: serves models over HTTP and gRPC.
 
 mod logging;
 
@@ -15,11 +15,11 @@ use tokio::sync::mpsc;
 
 use self::logging::LogFormat;
 use super::engine_args::RunnerArgs;
-use super::{EngineArgs, Outcome, Started, Ui};
-use crate::score::{Devices, SessionOptions};
+use super::{EngineArgs, Outcome, Ui};
+use crate::score::{Devices, StartedEngine};
 use crate::serve::{
-    Addresses, Batching, BodyLimits, Collector, Connections, Engines, ModelSource, Options,
-    ShutdownReport, Signal, TlsFiles, run,
+    Batching, BodyLimits, Collector, ConnectionLimits, Engines, ListenAddresses, ModelSource,
+    Options, ShutdownReport, Signal, TlsFiles, run,
 };
 
 /// Serve models over HTTP and gRPC: web page, image uploads and Open Inference Protocol v2
@@ -130,30 +130,31 @@ pub struct LimitArgs {
 }
 
 impl ServeArgs {
-    /// Serves until it is stopped.
+    /// Serves until a signal stops the server.
     ///
     /// # Errors
     ///
-    /// A model, the engine, the address or the file of keys cannot be had, or does not fit.
+    /// A model cannot be loaded, the execution provider is not available, the address is in use, or
+    /// the API keys or the certificate cannot be read.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         self.check()?;
         logging::start(self.log_format, ui.is_quiet());
         let traces = Collector::connect(self.otlp_endpoint.as_deref())?;
-        let mut started = self.engine().start()?;
+        let mut started = self.engine().options().start()?;
         let runner = &self.runner;
-        let chosen = runner.sessions.is_some() || runner.intra_threads.is_some();
-        if !chosen && !started.runtimes[0].is_tract() {
-            // A lone client's image gets all threads, and full batches lose nothing by it.
-            started.split = started.split.joined();
+        let is_configured = runner.sessions.is_some() || runner.intra_threads.is_some();
+        if !is_configured && !started.runtimes[0].is_tract() {
+            // One session with all threads: faster for single images, as fast for full batches.
+            started.threads = started.threads.joined();
         }
         for line in started.notes() {
             tracing::info!("{line}");
         }
         let tokio = Tokio::new().context("cannot start the threads that serve connections")?;
-        let ended = tokio.block_on(self.serve(&started, traces));
-        // A model that is being loaded, or a batch that nobody waits for, is not waited for.
+        let outcome = tokio.block_on(self.serve(&started, traces));
+        // Does not wait for a model that is still loading or an abandoned batch.
         tokio.shutdown_timeout(Duration::from_secs(1));
-        ended
+        outcome
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -166,14 +167,14 @@ impl ServeArgs {
         } = self.limits;
         if u32::from(max_batch) > max_queue {
             bail!(
-                "--max-queue {max_queue}: no batch of --max-batch {max_batch} could ever fill; \
-                 make the queue at least as large"
+                "--max-queue {max_queue} is less than --max-batch {max_batch}\nhint: increase \
+                 --max-queue or reduce --max-batch"
             );
         }
         if max_body > max_bodies {
             bail!(
-                "--max-bodies {max_bodies}: is less than --max-body {max_body}; make it at least \
-                 as large"
+                "--max-bodies {max_bodies} is less than --max-body {max_body}\nhint: increase \
+                 --max-bodies or reduce --max-body"
             );
         }
         Ok(())
@@ -187,10 +188,14 @@ impl ServeArgs {
         }
     }
 
-    async fn serve(&self, started: &Started, traces: Option<Collector>) -> anyhow::Result<Outcome> {
+    async fn serve(
+        &self,
+        started: &StartedEngine,
+        traces: Option<Collector>,
+    ) -> anyhow::Result<Outcome> {
         let (sender, signals) = mpsc::channel(4);
-        let stopped_by = listen_to_signals(sender)?;
-        let ready = |addresses| self.say_ready(addresses);
+        let stop_outcome = forward_signals(sender)?;
+        let ready = |addresses| self.print_ready(addresses);
         let ShutdownReport { cut_off, left } = run(self.options(started), signals, ready).await?;
         if let Some(traces) = traces {
             let finish = move || traces.finish(left);
@@ -199,10 +204,10 @@ impl ServeArgs {
         if cut_off > 0 {
             return Ok(Outcome::SomeFailed);
         }
-        Ok(*stopped_by.borrow())
+        Ok(*stop_outcome.borrow())
     }
 
-    fn options(&self, started: &Started) -> Options {
+    fn options(&self, started: &StartedEngine) -> Options {
         const MIB: usize = 1 << 20;
         let LimitArgs {
             max_batch,
@@ -216,18 +221,15 @@ impl ServeArgs {
             source: self.source(),
             engines: Engines {
                 runtimes: started.runtimes.clone(),
-                sessions: started.split.sessions,
-                session: SessionOptions {
-                    intra_threads: started.split.intra_threads,
-                    config: started.config.clone(),
-                },
+                sessions: started.threads.sessions,
+                session: started.session_options(),
             },
             batching: Batching {
                 max_batch: max_batch.into(),
                 max_delay,
                 max_queue: max_queue as usize,
             },
-            decode_threads: started.split.decode_threads,
+            decode_threads: started.threads.decode_threads,
             timeout: self.limits.timeout,
             drain: self.limits.drain,
             bodies: BodyLimits {
@@ -235,8 +237,8 @@ impl ServeArgs {
                 max_bodies: self.limits.max_bodies as usize * MIB,
                 timeout: self.limits.read_timeout,
             },
-            connections: Connections {
-                most: self.limits.max_connections as usize,
+            connections: ConnectionLimits {
+                max_connections: self.limits.max_connections as usize,
                 head_timeout: self.limits.read_timeout,
             },
             host_names: self.host_names.clone(),
@@ -245,7 +247,7 @@ impl ServeArgs {
         }
     }
 
-    /// clap sees to it that there are both or none.
+    /// clap requires both flags or neither.
     fn tls(&self) -> Option<TlsFiles> {
         let (cert, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
         Some(TlsFiles { cert, key })
@@ -259,7 +261,7 @@ impl ServeArgs {
                 path: path.clone(),
                 versions: self.versions.into(),
             },
-            // clap asks for one of them.
+            // clap requires one of them.
             (path, None) => ModelSource::File {
                 name,
                 path: path.clone().unwrap_or_default(),
@@ -267,9 +269,10 @@ impl ServeArgs {
         }
     }
 
-    /// The line that scripts wait for, whatever the log's level; before it one for gRPC.
-    fn say_ready(&self, addresses: Addresses) {
-        let Addresses { http, grpc } = addresses;
+    /// Prints the `ready` line that scripts wait for, after one for gRPC. It does not depend on the
+    /// log level.
+    fn print_ready(&self, addresses: ListenAddresses) {
+        let ListenAddresses { http, grpc } = addresses;
         let tls = self.tls_cert.as_ref().map_or("", |_| "s");
         let grpc = grpc.map(|addr| format!("grpc{tls}://{addr}"));
         for url in grpc.into_iter().chain([format!("http{tls}://{http}")]) {
@@ -277,18 +280,18 @@ impl ServeArgs {
                 LogFormat::Text => format!("ready: {url}"),
                 LogFormat::Json => json!({ "ready": url }).to_string(),
             };
-            // Where stderr is closed there is nobody to tell.
+            // A closed stderr must not stop the server.
             let _ = writeln!(std::io::stderr(), "{line}");
         }
     }
 }
 
-/// A name that needs no escaping in a path.
+/// Parses a model name, which must not need escaping in a URL path.
 fn model_name(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let number = text.parse::<u64>().is_ok();
     if text.is_empty() || text.starts_with('.') || number || !text.chars().all(allowed) {
-        return Err("use letters, digits, `-`, `_` and `.`, not digits only".into());
+        return Err("use letters, digits, `-`, `_` and `.`, but not only digits".into());
     }
     Ok(text.to_owned())
 }
@@ -296,29 +299,29 @@ fn model_name(text: &str) -> Result<String, String> {
 fn positive(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|e| e.to_string())?;
     if time.is_zero() {
-        return Err("must be more than 0".into());
+        return Err("must be greater than 0".into());
     }
     Ok(time)
 }
 
-/// How the server will have ended.
-type StoppedBy = tokio::sync::watch::Receiver<Outcome>;
+/// Outcome of the command if a signal stops the server.
+type StopOutcome = tokio::sync::watch::Receiver<Outcome>;
 
-/// Forwards the process's signals.
+/// Forwards SIGTERM, SIGINT and SIGHUP to the server.
 #[cfg(unix)]
-fn listen_to_signals(sender: mpsc::Sender<Signal>) -> anyhow::Result<StoppedBy> {
+fn forward_signals(sender: mpsc::Sender<Signal>) -> anyhow::Result<StopOutcome> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let (ended, stopped_by) = tokio::sync::watch::channel(Outcome::Stopped);
+    let (outcome, stop_outcome) = tokio::sync::watch::channel(Outcome::Stopped);
     tokio::spawn(async move {
         loop {
             let signal = tokio::select! {
                 _ = terminate.recv() => Signal::Stop,
                 _ = interrupt.recv() => {
-                    let _ = ended.send(Outcome::Interrupted);
+                    let _ = outcome.send(Outcome::Interrupted);
                     Signal::Stop
                 }
                 _ = hang_up.recv() => Signal::Reload,
@@ -328,13 +331,13 @@ fn listen_to_signals(sender: mpsc::Sender<Signal>) -> anyhow::Result<StoppedBy> 
             }
         }
     });
-    Ok(stopped_by)
+    Ok(stop_outcome)
 }
 
-/// Forwards Ctrl-C.
+/// Forwards Ctrl-C to the server.
 #[cfg(not(unix))]
-fn listen_to_signals(sender: mpsc::Sender<Signal>) -> anyhow::Result<StoppedBy> {
-    let (_, stopped_by) = tokio::sync::watch::channel(Outcome::Interrupted);
+fn forward_signals(sender: mpsc::Sender<Signal>) -> anyhow::Result<StopOutcome> {
+    let (_, stop_outcome) = tokio::sync::watch::channel(Outcome::Interrupted);
     tokio::spawn(async move {
         while tokio::signal::ctrl_c().await.is_ok() {
             if sender.send(Signal::Stop).await.is_err() {
@@ -342,5 +345,5 @@ fn listen_to_signals(sender: mpsc::Sender<Signal>) -> anyhow::Result<StoppedBy> 
             }
         }
     });
-    Ok(stopped_by)
+    Ok(stop_outcome)
 }

@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::Outcome;
 
 /// Records whether a stop signal was received.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Signals {
     stop: Arc<AtomicBool>,
     interrupted: Arc<AtomicBool>,
@@ -22,16 +22,23 @@ impl Signals {
     ///
     /// The system rejects a handler.
     pub fn listen() -> io::Result<Self> {
-        let signals = Self {
-            stop: Arc::default(),
-            interrupted: Arc::default(),
-        };
-        signal_hook::flag::register(SIGINT, signals.interrupted.clone())?;
-        for signal in [SIGTERM, SIGINT] {
-            signal_hook::flag::register_conditional_shutdown(signal, 130, signals.stop.clone())?;
-            signal_hook::flag::register(signal, signals.stop.clone())?;
-        }
+        let signals = Self::default();
+        signals.register()?;
         Ok(signals)
+    }
+
+    /// Installs the signal handlers; until then signals end the process at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen`](Self::listen).
+    pub fn register(&self) -> io::Result<()> {
+        signal_hook::flag::register(SIGINT, self.interrupted.clone())?;
+        for signal in [SIGTERM, SIGINT] {
+            signal_hook::flag::register_conditional_shutdown(signal, 130, self.stop.clone())?;
+            signal_hook::flag::register(signal, self.stop.clone())?;
+        }
+        Ok(())
     }
 
     /// Returns the flag that is set by the first signal.

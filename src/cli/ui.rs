@@ -1,5 +1,6 @@
 //! Terminal output: progress and notes on stderr, results on stdout.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -10,7 +11,9 @@ use indicatif::{
     WeakProgressBar,
 };
 
+use super::signals::Signals;
 use crate::observer::Observer;
+use crate::score::ScoreObserver;
 
 /// Interval of progress lines where stderr is not a terminal.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
@@ -112,6 +115,16 @@ impl Ui {
         bar
     }
 
+    /// Returns an observer that shows the progress of scoring.
+    #[must_use]
+    pub fn scoring(&self) -> ScoringBar<'_> {
+        ScoringBar {
+            ui: self,
+            bar: RefCell::default(),
+            signals: None,
+        }
+    }
+
     /// Sets the length of a bar once it is known.
     #[cfg(any(test, feature = "train"))]
     pub fn set_length(bar: &ProgressBar, len: u64) {
@@ -162,6 +175,57 @@ impl Ui {
     /// Stdout cannot be written.
     pub fn print_json(&self, value: &serde_json::Value) -> io::Result<()> {
         self.print(&format!("{value:#}\n"))
+    }
+}
+
+/// Shows the progress of scoring as a bar, and its notes as lines.
+#[derive(Debug)]
+pub struct ScoringBar<'a> {
+    ui: &'a Ui,
+    bar: RefCell<Option<ProgressBar>>,
+    signals: Option<&'a Signals>,
+}
+
+impl<'a> ScoringBar<'a> {
+    /// Installs the signal handlers when scoring is about to start.
+    #[must_use]
+    pub fn with_signals(mut self, signals: &'a Signals) -> Self {
+        self.signals = Some(signals);
+        self
+    }
+}
+
+impl ScoreObserver for ScoringBar<'_> {
+    fn ready(&self) -> io::Result<()> {
+        self.signals.map_or(Ok(()), Signals::register)
+    }
+
+    fn started(&self, samples: usize, done: usize) {
+        let bar = self.ui.progress(samples as u64, "scoring");
+        bar.set_position(done as u64);
+        // Samples of an earlier run would distort the rate.
+        bar.reset_eta();
+        self.bar.replace(Some(bar));
+    }
+
+    fn scored(&self, done: usize) {
+        if let Some(bar) = &*self.bar.borrow() {
+            bar.set_position(done as u64);
+        }
+    }
+
+    fn finished(&self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn note(&self, line: &str) {
+        self.ui.note(line);
+    }
+
+    fn warn(&self, line: &str) {
+        self.ui.warn(line);
     }
 }
 

@@ -364,7 +364,7 @@ impl<'a> TrainingRun<'a> {
             .last_page
             .is_none_or(|last| last.elapsed() >= PAGE_INTERVAL)
         {
-            self.write_page(report::RunStatus::UnderWay)?;
+            self.write_page(report::RunStatus::Running)?;
             self.last_page = Some(Instant::now());
         }
         observer.epoch(row, &timing);

@@ -1,5 +1,6 @@
 //! The origin of a run: version, device, data and starting weights.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::{fs, io};
 
@@ -21,6 +22,12 @@ pub struct RunOrigin {
     pub images: String,
     /// The labels file.
     pub labels: String,
+    /// The regular expression of file names, as in `--pattern`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// The channel of each stain, as in `--channel`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub channels: BTreeMap<String, String>,
     /// The checkpoint or ONNX file that the run started from; random weights if absent.
     pub from: Option<String>,
     /// What happened to the head of the starting point, in words.
@@ -38,14 +45,32 @@ impl RunOrigin {
         labels: &Path,
         from: Option<&StartingPoint>,
     ) -> Self {
+        let pattern = images.layout.pattern.as_ref();
         Self {
             rgby_version: env!("CARGO_PKG_VERSION").into(),
             device: device.to_string(),
             images: images.path.display().to_string(),
             labels: labels.display().to_string(),
+            pattern: pattern.map(|pattern| pattern.as_str().to_owned()),
+            channels: images.layout.channels.clone(),
             from: from.map(|start| start.path.display().to_string()),
             head: from.map(|start| start.head().into()),
         }
+    }
+
+    /// Reads `run.json` of a run directory. Runs of early versions have none.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn read(run: &Path) -> Result<Option<Self>, TrainError> {
+        let path = run.join(NAME);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(|error| folder_error(&path, error))?,
+        };
+        let origin = serde_json::from_str(&text).map_err(|error| folder_error(&path, error))?;
+        Ok(Some(origin))
     }
 
     /// Returns the origin and `data`, the hash of the data set, as tags of a tracked run.

@@ -126,7 +126,7 @@ const checks = {
     await useSample(page);
     await page.locator("#explain").click();
     await page.locator("#heat-choice").waitFor();
-    await page.waitForFunction(() => /At most by|hiding any one/.test(document.getElementById("reading").textContent));
+    await page.waitForFunction(() => /Largest decrease|hiding any one/.test(document.getElementById("reading").textContent));
     assert.equal(await page.locator("#explaining").isVisible(), false);
     // The map covers the picture and is not hidden behind it.
     const stage = page.locator("#stage");
@@ -200,7 +200,7 @@ const checks = {
     assert.match(await page.locator("#about-image").textContent(), /512×512/);
     const alert = page.locator("#alert p");
     await page.locator("#files").setInputFiles([file("holiday.png", planes.red)]);
-    assert.match(await alert.textContent(), /holiday.png does not say .*\.$/i);
+    assert.match(await alert.textContent(), /holiday.png does not contain .*\.$/i);
     const broken = [...files.slice(0, 3), file("x_yellow.png", Buffer.from("not an image"))];
     await page.locator("#files").setInputFiles(broken);
     await page.waitForFunction(() => /^`yellow`.*\.$/.test(document.querySelector("#alert p").textContent));
@@ -222,7 +222,7 @@ const checks = {
     assert.equal(await page.locator("#alert").isVisible(), false);
     // The model of this server depends only on the cell at the top right of the grid.
     await page.locator("#explain").click();
-    await page.waitForFunction(() => /At most by/.test(document.getElementById("reading").textContent));
+    await page.waitForFunction(() => /Largest decrease/.test(document.getElementById("reading").textContent));
     const lit = await page.evaluate(() => {
       const { width, height } = document.getElementById("heat");
       const context = document.getElementById("heat").getContext("2d");
@@ -239,7 +239,7 @@ const checks = {
     const { page } = opened;
     await page.locator("#key-value").fill("wrong-key-of-some-length");
     await page.keyboard.press("Enter");
-    await page.waitForFunction(() => /not known/.test(document.querySelector("#alert p").textContent));
+    await page.waitForFunction(() => /does not accept this key/.test(document.querySelector("#alert p").textContent));
     await page.locator("#key-value").fill(options.key);
     await page.keyboard.press("Enter");
     await page.locator("#stage .prompt").waitFor();

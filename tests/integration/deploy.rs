@@ -1,4 +1,4 @@
-//! What lies in `deploy/` does what it says: the commands in it are run as a scheduler would.
+//! Runs the commands of the files in `deploy/` as a scheduler would.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +17,8 @@ pub fn deployed(file: &str) -> PathBuf {
         .join(file)
 }
 
-/// The tiny model, 40 samples of which one is broken, and what one run makes of them.
+/// Returns a folder with the tiny model, 40 samples of which one is broken, and the results of a
+/// run without shards.
 fn plate() -> tempfile::TempDir {
     let dir = workplace();
     let path = dir.path();
@@ -46,7 +47,7 @@ fn assert_merged(dir: &Path) {
     );
 }
 
-/// Lines of a YAML file between one that is `from` and one that is `to`, without comments.
+/// Returns the lines of a YAML file between the lines `from` and `to`, without comments.
 pub fn between(text: &str, from: &str, to: &str) -> Vec<String> {
     let lines = text
         .lines()
@@ -61,29 +62,29 @@ pub fn between(text: &str, from: &str, to: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_kubernetes_manifests_fit_its_api() {
+fn kubernetes_job_manifests_match_the_api_schema() {
     let files = ["score-job.yaml", "merge-job.yaml"];
     assert_fit_kubernetes(files.map(|file| deployed("kubernetes").join(file)));
 }
 
-/// Manifests fit the schema of Kubernetes' API.
+/// Asserts that manifests match the schema of the Kubernetes API.
 pub fn assert_fit_kubernetes<const N: usize>(files: [PathBuf; N]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kubernetes.py");
     let checked = match Command::new("python3").arg(script).args(files).output() {
         Ok(checked) => checked,
         Err(error) => return skipped(format_args!("no python3: {error}")),
     };
-    let said = String::from_utf8_lossy(&checked.stdout);
+    let output = String::from_utf8_lossy(&checked.stdout);
     match checked.status.code() {
         Some(3) => skipped(format_args!(
-            "the Python package kubernetes-validate: {said}"
+            "the Python package kubernetes-validate: {output}"
         )),
-        code => assert_eq!(code, Some(0), "{said}"),
+        code => assert_eq!(code, Some(0), "{output}"),
     }
 }
 
 #[test]
-fn the_kubernetes_jobs_score_and_merge() {
+fn kubernetes_jobs_score_and_merge() {
     let dir = plate();
     let path = dir.path();
     let job = fs::read_to_string(deployed("kubernetes/score-job.yaml")).unwrap();
@@ -131,11 +132,11 @@ fn path_with(folder: &Path) -> std::ffi::OsString {
     std::env::join_paths(folders).unwrap()
 }
 
-/// Stands in for Slurm: runs the tasks of an array one after the other, and a dependent job after
-/// them. What it was asked is in `asked`.
+/// Mock of `sbatch`: runs the tasks of an array sequentially, then a dependent job. Appends its
+/// arguments to the file `calls`.
 const SBATCH: &str = r#"#!/usr/bin/env bash
 set -euo pipefail
-echo "sbatch $*" >> asked
+echo "sbatch $*" >> calls
 last=''
 while [[ $1 == --* ]]; do
     [[ $1 == --array=* ]] && last=${1#--array=0-}
@@ -154,12 +155,12 @@ fi
 echo "77;cluster"
 "#;
 
-/// `score-array.sh` with a `sbatch` and a `scontrol` that stand in for Slurm's.
+/// Returns a command that runs `score-array.sh` with mocks of `sbatch` and `scontrol`.
 fn slurm_script(dir: &Path, args: &str) -> Command {
     let bin = dir.join("bin");
     if !bin.exists() {
         fs::create_dir(&bin).unwrap();
-        let scontrol = "#!/usr/bin/env bash\necho \"scontrol $*\" >> asked\n";
+        let scontrol = "#!/usr/bin/env bash\necho \"scontrol $*\" >> calls\n";
         for (name, text) in [("sbatch", SBATCH), ("scontrol", scontrol)] {
             fs::write(bin.join(name), text).unwrap();
             fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
@@ -176,7 +177,7 @@ fn slurm_script(dir: &Path, args: &str) -> Command {
 }
 
 #[test]
-fn the_slurm_script_submits_scores_and_merges() {
+fn slurm_script_submits_scores_and_merges() {
     let dir = plate();
     let path = dir.path();
     let submitted = finish(&mut slurm_script(
@@ -184,19 +185,19 @@ fn the_slurm_script_submits_scores_and_merges() {
         "submit model.onnx images results 8",
     ));
     assert_eq!(submitted.code, Some(0), "{submitted:?}");
-    let said = "shard 7/8, by SLURM_ARRAY_TASK_ID: ";
-    assert!(submitted.stderr.contains(said), "{submitted:?}");
-    let asked = read(path, "asked");
-    let asked: Vec<&str> = asked.lines().collect();
+    let note = "shard 7/8, by SLURM_ARRAY_TASK_ID: ";
+    assert!(submitted.stderr.contains(note), "{submitted:?}");
+    let calls = read(path, "calls");
+    let calls: Vec<&str> = calls.lines().collect();
     assert!(
-        asked[0].starts_with("sbatch --parsable --array=0-7 "),
-        "{asked:?}"
+        calls[0].starts_with("sbatch --parsable --array=0-7 "),
+        "{calls:?}"
     );
     assert!(
-        asked[1].starts_with("sbatch --dependency=afterok:77 "),
-        "{asked:?}"
+        calls[1].starts_with("sbatch --dependency=afterok:77 "),
+        "{calls:?}"
     );
-    assert_eq!(asked.len(), 2);
+    assert_eq!(calls.len(), 2);
     assert_merged(path);
     for wrong in ["", "score a b c", "guess model.onnx images results 8"] {
         let refused = slurm_script(path, wrong).output().unwrap();
@@ -205,7 +206,7 @@ fn the_slurm_script_submits_scores_and_merges() {
 }
 
 #[test]
-fn a_slurm_task_whose_time_is_up_keeps_its_work_and_is_queued_again() {
+fn slurm_task_saves_its_work_at_the_time_limit_and_is_requeued() {
     let dir = workplace();
     let path = dir.path();
     must(path, "synth --out set --count 300 --size 384");
@@ -220,13 +221,13 @@ fn a_slurm_task_whose_time_is_up_keeps_its_work_and_is_queued_again() {
     let manifest = path.join("results/predictions-0.csv.parts/manifest.json");
     let mut child = task().spawn().unwrap();
     while !manifest.exists() {
-        assert!(child.try_wait().unwrap().is_none(), "it came to its end");
+        assert!(child.try_wait().unwrap().is_none(), "exited too early");
         sleep(Duration::from_millis(1));
     }
     sleep(Duration::from_millis(200));
     signal(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(143));
-    assert_eq!(read(path, "asked"), "scontrol requeue 42_0\n");
+    assert_eq!(read(path, "calls"), "scontrol requeue 42_0\n");
     assert!(
         fs::read_to_string(&manifest)
             .unwrap()
@@ -234,5 +235,5 @@ fn a_slurm_task_whose_time_is_up_keeps_its_work_and_is_queued_again() {
     );
     assert_eq!(task().status().unwrap().code(), Some(0));
     assert_eq!(read(path, "results/predictions-0.csv").lines().count(), 301);
-    assert_eq!(read(path, "asked").lines().count(), 1);
+    assert_eq!(read(path, "calls").lines().count(), 1);
 }

@@ -1,5 +1,5 @@
-//! The image, manifests and unit that run a server: each command in them is run here, and what
-//! they promise of its end and its rights is checked.
+//! Container image, Kubernetes manifests and systemd unit of the server: runs each of their
+//! commands, and checks shutdown times and permissions.
 
 use std::fs;
 use std::process::Command;
@@ -17,25 +17,25 @@ fn text(file: &str) -> String {
     fs::read_to_string(deployed(file)).unwrap()
 }
 
-/// What stands in a file behind the only line that begins so.
-fn only<'a>(text: &'a str, beginning: &str) -> &'a str {
+/// Returns the rest of the only line with a prefix.
+fn only<'a>(text: &'a str, prefix: &str) -> &'a str {
     let mut found = text
         .lines()
-        .filter_map(|line| line.trim().strip_prefix(beginning));
-    let only = found.next().unwrap_or_else(|| panic!("no {beginning}"));
-    assert_eq!(found.next(), None, "{beginning}");
+        .filter_map(|line| line.trim().strip_prefix(prefix));
+    let only = found.next().unwrap_or_else(|| panic!("no {prefix}"));
+    assert_eq!(found.next(), None, "{prefix}");
     only.trim()
 }
 
-/// A command of the image: the list in the line that begins so.
-fn listed(beginning: &str) -> Vec<String> {
+/// Returns a command of the image: the list in the line with this prefix.
+fn image_command(prefix: &str) -> Vec<String> {
     let image = text(IMAGE);
-    let rest = only(&image, beginning);
-    let list = beginning.strip_prefix("CMD ").unwrap();
-    serde_json::from_str(&format!("{list}{rest}")).unwrap()
+    let suffix = only(&image, prefix);
+    let list = prefix.strip_prefix("CMD ").unwrap();
+    serde_json::from_str(&format!("{list}{suffix}")).unwrap()
 }
 
-/// The arguments of `rgby` in each of the files.
+/// Returns the arguments of `rgby` in each of the files.
 fn commands() -> Vec<(&'static str, Vec<String>)> {
     let unit = text(UNIT);
     let unit = only(&unit, "ExecStart=/usr/local/bin/rgby ");
@@ -45,14 +45,14 @@ fn commands() -> Vec<(&'static str, Vec<String>)> {
         let args = args.map(|arg| arg.strip_prefix("- ").unwrap().to_owned());
         (file, args.collect())
     });
-    [(IMAGE, listed("CMD [\"serve\"")), (UNIT, unit)]
+    [(IMAGE, image_command("CMD [\"serve\"")), (UNIT, unit)]
         .into_iter()
         .chain(manifests)
         .collect()
 }
 
 #[test]
-fn every_flag_is_one_that_serve_knows() {
+fn all_flags_are_in_the_help_of_serve() {
     let dir = workplace();
     let help = run(dir.path(), "serve --help").stdout;
     for (file, args) in commands() {
@@ -67,14 +67,14 @@ fn every_flag_is_one_that_serve_knows() {
 }
 
 #[test]
-fn every_command_serves_is_probed_and_ends() {
+fn all_commands_serve_pass_their_probes_and_shut_down() {
     let dir = workplace();
     let path = dir.path();
     write_model(&path.join("models/1/model.onnx"), &tiny_model());
     fs::write(path.join("keys"), "0123456789abcdef").unwrap();
     let tls = certificate(path, "cert.pem", "key.pem");
     let cert = path.join("cert.pem");
-    // The folders that a platform mounts, and the name that KServe fills in.
+    // Replaces mounted folders, and the name that KServe fills in.
     let local = |arg: &str| {
         let (flag, value) = arg.split_once('=').unwrap();
         let here = match flag {
@@ -92,8 +92,8 @@ fn every_command_serves_is_probed_and_ends() {
     for (file, args) in commands() {
         let args: Vec<String> = args[1..].iter().map(|arg| local(arg)).collect();
         let args = args.join(" ");
-        let speaks_tls = args.contains("--tls-cert");
-        if speaks_tls && !tls {
+        let has_tls = args.contains("--tls-cert");
+        if has_tls && !tls {
             continue;
         }
         let mut server = Server::start_with(path, &args);
@@ -102,7 +102,7 @@ fn every_command_serves_is_probed_and_ends() {
             .lines()
             .filter_map(|line| line.trim().strip_prefix("path: "));
         for probe in probes.chain(["/v2/health/ready"]) {
-            let status = if speaks_tls {
+            let status = if has_tls {
                 let mut stream = https(&server, &cert);
                 send(&mut stream, "GET", probe, &[], b"").unwrap();
                 receive(&mut stream).unwrap().status
@@ -112,45 +112,48 @@ fn every_command_serves_is_probed_and_ends() {
             assert_eq!(status, 200, "{file}: {probe}");
         }
         let secure = text.lines().filter(|line| line.trim() == "scheme: HTTPS");
-        assert_eq!(secure.count(), if speaks_tls { 3 } else { 0 });
+        assert_eq!(secure.count(), if has_tls { 3 } else { 0 });
         server.signal("TERM");
         assert_eq!(server.wait(), Some(143), "{file}: {}", server.log());
     }
 }
 
 #[test]
-fn a_server_is_not_killed_while_it_drains() {
-    // To send the last traces, and to end.
-    const MORE: u64 = 5 + 3;
+fn termination_grace_periods_cover_the_drain_time() {
+    // Seconds for exporting the last traces, and for the exit.
+    const MARGIN: u64 = 5 + 3;
     for (file, time) in [
         (MANIFESTS[0], "terminationGracePeriodSeconds: "),
         (MANIFESTS[1], "terminationGracePeriodSeconds: "),
         (UNIT, "TimeoutStopSec="),
     ] {
         let text = text(file);
-        let granted: u64 = only(&text, time).parse().unwrap();
+        let grace_period: u64 = only(&text, time).parse().unwrap();
         let hook = text.lines().find_map(|line| {
             let seconds = line.trim().strip_prefix("command: [sleep, \"")?;
             seconds.strip_suffix("\"]")?.parse::<u64>().ok()
         });
-        let (_, args) = commands().into_iter().find(|(of, _)| *of == file).unwrap();
+        let (_, args) = commands()
+            .into_iter()
+            .find(|(name, _)| *name == file)
+            .unwrap();
         let drain = args
             .iter()
             .find_map(|arg| arg.strip_prefix("--drain="))
             .unwrap();
         let drain: u64 = drain.strip_suffix('s').unwrap().parse().unwrap();
-        assert!(granted >= hook.unwrap_or(0) + drain + MORE, "{file}");
+        assert!(grace_period >= hook.unwrap_or(0) + drain + MARGIN, "{file}");
     }
     assert!(text(MANIFESTS[0]).contains("preStop:"));
 }
 
 #[test]
-fn the_manifests_fit_the_kubernetes_api() {
+fn server_manifests_match_the_kubernetes_api_schema() {
     assert_fit_kubernetes(MANIFESTS.map(deployed));
 }
 
 #[test]
-fn nobody_is_root() {
+fn servers_do_not_run_as_root() {
     let image = text(IMAGE);
     let user = only(&image, "USER ");
     let (user, group) = user.split_once(':').unwrap();
@@ -173,10 +176,10 @@ fn nobody_is_root() {
 }
 
 #[test]
-fn systemd_takes_the_unit() {
+fn systemd_accepts_the_unit() {
     let dir = workplace();
     let unit = text(UNIT);
-    // It looks whether the program is there.
+    // systemd checks that the program exists.
     let program = rgby().get_program().to_str().unwrap().to_owned();
     let unit = unit.replace("/usr/local/bin/rgby", &program);
     let path = dir.path().join("rgby.service");
@@ -188,15 +191,15 @@ fn systemd_takes_the_unit() {
     match verified {
         Err(error) => skipped(format_args!("no systemd-analyze: {error}")),
         Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success() && said.is_empty(), "{said}");
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && stderr.is_empty(), "{stderr}");
         }
     }
 }
 
 #[test]
-fn the_images_health_check_tells_a_server_from_none() {
-    let check = listed("CMD [\"bash\"");
+fn the_images_health_check_detects_a_stopped_server() {
+    let check = image_command("CMD [\"bash\"");
     let script = &check[2];
     assert!(script.contains("/8000 "), "{script}");
     let healthy = |port: u16| {
@@ -216,12 +219,12 @@ fn the_images_health_check_tells_a_server_from_none() {
     assert!(!healthy(port));
 }
 
-/// Where the file system is read-only and the user is nobody in particular.
+/// For containers with a read-only file system and an unprivileged user.
 #[test]
 fn a_server_writes_no_file_and_needs_no_home() {
     let dir = workplace();
     let model = dir.path().join("model.onnx");
-    // In a folder where not even root can write, and with no leave to write a byte to any file.
+    // In a folder where not even root can write, and with a file size limit of zero.
     let script =
         "unset HOME USER XDG_RUNTIME_DIR XDG_CACHE_HOME; cd /proc; ulimit -f 0; exec \"$@\"";
     let mut command = Command::new("sh");
@@ -239,7 +242,7 @@ fn a_server_writes_no_file_and_needs_no_home() {
     );
     server.signal("HUP");
     server.wait_for_log("serving model `rgby`");
-    server.assert_well();
+    server.assert_healthy();
     server.signal("TERM");
     assert_eq!(server.wait(), Some(143));
 }

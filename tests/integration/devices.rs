@@ -18,7 +18,7 @@ use rgby::train::{
     StepLoss, TrainDevice, Trainer,
 };
 
-use crate::layer_kinds::{CLASSES, LayerKinds, SIDE};
+use crate::layer_kinds::{CLASSES, Kinds, SIDE};
 use crate::pytorch::noise;
 use crate::support::not_applicable;
 
@@ -279,10 +279,10 @@ fn train(case: &DeviceCase, device: &Device, error: f32) -> TrainingResult {
     result
 }
 
-/// Trains [`LayerKinds`]. With `fault`, one dense layer gets no gradient, like a defect of one driver.
+/// Trains [`Kinds`]. With `fault`, one dense layer gets no gradient, like a defect of one driver.
 fn train_kinds(device: &Device, steps: usize, error: f32, fault: bool) -> TrainingResult {
     let autodiff = device.clone().autodiff();
-    let mut network = LayerKinds::new(&autodiff);
+    let mut network = Kinds::new(&autodiff);
     fill(&mut network);
     let (loss, mut optimizer) = (bce(&autodiff), adadelta().init());
     let mut losses = Vec::new();

@@ -1,21 +1,21 @@
-//! A request of HTTP/1.1, as the tests' own servers read it.
+//! Minimal HTTP/1.1 request parser for the tests' mock servers.
 
 use std::collections::HashMap;
 use std::io::BufRead;
 
-/// A request, whole.
-pub struct Request {
+/// A request with its complete body.
+pub struct HttpRequest {
     pub method: String,
     /// Path and query.
     pub target: String,
     pub version: String,
-    /// By names in small letters.
+    /// By lower-case names.
     pub headers: HashMap<String, String>,
     pub body: Vec<u8>,
 }
 
-impl Request {
-    /// Reads one; `None` if the connection is over.
+impl HttpRequest {
+    /// Reads a request; `None` if the connection is closed.
     pub fn read(reader: &mut impl BufRead) -> Option<Self> {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;

@@ -9,18 +9,18 @@ use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
 use rgby::model::BatchNorm2d;
 
-/// Number of classes of [`LayerKinds`].
+/// Number of classes of [`Kinds`].
 pub const CLASSES: usize = 5;
 
-/// A convolution without bias, BatchNorm and ReLU.
+/// Convolution without bias, then BatchNorm and ReLU.
 #[derive(Module, Debug)]
-struct ConvUnit {
+struct Unit {
     conv: Conv2d,
     norm: BatchNorm2d,
 }
 
-impl ConvUnit {
-    /// `pads` are the paddings of height and width.
+impl Unit {
+    /// `pads` is the padding of height and width.
     fn new(
         widths: [usize; 2],
         kernel: [usize; 2],
@@ -68,38 +68,38 @@ impl Growth {
     }
 }
 
-/// One layer of each kind in the imported networks, for images of side 72.
+/// One layer of each kind in the imported networks, for images of side [`SIDE`].
 #[derive(Module, Debug)]
-pub struct LayerKinds {
+pub struct Kinds {
     input_norm: BatchNorm2d,
-    stem: ConvUnit,
+    stem: Unit,
     stem_pool: MaxPool2d,
-    branches: Vec<Vec<ConvUnit>>,
+    branches: Vec<Vec<Unit>>,
     average: AvgPool2d,
     up: Conv2d,
-    down: ConvUnit,
+    down: Unit,
     shortcut: Conv2d,
     shortcut_norm: BatchNorm2d,
-    reduce: ConvUnit,
+    reduce: Unit,
     reduce_pool: MaxPool2d,
     growths: Vec<Growth>,
     transition: Growth,
     transition_pool: AvgPool2d,
-    /// A test can suppress its gradient.
+    /// Public, so that a test can remove its gradient.
     pub hidden: Linear,
     dropout: Dropout,
     output: Linear,
 }
 
-/// Side of the input of [`LayerKinds`]; the sides after each reduction are 36, 18, 9, 4 and 2.
+/// Input side of [`Kinds`] in pixels. The reductions give 36, 18, 9, 4 and 2.
 pub const SIDE: usize = 72;
 
-impl LayerKinds {
+impl Kinds {
     pub fn new(device: &Device) -> Self {
-        let unit = |widths, kernel, pads| ConvUnit::new(widths, kernel, 1, pads, device);
+        let unit = |widths, kernel, pads| Unit::new(widths, kernel, 1, pads, device);
         Self {
             input_norm: BatchNorm2d::keras(4, device),
-            stem: ConvUnit::new([4, 8], [7, 7], 2, [3, 3], device),
+            stem: Unit::new([4, 8], [7, 7], 2, [3, 3], device),
             stem_pool: MaxPool2dConfig::new([3, 3])
                 .with_strides([2, 2])
                 .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
@@ -116,13 +116,13 @@ impl LayerKinds {
                 .with_count_include_pad(false)
                 .init(),
             up: Conv2dConfig::new([24, 8], [1, 1]).init(device),
-            down: ConvUnit::new([8, 12], [3, 3], 2, [1, 1], device),
+            down: Unit::new([8, 12], [3, 3], 2, [1, 1], device),
             shortcut: Conv2dConfig::new([8, 12], [1, 1])
                 .with_stride([2, 2])
                 .with_bias(false)
                 .init(device),
             shortcut_norm: BatchNorm2d::new(12, 1e-5, 0.1, device),
-            reduce: ConvUnit::new([12, 8], [3, 3], 2, [0, 0], device),
+            reduce: Unit::new([12, 8], [3, 3], 2, [0, 0], device),
             reduce_pool: MaxPool2dConfig::new([3, 3]).with_strides([2, 2]).init(),
             growths: (0..3)
                 .map(|n| Growth::new(20 + 6 * n, 6, 3, device))
@@ -141,19 +141,19 @@ impl LayerKinds {
     pub fn logits(&self, images: Tensor<4>) -> Tensor<2> {
         let x = self.stem.forward(self.input_norm.forward(images));
         let x = self.stem_pool.forward(x);
-        // Branches of Inception, concatenated, scaled and added.
-        let run = |units: &Vec<ConvUnit>| units.iter().fold(x.clone(), |x, unit| unit.forward(x));
+        // Inception's branches: concatenated, scaled and added.
+        let run = |units: &Vec<Unit>| units.iter().fold(x.clone(), |x, unit| unit.forward(x));
         let mut branches: Vec<_> = self.branches.iter().map(run).collect();
         branches.push(self.average.forward(x.clone()));
         let change = self.up.forward(Tensor::cat(branches, 1)).mul_scalar(0.17);
         let x = relu(change.add(x));
-        // Reduction of ResNet with a projected shortcut.
+        // ResNet's reduction with a projected shortcut.
         let shortcut = self.shortcut_norm.forward(self.shortcut.forward(x.clone()));
         let x = relu(self.down.forward(x).add(shortcut));
-        // Reduction of Inception: a convolution and a pooling without padding.
+        // Inception's reduction: a convolution and a pooling without padding.
         let pooled = self.reduce_pool.forward(x.clone());
         let mut chain = vec![self.reduce.forward(x), pooled];
-        // Chain of DenseNet: each layer reads all outputs before it.
+        // DenseNet's chain: each layer reads the outputs of all layers before it.
         for growth in &self.growths {
             chain.push(growth.forward(Tensor::cat(chain.clone(), 1)));
         }

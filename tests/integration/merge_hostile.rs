@@ -117,11 +117,11 @@ fn parts_of_different_runs_are_refused() {
     let again = |more: &str| score(path, &format!("--shard 1/3 --out b.csv {more}"));
     let refused = |part: &str| assert_refused(path, &[(MERGE, &["a.csv and b.csv", part])]);
     again("--batch 3");
-    refused("another --batch");
+    refused("--batch: 8 in a.csv, 3 in b.csv");
     again("--threshold 0.4");
-    refused("another --threshold");
+    refused("--threshold: ");
     again("--tta 8");
-    refused("another --batch, --tta");
+    refused("--tta: 1 in a.csv, 8 in b.csv");
     again("--scores b2.csv");
     let different = "merge a.csv b2.csv c.csv --out out.csv";
     assert_refused(
@@ -133,7 +133,7 @@ fn parts_of_different_runs_are_refused() {
     change_spec(&mut other, |spec| spec.thresholds[3] = 0.25);
     write_model(&path.join("model.onnx"), &other);
     again("");
-    refused("another model");
+    refused("model: SHA-256 ");
     fs::write(path.join("model.onnx"), sound).unwrap();
     again("");
     change(
@@ -142,7 +142,7 @@ fn parts_of_different_runs_are_refused() {
         "tract (embedded)",
         "ONNX Runtime 1.99.0",
     );
-    refused("another engine");
+    refused("engine: rgby ");
     again("");
     assert_eq!(run(path, MERGE).code, Some(0));
 }
@@ -337,7 +337,7 @@ fn without_manifests_ids_are_proved_and_no_more_is_claimed() {
     }
     let merged = run(path, "merge b.csv b.errors.csv a.csv --out out.csv");
     assert_eq!(merged.code, Some(1), "{merged:?}");
-    let said = "no part has a manifest: that they are of one model";
+    let said = "no part has a manifest: it was not checked that they are of one model";
     assert_eq!(
         merged
             .stderr

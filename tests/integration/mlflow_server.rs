@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::http_request::Request;
+use crate::http_request::HttpRequest;
 
 /// How the server responds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl MlflowServer {
 
 /// Responds to a request; `None` closes the connection.
 fn respond(mut stream: &TcpStream, state: &Mutex<MlflowServerState>) -> Option<()> {
-    let request = Request::read(&mut BufReader::new(stream))?;
+    let request = HttpRequest::read(&mut BufReader::new(stream))?;
     let authorization = request.headers.get("authorization");
     let (method, target) = (&*request.method, &*request.target);
     let mut state = state.lock().unwrap();

@@ -1,4 +1,4 @@
-//! A resumed run equals an uninterrupted one; equal runs write equal files.
+//! Resumed runs are bit-identical to uninterrupted ones, and equal runs write equal files.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::support::{listing, must, read, records, run_on_full_disk};
 use crate::train_support::{DATA, assert_same, exported_weights, judge, stop_early, workplace};
 
 #[test]
-fn resumes_bit_identically_after_sigterm() {
+fn resumes_bit_identically() {
     let dir = workplace(48, "0,25");
     let path = dir.path();
     let dropout = "--set model.dropout=0.25 --set model.hidden_dropout=0.5";
@@ -15,16 +15,16 @@ fn resumes_bit_identically_after_sigterm() {
             "train --config baseline.toml --set model.arch={arch} --set model.input_size={size} \
              --set train.epochs={epochs} {dropout} --set data.split=random:0.25 {DATA}"
         );
-        let (uninterrupted, parts) = (format!("uninterrupted-{arch}"), format!("parts-{arch}"));
-        must(path, &format!("{train} --out {uninterrupted}"));
+        let (whole, parts) = (format!("whole-{arch}"), format!("parts-{arch}"));
+        must(path, &format!("{train} --out {whole}"));
         stop_early(path, &format!("{train} --out {parts}"), &parts);
         must(path, &format!("{train} --out {parts} --resume"));
-        assert_same(path, &uninterrupted, &parts);
+        assert_same(path, &whole, &parts);
     }
 }
 
 #[test]
-fn augmented_balanced_runs_resume_and_their_splits_are_reusable() {
+fn resumes_augmented_balanced_runs_and_reuses_their_split() {
     let dir = workplace(48, "0,7,25");
     let path = dir.path();
     let train = format!(
@@ -35,27 +35,27 @@ fn augmented_balanced_runs_resume_and_their_splits_are_reusable() {
          --set data.augment.intensity=0.2 --set data.resize=skimage"
     );
     let stratified = format!("{train} --set data.split=stratified:2/4");
-    must(path, &format!("{stratified} --out uninterrupted"));
+    must(path, &format!("{stratified} --out whole"));
     stop_early(path, &format!("{stratified} --out parts"), "parts");
     must(path, &format!("{stratified} --out parts --resume"));
-    assert_same(path, "uninterrupted", "parts");
-    let split = read(path, "uninterrupted/split.csv");
-    // Stratification balances the classes; the sizes of the folds are only approximate.
+    assert_same(path, "whole", "parts");
+    let split = read(path, "whole/split.csv");
+    // Stratification balances the classes, so the sizes of the folds are only about equal.
     let held_out = split.matches(",valid").count();
     assert!((9..=15).contains(&held_out), "{split}");
-    let again = format!("{train} --set data.split=file:uninterrupted/split.csv --out again");
+    let again = format!("{train} --set data.split=file:whole/split.csv --out again");
     must(path, &again);
     assert_eq!(read(path, "again/split.csv"), split);
     assert_eq!(
         records(path, "again/metrics.csv")[2][..7],
-        records(path, "uninterrupted/metrics.csv")[2][..7]
+        records(path, "whole/metrics.csv")[2][..7]
     );
     must(
         path,
-        "export -q --engine tract --from uninterrupted --out uninterrupted.onnx",
+        "export -q --engine tract --from whole --out whole.onnx",
     );
-    // Evaluation reads the same sums of stains as training.
-    assert!(judge(path, "uninterrupted.onnx", "data")["macro_f1"].is_number());
+    // Evaluation computes sums of stains from the same files as training.
+    assert!(judge(path, "whole.onnx", "data")["macro_f1"].is_number());
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn equal_runs_write_equal_files() {
     };
     let (first, second) = (files("first"), files("second"));
     assert!(first[0] == second[0], "the weights differ");
-    assert!(first[1] == second[1], "the optimizer states differ");
+    assert!(first[1] == second[1], "the optimizer's state differs");
 }
 
 #[test]
@@ -90,19 +90,19 @@ fn stages_freeze_and_resume() {
         "retrain --from first {train} --set train.epochs=4 --set train.keep_top=4 --set \
          train.stages=[{{epochs=2,freeze=['backbone'],lr=1e-2}},{{epochs=2,freeze=[],lr=1e-4}}]"
     );
-    let shown = must(path, &format!("{staged} --out uninterrupted"));
-    for part in [
+    let shown = must(path, &format!("{staged} --out whole"));
+    for line in [
         "epochs 1 to 2: backbone frozen, learning rate 0.01",
         "epochs 3 to 4: nothing frozen, learning rate 0.0001",
     ] {
-        assert!(shown.stderr.contains(part), "{part}: {}", shown.stderr);
+        assert!(shown.stderr.contains(line), "{line}: {}", shown.stderr);
     }
     let weights = |checkpoint: &str, part: &str| -> Vec<(String, Vec<u8>)> {
         let mut weights = exported_weights(path, checkpoint);
         weights.retain(|(name, _)| name.starts_with(part));
         weights
     };
-    let epoch = |number: u32| format!("uninterrupted/checkpoints/epoch-{number}");
+    let epoch = |number: u32| format!("whole/checkpoints/epoch-{number}");
     let before = weights("first/checkpoints/last", "backbone");
     assert!(!before.is_empty());
     assert!(
@@ -115,22 +115,22 @@ fn stages_freeze_and_resume() {
     );
     assert!(weights(&epoch(1), "head") != weights(&epoch(2), "head"));
     // The learning rates are those of the stages.
-    let rows = records(path, "uninterrupted/metrics.csv");
+    let rows = records(path, "whole/metrics.csv");
     let rates: Vec<f64> = rows.iter().map(|row| row[7].parse().unwrap()).collect();
     assert_eq!(rates, [1e-2, 1e-2, 1e-4, 1e-4]);
 
     stop_early(path, &format!("{staged} --out parts"), "parts");
     must(path, &format!("{staged} --out parts --resume"));
-    assert_same(path, "uninterrupted", "parts");
+    assert_same(path, "whole", "parts");
 }
 
 #[test]
 #[cfg(unix)]
-fn a_full_disk_keeps_the_last_checkpoint() {
+fn full_disk_keeps_the_last_checkpoint() {
     let dir = workplace(32, "0,25");
     let path = dir.path();
     let train = format!("train --config baseline.toml {DATA} --set train.epochs=3");
-    must(path, &format!("{train} --out uninterrupted"));
+    must(path, &format!("{train} --out whole"));
     stop_early(path, &format!("{train} --out parts"), "parts");
     let last = path.join("parts/checkpoints/last");
     let before = listing(&path.join("parts/checkpoints"));
@@ -143,5 +143,5 @@ fn a_full_disk_keeps_the_last_checkpoint() {
     assert_eq!(listing(&path.join("parts/checkpoints")), before);
     assert_eq!(fs::read(last.join("checkpoint.json")).unwrap(), description);
     must(path, &format!("{train} --out parts --resume"));
-    assert_same(path, "uninterrupted", "parts");
+    assert_same(path, "whole", "parts");
 }

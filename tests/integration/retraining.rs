@@ -1,4 +1,4 @@
-//! Which weights a retrained network takes over from its starting point.
+//! Weights that `retrain` and `train --from` keep from the starting network.
 
 use std::fs;
 
@@ -44,7 +44,7 @@ fn retraining_keeps_or_replaces_the_head() {
             .parse()
             .unwrap()
     };
-    // A kept head continues from its loss; a new one starts over.
+    // A kept head starts with trained weights, a new one with random weights.
     assert!(
         loss("second") < loss("third"),
         "{} {}",
@@ -54,7 +54,7 @@ fn retraining_keeps_or_replaces_the_head() {
 }
 
 #[test]
-fn head_prefix_keeps_the_shared_layers() {
+fn longer_head_keeps_the_shared_layers() {
     let dir = workplace(16, "0,25");
     let path = dir.path();
     let train = format!("--config baseline.toml --set train.epochs=1 {DATA}");
@@ -90,7 +90,7 @@ fn head_prefix_keeps_the_shared_layers() {
 }
 
 #[test]
-fn training_from_a_pretrained_file_equals_training_from_its_conversion() {
+fn training_from_a_pretrained_file_equals_training_after_convert() {
     let dir = workplace(4, "0,25");
     let path = dir.path();
     let export = random_export(Arch::ResNet50, 3).unwrap();
@@ -106,12 +106,12 @@ fn training_from_a_pretrained_file_equals_training_from_its_conversion() {
         path,
         &format!("train {train} --from pretrained.onnx --out direct"),
     );
-    for part in [
+    for text in [
         "pretrained network",
         "yellow from zero",
         "its head replaced",
     ] {
-        assert!(direct.stderr.contains(part), "{part}: {}", direct.stderr);
+        assert!(direct.stderr.contains(text), "{text}: {}", direct.stderr);
     }
     for name in ["metrics.csv", "checkpoints/last/weights.bpk"] {
         let bytes = |run: &str| fs::read(path.join(run).join(name)).unwrap();

@@ -172,7 +172,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
 }
 
 fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
-    let request = http_request::Request::read(reader)?;
+    let request = http_request::HttpRequest::read(reader)?;
     let target = request.target.split_once('?');
     let (path, query) = target.unwrap_or((&request.target, ""));
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));

@@ -1,4 +1,4 @@
-//! The page in a browser, and what browsers may not do.
+//! The page in a browser, and protection against other web pages.
 
 use std::fs;
 use std::process::Command;
@@ -17,7 +17,7 @@ fn pages_of_other_origins_are_refused() {
         let host = server.addr.to_string();
         let more = [("host", &*host), ("content-type", &*form.0)];
         let headers: Vec<_> = headers.iter().copied().chain(more).collect();
-        server.ask("POST", path, &headers, &form.1)
+        server.request("POST", path, &headers, &form.1)
     };
     for path in [
         "/v1/predict",
@@ -49,21 +49,21 @@ fn pages_of_other_origins_are_refused() {
     ] {
         assert_eq!(post("/v1/predict", &headers).status, 200, "{headers:?}");
     }
-    // A name that somebody else owns and lets resolve to this machine.
+    // DNS rebinding: a foreign host name that resolves to this machine.
     for (host, status) in [("evil.example", 403), ("cells.lab", 200)] {
         let browser = [
             ("host", host),
             ("sec-fetch-site", "same-origin"),
             ("content-type", &form.0),
         ];
-        let answer = server.ask("POST", "/v1/predict", &browser, &form.1);
-        assert_eq!(answer.status, status, "{host}");
+        let response = server.request("POST", "/v1/predict", &browser, &form.1);
+        assert_eq!(response.status, status, "{host}");
     }
     assert!(server.metric(r#"rgby_errors_total{cause="forbidden"}"#) > 12.5);
 }
 
 #[test]
-fn the_page_needs_no_key_but_what_it_asks_does() {
+fn the_page_needs_no_key_but_its_requests_do() {
     let dir = workplace();
     fs::write(dir.path().join("keys"), "a-key-of-16-chars\n").unwrap();
     let server = Server::start(dir.path(), "--api-key-file keys");
@@ -72,7 +72,7 @@ fn the_page_needs_no_key_but_what_it_asks_does() {
     }
     for closed in ["/v1/about", "/v1/samples/2/red.png"] {
         assert_eq!(server.get(closed).status, 401, "{closed}");
-        let shown = server.ask("GET", closed, &[("x-api-key", "a-key-of-16-chars")], b"");
+        let shown = server.request("GET", closed, &[("x-api-key", "a-key-of-16-chars")], b"");
         assert_eq!(shown.status, 200, "{closed}");
     }
     assert_eq!(
@@ -82,7 +82,7 @@ fn the_page_needs_no_key_but_what_it_asks_does() {
 }
 
 #[test]
-fn people_find_their_way_in_chromium() {
+fn the_page_works_in_chromium() {
     let Some(script) = browser_script("page.mjs") else {
         return;
     };
@@ -109,5 +109,5 @@ fn people_find_their_way_in_chromium() {
         [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     assert!(output.status.success(), "{stdout}{stderr}{}", server.log());
     assert_eq!(stdout.matches(": ok").count(), 8, "{stdout}");
-    server.assert_well();
+    server.assert_healthy();
 }

@@ -1,4 +1,4 @@
-//! Clients that others wrote.
+//! Third-party clients.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -9,10 +9,10 @@ use std::time::Instant;
 use super::serve_support::{PATIENCE, Server, slow_model};
 use super::support::{skipped, tiny_model_with_embeddings, workplace, write_model};
 
-/// Takes the gRPC requests of a kind from a metric's name to its status.
+/// Name and labels of the metric that counts gRPC inference requests, up to the status.
 const INFERRED: &str = r#"rgby_requests_total{method="gRPC",route="/inference.GRPCInferenceService/ModelInfer",status="#;
 
-/// Whether Triton's client for a protocol is there; else says that the test is skipped.
+/// Returns whether Triton's client for a protocol is installed; otherwise marks the test as skipped.
 fn has_client(protocol: &str) -> bool {
     let import = format!("import tritonclient.http, tritonclient.{protocol}");
     let found = Command::new("python3").args(["-c", &import]).output();
@@ -31,7 +31,7 @@ fn script(name: &str, args: &[&str]) -> Child {
     piped.stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Waits for a script, of which all checks must have been ok.
+/// Waits for a script and asserts that all of its checks passed.
 fn assert_ok(script: Child, checks: usize, server: &Server) {
     let output = script.wait_with_output().unwrap();
     let [stdout, stderr] =
@@ -40,14 +40,14 @@ fn assert_ok(script: Child, checks: usize, server: &Server) {
     assert_eq!(stdout.matches(": ok").count(), checks, "{stdout}");
 }
 
-/// A server that also listens for gRPC, and its address for that.
+/// Starts a server with gRPC; returns it with its gRPC address.
 fn grpc_server(dir: &Path, args: &str) -> (Server, String) {
     let server = Server::start(dir, &format!("--grpc-addr 127.0.0.1:0 {args}"));
     let addr = server.grpc.unwrap().to_string();
     (server, addr)
 }
 
-/// One whose model takes its time.
+/// Starts a server with gRPC and a slow model.
 fn slow_grpc_server(dir: &Path, args: &str) -> (Server, String) {
     write_model(&dir.join("model.onnx"), &slow_model(48));
     let args = format!("--intra-threads 1 --sessions 1 --max-batch 1 {args}");
@@ -55,7 +55,7 @@ fn slow_grpc_server(dir: &Path, args: &str) -> (Server, String) {
 }
 
 #[test]
-fn tritons_http_client_is_at_home() {
+fn tritons_http_client_works() {
     if !has_client("http") {
         return;
     }
@@ -63,11 +63,11 @@ fn tritons_http_client_is_at_home() {
     let server = Server::start(dir.path(), "");
     let script = script("triton_http.py", &[&server.addr.to_string()]);
     assert_ok(script, 4, &server);
-    server.assert_well();
+    server.assert_healthy();
 }
 
 #[test]
-fn tritons_grpc_client_is_at_home_and_told_the_same_as_over_http() {
+fn tritons_grpc_client_gets_the_same_results_as_over_http() {
     if !has_client("grpc") {
         return;
     }
@@ -89,11 +89,11 @@ fn tritons_grpc_client_is_at_home_and_told_the_same_as_over_http() {
         "{log}"
     );
     assert!(!log.contains("ServerReady"), "probes are not logged: {log}");
-    server.assert_well();
+    server.assert_healthy();
 }
 
 #[test]
-fn a_grpc_call_needs_a_key_where_keys_are_wanted() {
+fn grpc_calls_need_a_key_if_keys_are_configured() {
     if !has_client("grpc") {
         return;
     }
@@ -109,18 +109,18 @@ fn a_grpc_call_needs_a_key_where_keys_are_wanted() {
 }
 
 #[test]
-fn a_grpc_client_is_told_that_it_is_late_or_the_queue_full() {
+fn grpc_clients_get_deadline_and_overload_errors() {
     if !has_client("grpc") {
         return;
     }
     let dir = workplace();
     let (server, addr) = slow_grpc_server(dir.path(), "--max-queue 1");
     assert_ok(script("triton_grpc.py", &["slow", &addr]), 2, &server);
-    server.assert_well();
+    server.assert_healthy();
 }
 
 #[test]
-fn a_grpc_call_under_way_is_answered_when_the_server_is_stopped() {
+fn a_grpc_call_in_progress_finishes_during_shutdown() {
     if !has_client("grpc") {
         return;
     }

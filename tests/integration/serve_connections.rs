@@ -1,5 +1,4 @@
-//! Connections that are slow, endless or meant to harm. Each comes to its end, and the server goes
-//! on.
+//! Slow, endless and malicious connections. Each is closed, and the server stays healthy.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
@@ -11,7 +10,7 @@ use super::support::{rgby, signal, workplace};
 const INFER: &str = "/v2/models/rgby/infer";
 
 #[test]
-fn bodies_that_are_too_large_or_never_end_are_cut_off() {
+fn bodies_that_are_too_large_or_too_slow_are_refused() {
     let dir = workplace();
     let server = Server::start(dir.path(), "--max-body 1 --read-timeout 1s");
     let mut stream = server.connect();
@@ -20,7 +19,7 @@ fn bodies_that_are_too_large_or_never_end_are_cut_off() {
     stream.write_all(head.as_bytes()).unwrap();
     assert_eq!(receive(&mut stream).unwrap().status, 413);
 
-    // In chunks, without an end.
+    // An endless chunked body.
     let mut stream = server.connect();
     let head = format!("POST {INFER} HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
@@ -29,7 +28,7 @@ fn bodies_that_are_too_large_or_never_end_are_cut_off() {
     let ended = chunks.find(|_| stream.write_all(&chunk).is_err());
     assert!(ended.is_some_and(|sent| sent > 14), "{ended:?}");
 
-    // A body that does not come, and one that comes a byte at a time.
+    // A body that never arrives, and one that arrives byte by byte.
     for pause in [Duration::from_mins(1), Duration::from_millis(100)] {
         let mut stream = server.connect();
         let start = Instant::now();
@@ -41,11 +40,11 @@ fn bodies_that_are_too_large_or_never_end_are_cut_off() {
         }
         assert_eq!(receive(&mut stream).unwrap().status, 408);
     }
-    server.assert_well();
+    server.assert_healthy();
 }
 
 #[test]
-fn slow_and_endless_heads_are_cut_off() {
+fn slow_and_endless_headers_are_refused() {
     let dir = workplace();
     let server = Server::start(dir.path(), "--read-timeout 1s");
     let beginnings: [&[u8]; 4] = [
@@ -60,11 +59,11 @@ fn slow_and_endless_heads_are_cut_off() {
         stream
     });
     let start = Instant::now();
-    server.assert_well();
+    server.assert_healthy();
     for (stream, beginning) in streams.iter_mut().zip(beginnings) {
-        let mut answer = Vec::new();
-        // Whether by an answer, an end or a reset: the connection is over.
-        let _ = stream.read_to_end(&mut answer);
+        let mut response = Vec::new();
+        // The connection ends with a response, an end of file or a reset.
+        let _ = stream.read_to_end(&mut response);
         assert!(start.elapsed() < Duration::from_mins(1), "{beginning:?}");
     }
     let many: Vec<_> = (0..10_000)
@@ -75,23 +74,23 @@ fn slow_and_endless_heads_are_cut_off() {
         .map(|(name, value)| (&**name, &**value))
         .collect();
     let mut stream = server.connect();
-    // It may hang up in the middle.
+    // The server may close the connection while the client is sending.
     let sent = send(&mut stream, "GET", "/v2", &many, b"");
-    if let Ok(answer) = sent.and_then(|()| receive(&mut stream)) {
-        assert_eq!(answer.status, 431);
+    if let Ok(response) = sent.and_then(|()| receive(&mut stream)) {
+        assert_eq!(response.status, 431);
     }
     let long = format!("/{}", "x".repeat(100_000));
     let mut stream = server.connect();
     let sent = send(&mut stream, "GET", &long, &[], b"");
-    if let Ok(answer) = sent.and_then(|()| receive(&mut stream)) {
-        assert!([414, 431].contains(&answer.status), "{answer:?}");
+    if let Ok(response) = sent.and_then(|()| receive(&mut stream)) {
+        assert!([414, 431].contains(&response.status), "{response:?}");
     }
-    server.assert_well();
+    server.assert_healthy();
 }
 
-/// Many requests on one HTTP/2 connection, each taken back at once (CVE-2023-44487).
+/// Opens and immediately resets many streams on one HTTP/2 connection (CVE-2023-44487).
 #[test]
-fn streams_that_are_reset_as_they_open_end_the_connection() {
+fn rapid_stream_resets_end_the_connection() {
     let dir = workplace();
     let server = Server::start(dir.path(), "--grpc-addr 127.0.0.1:0");
     for addr in [server.addr, server.grpc.unwrap()] {
@@ -100,7 +99,7 @@ fn streams_that_are_reset_as_they_open_end_the_connection() {
             .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
             .unwrap();
         stream.write_all(&frame(4, 0, 0, b"")).unwrap();
-        // GET / by http, the authority left out: entries 2, 4 and 6 of HPACK's static table.
+        // GET / over http without authority: entries 2, 4 and 6 of HPACK's static table.
         let headers = [0x82, 0x84, 0x86];
         let mut sent = 0;
         for id in (1..).step_by(2).take(20_000) {
@@ -111,20 +110,20 @@ fn streams_that_are_reset_as_they_open_end_the_connection() {
             }
             sent += 1;
         }
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        // GOAWAY is frame 7; with it or without, the connection is over long before the end.
+        let mut response = Vec::new();
+        let _ = stream.read_to_end(&mut response);
+        // The server closes the connection before the end, with or without GOAWAY (frame 7).
         assert!(
-            sent < 20_000 || answer.windows(2).any(|pair| pair[0] == 7),
-            "all {sent} were taken"
+            sent < 20_000 || response.windows(2).any(|pair| pair[0] == 7),
+            "all {sent} were accepted"
         );
     }
-    server.assert_well();
+    server.assert_healthy();
 }
 
-/// What a web page can make a browser send to this machine, and what is slow, is no call.
+/// Includes the requests that a web page can make a browser send to this machine.
 #[test]
-fn the_port_for_grpc_takes_nothing_else_and_does_not_wait_for_ever() {
+fn the_grpc_port_refuses_other_requests_and_closes_idle_connections() {
     let dir = workplace();
     let args = "--grpc-addr 127.0.0.1:0 --read-timeout 1s";
     let server = Server::start(dir.path(), args);
@@ -134,28 +133,28 @@ fn the_port_for_grpc_takes_nothing_else_and_does_not_wait_for_ever() {
     let cases: [(&[(&str, &str)], u16); 3] = [
         (&[("content-type", "text/plain")], 415),
         (&[("content-type", "application/grpc")], 415),
-        // A refusal of a call is no error of HTTP.
+        // An error of a gRPC call has HTTP status 200.
         (&[("origin", "http://evil.example")], 200),
     ];
     for (headers, status) in cases {
         let mut stream = Server::connect_to(addr);
         send(&mut stream, "POST", unload, headers, message).unwrap();
-        let answer = receive(&mut stream).unwrap();
-        assert_eq!(answer.status, status, "{headers:?}: {answer:?}");
+        let response = receive(&mut stream).unwrap();
+        assert_eq!(response.status, status, "{headers:?}: {response:?}");
         let code = if status == 200 { "7" } else { "3" };
-        assert_eq!(answer.header("grpc-status"), Some(code), "{answer:?}");
+        assert_eq!(response.header("grpc-status"), Some(code), "{response:?}");
     }
     assert_eq!(server.get("/v2/models/rgby/ready").status, 200);
     let start = Instant::now();
     let mut silent = Server::connect_to(addr);
     let _ = silent.read_to_end(&mut Vec::new());
     assert!(start.elapsed() < Duration::from_mins(1));
-    server.assert_well();
+    server.assert_healthy();
 }
 
 #[test]
 #[cfg(unix)]
-fn whoever_read_the_log_may_be_gone() {
+fn the_server_works_after_stderr_is_closed() {
     let dir = workplace();
     let mut server = rgby()
         .args(["serve", "--model", "model.onnx", "--addr", "127.0.0.1:0"])
@@ -166,7 +165,7 @@ fn whoever_read_the_log_may_be_gone() {
     let mut log = BufReader::new(server.stderr.take().unwrap()).lines();
     let addr = log.find_map(|line| address(&line.unwrap(), "http"));
     drop(log);
-    let addr = addr.expect("it is ready");
+    let addr = addr.expect("the server prints its address");
     for _ in 0..3 {
         let mut stream = Server::connect_to(addr);
         send(&mut stream, "GET", "/v2", &[], b"").unwrap();

@@ -1,4 +1,4 @@
-//! Requests that are wrong, absurd or meant to harm. Each has its answer, and the server goes on.
+//! Malformed and malicious requests. Each gets an error, and the server stays healthy.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use super::support::{SIDE, workplace, workplace_with_samples};
 
 const INFER: &str = "/v2/models/rgby/infer";
 
-/// A tensor of one image with something changed.
+/// Returns an inference request of one image, changed by `change`.
 fn tensor(change: impl Fn(&mut Value)) -> Value {
     let values = vec![0.0; 4 * (SIDE * SIDE) as usize];
     let mut request = json!({"inputs": [{
@@ -25,36 +25,36 @@ fn input(key: &str, value: Value) -> Value {
     tensor(|request| request["inputs"][0][key] = value.clone())
 }
 
-/// A request of raw planes.
+/// Returns an inference request of raw planes.
 #[allow(clippy::needless_pass_by_value, reason = "literals are given")]
 fn raw(shape: Value, datatype: &str, data: Value) -> Value {
     json!({"inputs": [{"name": "planes", "datatype": datatype, "shape": shape, "data": data}]})
 }
 
-/// Sends each request, which must be refused with a message that holds what is beside it.
+/// Asserts that each request is refused with an error that contains the text beside it.
 fn assert_refused(server: &Server, cases: &[(Value, &str)]) {
-    for (request, wanted) in cases {
-        assert_body_refused(server, &request.to_string(), wanted);
+    for (request, expected) in cases {
+        assert_body_refused(server, &request.to_string(), expected);
     }
-    server.assert_well();
+    server.assert_healthy();
 }
 
-fn assert_body_refused(server: &Server, body: &str, wanted: &str) {
-    let answer = server.ask("POST", INFER, &[], body.as_bytes());
+fn assert_body_refused(server: &Server, body: &str, expected: &str) {
+    let response = server.request("POST", INFER, &[], body.as_bytes());
     let body: String = body.chars().take(200).collect();
-    assert_eq!(answer.status, 400, "{body}: {}", answer.text());
-    let error = answer.error();
-    assert!(error.contains(wanted), "{body}: no {wanted} in {error}");
+    assert_eq!(response.status, 400, "{body}: {}", response.text());
+    let error = response.error();
+    assert!(error.contains(expected), "{body}: no {expected} in {error}");
     assert!(error.len() < 500, "{error}");
 }
 
 #[test]
-fn what_is_no_infer_request_is_told_so() {
+fn malformed_infer_requests_are_refused() {
     let dir = workplace();
     let server = Server::start(dir.path(), "");
     let deep = format!(r#"{{"inputs": [{}"#, "[".repeat(100_000));
     for body in ["", "{", "[]", "\u{0}\u{1}", "{\"inputs\": 5}", "{}", &deep] {
-        assert_body_refused(&server, body, "no infer request");
+        assert_body_refused(&server, body, "not a valid infer request");
     }
     let deep_data = (0..20).fold(json!(1), |inner, _| json!([inner]));
     let twice = |r: &mut Value| r["inputs"] = json!([r["inputs"][0], r["inputs"][0]]);
@@ -64,10 +64,10 @@ fn what_is_no_infer_request_is_told_so() {
         (json!({"inputs": []}), "one input"),
         (tensor(twice), "one input"),
         (input("name", json!("pixels")), "unknown input"),
-        (input("data", json!("many")), "no infer request"),
+        (input("data", json!("many")), "not a valid infer request"),
         (
             input("data", json!(vec![Value::Null; 256])),
-            "no infer request",
+            "not a valid infer request",
         ),
         (input("data", json!(vec![1e300; 256])), "finite"),
         (input("data", deep_data), "nested too deeply"),
@@ -103,7 +103,7 @@ fn shapes_and_types_must_fit() {
         (input("datatype", json!("UINT8")), "FP32"),
         (shape(json!([])), "must be [n, 4, 8, 8]"),
         (shape(json!([4, SIDE, SIDE])), "must be [n, 4, 8, 8]"),
-        (shape(json!([0, 4, SIDE, SIDE])), "n from 1"),
+        (shape(json!([0, 4, SIDE, SIDE])), "n ≥ 1"),
         (shape(json!([1, 3, SIDE, SIDE])), "must be [n, 4, 8, 8]"),
         (shape(json!([2, 4, SIDE, SIDE])), "256 values"),
         (shape(json!([HUGE, 4, SIDE, SIDE])), "256 values"),
@@ -112,8 +112,14 @@ fn shapes_and_types_must_fit() {
             "must be [n, 4, 8, 8]",
         ),
         (shape(json!(vec![HUGE; 5000])), "…"),
-        (shape(json!([-1, 4, SIDE, SIDE])), "no infer request"),
-        (shape(json!([1.5, 4, SIDE, SIDE])), "no infer request"),
+        (
+            shape(json!([-1, 4, SIDE, SIDE])),
+            "not a valid infer request",
+        ),
+        (
+            shape(json!([1.5, 4, SIDE, SIDE])),
+            "not a valid infer request",
+        ),
         (
             raw(json!([4, 1, 1]), "UINT8", four([0.0, 0.0, 0.0, 256.0])),
             "from 0 to 255",
@@ -148,7 +154,7 @@ fn shapes_and_types_must_fit() {
 }
 
 #[test]
-fn bytes_that_are_not_what_their_json_says_are_refused() {
+fn binary_data_that_contradicts_the_json_is_refused() {
     let dir = workplace();
     let server = Server::start(dir.path(), "");
     let binary = |size: Value| {
@@ -179,8 +185,8 @@ fn bytes_that_are_not_what_their_json_says_are_refused() {
             "Inference-Header-Content-Length",
         ),
         (&good, "many", &whole, "Inference-Header-Content-Length"),
-        (&good, "0", &whole, "no infer request"),
-        (&good, "10", &whole, "no infer request"),
+        (&good, "0", &whole, "not a valid infer request"),
+        (&good, "10", &whole, "not a valid infer request"),
         (&binary(json!(-1024)), "", &whole, "binary_data_size"),
         (&binary(json!(u64::MAX)), "", &whole, "binary_data_size"),
         (&binary(json!("1024")), "", &whole, "binary_data_size"),
@@ -191,28 +197,32 @@ fn bytes_that_are_not_what_their_json_says_are_refused() {
             "1020 bytes were sent",
         ),
     ];
-    for (json, length, bytes, wanted) in cases {
+    for (json, length, bytes, expected) in cases {
         let own = json.len().to_string();
         let length = if length.is_empty() { &own } else { length };
         let headers = [("inference-header-content-length", length)];
-        let answer = server.ask("POST", INFER, &headers, &[json.as_bytes(), bytes].concat());
-        assert_eq!(answer.status, 400, "{json} {length}: {}", answer.text());
+        let response = server.request("POST", INFER, &headers, &[json.as_bytes(), bytes].concat());
+        assert_eq!(response.status, 400, "{json} {length}: {}", response.text());
         assert!(
-            answer.error().contains(wanted),
+            response.error().contains(expected),
             "{json} {length}: {}",
-            answer.error()
+            response.error()
         );
     }
     let extra = [tensor(|_| ()).to_string().as_bytes(), b"more"].concat();
     let length = (extra.len() - 4).to_string();
     let headers = [("inference-header-content-length", &*length)];
-    let answer = server.ask("POST", INFER, &headers, &extra);
-    assert!(answer.error().contains("no input's"), "{}", answer.error());
-    server.assert_well();
+    let response = server.request("POST", INFER, &headers, &extra);
+    assert!(
+        response.error().contains("unexpected bytes"),
+        "{}",
+        response.error()
+    );
+    server.assert_healthy();
 }
 
 #[test]
-fn what_is_not_there_is_not_found_and_nothing_leaves_the_repository() {
+fn unknown_paths_are_not_found_and_cannot_leave_the_repository() {
     let dir = workplace();
     fs::write(dir.path().join("secret"), "secret").unwrap();
     let server = Server::start(dir.path(), "");
@@ -230,9 +240,9 @@ fn what_is_not_there_is_not_found_and_nothing_leaves_the_repository() {
         "/secret",
     ];
     for path in post {
-        let answer = server.ask("POST", path, &[], tensor(|_| ()).to_string().as_bytes());
-        assert_eq!(answer.status, 404, "{path}: {}", answer.text());
-        assert!(!answer.error().is_empty());
+        let response = server.request("POST", path, &[], tensor(|_| ()).to_string().as_bytes());
+        assert_eq!(response.status, 404, "{path}: {}", response.text());
+        assert!(!response.error().is_empty());
     }
     for path in ["/v2/models/%ff", "/v2/models/a%ff/ready"] {
         assert_eq!(server.get(path).status, 400, "{path}");
@@ -243,22 +253,22 @@ fn what_is_not_there_is_not_found_and_nothing_leaves_the_repository() {
         ("BREW", "/v2"),
         ("PUT", "/v1/predict"),
     ] {
-        let answer = server.ask(method, path, &[], b"");
-        assert_eq!(answer.status, 405, "{method} {path}");
+        let response = server.request(method, path, &[], b"");
+        assert_eq!(response.status, 405, "{method} {path}");
         assert!(
-            answer.header("allow").is_some(),
-            "{method} {path}: {answer:?}"
+            response.header("allow").is_some(),
+            "{method} {path}: {response:?}"
         );
     }
-    server.assert_well();
+    server.assert_healthy();
 }
 
 #[test]
-fn uploads_that_are_no_images_are_refused() {
+fn uploads_that_are_not_images_are_refused() {
     let dir = workplace_with_samples();
     let server = Server::start(dir.path(), "");
     let good = fs::read(dir.path().join("images/dark_red.png")).unwrap();
-    // A small file that claims 65,535×65,535 pixels.
+    // A small file whose header states 65,535×65,535 pixels.
     let mut bomb = good.clone();
     bomb[16..24].copy_from_slice(&[0, 0, 255, 255, 0, 0, 255, 255]);
     let crc = crc32fast::hash(&bomb[12..29]).to_be_bytes();
@@ -278,17 +288,21 @@ fn uploads_that_are_no_images_are_refused() {
         (&bomb, "65535×65535"),
         (&large, "10×9"),
     ];
-    let ask = |fields: &[(&str, &[u8])]| {
+    let predict = |fields: &[(&str, &[u8])]| {
         let (content, body) = form(fields);
-        server.ask("POST", "/v1/predict", &[("content-type", &content)], &body)
+        server.request("POST", "/v1/predict", &[("content-type", &content)], &body)
     };
-    for (bytes, wanted) in cases {
+    for (bytes, expected) in cases {
         let mut fields: Vec<(&str, &[u8])> = CHANNELS.map(|stain| (stain, &good[..])).into();
         fields[2].1 = bytes;
-        let answer = ask(&fields);
-        assert_eq!(answer.status, 400, "{wanted}: {}", answer.text());
-        assert!(answer.error().starts_with("`blue`"), "{}", answer.error());
-        assert!(answer.error().contains(wanted), "{}", answer.error());
+        let response = predict(&fields);
+        assert_eq!(response.status, 400, "{expected}: {}", response.text());
+        assert!(
+            response.error().starts_with("`blue`"),
+            "{}",
+            response.error()
+        );
+        assert!(response.error().contains(expected), "{}", response.error());
     }
     let all: Vec<(&str, &[u8])> = CHANNELS.map(|stain| (stain, &good[..])).into();
     let more = |extra: (&'static str, &'static [u8])| [&all[..], &[extra]].concat();
@@ -299,27 +313,27 @@ fn uploads_that_are_no_images_are_refused() {
         (more(("model", b"\xff")), "text"),
         (vec![], "no file `red`"),
     ];
-    for (fields, wanted) in cases {
-        let answer = ask(&fields);
-        assert_eq!(answer.status, 400, "{wanted}: {}", answer.text());
-        assert!(answer.error().contains(wanted), "{}", answer.error());
+    for (fields, expected) in cases {
+        let response = predict(&fields);
+        assert_eq!(response.status, 400, "{expected}: {}", response.text());
+        assert!(response.error().contains(expected), "{}", response.error());
     }
-    assert_eq!(ask(&more(("model", b"other"))).status, 404);
-    assert_eq!(ask(&more(("version", b"../1"))).status, 404);
+    assert_eq!(predict(&more(("model", b"other"))).status, 404);
+    assert_eq!(predict(&more(("version", b"../1"))).status, 404);
     assert_eq!(server.post("/v1/predict", &json!({})).status, 415);
     let (content, body) = form(&all);
-    let cut = server.ask(
+    let cut = server.request(
         "POST",
         "/v1/predict",
         &[("content-type", &content)],
         &body[..50],
     );
     assert_eq!(cut.status, 400, "{}", cut.text());
-    server.assert_well();
+    server.assert_healthy();
 }
 
 #[test]
-fn keys_are_wanted_where_there_are_any() {
+fn requests_need_a_key_if_keys_are_configured() {
     const KEY: &str = "correct-horse-battery-staple";
     let dir = workplace();
     fs::write(dir.path().join("keys"), format!("# lab\n{KEY}\n")).unwrap();
@@ -345,18 +359,18 @@ fn keys_are_wanted_where_there_are_any() {
         "/v2/health/ready/../../models/rgby",
     ] {
         for header in wrong {
-            let answer = server.ask("GET", path, &[header], b"");
-            assert_eq!(answer.status, 401, "{path} {header:?}");
-            assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+            let response = server.request("GET", path, &[header], b"");
+            assert_eq!(response.status, 401, "{path} {header:?}");
+            assert_eq!(response.header("www-authenticate"), Some("Bearer"));
         }
     }
     assert_eq!(server.post(INFER, &planes(&[[0; 4]])).status, 401);
     for header in [("authorization", &*bearer), ("x-api-key", KEY)] {
         let body = planes(&[[0; 4]]).to_string();
-        let answer = server.ask("POST", INFER, &[header], body.as_bytes());
-        assert_eq!(answer.status, 200, "{}", answer.text());
+        let response = server.request("POST", INFER, &[header], body.as_bytes());
+        assert_eq!(response.status, 200, "{}", response.text());
     }
-    // Only the id that was sent on purpose is in the log, and no part of a header of keys.
+    // The log has the request id, but no part of an authorization header.
     let log = server.log().replace(&format!("id=\"{KEY}\""), "");
     assert!(!log.contains("horse"), "{log}");
 }

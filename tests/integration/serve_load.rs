@@ -1,5 +1,4 @@
-//! Many requests at a time: batches, a full queue, deadlines, clients that leave, a server that
-//! is stopped.
+//! Concurrent requests: batching, a full queue, deadlines, disconnected clients, shutdown.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::serve_support::{Answer, Server, planes, receive, send, slow_model, slow_request};
+use super::serve_support::{HttpResponse, Server, planes, receive, send, slow_model, slow_request};
 use super::support::{probability, workplace, write_model};
 
 const INFER: &str = "/v2/models/rgby/infer";
@@ -16,14 +15,14 @@ const BATCHES: &str = r#"rgby_batch_images_count{model="rgby"}"#;
 const IMAGES: &str = r#"rgby_batch_images_sum{model="rgby"}"#;
 const QUEUED: &str = r#"rgby_queue_images{model="rgby"}"#;
 
-/// A server of a slow model.
+/// Starts a server with a slow model.
 fn slow_server(dir: &Path, args: &str) -> Server {
     write_model(&dir.join("model.onnx"), &slow_model(24));
     Server::start(dir, &format!("--intra-threads 1 --sessions 1 {args}"))
 }
 
-fn ask(server: &Server, headers: &[(&str, &str)]) -> Answer {
-    server.ask(
+fn infer(server: &Server, headers: &[(&str, &str)]) -> HttpResponse {
+    server.request(
         "POST",
         INFER,
         headers,
@@ -32,7 +31,7 @@ fn ask(server: &Server, headers: &[(&str, &str)]) -> Answer {
 }
 
 #[test]
-fn answers_do_not_depend_on_who_shares_the_batch() {
+fn outputs_do_not_depend_on_the_batch() {
     let dir = workplace();
     let server = Server::start(dir.path(), "--max-batch 8 --max-delay 50ms --sessions 2");
     let grays = |thread: usize, round: usize| -> Vec<[u8; 4]> {
@@ -50,8 +49,8 @@ fn answers_do_not_depend_on_who_shares_the_batch() {
                     assert_eq!(values.len(), images.len() * 28);
                     for (row, image) in values.chunks(28).zip(&images) {
                         for (class, value) in row.iter().enumerate() {
-                            let wanted = probability(image[class % 4]);
-                            assert!((value - wanted).abs() < 1e-5, "{thread} {round} {class}");
+                            let expected = probability(image[class % 4]);
+                            assert!((value - expected).abs() < 1e-5, "{thread} {round} {class}");
                         }
                     }
                 }
@@ -62,20 +61,20 @@ fn answers_do_not_depend_on_who_shares_the_batch() {
         .flat_map(|t| (0..6).map(move |r| (t + r) % 11 + 1))
         .sum();
     assert!((server.metric(IMAGES) - images as f64).abs() < 0.5);
-    // If none shared its batch, and those of more than eight images are split.
-    let alone: usize = (0..12_usize)
+    // The number of batches if no two requests shared one; more than eight images are split.
+    let unshared: usize = (0..12_usize)
         .flat_map(|t| (0..6).map(move |r| ((t + r) % 11 + 1).div_ceil(8)))
         .sum();
     let batches = server.metric(BATCHES);
-    assert!(batches < alone as f64, "{batches} of {alone}");
+    assert!(batches < unshared as f64, "{batches} of {unshared}");
     assert!(server.metric(QUEUED).abs() < 0.5);
 }
 
 #[test]
-fn an_image_that_breaks_the_engine_spoils_no_other() {
+fn an_image_that_fails_does_not_affect_others_in_its_batch() {
     let dir = workplace();
     let server = Server::start(dir.path(), "--max-batch 16 --max-delay 100ms");
-    // Their mean is not a number, but each of them is.
+    // All values are finite, but their mean is NaN.
     let values: Vec<f32> = (0..256)
         .map(|i| if i % 64 < 32 { f32::MAX } else { f32::MIN })
         .collect();
@@ -88,8 +87,8 @@ fn an_image_that_breaks_the_engine_spoils_no_other() {
             scope.spawn(move || {
                 for _ in 0..5 {
                     if number % 4 == 0 {
-                        let answer = server.post(INFER, bad);
-                        assert!([200, 500].contains(&answer.status), "{answer:?}");
+                        let response = server.post(INFER, bad);
+                        assert!([200, 500].contains(&response.status), "{response:?}");
                     } else {
                         let value = server.post(INFER, &planes(&[[number; 4]])).values()[0];
                         assert!((value - probability(number)).abs() < 1e-5);
@@ -98,33 +97,35 @@ fn an_image_that_breaks_the_engine_spoils_no_other() {
             });
         }
     });
-    server.assert_well();
+    server.assert_healthy();
 }
 
 #[test]
-fn a_full_queue_is_said_at_once() {
+fn a_full_queue_is_reported_immediately() {
     let dir = workplace();
     let server = slow_server(dir.path(), "--max-batch 2 --max-queue 3");
-    let answers: Vec<Answer> = thread::scope(|scope| {
-        let asked: Vec<_> = (0..16).map(|_| scope.spawn(|| ask(&server, &[]))).collect();
-        asked
+    let responses: Vec<HttpResponse> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..16)
+            .map(|_| scope.spawn(|| infer(&server, &[])))
+            .collect();
+        clients
             .into_iter()
-            .map(|asked| asked.join().unwrap())
+            .map(|client| client.join().unwrap())
             .collect()
     });
-    let with = |status: u16| answers.iter().filter(|a| a.status == status).count();
-    assert_eq!(with(200) + with(429), 16, "{answers:?}");
+    let with = |status: u16| responses.iter().filter(|a| a.status == status).count();
+    assert_eq!(with(200) + with(429), 16, "{responses:?}");
     assert!(
         with(200) >= 3 && with(429) >= 1,
         "{} and {}",
         with(200),
         with(429)
     );
-    for refused in answers.iter().filter(|a| a.status == 429) {
+    for refused in responses.iter().filter(|a| a.status == 429) {
         let after: u64 = refused.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=60).contains(&after) && refused.error().contains("full"));
     }
-    // Who sends the body after the head still learns why, on a connection that goes on.
+    // A client that sends the body after the headers gets the error, and can reuse the connection.
     let mut stream = server.connect();
     let body = vec![b' '; 300_000];
     for _ in 0..2 {
@@ -137,26 +138,26 @@ fn a_full_queue_is_said_at_once() {
         stream.write_all(&body).unwrap();
         assert_eq!(receive(&mut stream).unwrap().status, 404);
     }
-    // A batch larger than an engine's is computed in parts.
+    // A request larger than a batch is split.
     let server = slow_server(dir.path(), "--max-batch 2 --max-queue 6");
-    let answer = server.post(INFER, &planes(&[[0; 4]; 5]));
-    assert_eq!(answer.values(), [0.5; 5 * 28]);
+    let response = server.post(INFER, &planes(&[[0; 4]; 5]));
+    assert_eq!(response.values(), [0.5; 5 * 28]);
     assert!((server.metric(BATCHES) - 3.0).abs() < 0.5);
 }
 
 #[test]
-fn who_is_late_or_gone_is_not_computed() {
+fn late_and_disconnected_requests_are_not_computed() {
     let dir = workplace();
     let server = slow_server(dir.path(), "--max-batch 1 --timeout 60s");
     thread::scope(|scope| {
         let first = scope.spawn(|| server.post(INFER, &planes(&[[0; 4]; 6])));
         server.wait_for(QUEUED, |images| images > 0.0 && images < 6.0);
-        let late = ask(&server, &[("timeout", "0.001")]);
+        let late = infer(&server, &[("timeout", "0.001")]);
         assert_eq!(late.status, 504, "{}", late.text());
         let mut request = slow_request();
         request["parameters"] = json!({"timeout": 1000});
         assert_eq!(server.post(INFER, &request).status, 504);
-        // One who leaves.
+        // A client that disconnects.
         let mut stream = server.connect();
         let body = slow_request().to_string();
         send(&mut stream, "POST", INFER, &[], body.as_bytes()).unwrap();
@@ -173,33 +174,33 @@ fn who_is_late_or_gone_is_not_computed() {
         "{}",
         server.metric(IMAGES)
     );
-    assert_eq!(ask(&server, &[("timeout", "soon")]).status, 400);
-    assert_eq!(ask(&server, &[("timeout", "50s")]).status, 200);
+    assert_eq!(infer(&server, &[("timeout", "soon")]).status, 400);
+    assert_eq!(infer(&server, &[("timeout", "50s")]).status, 200);
 
     let server = slow_server(dir.path(), "--max-batch 1 --timeout 1ms");
-    let answer = server.post(INFER, &planes(&[[0; 4]; 4]));
-    assert_eq!(answer.status, 504, "{}", answer.text());
+    let response = server.post(INFER, &planes(&[[0; 4]; 4]));
+    assert_eq!(response.status, 504, "{}", response.text());
 }
 
 #[test]
-fn a_stopped_server_answers_what_it_accepted() {
+fn accepted_requests_finish_during_shutdown() {
     let dir = workplace();
     let mut server = slow_server(dir.path(), "--max-batch 4");
     let counts: Vec<(usize, usize)> = thread::scope(|scope| {
         let client = || {
             let mut stream = server.connect();
             let body = slow_request().to_string();
-            let (mut answered, mut refused) = (0, 0);
+            let (mut finished, mut refused) = (0, 0);
             loop {
                 send(&mut stream, "POST", INFER, &[], body.as_bytes()).unwrap();
-                let answer = receive(&mut stream).unwrap();
-                match answer.status {
-                    200 => answered += 1,
+                let response = receive(&mut stream).unwrap();
+                match response.status {
+                    200 => finished += 1,
                     503 => refused += 1,
-                    _ => panic!("{answer:?}"),
+                    _ => panic!("{response:?}"),
                 }
-                if answer.header("connection") == Some("close") {
-                    return (answered, refused);
+                if response.header("connection") == Some("close") {
+                    return (finished, refused);
                 }
             }
         };
@@ -211,14 +212,14 @@ fn a_stopped_server_answers_what_it_accepted() {
     });
     assert_eq!(server.wait(), Some(143), "{}", server.log());
     assert!(
-        counts.iter().map(|(answered, _)| answered).sum::<usize>() >= 10,
+        counts.iter().map(|(finished, _)| finished).sum::<usize>() >= 10,
         "{counts:?}"
     );
     assert!(!server.log().contains("cut off"));
 }
 
 #[test]
-fn a_stopped_server_is_unready_at_once_and_waits_no_longer_than_it_may() {
+fn shutdown_is_unready_immediately_and_limited_by_the_drain_time() {
     let dir = workplace();
     let mut server = slow_server(dir.path(), "--max-batch 1 --drain 300ms");
     let mut stream = server.connect();
@@ -235,7 +236,7 @@ fn a_stopped_server_is_unready_at_once_and_waits_no_longer_than_it_may() {
     assert_eq!(server.wait(), Some(1), "{}", server.log());
     assert!(server.log().contains("cut off"), "{}", server.log());
 
-    // Nothing to do: it leaves, and a port that is taken is no reason to wait.
+    // Without requests, the server exits immediately.
     let mut idle = slow_server(dir.path(), "");
     idle.signal("INT");
     assert_eq!(idle.wait(), Some(130), "{}", idle.log());

@@ -1,4 +1,4 @@
-//! Folders of models, versions, and changing them while requests come.
+//! Model folders, versions, and replacing models under load.
 
 use std::fs;
 use std::path::Path;
@@ -7,19 +7,19 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use super::serve_support::{Answer, Server, form, planes, receive, send};
+use super::serve_support::{HttpResponse, Server, form, planes, receive, send};
 use super::support::{
     assert_refused, change_spec, probability, tiny_model, workplace, write_model,
 };
 
-/// Writes a tiny model whose network is called `arch`.
+/// Writes a tiny model with the given architecture name.
 fn write(path: &Path, arch: &str) {
     let mut model = tiny_model();
     change_spec(&mut model, |spec| spec.arch = arch.into());
     write_model(path, &model);
 }
 
-fn infer(server: &Server, path: &str) -> Answer {
+fn infer(server: &Server, path: &str) -> HttpResponse {
     server.post(path, &planes(&[[9; 4]]))
 }
 
@@ -33,7 +33,7 @@ fn index(server: &Server) -> Value {
 }
 
 #[test]
-fn a_folder_holds_versions_of_models() {
+fn a_folder_contains_models_and_versions() {
     let dir = tempfile::tempdir().unwrap();
     let models = dir.path().join("models");
     for version in ["1", "2", "10", "03", "0", "x"] {
@@ -46,9 +46,9 @@ fn a_folder_holds_versions_of_models() {
     fs::create_dir_all(models.join("empty/1")).unwrap();
     fs::create_dir_all(models.join(".hidden/1")).unwrap();
     let server = Server::start_with(dir.path(), "--model-dir models --versions 2 --name mine");
-    let answer = infer(&server, "/v2/models/mine/infer");
-    assert!((answer.values()[0] - probability(9)).abs() < 1e-5);
-    assert_eq!(answer.json()["model_version"], "10");
+    let response = infer(&server, "/v2/models/mine/infer");
+    assert!((response.values()[0] - probability(9)).abs() < 1e-5);
+    assert_eq!(response.json()["model_version"], "10");
     assert_eq!(
         infer(&server, "/v2/models/mine/versions/2/infer").json()["model_version"],
         "2"
@@ -65,30 +65,30 @@ fn a_folder_holds_versions_of_models() {
     assert_eq!(metadata["versions"], json!(["2", "10"]));
     assert_eq!(metadata["parameters"]["arch"], "v10");
     let entry = |name: &str, version: &str, state: &str| json!({"name": name, "version": version, "state": state, "reason": ""});
-    let wanted = json!([
+    let expected = json!([
         entry("mine", "1", "UNAVAILABLE"),
         entry("mine", "2", "READY"),
         entry("mine", "10", "READY"),
         entry("other", "7", "READY"),
     ]);
-    assert_eq!(index(&server), wanted);
+    assert_eq!(index(&server), expected);
     let ready = server
         .post("/v2/repository/index", &json!({"ready": true}))
         .json();
     assert_eq!(ready.as_array().unwrap().len(), 3);
-    // Where there are several, an upload says which.
+    // With several models, an upload must name one.
     let (content, body) = form(&[]);
-    let answer = server.ask("POST", "/v1/predict", &[("content-type", &content)], &body);
-    assert_eq!(answer.status, 400);
+    let response = server.request("POST", "/v1/predict", &[("content-type", &content)], &body);
+    assert_eq!(response.status, 400);
     assert!(
-        answer.error().contains("`mine`, `other`"),
+        response.error().contains("`mine`, `other`"),
         "{}",
-        answer.error()
+        response.error()
     );
 }
 
 #[test]
-fn models_are_unloaded_and_loaded_again() {
+fn models_can_be_unloaded_and_reloaded() {
     let dir = workplace();
     let server = Server::start(dir.path(), "");
     assert_eq!(
@@ -113,11 +113,11 @@ fn models_are_unloaded_and_loaded_again() {
         200
     );
     assert_eq!(infer(&server, "/v2/models/rgby/infer").status, 200);
-    server.assert_well();
+    server.assert_healthy();
 }
 
 #[test]
-fn a_model_is_replaced_under_load_and_no_request_is_lost() {
+fn replacing_a_model_under_load_loses_no_request() {
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("model.onnx");
     write(&model, "first");
@@ -127,7 +127,7 @@ fn a_model_is_replaced_under_load_and_no_request_is_lost() {
     let body = planes(&[[9; 4]]).to_string();
     let client = || {
         let mut stream = server.connect();
-        let mut answered = 0;
+        let mut responses = 0;
         while !done.load(Ordering::Relaxed) {
             send(
                 &mut stream,
@@ -137,11 +137,11 @@ fn a_model_is_replaced_under_load_and_no_request_is_lost() {
                 body.as_bytes(),
             )
             .unwrap();
-            let answer = receive(&mut stream).unwrap();
-            assert!((answer.values()[0] - probability(9)).abs() < 1e-5);
-            answered += 1;
+            let response = receive(&mut stream).unwrap();
+            assert!((response.values()[0] - probability(9)).abs() < 1e-5);
+            responses += 1;
         }
-        answered
+        responses
     };
     thread::scope(|scope| {
         let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
@@ -149,8 +149,8 @@ fn a_model_is_replaced_under_load_and_no_request_is_lost() {
             let name = format!("round {round}");
             write(&model, &name);
             if round % 2 == 0 {
-                let answer = server.post("/v2/repository/models/rgby/load", &json!({}));
-                assert_eq!(answer.status, 200, "{}", answer.text());
+                let response = server.post("/v2/repository/models/rgby/load", &json!({}));
+                assert_eq!(response.status, 200, "{}", response.text());
             } else {
                 server.signal("HUP");
                 while arch() != *name {
@@ -159,22 +159,22 @@ fn a_model_is_replaced_under_load_and_no_request_is_lost() {
             }
             assert_eq!(arch(), *name);
         }
-        // What cannot be loaded leaves all as it was.
+        // A model that cannot be loaded leaves the loaded one in use.
         for bytes in [&b"not a model"[..], b""] {
             fs::write(&model, bytes).unwrap();
-            let answer = server.post("/v2/repository/models/rgby/load", &json!({}));
-            assert_eq!(answer.status, 422, "{}", answer.text());
+            let response = server.post("/v2/repository/models/rgby/load", &json!({}));
+            assert_eq!(response.status, 422, "{}", response.text());
             assert!(
-                answer.error().contains("not an ONNX model"),
+                response.error().contains("not an ONNX model"),
                 "{}",
-                answer.error()
+                response.error()
             );
         }
         let mut broken = tiny_model();
         broken.graph.as_mut().unwrap().node[0].op_type = "Frobnicate".into();
         write_model(&model, &broken);
-        let answer = server.post("/v2/repository/models/rgby/load", &json!({}));
-        assert_eq!(answer.status, 422, "{}", answer.text());
+        let response = server.post("/v2/repository/models/rgby/load", &json!({}));
+        assert_eq!(response.status, 422, "{}", response.text());
         assert!(
             index(&server)[0]["reason"]
                 .as_str()
@@ -187,11 +187,11 @@ fn a_model_is_replaced_under_load_and_no_request_is_lost() {
             assert!(client.join().unwrap() > 0);
         }
     });
-    server.assert_well();
+    server.assert_healthy();
 }
 
 #[test]
-fn what_cannot_be_served_ends_it_before_it_is_ready() {
+fn startup_errors_exit_before_the_server_is_ready() {
     let dir = workplace();
     fs::create_dir(dir.path().join("nothing")).unwrap();
     fs::write(dir.path().join("bad.onnx"), "not a model").unwrap();

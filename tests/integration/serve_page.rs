@@ -1,4 +1,4 @@
-//! The page and what it asks of the server: samples, planes, explanations, uploads in one file.
+//! The page and its routes: samples, previews, explanations, uploads in one file.
 
 use std::io::{Cursor, Read};
 
@@ -8,15 +8,15 @@ use onnx_ir::ModelProto;
 use rgby::imaging::CHANNELS;
 use serde_json::{Value, json};
 
-use super::serve_support::{Answer, Server, form, send, slow_model};
+use super::serve_support::{HttpResponse, Server, form, send, slow_model};
 use super::support::{
     change_spec, integers, node, probability, tiny_model, value, workplace, write_model,
 };
 
-/// Side of [`corner_model`]'s input: a cell of the usual grid has 4×4 pixels.
+/// Side of [`corner_model`]'s input: a cell of the default grid has 4×4 pixels.
 const SIDE: i64 = 32;
 
-/// The tiny model, but it sees nothing of the image but the 4×4 pixels at the top right.
+/// Returns the tiny model, reduced to the 4×4 pixels at the top right of the image.
 pub fn corner_model() -> ModelProto {
     let mut model = tiny_model();
     change_spec(&mut model, |spec| spec.preprocess.size = SIDE as u32);
@@ -33,7 +33,7 @@ pub fn corner_model() -> ModelProto {
     model
 }
 
-/// A form with a file of one gray value for each stain, and further fields.
+/// Returns a form with a uniform gray file per stain and further fields.
 pub fn image_form(grays: [u8; 4], more: &[(&str, &str)]) -> (String, Vec<u8>) {
     let files = grays.map(|gray| {
         let mut bytes = Cursor::new(Vec::new());
@@ -47,11 +47,11 @@ pub fn image_form(grays: [u8; 4], more: &[(&str, &str)]) -> (String, Vec<u8>) {
     form(&fields)
 }
 
-pub fn post_form(server: &Server, path: &str, (content, body): &(String, Vec<u8>)) -> Answer {
-    server.ask("POST", path, &[("content-type", content)], body)
+pub fn post_form(server: &Server, path: &str, (content, body): &(String, Vec<u8>)) -> HttpResponse {
+    server.request("POST", path, &[("content-type", content)], body)
 }
 
-/// The lines of an explanation, which comes in chunks.
+/// Returns the lines of a streamed explanation.
 fn explain(server: &Server, form: &(String, Vec<u8>)) -> Vec<Value> {
     let (content, body) = form;
     let mut stream = server.connect();
@@ -64,7 +64,7 @@ fn explain(server: &Server, form: &(String, Vec<u8>)) -> Vec<Value> {
         text.contains("content-type: application/x-ndjson"),
         "{text}"
     );
-    // Sizes of chunks stand between the lines, and are no JSON objects.
+    // Skips the chunk sizes between the lines, which are not JSON objects.
     let lines = text.lines().filter(|line| line.starts_with('{'));
     lines
         .map(|line| serde_json::from_str(line).unwrap())
@@ -72,7 +72,7 @@ fn explain(server: &Server, form: &(String, Vec<u8>)) -> Vec<Value> {
 }
 
 #[test]
-fn the_page_is_served_whole_and_loads_nothing_from_elsewhere() {
+fn the_page_is_complete_and_loads_only_its_own_files() {
     let dir = workplace();
     let server = Server::start(dir.path(), "");
     let page = server.get("/");
@@ -87,15 +87,15 @@ fn the_page_is_served_whole_and_loads_nothing_from_elsewhere() {
         "{policy}"
     );
     assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
-    // All that it names is there, and all that this names, and so on.
-    let mut wanted = vec!["/".to_owned()];
+    // Follows all references between the files.
+    let mut files = vec!["/".to_owned()];
     let mut seen = 0;
-    while let Some(path) = wanted.get(seen).cloned() {
+    while let Some(path) = files.get(seen).cloned() {
         seen += 1;
         let file = server.get(&path);
         assert_eq!(file.status, 200, "{path}");
         let text = file.text().replace("http://www.w3.org/2000/svg", "");
-        assert!(!text.contains("://"), "{path} names another place");
+        assert!(!text.contains("://"), "{path} refers to another server");
         let named = text.split('"').filter_map(|word| {
             let name = word
                 .strip_prefix("/page/")
@@ -103,16 +103,16 @@ fn the_page_is_served_whole_and_loads_nothing_from_elsewhere() {
             Some(format!("/page/{name}"))
         });
         for name in named {
-            if !wanted.contains(&name) {
-                wanted.push(name);
+            if !files.contains(&name) {
+                files.push(name);
             }
         }
         let tag = file.header("etag").unwrap().to_owned();
-        let again = server.ask("GET", &path, &[("if-none-match", &tag)], b"");
+        let again = server.request("GET", &path, &[("if-none-match", &tag)], b"");
         assert_eq!(again.status, 304, "{path}");
         assert_eq!(again.header("etag"), Some(&*tag));
     }
-    assert_eq!(seen, 9, "{wanted:?}");
+    assert_eq!(seen, 9, "{files:?}");
     for bad in [
         "/page/",
         "/page/..%2findex.html",
@@ -124,7 +124,7 @@ fn the_page_is_served_whole_and_loads_nothing_from_elsewhere() {
 }
 
 #[test]
-fn the_server_says_what_it_offers() {
+fn server_info_lists_models_limits_and_samples() {
     let dir = workplace();
     let server = Server::start(dir.path(), "--name cells --max-body 7");
     let about = server.get("/v1/about").json();
@@ -163,13 +163,13 @@ fn samples_are_drawn() {
         classes: vec![2],
         ..Default::default()
     };
-    let wanted = rgby::synth::sample(&config, 0).unwrap();
-    assert_eq!(wanted.targets, [2]);
+    let expected = rgby::synth::sample(&config, 0).unwrap();
+    assert_eq!(expected.targets, [2]);
     for (number, stain) in CHANNELS.iter().enumerate() {
         let sample = server.get(&format!("/v1/samples/2/{stain}.png"));
         assert_eq!(sample.header("content-type"), Some("image/png"));
         let image = image::load_from_memory(&sample.body).unwrap().into_luma8();
-        assert_eq!(Some(&image.into_raw()[..]), wanted.planes.plane(number));
+        assert_eq!(Some(&image.into_raw()[..]), expected.planes.plane(number));
     }
     for bad in [
         "28/red.png",
@@ -188,17 +188,17 @@ fn samples_are_drawn() {
 }
 
 #[test]
-fn planes_come_back_to_be_looked_at() {
+fn predictions_include_previews_on_request() {
     let dir = workplace();
     let server = Server::start(dir.path(), "");
     let grays = [240, 10, 77, 128];
-    let answer = post_form(
+    let response = post_form(
         &server,
         "/v1/predict",
         &image_form(grays, &[("planes", "32")]),
     );
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    let image = &answer.json()["image"];
+    assert_eq!(response.status, 200, "{}", response.text());
+    let image = &response.json()["image"];
     assert_eq!(
         (&image["width"], &image["height"]),
         (&json!(64), &json!(48))
@@ -225,7 +225,7 @@ fn planes_come_back_to_be_looked_at() {
     }
 }
 
-/// A TIFF of a page a gray value, without any description.
+/// Returns a TIFF with a uniform page per gray value, without channel names.
 pub fn tiff(grays: &[u8]) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     let mut encoder = tiff::encoder::TiffEncoder::new(&mut bytes).unwrap();
@@ -238,41 +238,41 @@ pub fn tiff(grays: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn one_file_may_hold_all_stains() {
+fn one_file_may_contain_all_stains() {
     let dir = workplace();
     let server = Server::start(dir.path(), "");
     let file = tiff(&[5, 240, 100, 60, 20]);
-    let ask = |channels: Option<&str>| {
+    let predict = |channels: Option<&str>| {
         let mut fields: Vec<(&str, &[u8])> = vec![("image", &file)];
         fields.extend(channels.map(|text| ("channels", text.as_bytes())));
         post_form(&server, "/v1/predict", &form(&fields))
     };
-    let answer = ask(Some("1, 2,3,4"));
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    for (index, class) in answer.json()["classes"]
+    let response = predict(Some("1, 2,3,4"));
+    assert_eq!(response.status, 200, "{}", response.text());
+    for (index, class) in response.json()["classes"]
         .as_array()
         .unwrap()
         .iter()
         .enumerate()
     {
-        let wanted = probability([240, 100, 60, 20][index % 4]);
+        let expected = probability([240, 100, 60, 20][index % 4]);
         let found = class["probability"].as_f64().unwrap() as f32;
         assert!(
-            (found - wanted).abs() < 1e-5,
-            "{index}: {found} for {wanted}"
+            (found - expected).abs() < 1e-5,
+            "{index}: {found} for {expected}"
         );
     }
-    for (channels, wanted) in [
+    for (channels, expected) in [
         (None, "no channel `red`"),
         (Some("0,1,2,9"), "no channel `9`"),
         (Some("0,1,2"), "must have 4"),
         (Some(""), "must have 4"),
     ] {
-        let refused = ask(channels);
+        let refused = predict(channels);
         assert_eq!(refused.status, 400, "{channels:?}");
         let error = refused.error();
         assert!(
-            error.contains(wanted) && error.contains("`channels`"),
+            error.contains(expected) && error.contains("`channels`"),
             "{error}"
         );
     }
@@ -282,21 +282,21 @@ fn one_file_may_hold_all_stains() {
     let both = form(&[("image", &file), ("red", &file)]);
     let refused = post_form(&server, "/v1/predict", &both);
     assert!(
-        refused.error().contains("no place here"),
+        refused.error().contains("unexpected field"),
         "{}",
         refused.error()
     );
     let no_tiff = post_form(&server, "/v1/predict", &form(&[("image", b"GIF89a")]));
     assert!(
-        no_tiff.error().contains("no TIFF file"),
+        no_tiff.error().contains("not a TIFF file"),
         "{}",
         no_tiff.error()
     );
-    server.assert_well();
+    server.assert_healthy();
 }
 
 #[test]
-fn explanations_find_what_the_network_looks_at() {
+fn explanations_find_the_relevant_part_of_the_image() {
     let dir = workplace();
     write_model(&dir.path().join("model.onnx"), &corner_model());
     let server = Server::start(dir.path(), "");
@@ -322,16 +322,16 @@ fn explanations_find_what_the_network_looks_at() {
             for (class, fall) in cell.as_array().unwrap().iter().enumerate() {
                 let at_corner = (row, column) == (0, 7);
                 let hidden = probability(grays[class % 4]) - probability(0);
-                let wanted = if at_corner { hidden } else { 0.0 };
+                let expected = if at_corner { hidden } else { 0.0 };
                 let fall = number(fall);
                 assert!(
-                    (fall - wanted).abs() < 1e-5,
-                    "{row} {column} {class}: {fall}, {wanted}"
+                    (fall - expected).abs() < 1e-5,
+                    "{row} {column} {class}: {fall}, {expected}"
                 );
             }
         }
     }
-    // 64 pixels made to 32: a cell of 16 is two pixels, of which the corner has four.
+    // 64 pixels are resized to 32. A cell of 16 has two pixels per side; the corner has four.
     let fine = explain(&server, &image_form(grays, &[("grid", "16")]));
     assert_eq!(fine.len(), 17);
     let lit = |line: &Value, column: usize| number(&line["falls"][column][0]) > 0.01;
@@ -347,11 +347,11 @@ fn explanations_find_what_the_network_looks_at() {
 }
 
 #[test]
-fn explanations_keep_to_deadlines_and_the_queue() {
+fn explanations_respect_deadlines_and_queue_limits() {
     let dir = workplace();
     write_model(&dir.path().join("model.onnx"), &slow_model(30));
     let server = Server::start(dir.path(), "--max-batch 2 --max-queue 4 --timeout 600s");
-    // A row is more than may wait.
+    // A row has more images than the queue.
     let lines = explain(&server, &image_form([9; 4], &[("grid", "5")]));
     assert_eq!(lines.len(), 2);
     let error = lines[1]["error"].as_str().unwrap();
@@ -360,10 +360,10 @@ fn explanations_keep_to_deadlines_and_the_queue() {
     assert_eq!(lines.len(), 4, "{lines:?}");
     let (content, body) = image_form([9; 4], &[("grid", "3")]);
     let headers = [("content-type", &*content), ("timeout", "1ms")];
-    let late = server.ask("POST", "/v1/explain", &headers, &body);
+    let late = server.request("POST", "/v1/explain", &headers, &body);
     assert_eq!(late.status, 504);
     server.wait_for(r#"rgby_queue_images{model="rgby"}"#, |waiting| {
         waiting < 0.5
     });
-    server.assert_well();
+    server.assert_healthy();
 }

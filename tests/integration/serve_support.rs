@@ -1,4 +1,4 @@
-//! A running server, and a client that can also misbehave.
+//! Helpers that start a server and send requests, including malformed ones.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,38 +14,36 @@ use serde_json::{Value, json};
 
 use super::support::{FLOAT, change_spec, node, rgby, signal, skipped, tiny_model, value};
 
-/// How long anything may take before a test fails: the machine may be busy.
+/// Timeout of all waits; long, because the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
-/// A server, killed when it is dropped.
+/// A server process, killed on drop.
 pub struct Server {
     child: Child,
     pub addr: SocketAddr,
-    /// Where it listens for gRPC, if it does.
     pub grpc: Option<SocketAddr>,
     log: Arc<Mutex<String>>,
 }
 
-/// What a server answered.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
 impl Server {
-    /// Starts `rgby serve --model model.onnx` with more arguments in `dir`; waits until it is ready.
+    /// Starts `rgby serve --model model.onnx` with further arguments in `dir`; waits until ready.
     pub fn start(dir: &Path, args: &str) -> Self {
         Self::start_with(dir, &format!("--model model.onnx {args}"))
     }
 
-    /// Starts `rgby serve` with those arguments in `dir`; waits until it is ready.
+    /// Starts `rgby serve` with arguments in `dir`; waits until ready.
     pub fn start_with(dir: &Path, args: &str) -> Self {
         Self::start_in(dir, args, &[])
     }
 
-    /// Starts `rgby serve` with those arguments and variables in `dir`; waits until it is ready.
+    /// Starts `rgby serve` with arguments and environment variables in `dir`; waits until ready.
     pub fn start_in(dir: &Path, args: &str, variables: &[(&str, &str)]) -> Self {
         let mut command = rgby();
         command.arg("serve");
@@ -59,7 +57,7 @@ impl Server {
         Self::run(command)
     }
 
-    /// Runs a command that becomes a server; waits until it is ready.
+    /// Runs a command that executes `rgby serve`; waits until ready.
     pub fn run(mut command: Command) -> Self {
         let (mut child, log, lines) = spawn(&mut command);
         let start = Instant::now();
@@ -85,7 +83,7 @@ impl Server {
         panic!("{command:?} was not ready: {}", log.lock().unwrap());
     }
 
-    /// What it wrote to stderr so far.
+    /// Returns the stderr output so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -100,31 +98,38 @@ impl Server {
         stream
     }
 
-    pub fn get(&self, path: &str) -> Answer {
-        self.ask("GET", path, &[], b"")
+    pub fn get(&self, path: &str) -> HttpResponse {
+        self.request("GET", path, &[], b"")
     }
 
-    pub fn post(&self, path: &str, body: &Value) -> Answer {
-        self.ask("POST", path, &[], body.to_string().as_bytes())
+    pub fn post(&self, path: &str, body: &Value) -> HttpResponse {
+        self.request("POST", path, &[], body.to_string().as_bytes())
     }
 
-    /// Sends one request on a connection of its own.
-    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    /// Sends one request on a new connection.
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> HttpResponse {
         let mut stream = self.connect();
         send(&mut stream, method, path, headers, body).unwrap();
         receive(&mut stream).unwrap()
     }
 
-    /// Whether it is alive and answers rightly, whatever was done to it.
-    pub fn assert_well(&self) {
+    /// Asserts that the server is ready and that nothing panicked.
+    pub fn assert_healthy(&self) {
         assert_eq!(self.get("/v2/health/ready").status, 200);
         assert!(!self.log().contains("panicked"), "{}", self.log());
     }
 
-    /// Waits until a metric, as `/metrics` prints its name and labels, has a value that fits.
-    pub fn wait_for(&self, metric: &str, fits: impl Fn(f64) -> bool) {
+    /// Waits until the value of a metric fulfills `condition`. `metric` has the name and labels as
+    /// in `/metrics`.
+    pub fn wait_for(&self, metric: &str, condition: impl Fn(f64) -> bool) {
         let start = Instant::now();
-        while !fits(self.metric(metric)) {
+        while !condition(self.metric(metric)) {
             assert!(
                 start.elapsed() < PATIENCE,
                 "{metric}: {}",
@@ -134,7 +139,7 @@ impl Server {
         }
     }
 
-    /// A metric's value; 0 if it is not there.
+    /// Returns the value of a metric; 0 if it does not exist.
     pub fn metric(&self, metric: &str) -> f64 {
         let text = self.get("/metrics").text();
         let value = text.lines().find_map(|line| line.strip_prefix(metric));
@@ -145,7 +150,7 @@ impl Server {
         signal(&self.child, name);
     }
 
-    /// Waits until its log holds that.
+    /// Waits until the log contains `text`.
     pub fn wait_for_log(&self, text: &str) {
         let start = Instant::now();
         while !self.log().contains(text) {
@@ -154,7 +159,7 @@ impl Server {
         }
     }
 
-    /// Waits for its end; returns the exit code.
+    /// Waits for the process to exit; returns the exit code.
     pub fn wait(&mut self) -> Option<i32> {
         let start = Instant::now();
         loop {
@@ -163,7 +168,7 @@ impl Server {
             }
             assert!(
                 start.elapsed() < PATIENCE,
-                "it does not end: {}",
+                "the server does not exit: {}",
                 self.log()
             );
             thread::sleep(Duration::from_millis(10));
@@ -178,9 +183,10 @@ impl Drop for Server {
     }
 }
 
-type Started = (Child, Arc<Mutex<String>>, Receiver<String>);
+/// The process, its log so far, and the lines of the log.
+type SpawnedServer = (Child, Arc<Mutex<String>>, Receiver<String>);
 
-fn spawn(command: &mut Command) -> Started {
+fn spawn(command: &mut Command) -> SpawnedServer {
     let mut child = command
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -199,7 +205,7 @@ fn spawn(command: &mut Command) -> Started {
     (child, log, lines)
 }
 
-/// The address in a line that says that a server is ready.
+/// Returns the address in a `ready` line.
 pub fn address(line: &str, scheme: &str) -> Option<SocketAddr> {
     let (before, url) = line.split_once(scheme)?;
     let (_, address) = url.split_once("://")?;
@@ -207,7 +213,7 @@ pub fn address(line: &str, scheme: &str) -> Option<SocketAddr> {
     before.contains("ready").then(|| address.parse().unwrap())
 }
 
-/// Sends a request, to the host `test` unless a header says otherwise.
+/// Sends a request. The default host is `test`.
 pub fn send(
     stream: &mut impl Write,
     method: &str,
@@ -226,8 +232,8 @@ pub fn send(
     stream.write_all(&[head.as_bytes(), body].concat())
 }
 
-/// Reads one answer.
-pub fn receive(stream: &mut impl Read) -> io::Result<Answer> {
+/// Reads one response.
+pub fn receive(stream: &mut impl Read) -> io::Result<HttpResponse> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -235,7 +241,7 @@ pub fn receive(stream: &mut impl Read) -> io::Result<Answer> {
         .split(' ')
         .nth(1)
         .and_then(|status| status.parse().ok());
-    let status = status.ok_or_else(|| io::Error::other(format!("no answer: {line:?}")))?;
+    let status = status.ok_or_else(|| io::Error::other(format!("no status line: {line:?}")))?;
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
@@ -245,20 +251,20 @@ pub fn receive(stream: &mut impl Read) -> io::Result<Answer> {
         };
         headers.push((name.to_lowercase(), value.to_owned()));
     }
-    let mut answer = Answer {
+    let mut response = HttpResponse {
         status,
         headers,
         body: Vec::new(),
     };
-    let length = answer
+    let length = response
         .header("content-length")
         .map(|length| length.parse().unwrap());
-    answer.body = vec![0; length.unwrap_or(0)];
-    reader.read_exact(&mut answer.body)?;
-    Ok(answer)
+    response.body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut response.body)?;
+    Ok(response)
 }
 
-impl Answer {
+impl HttpResponse {
     pub fn header(&self, name: &str) -> Option<&str> {
         let header = self.headers.iter().find(|(known, _)| known == name);
         header.map(|(_, value)| value.as_str())
@@ -272,12 +278,12 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{self:?}"))
     }
 
-    /// Its error, if that is what it is.
+    /// Returns the message of an error response.
     pub fn error(&self) -> String {
         self.json()["error"].as_str().unwrap().to_owned()
     }
 
-    /// The values of its first output.
+    /// Returns the values of the first output.
     pub fn values(&self) -> Vec<f32> {
         assert_eq!(self.status, 200, "{}", self.text());
         let values = &self.json()["outputs"][0]["data"];
@@ -285,7 +291,7 @@ impl Answer {
     }
 }
 
-/// An infer request of raw planes of 2×2 pixels, each image of four gray values.
+/// Returns an inference request of raw planes of 2×2 pixels, with one gray value per plane.
 pub fn planes(images: &[[u8; 4]]) -> Value {
     let pixels = images.iter().flatten().flat_map(|gray| [*gray; 4]);
     let pixels: Vec<u8> = pixels.collect();
@@ -294,13 +300,14 @@ pub fn planes(images: &[[u8; 4]]) -> Value {
     }]})
 }
 
-/// A frame of HTTP/2.
+/// Returns an HTTP/2 frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A script of `tests/clients` that drives Chromium; `None` where something is missing for it.
+/// Returns the path of a script in `tests/clients` that drives Chromium; `None` if Node.js or
+/// Chromium is missing.
 pub fn browser_script(name: &str) -> Option<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/clients")
@@ -309,12 +316,12 @@ pub fn browser_script(name: &str) -> Option<PathBuf> {
     match check {
         Ok(output) if output.status.success() => return Some(script),
         Ok(output) => skipped(String::from_utf8_lossy(&output.stdout).trim()),
-        Err(_) => skipped("Node.js is not installed, which drives Chromium"),
+        Err(_) => skipped("Node.js is not installed; it drives Chromium"),
     }
     None
 }
 
-/// A form of files, and the header that goes with it.
+/// Returns the content type and body of a form with files.
 pub fn form(fields: &[(&str, &[u8])]) -> (String, Vec<u8>) {
     let mut body = Vec::new();
     for (name, bytes) in fields {
@@ -330,8 +337,8 @@ pub fn form(fields: &[(&str, &[u8])]) -> (String, Vec<u8>) {
 /// Side of [`slow_model`]'s input.
 const SLOW_SIDE: u32 = 128;
 
-/// A model that takes its time: `layers` convolutions of 28 channels with weights of zero, so that
-/// each probability is a half.
+/// Returns a slow model: `layers` convolutions of 28 channels with zero weights. All of its
+/// probabilities are 0.5.
 pub fn slow_model(layers: usize) -> ModelProto {
     let mut model = tiny_model();
     change_spec(&mut model, |spec| spec.preprocess.size = SLOW_SIDE);
@@ -365,7 +372,7 @@ fn zeros(name: &str, shape: &[i64]) -> TensorProto {
     tensor
 }
 
-/// An infer request of one black image for [`slow_model`], as raw planes.
+/// Returns an inference request of one black image for [`slow_model`], as raw planes.
 pub fn slow_request() -> Value {
     planes(&[[0; 4]])
 }

@@ -1,5 +1,4 @@
-//! TLS: clients that speak it and clients that do not, wrong files, and certificates that are
-//! renewed.
+//! TLS: clients with and without TLS, unusable files, and renewed certificates.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -26,7 +25,7 @@ pub type TlsClient = StreamOwned<ClientConnection, TcpStream>;
 const INFER: &str = "/v2/models/rgby/infer";
 const ARGS: &str = "--tls-cert cert.pem --tls-key key.pem";
 
-/// Runs openssl in `dir`, with arguments separated by spaces; whether it is there.
+/// Runs openssl in `dir` with arguments separated by spaces; returns whether it is installed.
 fn openssl(dir: &Path, args: &str) -> bool {
     let args = args.split_whitespace();
     match Command::new("openssl").args(args).current_dir(dir).output() {
@@ -41,8 +40,8 @@ fn openssl(dir: &Path, args: &str) -> bool {
     }
 }
 
-/// Makes a certificate for 127.0.0.1 that is its own authority, and its key; whether openssl is
-/// there.
+/// Creates a self-signed certificate for 127.0.0.1 and its key; returns whether openssl is
+/// installed.
 pub fn certificate(dir: &Path, cert: &str, key: &str) -> bool {
     openssl(
         dir,
@@ -58,7 +57,7 @@ fn read_certificate(path: &Path) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(path).unwrap()
 }
 
-/// Connects, trusting nobody but the certificate in that file.
+/// Connects, trusting only the given certificate.
 fn connect(
     server: &Server,
     cert: &Path,
@@ -81,18 +80,18 @@ fn connect(
     Ok(stream)
 }
 
-/// Connects to speak HTTP/1.1.
+/// Connects with HTTP/1.1.
 pub fn https(server: &Server, cert: &Path) -> TlsClient {
     connect(server, cert, "http/1.1", &[&TLS13]).unwrap()
 }
 
-fn is_well(stream: &mut TlsClient) {
+fn assert_ready(stream: &mut TlsClient) {
     send(stream, "GET", "/v2/health/ready", &[], b"").unwrap();
     assert_eq!(receive(stream).unwrap().status, 200);
 }
 
 #[test]
-fn http_1_and_2_are_spoken_over_tls() {
+fn http_1_and_2_work_over_tls() {
     let dir = workplace();
     if !certificate(dir.path(), "cert.pem", "key.pem") {
         return;
@@ -103,7 +102,7 @@ fn http_1_and_2_are_spoken_over_tls() {
     let body = planes(&[[255; 4]]).to_string();
     for version in [&TLS12, &TLS13] {
         let mut stream = connect(&server, &cert, "http/1.1", &[version]).unwrap();
-        // Two on one connection.
+        // Two requests on one connection.
         for _ in 0..2 {
             send(&mut stream, "POST", INFER, &[], body.as_bytes()).unwrap();
             assert_eq!(receive(&mut stream).unwrap().values().len(), 28);
@@ -111,7 +110,7 @@ fn http_1_and_2_are_spoken_over_tls() {
     }
 
     let mut stream = connect(&server, &cert, "h2", &[&TLS13]).unwrap();
-    // GET by https: entries 2 and 7 of HPACK's static table; path and authority as literals.
+    // GET over https: entries 2 and 7 of HPACK's static table; path and authority as literals.
     let path = b"/v2/health/ready";
     let headers = [
         &[0x82, 0x87, 0x04, path.len() as u8],
@@ -133,7 +132,7 @@ fn http_1_and_2_are_spoken_over_tls() {
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let mut payload = vec![0; length as usize];
         stream.read_exact(&mut payload).unwrap();
-        // HEADERS, of which the first is entry 8: `:status: 200`.
+        // HEADERS; the first one is entry 8, `:status: 200`.
         if head[3] == 1 {
             let status = payload.iter().find(|byte| **byte & 0xe0 != 0x20);
             assert_eq!(status, Some(&0x88), "{payload:?}");
@@ -141,33 +140,33 @@ fn http_1_and_2_are_spoken_over_tls() {
         }
         assert!([4, 6, 8].contains(&head[3]), "frame {head:?}");
     }
-    is_well(&mut https(&server, &cert));
+    assert_ready(&mut https(&server, &cert));
 }
 
 #[test]
-fn clients_without_tls_or_in_no_hurry_hold_up_nobody() {
+fn slow_clients_and_clients_without_tls_do_not_block_others() {
     let dir = workplace();
     if !certificate(dir.path(), "cert.pem", "key.pem") {
         return;
     }
     let cert = dir.path().join("cert.pem");
     let server = Server::start(dir.path(), &format!("{ARGS} --read-timeout 2s"));
-    let answer = server.get("/v2/health/ready");
-    assert_eq!(answer.status, 400);
-    assert!(answer.error().contains("https://"), "{answer:?}");
+    let response = server.get("/v2/health/ready");
+    assert_eq!(response.status, 400);
+    assert!(response.error().contains("https://"), "{response:?}");
 
     let start = Instant::now();
-    // Nothing at all; the beginning of a greeting; more than its length says.
+    // Nothing; the start of a ClientHello; more bytes than its length field.
     let beginnings: [&[u8]; 3] = [b"", b"\x16\x03\x01\x02\x00\x01", &[0x16; 4096]];
     let mut slow: Vec<_> = (0..60)
         .map(|number| {
             let mut stream = server.connect();
-            // The third kind may be told so in the middle.
+            // The server may refuse the third kind while it is being sent.
             let _ = stream.write_all(beginnings[number % 3]);
             stream
         })
         .collect();
-    is_well(&mut https(&server, &cert));
+    assert_ready(&mut https(&server, &cert));
     for stream in &mut slow {
         let mut rest = Vec::new();
         match stream.read_to_end(&mut rest) {
@@ -176,11 +175,11 @@ fn clients_without_tls_or_in_no_hurry_hold_up_nobody() {
         }
     }
     assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
-    is_well(&mut https(&server, &cert));
+    assert_ready(&mut https(&server, &cert));
 }
 
 #[test]
-fn wrong_files_are_refused_by_name() {
+fn unusable_files_are_named_in_the_error() {
     let dir = workplace();
     let path = dir.path();
     if !certificate(path, "cert.pem", "key.pem") || !certificate(path, "other.pem", "other-key.pem")
@@ -202,10 +201,14 @@ fn wrong_files_are_refused_by_name() {
     let cases = [
         ("nowhere.pem", "key.pem", ["--tls-cert nowhere.pem", "read"]),
         ("text.pem", "key.pem", ["--tls-cert text.pem", "PEM file"]),
-        ("key.pem", "key.pem", ["--tls-cert key.pem", "none in it"]),
+        ("key.pem", "key.pem", ["--tls-cert key.pem", "no such PEM"]),
         ("empty.pem", "key.pem", ["--tls-cert empty.pem", "used"]),
         ("cert.pem", "nowhere.pem", ["--tls-key nowhere.pem", "read"]),
-        ("cert.pem", "cert.pem", ["--tls-key cert.pem", "none in it"]),
+        (
+            "cert.pem",
+            "cert.pem",
+            ["--tls-key cert.pem", "no such PEM"],
+        ),
         ("cert.pem", "sealed.pem", ["--tls-key sealed.pem", "encry"]),
         ("cert.pem", "curve.pem", ["--tls-key curve.pem", "P-256"]),
         (
@@ -214,8 +217,8 @@ fn wrong_files_are_refused_by_name() {
             ["--tls-key other-key.pem", "belong"],
         ),
     ];
-    for (cert, key, wanted) in cases {
-        assert_refused(path, &[(&serve(cert, key), &wanted)]);
+    for (cert, key, expected) in cases {
+        assert_refused(path, &[(&serve(cert, key), &expected)]);
     }
     let serve = "serve --model model.onnx --addr 127.0.0.1:0";
     for (one, other) in [("--tls-cert", "--tls-key"), ("--tls-key", "--tls-cert")] {
@@ -224,7 +227,7 @@ fn wrong_files_are_refused_by_name() {
 }
 
 #[test]
-fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
+fn a_reload_uses_a_renewed_certificate_and_rejects_a_broken_one() {
     let dir = workplace();
     let path = dir.path();
     if !certificate(path, "first.pem", "first-key.pem") {
@@ -242,53 +245,54 @@ fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
     assert!(connect(&server, &second, "http/1.1", &[&TLS13]).is_err());
     put("second");
     server.signal("HUP");
-    server.wait_for_log("the certificate was read anew");
-    is_well(&mut https(&server, &second));
+    server.wait_for_log("reloaded the certificate");
+    assert_ready(&mut https(&server, &second));
     assert!(connect(&server, &first, "http/1.1", &[&TLS13]).is_err());
-    // Connections go on.
-    is_well(&mut old);
+    // Existing connections stay open.
+    assert_ready(&mut old);
     fs::copy(&first, path.join("cert.pem")).unwrap();
     server.signal("HUP");
-    server.wait_for_log("the certificate stays as it was");
+    server.wait_for_log("kept the previous certificate");
     assert!(server.log().contains("does not belong to"));
-    is_well(&mut https(&server, &second));
+    assert_ready(&mut https(&server, &second));
 }
 
 #[test]
-fn keys_that_others_may_read_are_warned_of() {
+fn exposed_keys_cause_warnings() {
     let dir = workplace();
     let path = dir.path();
     if !certificate(path, "cert.pem", "key.pem") {
         return;
     }
-    let open_to = |mode| {
+    let log_with_mode = |mode| {
         fs::set_permissions(path.join("key.pem"), fs::Permissions::from_mode(mode)).unwrap();
         fs::write(path.join("keys"), "0123456789abcdef").unwrap();
         let all = format!("{ARGS} --addr 0.0.0.0:0 --api-key-file keys");
         Server::start(path, &all).log()
     };
-    assert!(open_to(0o644).contains("--tls-key key.pem: everybody on this machine can read it"));
-    let log = open_to(0o640);
+    let log = log_with_mode(0o644);
+    assert!(log.contains("--tls-key key.pem: all users of this machine can read the file"));
+    let log = log_with_mode(0o640);
     assert!(!log.contains("WARN"), "{log}");
 
-    // API keys without TLS: said where others than this machine could send them.
+    // API keys without TLS cause a warning unless the address is a loopback address.
     let server = Server::start(path, "--addr 0.0.0.0:0 --api-key-file keys");
-    assert!(server.log().contains("in the clear"), "{}", server.log());
+    assert!(server.log().contains("unencrypted"), "{}", server.log());
     let server = Server::start(path, "--api-key-file keys");
-    assert!(!server.log().contains("in the clear"), "{}", server.log());
+    assert!(!server.log().contains("unencrypted"), "{}", server.log());
 }
 
-/// An orderly end: connections over TLS are closed, with nobody cut off.
+/// TLS connections are closed properly.
 #[test]
-fn a_server_with_tls_drains() {
+fn a_server_with_tls_shuts_down_gracefully() {
     let dir = workplace();
     if !certificate(dir.path(), "cert.pem", "key.pem") {
         return;
     }
     let mut server = Server::start(dir.path(), ARGS);
     let mut idle = https(&server, &dir.path().join("cert.pem"));
-    is_well(&mut idle);
-    // In the middle of its handshake.
+    assert_ready(&mut idle);
+    // A connection in the middle of its handshake.
     let _silent = server.connect();
     let start = Instant::now();
     server.signal("TERM");

@@ -1,5 +1,4 @@
-//! Traces: what a collector gets of requests, and that a collector that is dead or slow costs
-//! nothing.
+//! Traces: the spans that a collector receives, and robustness against an unreachable collector.
 
 use std::fs;
 use std::io::{BufReader, Read, Write};
@@ -16,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::http_request::Request;
+use super::http_request::HttpRequest;
 use super::serve_support::{Server, planes};
 use super::serve_tls::certificate;
 use super::support::{assert_refused, workplace};
@@ -26,7 +25,7 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 const KEY: &str = "the-key-of-the-laboratory";
 
-/// `ExportTraceServiceRequest` of OTLP 1, as far as it is looked at here.
+/// `ExportTraceServiceRequest` of OTLP 1, reduced to the fields that the tests check.
 #[derive(Clone, PartialEq, Message)]
 struct Export {
     #[prost(message, repeated, tag = "1")]
@@ -97,7 +96,7 @@ struct AnyValue {
     number: Option<i64>,
 }
 
-/// The value of an attribute as text.
+/// Returns the value of an attribute as text.
 fn attribute(attributes: &[Attribute], key: &str) -> Option<String> {
     let found = attributes.iter().find(|attribute| attribute.key == key)?;
     let value = found.value.clone()?;
@@ -114,14 +113,14 @@ impl Span {
     }
 }
 
-/// A collector that keeps the bodies that it is sent.
-struct Collector {
+/// A mock collector that stores the bodies of its requests.
+struct MockCollector {
     addr: SocketAddr,
     bodies: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
-impl Collector {
-    /// `wrap` makes a connection ready to be read.
+impl MockCollector {
+    /// Starts the collector. `wrap` adds a layer, for example TLS, to each connection.
     fn start<S: Read + Write>(wrap: impl Fn(TcpStream) -> S + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -130,13 +129,13 @@ impl Collector {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = wrap(stream.unwrap());
-                let request = Request::read(&mut BufReader::new(&mut stream)).unwrap();
+                let request = HttpRequest::read(&mut BufReader::new(&mut stream)).unwrap();
                 let line = [&request.method, &request.target, &request.version];
                 assert_eq!(line, ["POST", "/v1/traces", "HTTP/1.1"]);
                 assert_eq!(request.headers["content-type"], "application/x-protobuf");
                 kept.lock().unwrap().push(request.body);
-                let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-                stream.write_all(answer).unwrap();
+                let response = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+                stream.write_all(response).unwrap();
                 stream.flush().unwrap();
             }
         });
@@ -155,15 +154,15 @@ impl Collector {
         scopes.flat_map(|scope| scope.spans).collect()
     }
 
-    fn saw(&self, text: &str) -> bool {
+    fn received(&self, text: &str) -> bool {
         let bodies = self.bodies.lock().unwrap();
         let mut bodies = bodies.iter();
         bodies.any(|body| body.windows(text.len()).any(|part| part == text.as_bytes()))
     }
 }
 
-/// Asks for one image by a trace of the client's.
-fn ask(server: &Server, flags: &str, more: &[(&str, &str)]) -> u16 {
+/// Sends an inference request with the client's trace context; returns the status.
+fn infer(server: &Server, flags: &str, more: &[(&str, &str)]) -> u16 {
     let parent = format!("00-{TRACE}-{PARENT}-{flags}");
     let headers = [
         &[("traceparent", &*parent), ("x-request-id", "plate-7")],
@@ -171,15 +170,15 @@ fn ask(server: &Server, flags: &str, more: &[(&str, &str)]) -> u16 {
     ]
     .concat();
     let body = planes(&[[255; 4]]).to_string();
-    let answer = server.ask("POST", INFER, &headers, body.as_bytes());
-    answer.status
+    let response = server.request("POST", INFER, &headers, body.as_bytes());
+    response.status
 }
 
 #[test]
-fn a_request_continues_its_clients_trace_with_its_stages() {
+fn request_and_stage_spans_continue_the_clients_trace() {
     let dir = workplace();
     fs::write(dir.path().join("keys"), KEY).unwrap();
-    let collector = Collector::start(|stream| stream);
+    let collector = MockCollector::start(|stream| stream);
     let mut server = Server::start(
         dir.path(),
         &format!(
@@ -189,8 +188,8 @@ fn a_request_continues_its_clients_trace_with_its_stages() {
     );
     let authorized = format!("Bearer {KEY}");
     let authorized = ("authorization", &*authorized);
-    assert_eq!(ask(&server, "01", &[authorized]), 200);
-    // Within the drain time, however long the next batch of spans would have waited.
+    assert_eq!(infer(&server, "01", &[authorized]), 200);
+    // Shutdown exports the spans without waiting for the next scheduled batch.
     server.signal("TERM");
     assert_eq!(server.wait(), Some(143));
 
@@ -223,7 +222,7 @@ fn a_request_continues_its_clients_trace_with_its_stages() {
     assert_eq!(names, ["read", "prepare", "queue", "infer"]);
     assert_eq!(spans.len(), 5);
     assert_eq!(stages[3].get("rgby.batch_images"), "1");
-    // One after the other, within the request; clocks are read a moment apart.
+    // Stages are sequential and within the request, apart from small differences of the clocks.
     let slack = 1_000_000;
     let mut now = request.start;
     for stage in stages {
@@ -242,12 +241,12 @@ fn a_request_continues_its_clients_trace_with_its_stages() {
 }
 
 #[test]
-fn spans_say_what_went_wrong_and_never_a_key() {
+fn spans_have_the_cause_of_errors_and_never_a_key() {
     let dir = workplace();
     fs::write(dir.path().join("keys"), KEY).unwrap();
-    let collector = Collector::start(|stream| stream);
+    let collector = MockCollector::start(|stream| stream);
     let url = format!("http://{}", collector.addr);
-    // By the variable this time.
+    // The endpoint comes from the environment variable.
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &*url),
         ("RUST_LOG", "debug"),
@@ -255,21 +254,21 @@ fn spans_say_what_went_wrong_and_never_a_key() {
     let args = "--model model.onnx --api-key-file keys";
     let mut server = Server::start_in(dir.path(), args, &variables);
     let key = ("x-api-key", KEY);
-    assert_eq!(ask(&server, "01", &[key, ("timeout", "0")]), 504);
+    assert_eq!(infer(&server, "01", &[key, ("timeout", "0")]), 504);
     let wrong = format!("{KEY}-but-wrong");
-    assert_eq!(ask(&server, "01", &[("x-api-key", &wrong)]), 401);
-    // Neither what the client does not record, nor probes.
-    assert_eq!(ask(&server, "00", &[key]), 200);
-    server.assert_well();
+    assert_eq!(infer(&server, "01", &[("x-api-key", &wrong)]), 401);
+    // Neither requests that the client does not sample nor probes are recorded.
+    assert_eq!(infer(&server, "00", &[key]), 200);
+    server.assert_healthy();
     let bearer = format!("Bearer {KEY}");
     let headers = [("authorization", &*bearer), ("traceparent", "nonsense")];
-    let answer = server.ask("GET", &format!("/nothing?key={KEY}"), &headers, b"");
-    assert_eq!(answer.status, 404);
+    let response = server.request("GET", &format!("/nothing?key={KEY}"), &headers, b"");
+    assert_eq!(response.status, 404);
     server.signal("TERM");
     assert_eq!(server.wait(), Some(143));
 
     let spans = collector.spans();
-    let of = |status: &str| {
+    let with_status = |status: &str| {
         let has = |span: &&Span| {
             attribute(&span.attributes, "http.response.status_code").as_deref() == Some(status)
         };
@@ -278,31 +277,31 @@ fn spans_say_what_went_wrong_and_never_a_key() {
             .find(has)
             .unwrap_or_else(|| panic!("no {status}: {spans:?}"))
     };
-    let late = of("504");
+    let late = with_status("504");
     assert_eq!(
         (late.get("error.type").as_str(), late.status()),
         ("deadline", 2)
     );
-    // The client's fault is none of the server's.
-    let refused = of("401");
+    // An error of the client does not set the span's error status.
+    let refused = with_status("401");
     assert_eq!(
         (refused.get("error.type").as_str(), refused.status()),
         ("unauthorized", 0)
     );
-    let unknown = of("404");
+    let unknown = with_status("404");
     assert_eq!(unknown.name, "GET none");
     assert_eq!(unknown.get("url.path"), "/nothing");
     assert!(unknown.parent.is_empty() && hex(&unknown.trace_id) != TRACE);
     let requests = spans.iter().filter(|span| span.kind == 2).count();
     assert_eq!(requests, 3, "{spans:?}");
-    assert!(!collector.saw(KEY));
+    assert!(!collector.received(KEY));
     assert!(!server.log().contains(KEY));
 }
 
 #[test]
-fn a_collector_that_is_dead_costs_one_warning() {
+fn an_unreachable_collector_causes_one_warning() {
     let dir = workplace();
-    // Nobody listens there; somebody does, but never answers.
+    // One address refuses connections; the other accepts them but never responds.
     let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -313,13 +312,13 @@ fn a_collector_that_is_dead_costs_one_warning() {
         let often = [("OTEL_BSP_SCHEDULE_DELAY", "20")];
         let mut server = Server::start_in(dir.path(), &args, &often);
         for _ in 0..3 {
-            assert_eq!(ask(&server, "01", &[]), 200);
+            assert_eq!(infer(&server, "01", &[]), 200);
             thread::sleep(Duration::from_millis(100));
         }
         if warned {
-            server.wait_for_log("the collector takes no traces");
+            server.wait_for_log("the collector does not accept traces");
         }
-        server.assert_well();
+        server.assert_healthy();
         let start = Instant::now();
         server.signal("TERM");
         assert_eq!(server.wait(), Some(143));
@@ -334,24 +333,24 @@ fn a_collector_that_is_dead_costs_one_warning() {
 }
 
 #[test]
-fn a_collector_may_want_tls() {
+fn traces_can_be_sent_over_tls() {
     let dir = workplace();
     let path = dir.path();
     if !certificate(path, "cert.pem", "key.pem") {
         return;
     }
     let config = tls(path);
-    let collector = Collector::start(move |stream| {
+    let collector = MockCollector::start(move |stream| {
         StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream)
     });
     let args = format!(
         "--model model.onnx --otlp-endpoint https://{}",
         collector.addr
     );
-    // Where the system's authorities are looked for.
+    // Overrides the system's CA certificates.
     let variables = [("SSL_CERT_FILE", "cert.pem")];
     let mut server = Server::start_in(path, &args, &variables);
-    assert_eq!(ask(&server, "01", &[]), 200);
+    assert_eq!(infer(&server, "01", &[]), 200);
     server.signal("TERM");
     assert_eq!(server.wait(), Some(143));
     assert_eq!(collector.spans().len(), 5, "{}", server.log());
@@ -369,14 +368,14 @@ fn tls(path: &Path) -> Arc<ServerConfig> {
 }
 
 #[test]
-fn a_collector_that_cannot_be_is_refused() {
+fn unusable_collector_urls_are_refused() {
     let dir = workplace();
     let serve = "serve --model model.onnx --addr 127.0.0.1:0 --otlp-endpoint";
-    for (url, wanted) in [
+    for (url, expected) in [
         ("127.0.0.1:4318", "--otlp-endpoint: "),
-        ("grpc://127.0.0.1:4317", "is not http or https"),
+        ("grpc://127.0.0.1:4317", "is not an http or https URL"),
         ("http://me:secret@127.0.0.1", "OTEL_EXPORTER_OTLP_HEADERS"),
     ] {
-        assert_refused(dir.path(), &[(&format!("{serve} {url}"), &[wanted])]);
+        assert_refused(dir.path(), &[(&format!("{serve} {url}"), &[expected])]);
     }
 }

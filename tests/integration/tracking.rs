@@ -312,5 +312,5 @@ fn failed_run_has_the_status_failed() {
     assert!(ended.stderr.contains("the loss became"), "{ended:?}");
     assert_eq!(server.lock().runs[0].status, "FAILED");
     let page = read(path, "runs/first/report.html");
-    assert!(page.contains("ended with an error: the loss became"));
+    assert!(page.contains("failed: the loss became"));
 }

@@ -114,7 +114,7 @@ impl OrtEngine {
         Ok(Self {
             session,
             spec: model.spec().clone(),
-            path: model.path().to_owned(),
+            path: model.name().to_owned(),
             embeddings: None,
         })
     }
@@ -197,7 +197,7 @@ mod tests {
 
     use super::*;
     use crate::model::tests::{SIDE, tiny_model, write};
-    use crate::{PipelineOptions, RuntimeOptions, score};
+    use crate::{PipelineOptions, RuntimeOptions, score_samples};
     use rgby_imaging::{DecodeLimits, find_samples};
 
     /// The tiny model on whichever engine this machine has.
@@ -305,7 +305,7 @@ mod tests {
             limits: DecodeLimits::default(),
             whole_batches: true,
         };
-        let table = score(&mut engines, &samples, &options, &|_| ()).unwrap();
+        let table = score_samples(&mut engines, &samples, &options, &|_| ()).unwrap();
         assert_eq!(table.ids, ["a", "b", "c", "d", "e"]);
         for (row, gray) in table
             .probabilities

@@ -15,8 +15,8 @@ use rgby_imaging::{Preparers, Preprocess};
 pub struct Ensemble {
     /// At least one.
     models: Vec<ModelFile>,
-    /// How the answers to the dihedral views are combined, if each model sees those.
-    views: Option<TtaCombination>,
+    /// How the probabilities of augmented images are combined; `None` without augmentation.
+    tta: Option<TtaCombination>,
     embeddings: bool,
     spec: Arc<ModelSpec>,
 }
@@ -33,13 +33,13 @@ impl Ensemble {
         let mut models = vec![model];
         for other in others {
             let unfit = |reason| EngineError::Model {
-                path: other.path().to_owned(),
+                path: other.name().to_owned(),
                 reason,
             };
             check_classes(&models[0], &other).map_err(unfit)?;
             let hash = other.sha256().to_owned();
             if let Some(same) = models.iter().find(|model| model.sha256() == hash) {
-                let same = same.path().display();
+                let same = same.name().display();
                 return Err(unfit(format!(
                     "is the same model as {same}, which would count twice; name it once"
                 )));
@@ -55,16 +55,16 @@ impl Ensemble {
         }
         Ok(Self {
             models,
-            views: None,
+            tta: None,
             embeddings: false,
             spec,
         })
     }
 
-    /// Shows each model the eight dihedral views of each image.
+    /// Combines the probabilities of the eight rotations and flips of each image, per model.
     #[must_use]
-    pub fn with_views(mut self, combine: TtaCombination) -> Self {
-        self.views = Some(combine);
+    pub fn with_tta(mut self, combine: TtaCombination) -> Self {
+        self.tta = Some(combine);
         self
     }
 
@@ -76,7 +76,7 @@ impl Ensemble {
     pub fn with_embeddings(mut self) -> Result<Self, EngineError> {
         if self.spec.embeddings.is_none() {
             return Err(EngineError::Model {
-                path: self.models[0].path().to_owned(),
+                path: self.models[0].name().to_owned(),
                 reason: "has no output of embeddings; export it again with `rgby export \
                          --with-embeddings`"
                     .into(),
@@ -139,7 +139,7 @@ impl Ensemble {
                 engine = engine.with_embeddings();
             }
             let engine: Box<dyn Engine> = Box::new(engine);
-            engines.push(match self.views {
+            engines.push(match self.tta {
                 Some(combine) => Box::new(TestTimeAugmentation::new(engine, combine)),
                 None => engine,
             });
@@ -159,7 +159,7 @@ impl Ensemble {
 /// Classes must be the same, and in the same order.
 fn check_classes(model: &ModelFile, other: &ModelFile) -> Result<(), String> {
     let (ours, theirs) = (&model.spec().classes, &other.spec().classes);
-    let first = model.path().display();
+    let first = model.name().display();
     let differs = ours.iter().zip(theirs).position(|(a, b)| a != b);
     if let Some(at) = differs {
         return Err(format!(

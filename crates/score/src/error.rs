@@ -61,6 +61,20 @@ pub enum EngineError {
         /// What is wrong, and the mend.
         reason: String,
     },
+    /// `--intra-threads` does not fit the engine.
+    #[error("--intra-threads: {0}")]
+    IntraThreads(String),
+    /// A run or a checkpoint was named where an exported model is needed.
+    #[error(
+        "{flag} {path}: not an ONNX file\nhint: if it is a run or a checkpoint, export it first: \
+         `rgby export --from {path} --out model.onnx`",
+        path = .path.display()
+    )]
+    NotOnnx {
+        /// The option that names it.
+        flag: &'static str,
+        path: PathBuf,
+    },
     /// An engine is chosen once per process, and another one was asked for later.
     #[error("{wanted} was asked for, but this process already runs {running}")]
     AlreadyStarted {

@@ -5,13 +5,13 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use onnx_ir::{GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use sha2::{Digest, Sha256};
 
-use super::EngineError;
+use super::{EngineError, StagedFile};
 use crate::model_metadata::{EMBEDDINGS_NAME, METADATA_KEY, ModelSpec};
 use rgby_common::atomic_file::{hex, sha256_file};
 
@@ -32,7 +32,7 @@ const EXTERNAL: i32 = 1;
 /// engine has its own copy of the weights.
 #[derive(Debug, Clone)]
 pub struct ModelFile {
-    path: PathBuf,
+    file: StagedFile,
     sha256: String,
     spec: Arc<ModelSpec>,
 }
@@ -47,7 +47,7 @@ impl ModelFile {
     ///
     /// [`EngineError::Model`], naming the file and the first thing that does not fit.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
-        Self::read(path, None)
+        Self::open_staged(&StagedFile::local(path), None)
     }
 
     /// As [`open`](Self::open), for a file of another program's, without a [`ModelSpec`]: it is
@@ -57,18 +57,24 @@ impl ModelFile {
     ///
     /// As [`open`](Self::open), or the file has a spec of its own.
     pub fn open_as(path: &Path, spec: ModelSpec) -> Result<Self, EngineError> {
-        Self::read(path, Some(spec))
+        Self::open_staged(&StagedFile::local(path), Some(spec))
     }
 
-    fn read(path: &Path, given: Option<ModelSpec>) -> Result<Self, EngineError> {
+    /// As [`open`](Self::open), or with a `spec` [`open_as`](Self::open_as), for a file that may be
+    /// the local copy of a remote one. Errors show its [`name`](StagedFile::name).
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open) and [`open_as`](Self::open_as).
+    pub fn open_staged(file: &StagedFile, spec: Option<ModelSpec>) -> Result<Self, EngineError> {
         let model_error = |reason| EngineError::Model {
-            path: path.to_owned(),
+            path: file.name().to_owned(),
             reason,
         };
-        let bytes = read(path).map_err(model_error)?;
-        let spec = inspect(&bytes, given).map_err(model_error)?;
+        let bytes = read(file.path()).map_err(model_error)?;
+        let spec = inspect(&bytes, spec).map_err(model_error)?;
         Ok(Self {
-            path: path.to_owned(),
+            file: file.clone(),
             sha256: hex(&Sha256::digest(&bytes)),
             spec: Arc::new(spec),
         })
@@ -80,10 +86,16 @@ impl ModelFile {
         &self.spec
     }
 
-    /// Where the file lies.
+    /// Returns the local path.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
+    }
+
+    /// Returns the path or URL to show.
+    #[must_use]
+    pub fn name(&self) -> &Path {
+        self.file.name()
     }
 
     /// SHA-256 of the file, in hexadecimal digits.
@@ -99,10 +111,10 @@ impl ModelFile {
     /// [`EngineError::Model`] if the file cannot be read or is another one now.
     pub(super) fn bytes(&self) -> Result<Vec<u8>, EngineError> {
         let model_error = |reason| EngineError::Model {
-            path: self.path.clone(),
+            path: self.name().to_owned(),
             reason,
         };
-        let bytes = read(&self.path).map_err(model_error)?;
+        let bytes = read(self.file.path()).map_err(model_error)?;
         if hex(&Sha256::digest(&bytes)) != self.sha256 {
             return Err(model_error(CHANGED.into()));
         }
@@ -115,12 +127,12 @@ impl ModelFile {
     ///
     /// [`EngineError::Model`] if it cannot be read or is another one now.
     pub(super) fn check_unchanged(&self) -> Result<(), EngineError> {
-        let reason = match sha256_file(&self.path) {
+        let reason = match sha256_file(self.file.path()) {
             Ok(hash) if hash == self.sha256 => return Ok(()),
             Ok(_) => CHANGED.into(),
             Err(error) => error.to_string(),
         };
-        let path = self.path.clone();
+        let path = self.name().to_owned();
         Err(EngineError::Model { path, reason })
     }
 }

@@ -16,7 +16,7 @@ use self::job::{PipelineJob, Trouble};
 use super::{Engine, EngineError};
 use rgby_imaging::{DecodeLimits, FileSource, LocalFiles, Preparers, Sample, SampleErrorKind};
 
-/// How [`score`] spends the machine.
+/// How [`score_samples`] spends the machine.
 #[derive(Debug, Clone)]
 pub struct PipelineOptions {
     /// Samples a batch; 0 is taken as 1.
@@ -87,8 +87,8 @@ pub enum ScoreError {
 ///
 /// # Errors
 ///
-/// As [`score_to`].
-pub fn score(
+/// As [`score_batches`].
+pub fn score_samples(
     engines: &mut [Box<dyn Engine>],
     samples: &[Sample],
     options: &PipelineOptions,
@@ -103,7 +103,7 @@ pub fn score(
         files: &LocalFiles,
         stop: &AtomicBool::new(false),
     };
-    score_to(engines, from, options, &mut |batch| {
+    score_batches(engines, from, options, &mut |batch| {
         table.probabilities.extend(batch.probabilities);
         table.failures.extend(batch.failures);
         progress(table.probabilities.len());
@@ -150,7 +150,7 @@ pub type Sink<'a> = dyn FnMut(BatchScores) -> io::Result<()> + 'a;
 ///
 /// The first error of an engine, of `files` as a whole or of `sink`, or the first panic of a worker,
 /// after all threads have ended.
-pub fn score_to(
+pub fn score_batches(
     engines: &mut [Box<dyn Engine>],
     from: ScoreSource,
     options: &PipelineOptions,

@@ -4,13 +4,16 @@
 //! by what their manifests say ([`merge`](super::merge())), and a run that is asked to go on sees by
 //! it that there is nothing left to do.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, RunKey, output};
+use super::run_options;
+use super::{Failure, KeyDifference, RunKey, StagedFile, output};
 use rgby_common::atomic_file;
 
 /// The version of the format that is written, and the only one that is read.
@@ -30,7 +33,17 @@ pub enum ResultKind {
     Embeddings,
 }
 
-/// What makes a prediction of a probability.
+impl fmt::Display for ResultKind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Predictions => "predictions",
+            Self::Scores => "probabilities",
+            Self::Embeddings => "embeddings",
+        })
+    }
+}
+
+/// How predictions are made from probabilities.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Decision {
@@ -40,7 +53,28 @@ pub struct Decision {
     pub keep_argmax: bool,
 }
 
-/// What a finished result says of itself.
+impl Decision {
+    /// Compares the decision of a finished result, if its manifest has one, with another.
+    #[must_use]
+    pub fn differences(finished: Option<&Self>, other: &Self) -> Vec<KeyDifference> {
+        let values = |decision: &Self| {
+            let thresholds = &decision.thresholds;
+            let first = thresholds.first().copied().unwrap_or_default();
+            let threshold = if thresholds.iter().all(|threshold| *threshold == first) {
+                first.to_string()
+            } else {
+                format!("{thresholds:?}")
+            };
+            BTreeMap::from([
+                ("--threshold".to_owned(), threshold),
+                ("--keep-argmax".to_owned(), decision.keep_argmax.to_string()),
+            ])
+        };
+        run_options::differences(finished.map(values).unwrap_or_default(), values(other))
+    }
+}
+
+/// Manifest of a finished result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResultManifest {
@@ -107,6 +141,15 @@ impl ResultManifest {
         })
     }
 
+    /// Returns the difference if the file holds another kind of result than `kind`.
+    #[must_use]
+    pub fn kind_difference(&self, kind: ResultKind) -> Vec<KeyDifference> {
+        let kinds =
+            [self.kind, kind].map(|kind| BTreeMap::from([("content".into(), kind.to_string())]));
+        let [left, right] = kinds;
+        run_options::differences(left, right)
+    }
+
     /// Writes it beside `output`.
     ///
     /// # Errors
@@ -122,13 +165,13 @@ impl ResultManifest {
     /// # Errors
     ///
     /// It cannot be read, or is not what [`write`](Self::write) wrote.
-    pub fn read(output: &Path) -> Result<Option<Self>, ResultManifestError> {
-        let path = manifest_path(output);
+    pub fn read(output: &StagedFile) -> Result<Option<Self>, ResultManifestError> {
+        let path = manifest_path(output.name());
         let damaged = |reason: String| ResultManifestError::Damaged {
             path: path.clone(),
             reason,
         };
-        let file = match File::open(&path) {
+        let file = match File::open(manifest_path(output.path())) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(damaged(error.to_string())),
@@ -164,12 +207,13 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::RecordedOptions;
 
     fn key() -> RunKey {
         RunKey {
             models: vec!["ab".into()],
             engine: "tract".into(),
-            options: "batch 8".into(),
+            options: RecordedOptions::Text("batch 8".into()),
             samples: "cd".into(),
             listed: 9,
             shard: Some("1/3".parse().unwrap()),
@@ -181,7 +225,11 @@ mod tests {
     fn it_reads_back_as_it_was_written() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out.csv");
-        assert!(ResultManifest::read(&out).unwrap().is_none());
+        assert!(
+            ResultManifest::read(&StagedFile::local(&out))
+                .unwrap()
+                .is_none()
+        );
         fs::write(&out, "Id\n").unwrap();
         let mut manifest = ResultManifest::of(&out, ResultKind::Scores, key()).unwrap();
         manifest.decision = Some(Decision {
@@ -195,7 +243,10 @@ mod tests {
         });
         manifest.write(&out).unwrap();
         assert!(dir.path().join("out.csv.manifest.json").exists());
-        assert_eq!(ResultManifest::read(&out).unwrap(), Some(manifest));
+        assert_eq!(
+            ResultManifest::read(&StagedFile::local(&out)).unwrap(),
+            Some(manifest)
+        );
         let moved = dir.path().join("elsewhere");
         fs::create_dir(&moved).unwrap();
         for file in ["out.csv", "out.csv.manifest.json"] {
@@ -231,7 +282,9 @@ mod tests {
             (good.replace("scores", "guesses"), "`guesses`"),
         ] {
             fs::write(manifest_path(&out), text).unwrap();
-            let error = ResultManifest::read(&out).unwrap_err().to_string();
+            let error = ResultManifest::read(&StagedFile::local(&out))
+                .unwrap_err()
+                .to_string();
             let named = error.contains("out.csv.manifest.json");
             assert!(named && error.contains(wanted), "{wanted}: {error}");
         }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::output;
-use super::{BatchScores, Failure, RemoteParts, RunKey, ScoreTable};
+use super::{BatchScores, Failure, KeyDifference, RemoteParts, RunKey, ScoreTable, StagedFile};
 use rgby_common::atomic_file;
 use rgby_imaging::Sample;
 
@@ -26,7 +26,7 @@ const MOST_TIME: Duration = Duration::from_secs(10);
 /// What the manifest says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Manifest {
+struct PartsManifest {
     run: RunKey,
     parts: Vec<ResultPart>,
 }
@@ -46,12 +46,14 @@ struct ResultPart {
 #[derive(Debug, thiserror::Error)]
 pub enum PartsError {
     /// The file system's error.
-    #[error("{0}; what was scored so far is kept: make room, then go on with --resume")]
+    #[error(
+        "{0}\nhint: samples scored so far are kept; free disk space, then resume with --resume"
+    )]
     Write(io::Error),
     /// There is work that would be lost.
     #[error(
-        "{}: holds {done} of {count} samples of an unfinished run; go on with it by --resume, or \
-         remove that folder to begin anew",
+        "{}: holds {done} of {count} samples of an unfinished run\n\
+         hint: resume it with --resume, or remove that folder to start over",
         .folder.display()
     )]
     Unfinished {
@@ -64,18 +66,18 @@ pub enum PartsError {
     },
     /// The unfinished run is another one.
     #[error(
-        "{}: the unfinished run there had {difference}; repeat its command with --resume, or \
-         remove that folder to begin anew",
+        "{}: belongs to another run: {differences}\n\
+         hint: repeat the command of that run with --resume, or remove that folder to start over",
         .folder.display()
     )]
     Other {
         /// The folder.
         folder: PathBuf,
-        /// What differs.
-        difference: &'static str,
+        /// Each differing option with both values.
+        differences: String,
     },
     /// A part is not as it was written.
-    #[error("{}: {reason}; remove that folder to begin anew", .path.display())]
+    #[error("{}: {reason}\nhint: remove that folder to start over", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -104,8 +106,8 @@ pub fn embedding_names(count: usize) -> Vec<String> {
 /// The parts of a run.
 #[derive(Debug)]
 pub struct ResultParts {
-    folder: PathBuf,
-    manifest: Manifest,
+    folder: StagedFile,
+    manifest: PartsManifest,
     /// Number of classes.
     classes: usize,
     /// Samples of a part at most.
@@ -150,14 +152,14 @@ impl ResultParts {
     ///
     /// An unfinished run without `resume`, one of something else, or one that is damaged.
     pub fn open(
-        output: &Path,
+        output: &StagedFile,
         key: RunKey,
         form: PartFormat,
         resume: bool,
         copies: Option<Box<dyn RemoteParts>>,
     ) -> Result<Self, PartsError> {
-        let folder = folder_of(output);
-        let mut manifest = Manifest {
+        let folder = output.derived(folder_of);
+        let mut manifest = PartsManifest {
             run: key,
             parts: Vec::new(),
         };
@@ -169,14 +171,14 @@ impl ResultParts {
             }
             Some(found) if !found.parts.is_empty() => {
                 return Err(PartsError::Unfinished {
-                    folder,
+                    folder: folder.name().to_owned(),
                     done: done(&found),
                     count: found.run.count,
                 });
             }
             _ => {}
         }
-        fs::create_dir_all(&folder).map_err(PartsError::Write)?;
+        fs::create_dir_all(folder.path()).map_err(PartsError::Write)?;
         let mut parts = Self {
             folder,
             manifest,
@@ -242,7 +244,7 @@ impl ResultParts {
         }
         let first = self.done();
         let file = format!("{first:012}.csv");
-        let path = self.folder.join(&file);
+        let path = self.folder.path().join(&file);
         let table = std::mem::take(&mut self.pending);
         let failures = table.failures.clone();
         let samples = table.ids.len();
@@ -282,9 +284,9 @@ impl ResultParts {
 
     fn read(&self, columns: Range<usize>) -> impl Iterator<Item = io::Result<ScoreTable>> {
         let tables = self.manifest.parts.iter().map(move |part| {
-            let path = self.folder.join(&part.file);
+            let path = self.folder.path().join(&part.file);
             let damaged = |reason: String| PartsError::Damaged {
-                path: path.clone(),
+                path: self.folder.name().join(&part.file),
                 reason,
             };
             let hash =
@@ -317,13 +319,13 @@ impl ResultParts {
             copies.remove()?;
         }
         // What no manifest speaks of counts for nothing, so that goes first.
-        fs::remove_file(self.folder.join(MANIFEST))?;
-        fs::remove_dir_all(self.folder)
+        fs::remove_file(self.folder.path().join(MANIFEST))?;
+        fs::remove_dir_all(self.folder.path())
     }
 
     fn write_manifest(&mut self) -> io::Result<()> {
         let text = serde_json::to_string_pretty(&self.manifest)?;
-        atomic_file::write_atomic(&self.folder.join(MANIFEST), text.as_bytes())?;
+        atomic_file::write_atomic(&self.folder.path().join(MANIFEST), text.as_bytes())?;
         match &mut self.copies {
             Some(copies) => copies.manifest(text.as_bytes()),
             None => Ok(()),
@@ -331,17 +333,16 @@ impl ResultParts {
     }
 }
 
-fn done(manifest: &Manifest) -> usize {
+fn done(manifest: &PartsManifest) -> usize {
     manifest.parts.iter().map(|part| part.samples).sum()
 }
 
-fn read_manifest(folder: &Path) -> Result<Option<Manifest>, PartsError> {
-    let path = folder.join(MANIFEST);
+fn read_manifest(folder: &StagedFile) -> Result<Option<PartsManifest>, PartsError> {
     let damaged = |reason: String| PartsError::Damaged {
-        path: path.clone(),
+        path: folder.name().join(MANIFEST),
         reason,
     };
-    match fs::read(&path) {
+    match fs::read(folder.path().join(MANIFEST)) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|error| damaged(format!("cannot be read: {error}"))),
@@ -350,24 +351,25 @@ fn read_manifest(folder: &Path) -> Result<Option<Manifest>, PartsError> {
     }
 }
 
-fn check_same(folder: &Path, found: &RunKey, wanted: &RunKey) -> Result<(), PartsError> {
-    let Some(difference) = found.difference(wanted) else {
+fn check_same(folder: &StagedFile, found: &RunKey, wanted: &RunKey) -> Result<(), PartsError> {
+    let differences = found.differences(wanted);
+    if differences.is_empty() {
         return Ok(());
-    };
+    }
     Err(PartsError::Other {
-        folder: folder.to_owned(),
-        difference,
+        folder: folder.name().to_owned(),
+        differences: KeyDifference::describe(&differences, "in the unfinished run", "now"),
     })
 }
 
 /// Each part begins where the one before it ends.
-fn check_chain(folder: &Path, manifest: &Manifest) -> Result<(), PartsError> {
+fn check_chain(folder: &StagedFile, manifest: &PartsManifest) -> Result<(), PartsError> {
     let mut next = 0;
     for part in &manifest.parts {
         let plain = Path::new(&part.file).file_name() == Some(part.file.as_ref());
         if part.first != next || !plain {
             return Err(PartsError::Damaged {
-                path: folder.join(MANIFEST),
+                path: folder.name().join(MANIFEST),
                 reason: format!("part `{}` does not follow the one before it", part.file),
             });
         }

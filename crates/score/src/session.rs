@@ -53,10 +53,10 @@ impl OrtSession {
         options: SessionOptions,
     ) -> Result<Self, EngineError> {
         if runtime.is_tract() {
-            return Self::load(runtime, &model.bytes()?, model.path(), options);
+            return Self::load(runtime, &model.bytes()?, model.name(), options);
         }
         let commit = |builder: &mut SessionBuilder| builder.commit_from_file(model.path());
-        let session = Self::commit(runtime, model.path(), &options, commit)?;
+        let session = Self::commit(runtime, model.name(), &options, commit)?;
         // What the engine has read is what was checked if it is so before and after.
         model.check_unchanged()?;
         Ok(session)

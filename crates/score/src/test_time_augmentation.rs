@@ -7,7 +7,18 @@ use crate::model_metadata::ModelSpec;
 use rgby_imaging::{DIHEDRAL, Preprocess, dihedral};
 
 /// How the probabilities of several views become one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum TtaCombination {
     /// Their mean.
     #[default]

@@ -1,4 +1,4 @@
-//! API keys: read from a file, compared in constant time, and shown to nobody.
+//! API keys: read from a file, compared in constant time, never printed.
 
 use std::fmt;
 use std::fs;
@@ -9,53 +9,45 @@ use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// Shorter keys could be guessed.
+/// Minimum length of a key; shorter keys could be guessed.
 const MIN_KEY: usize = 16;
 
-/// The keys that a request may have. Only their hashes are held.
+/// The accepted API keys. Only their hashes are kept in memory.
 pub struct ApiKeys {
     path: PathBuf,
     hashes: ArcSwap<Vec<[u8; 32]>>,
 }
 
-/// Why a file of keys cannot be used.
+/// A file of API keys cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// It cannot be read.
-    #[error("--api-key-file {}: cannot be read: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// There is no key in it.
+pub enum ApiKeyError {
+    #[error("--api-key-file {}: cannot read the file: {cause}", path.display())]
+    Io { path: PathBuf, cause: io::Error },
     #[error(
-        "--api-key-file {}: holds no key; write one a line, such as `openssl rand -hex 32` makes",
+        "--api-key-file {}: the file has no keys\nhint: write one key per line, for example the \
+         output of `openssl rand -hex 32`",
         .0.display()
     )]
     Empty(PathBuf),
-    /// A line is no key that is safe.
     #[error(
-        "--api-key-file {}: line {line} is no key: it must be {MIN_KEY} or more visible ASCII \
-         characters without spaces",
+        "--api-key-file {}: line {line} is not a valid key: a key has at least {MIN_KEY} visible \
+         ASCII characters and no spaces",
         path.display()
     )]
     Key {
-        /// The file.
         path: PathBuf,
-        /// The line, from 1.
+        /// Line number, from 1.
         line: usize,
     },
 }
 
 impl ApiKeys {
-    /// Reads a file of one key a line; empty lines and those that begin with `#` are skipped.
+    /// Reads a file with one key per line. Empty lines and lines that start with `#` are skipped.
     ///
     /// # Errors
     ///
-    /// As [`KeyError`] says.
-    pub fn read(path: &Path) -> Result<Self, KeyError> {
+    /// Returns [`ApiKeyError`] if the file cannot be read or a line is not a valid key.
+    pub fn read(path: &Path) -> Result<Self, ApiKeyError> {
         let hashes = hashes(path)?;
         Ok(Self {
             path: path.to_owned(),
@@ -67,20 +59,20 @@ impl ApiKeys {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read); then the keys stay what they were.
-    pub fn reload(&self) -> Result<(), KeyError> {
+    /// As [`read`](Self::read); the previous keys then stay in use.
+    pub fn reload(&self) -> Result<(), ApiKeyError> {
         self.hashes.store(hashes(&self.path)?.into());
         Ok(())
     }
 
-    /// Whether that is one of the keys. How long it takes does not depend on which, or how far it
-    /// is right.
+    /// Returns whether `key` is one of the keys. The duration does not depend on the keys.
     #[must_use]
     pub fn allow(&self, key: &[u8]) -> bool {
         let hash: [u8; 32] = Sha256::digest(key).into();
         let hashes = self.hashes.load();
-        let same = hashes.iter().map(|known| known.ct_eq(&hash));
-        same.fold(subtle::Choice::from(0), |any, one| any | one)
+        let matches = hashes.iter().map(|known| known.ct_eq(&hash));
+        matches
+            .fold(subtle::Choice::from(0), |any, one| any | one)
             .into()
     }
 }
@@ -93,10 +85,10 @@ impl fmt::Debug for ApiKeys {
     }
 }
 
-fn hashes(path: &Path) -> Result<Vec<[u8; 32]>, KeyError> {
-    let text = fs::read_to_string(path).map_err(|source| KeyError::Io {
+fn hashes(path: &Path) -> Result<Vec<[u8; 32]>, ApiKeyError> {
+    let text = fs::read_to_string(path).map_err(|cause| ApiKeyError::Io {
         path: path.to_owned(),
-        source,
+        cause,
     })?;
     let mut hashes = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -105,7 +97,7 @@ fn hashes(path: &Path) -> Result<Vec<[u8; 32]>, KeyError> {
             continue;
         }
         if key.len() < MIN_KEY || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(KeyError::Key {
+            return Err(ApiKeyError::Key {
                 path: path.to_owned(),
                 line: number + 1,
             });
@@ -113,7 +105,7 @@ fn hashes(path: &Path) -> Result<Vec<[u8; 32]>, KeyError> {
         hashes.push(Sha256::digest(key).into());
     }
     if hashes.is_empty() {
-        return Err(KeyError::Empty(path.to_owned()));
+        return Err(ApiKeyError::Empty(path.to_owned()));
     }
     Ok(hashes)
 }
@@ -123,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_read_compared_and_hidden() {
+    fn keys_are_checked_reloaded_and_not_printed() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let [one, two] = ["0123456789abcdef", "another-key-of-the-lab"];
         fs::write(file.path(), format!("# the lab's\n{one}\n\n  {two} \r\n")).unwrap();
@@ -134,15 +126,15 @@ mod tests {
         }
         assert!(!format!("{keys:?}").contains("0123"));
         fs::write(file.path(), "").unwrap();
-        assert!(matches!(keys.reload(), Err(KeyError::Empty(_))));
-        assert!(keys.allow(one.as_bytes()), "a bad file changes nothing");
+        assert!(matches!(keys.reload(), Err(ApiKeyError::Empty(_))));
+        assert!(keys.allow(one.as_bytes()), "a bad file keeps the old keys");
         fs::write(file.path(), two).unwrap();
         keys.reload().unwrap();
         assert!(!keys.allow(one.as_bytes()) && keys.allow(two.as_bytes()));
     }
 
     #[test]
-    fn a_bad_file_is_refused_without_showing_it() {
+    fn errors_of_a_bad_file_do_not_show_its_contents() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for bad in ["short", "a key with spaces in it", "schlüssel-schlüssel"] {
             fs::write(file.path(), format!("0123456789abcdef\n{bad}\n")).unwrap();
@@ -150,6 +142,6 @@ mod tests {
             assert!(error.contains("line 2") && !error.contains(bad), "{error}");
         }
         let error = ApiKeys::read(Path::new("/nowhere")).unwrap_err();
-        assert!(matches!(error, KeyError::Io { .. }));
+        assert!(matches!(error, ApiKeyError::Io { .. }));
     }
 }

@@ -1,66 +1,65 @@
-//! Every way in which a request can be refused or fail, whatever protocol it came by.
+//! The errors of a request, independent of the protocol.
 
 use std::time::Duration;
 
-/// Why a request was not answered with a result. The message is for the client.
+/// A request failed. The message is sent to the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServeError {
-    /// The request itself is wrong; the sentence says what would be right.
+    /// The request is malformed; the message describes the expected form.
     #[error("{0}")]
     Invalid(String),
-    /// The request's body is of a kind that is not read here.
+    /// The body's content type is not supported.
     #[error("{0}")]
     Unsupported(String),
-    /// No key, or one that is not in the file.
-    #[error("a valid API key is needed: send `Authorization: Bearer KEY` or `x-api-key: KEY`")]
+    /// The API key is missing or wrong.
+    #[error("a valid API key is required: send `Authorization: Bearer KEY` or `x-api-key: KEY`")]
     Unauthorized,
-    /// A web page of somebody else's makes a browser send this.
+    /// A web page of another origin sent the request.
     #[error("{0}")]
     Forbidden(String),
-    /// There is no such model or version.
+    /// The model, version or resource does not exist.
     #[error("{0}")]
     Unknown(String),
-    /// The client sends too slowly.
-    #[error("the request's body did not arrive within {} s", .0.as_secs_f32())]
+    /// The client sent the body too slowly.
+    #[error("the request body did not arrive within {} s", .0.as_secs_f32())]
     TooSlow(Duration),
-    /// The body is larger than is read.
+    /// The body exceeds the size limit.
     #[error(
-        "the request's body is larger than {limit} bytes, the most that is read; send fewer images \
-         at a time, or raise --max-body"
+        "the request body is larger than the limit of {limit} bytes; send fewer images per \
+         request, or raise --max-body"
     )]
     TooLarge {
-        /// The most bytes that a body may have.
+        /// Maximum size of a body in bytes.
         limit: usize,
     },
-    /// A model's files on the server's disk cannot be served.
+    /// A model file on the server's disk cannot be loaded.
     #[error("failed to load `{name}`: {reason}")]
-    Unloadable {
-        /// The model.
-        name: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// There is no room for this request now.
+    Unloadable { name: String, reason: String },
+    /// A queue or a memory limit is full.
     #[error("{what}; try again in {} s", .retry_after.as_secs())]
     Overloaded {
         /// What is full.
         what: String,
-        /// When there may be room; whole seconds, at least one.
+        /// Estimated time until there is room; whole seconds, at least one.
         retry_after: Duration,
     },
-    /// The server or the model is not there yet, or no more.
+    /// The server is starting or shutting down, or no model is loaded.
     #[error("{0}")]
     NotReady(String),
-    /// The time that the request had is over.
-    #[error("the request's deadline passed before it was computed")]
+    #[error("the request's deadline passed before inference finished")]
     Deadline,
-    /// The engine failed, or something else that is not the client's fault.
+    /// An error of the server: the session failed, or an invariant was violated.
     #[error("{0}")]
     Failed(String),
 }
 
+/// Returns an error's text with its hint on the same line, for logs and responses.
+pub(super) fn one_line(error: &impl ToString) -> String {
+    error.to_string().replace("\nhint: ", "; ")
+}
+
 impl ServeError {
-    /// A word for metrics.
+    /// Returns the error's name in metrics and traces.
     #[must_use]
     pub fn cause(&self) -> &'static str {
         match self {
@@ -79,9 +78,9 @@ impl ServeError {
         }
     }
 
-    /// For requests that come while the server is leaving.
+    /// Returns the error for requests that arrive during shutdown.
     #[must_use]
     pub fn draining() -> Self {
-        Self::NotReady("the server is shutting down; ask another one".into())
+        Self::NotReady("the server is shutting down".into())
     }
 }

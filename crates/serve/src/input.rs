@@ -1,4 +1,4 @@
-//! What a client sends, and how it becomes the network's input.
+//! Images of a request, and their conversion to the network's input.
 
 use bytes::Bytes;
 
@@ -6,40 +6,30 @@ use super::model::Model;
 use super::{ServeError, Upload};
 use rgby_imaging::{DecodeLimits, Planes, Variation, gray_8_bit};
 
-/// Name of the raw input, pixels that the server preprocesses.
+/// Name of the raw input: pixels that the server preprocesses.
 pub(super) const PLANES_NAME: &str = "planes";
 
-/// Images, in one of the forms that are understood. Shapes were checked against lengths.
+/// Images of a request. The number of values matches the shape.
 #[derive(Debug)]
 pub enum InferenceInput {
-    /// Preprocessed: `[count, C, S, S]` float32.
-    Images {
-        /// Number of images.
-        count: usize,
-        /// Their values.
-        values: Floats,
-    },
-    /// Raw: `[count, stains, height, width]`.
+    /// Preprocessed images: float32 `[count, C, S, S]`.
+    Images { count: usize, values: Floats },
+    /// Raw planes: `[count, stains, height, width]`.
     Planes {
-        /// Number of images.
         count: usize,
-        /// Height in pixels.
         height: u32,
-        /// Width in pixels.
         width: u32,
-        /// Their pixels.
         pixels: Pixels,
     },
-    /// One image, as files.
+    /// One image as files.
     Upload(Upload),
 }
 
 /// Float32 values.
 #[derive(Debug)]
 pub enum Floats {
-    /// As they are.
     Values(Vec<f32>),
-    /// Little-endian, four bytes a value.
+    /// Little-endian, four bytes per value.
     Bytes(Bytes),
 }
 
@@ -50,12 +40,12 @@ pub enum Pixels {
     Gray8(Bytes),
     /// 0–65,535.
     Gray16(Vec<u16>),
-    /// 0–65,535, little-endian, two bytes a value.
+    /// 0–65,535, little-endian, two bytes per value.
     Gray16Bytes(Bytes),
 }
 
-/// What one image that is uploaded as files may be. It is less than for files of one's own: a few
-/// small files must not take all of the server's memory.
+/// Returns the decoding limits of one uploaded image. They are lower than for local files, because
+/// a few small files must not exhaust the server's memory.
 #[must_use]
 pub(super) fn upload_limits() -> DecodeLimits {
     DecodeLimits {
@@ -66,7 +56,7 @@ pub(super) fn upload_limits() -> DecodeLimits {
 }
 
 impl InferenceInput {
-    /// Number of images.
+    /// Returns the number of images.
     #[must_use]
     pub fn count(&self) -> usize {
         match self {
@@ -75,11 +65,11 @@ impl InferenceInput {
         }
     }
 
-    /// The network's input, `[count, C, S, S]`.
+    /// Returns the network's input, `[count, C, S, S]`.
     ///
     /// # Errors
     ///
-    /// [`ServeError::Invalid`] if a value is not finite, or a file is no image that can be used.
+    /// [`ServeError::Invalid`] if a value is not finite, or an image file cannot be decoded.
     pub(super) fn prepare(self, model: &Model) -> Result<Vec<f32>, ServeError> {
         match self {
             Self::Images { values, .. } => values.finite(),
@@ -118,7 +108,7 @@ fn prepare(model: &Model, images: impl IntoIterator<Item = Planes>) -> Vec<f32> 
 }
 
 impl Floats {
-    /// Number of values, if it is whole.
+    /// Returns the number of complete values.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -127,13 +117,12 @@ impl Floats {
         }
     }
 
-    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The values, none of them NaN or infinite.
+    /// Returns the values. NaN and infinity are errors.
     fn finite(self) -> Result<Vec<f32>, ServeError> {
         let values = match self {
             Self::Values(values) => values,
@@ -145,7 +134,7 @@ impl Floats {
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
             Some(at) => Err(ServeError::Invalid(format!(
-                "value {at} of the input is {}; all must be finite float32 numbers",
+                "value {at} of the input is {}; all values must be finite float32 numbers",
                 values[at]
             ))),
         }
@@ -153,7 +142,7 @@ impl Floats {
 }
 
 impl Pixels {
-    /// `len` of the pixels as 8-bit gray values.
+    /// Returns `len` pixels as 8-bit gray values.
     fn gray_8(&self, start: usize, len: usize) -> Vec<u8> {
         match self {
             Self::Gray8(bytes) => bytes[start..start + len].to_vec(),

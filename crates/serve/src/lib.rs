@@ -1,16 +1,16 @@
-//! An inference server: the Open Inference Protocol over HTTP and gRPC, and uploads of images.
+//! Inference server: the Open Inference Protocol over HTTP and gRPC, and image uploads.
 //!
-//! A request goes through these stages, each of them bounded:
+//! A request passes through these stages, each of them bounded:
 //!
 //! ```text
-//! listener ─▶ http ─▶ rest, grpc ─▶ Service::infer ─▶ preparers ─▶ Queue ─▶ Worker, Engine ─▶ back
-//! (connections, (keys,  (bytes to      (deadline)        (parse, decode,  (images)  (one thread
-//!  headers)      bodies) Input)                           resize)                    a session)
+//! listener ─▶ http ─▶ rest, grpc ─▶ Service::infer ─▶ preparer threads ─▶ Queue ─▶ workers
+//! (connections, (API keys, (bytes to    (deadline)       (parse, decode,    (images)  (one thread
+//!  headers)      bodies)    input)                        resize)                      a session)
 //! ```
 //!
-//! [`Service`] knows no protocol; [`rest`] and [`grpc`] turn bytes into its [`InferenceInput`] and its answers
-//! into bytes, through the same checks of tensors. [`Repository`] says which [`Model`] answers, and
-//! [`run`] is the whole life of a server.
+//! [`Service`] is independent of the protocol. [`rest`] and [`grpc`] convert bytes to
+//! [`InferenceInput`] and outputs to bytes; both use the same tensor checks. [`Repository`] selects
+//! the [`Model`] for a request. [`run`] runs a server from start to shutdown.
 
 mod auth;
 mod error;
@@ -33,20 +33,21 @@ mod trace;
 mod upload;
 mod worker;
 
-pub use auth::{ApiKeys, KeyError};
+pub use auth::{ApiKeyError, ApiKeys};
 pub use error::ServeError;
+use error::one_line;
 pub use http::{BodyLimits, RequestGate};
 pub use input::{Floats, InferenceInput, Pixels};
 use input::{PLANES_NAME, upload_limits};
-use lifecycle::Accepted;
+use lifecycle::AcceptedRequest;
 pub use lifecycle::Lifecycle;
-pub use listener::Connections;
+pub use listener::ConnectionLimits;
 pub use metrics::Metrics;
 pub use model::{Engines, Model, ModelLoader};
 pub use queue::Batching;
 pub use repository::{IndexEntry, ModelSource, Repository};
-pub use run::{Addresses, Options, RunError, ShutdownReport, Signal, run};
-pub use service::{Parsed, Service};
+pub use run::{ListenAddresses, Options, RunError, ShutdownReport, Signal, run};
+pub use service::{ParsedRequest, Service};
 pub use tls::{Tls, TlsError, TlsFiles};
 use trace::Trace;
 pub use trace::{Collector, TraceError};

@@ -1,4 +1,4 @@
-//! Whether the server is ready, and which accepted requests it still owes an answer.
+//! Readiness of the server, and the number of accepted requests in progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,24 +7,24 @@ use tokio::sync::watch;
 
 use super::ServeError;
 
-/// The server's state, shared by all who need it.
+/// Shared state of the server's life cycle. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Lifecycle(Arc<Inner>);
+pub struct Lifecycle(Arc<LifecycleState>);
 
 #[derive(Debug)]
-struct Inner {
+struct LifecycleState {
     warm: AtomicBool,
     draining: AtomicBool,
     accepted: watch::Sender<usize>,
 }
 
-/// A request that was accepted and has no answer yet.
+/// Guard of an accepted request; dropping it marks the request as finished.
 #[derive(Debug)]
-pub(super) struct Accepted(Lifecycle);
+pub(super) struct AcceptedRequest(Lifecycle);
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(LifecycleState {
             warm: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             accepted: watch::Sender::new(0),
@@ -33,27 +33,27 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// The models are there.
+    /// Marks the models as loaded and warmed up.
     pub fn set_warm(&self) {
         self.0.warm.store(true, Ordering::SeqCst);
     }
 
-    /// From now on no request is accepted.
+    /// Rejects all further requests.
     pub fn start_draining(&self) {
         self.0.draining.store(true, Ordering::SeqCst);
     }
 
-    /// Whether the server is leaving.
+    /// Returns whether the server is shutting down.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::SeqCst)
     }
 
-    /// Whether requests are accepted.
+    /// Checks that the server accepts requests.
     ///
     /// # Errors
     ///
-    /// [`ServeError::NotReady`] before the warm-up is over and once the server is leaving.
+    /// [`ServeError::NotReady`] before the models are warmed up and during shutdown.
     pub(super) fn check_ready(&self) -> Result<(), ServeError> {
         if self.is_draining() {
             return Err(ServeError::draining());
@@ -61,38 +61,38 @@ impl Lifecycle {
         if self.0.warm.load(Ordering::SeqCst) {
             return Ok(());
         }
-        let message = "the models are being loaded; ask again in a moment";
+        let message = "the models are being loaded; try again in a moment";
         Err(ServeError::NotReady(message.into()))
     }
 
-    /// Accepts a request, which is then answered whatever comes.
+    /// Accepts a request. A shutdown waits until the guard is dropped.
     ///
     /// # Errors
     ///
     /// As [`check_ready`](Self::check_ready).
-    pub(super) fn accept(&self) -> Result<Accepted, ServeError> {
-        // Counted first: who drains sees either the count or a refusal.
+    pub(super) fn accept(&self) -> Result<AcceptedRequest, ServeError> {
+        // Counted before the check: a shutdown in between sees either the count or a rejection.
         self.0.accepted.send_modify(|count| *count += 1);
-        let accepted = Accepted(self.clone());
+        let accepted = AcceptedRequest(self.clone());
         self.check_ready()?;
         Ok(accepted)
     }
 
-    /// Number of accepted requests without an answer.
+    /// Returns the number of accepted requests in progress.
     #[must_use]
     pub fn accepted(&self) -> usize {
         *self.0.accepted.borrow()
     }
 
-    /// Waits until all accepted requests are answered.
-    pub async fn all_answered(&self) {
+    /// Waits until all accepted requests are finished.
+    pub async fn all_finished(&self) {
         let mut accepted = self.0.accepted.subscribe();
         // The sender lives as long as `self`.
         let _ = accepted.wait_for(|count| *count == 0).await;
     }
 }
 
-impl Drop for Accepted {
+impl Drop for AcceptedRequest {
     fn drop(&mut self) {
         self.0.0.accepted.send_modify(|count| *count -= 1);
     }

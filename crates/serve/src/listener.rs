@@ -1,4 +1,10 @@
-//! Connections: how many, with TLS or without, how long they may say nothing, and how they end.
+//! Connections: accept, TLS handshake, limits, deadlines and shutdown.
+//!
+//! `tls-listener` 0.11 and `axum-server` 0.9 were considered and refused. `tls-listener` accepts
+//! connections and runs their handshakes without a limit, so the connection limit would not hold
+//! for clients that delay the handshake. `axum-server` has no connection limit either; adding one
+//! needs a listener and a stream type, which together are about as long as this module. Neither
+//! responds in plain HTTP to a client that connects without TLS.
 
 use std::convert::Infallible;
 use std::io;
@@ -24,27 +30,27 @@ use tower::ServiceExt;
 
 use super::Tls;
 
-/// Most headers of a request.
+/// Maximum number of headers of a request.
 const MAX_HEADERS: usize = 100;
-/// Most bytes of a request's line and headers.
+/// Maximum size of a request line with headers, in bytes.
 const MAX_HEAD: usize = 32 << 10;
-/// Most requests that one HTTP/2 connection has under way.
+/// Maximum number of concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
-/// How often an HTTP/2 client that says nothing is asked whether it is still there.
+/// Interval and timeout of HTTP/2 keep-alive pings.
 const PING: Duration = Duration::from_secs(20);
 
-/// What connections may do.
+/// Limits of the connections of one listen address.
 #[derive(Debug, Clone, Copy)]
-pub struct Connections {
-    /// Most connections at a time; more wait to be accepted.
-    pub most: usize,
-    /// How long a client may take to shake hands, and to send a request's head.
+pub struct ConnectionLimits {
+    /// Maximum number of concurrent connections; further clients wait to be accepted.
+    pub max_connections: usize,
+    /// Maximum time for the TLS handshake, and again for the headers of a request.
     pub head_timeout: Duration,
 }
 
-impl Connections {
-    /// Serves connections until `closing` is true, then ends each after the request that it has
-    /// under way, and returns when all are gone.
+impl ConnectionLimits {
+    /// Serves connections until `closing` is true. Then ends each connection after its current
+    /// request, and returns when all have ended.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -52,21 +58,21 @@ impl Connections {
         router: Router,
         closing: watch::Receiver<bool>,
     ) {
-        let room = Arc::new(Semaphore::new(self.most));
+        let permits = Arc::new(Semaphore::new(self.max_connections));
         let mut open = JoinSet::new();
         let mut closed = closing.clone();
         let mut closed = pin!(closed.wait_for(|closing| *closing));
         loop {
             let next = async {
                 // The semaphore is never closed.
-                let permit = room.clone().acquire_owned().await.ok();
+                let permit = permits.clone().acquire_owned().await.ok();
                 (accept(&listener).await, permit)
             };
             let (stream, permit) = tokio::select! {
                 next = next => next,
                 _ = &mut closed => break,
             };
-            // Small answers should not wait for the next one to fill a packet.
+            // Without Nagle's algorithm, which delays small responses.
             let _ = stream.set_nodelay(true);
             let tls = tls.clone();
             let router = router.clone();
@@ -82,14 +88,14 @@ impl Connections {
                 }
                 drop(permit);
             });
-            // Tasks that ended are forgotten as they come.
+            // Removes finished tasks, so that the set does not grow.
             while open.try_join_next().is_some() {}
         }
         drop(listener);
         while open.join_next().await.is_some() {}
     }
 
-    /// `None` for a client that cannot do it, or takes too long.
+    /// Performs the TLS handshake. Returns `None` if it fails or exceeds the deadline.
     async fn handshake(
         self,
         tls: &Tls,
@@ -100,7 +106,7 @@ impl Connections {
             accepted = timeout(self.head_timeout, tls.accept(stream)) => accepted.ok()?,
             _ = closing.wait_for(|closing| *closing) => return None,
         };
-        let failed = |error: &io::Error| tracing::debug!(%error, "no TLS with a client");
+        let failed = |error: &io::Error| tracing::debug!(%error, "the TLS handshake failed");
         accepted.inspect_err(failed).ok()
     }
 
@@ -110,34 +116,35 @@ impl Connections {
         router: Router,
         mut closing: watch::Receiver<bool>,
     ) {
-        let asked = Arc::new(AtomicBool::new(false));
-        let seen = asked.clone();
+        let got_request = Arc::new(AtomicBool::new(false));
+        let flag = got_request.clone();
         let service = service_fn(move |request: Request<Incoming>| {
-            seen.store(true, Ordering::Relaxed);
+            flag.store(true, Ordering::Relaxed);
             let router = router.clone();
             async move {
-                let answer: Result<_, Infallible> = router.oneshot(request.map(Body::new)).await;
-                answer
+                let response: Result<_, Infallible> = router.oneshot(request.map(Body::new)).await;
+                response
             }
         });
         let builder = self.builder();
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        let mut silent = pin!(tokio::time::sleep(self.head_timeout));
-        let mut watching = true;
-        let mut leaving = false;
+        let mut deadline = pin!(tokio::time::sleep(self.head_timeout));
+        let mut deadline_pending = true;
+        let mut shutting_down = false;
         loop {
             tokio::select! {
-                // A client that breaks the protocol or the connection is told so by hyper.
+                // hyper itself responds to protocol errors.
                 _ = connection.as_mut() => return,
-                // hyper's own timeout begins when it knows which HTTP this is.
-                () = silent.as_mut(), if watching => {
-                    watching = false;
-                    if !asked.load(Ordering::Relaxed) {
+                // hyper's header timeout starts only after it has detected the HTTP version, so
+                // the first request needs this deadline.
+                () = deadline.as_mut(), if deadline_pending => {
+                    deadline_pending = false;
+                    if !got_request.load(Ordering::Relaxed) {
                         return;
                     }
                 }
-                _ = closing.wait_for(|closing| *closing), if !leaving => {
-                    leaving = true;
+                _ = closing.wait_for(|closing| *closing), if !shutting_down => {
+                    shutting_down = true;
                     connection.as_mut().graceful_shutdown();
                 }
             }
@@ -152,7 +159,7 @@ impl Connections {
             .header_read_timeout(self.head_timeout)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD);
-        // hyper's own defaults end a connection that resets streams faster than they are taken.
+        // hyper's defaults end a connection that resets streams too fast (CVE-2023-44487).
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -164,15 +171,15 @@ impl Connections {
     }
 }
 
-/// The next connection. What goes wrong with one is no reason to leave the others.
+/// Returns the next connection. Errors of single connections are skipped.
 async fn accept(listener: &TcpListener) -> TcpStream {
     const PAUSE: Duration = Duration::from_millis(100);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
-            Err(error) if is_of_connection(&error) => {}
+            Err(error) if is_connection_error(&error) => {}
             Err(error) => {
-                // Too many open files: it may pass.
+                // For example too many open files, which is often temporary.
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(PAUSE).await;
             }
@@ -180,7 +187,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-fn is_of_connection(error: &io::Error) -> bool {
+fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

@@ -1,4 +1,4 @@
-//! What the server counts and measures, for Prometheus.
+//! Prometheus metrics of the server.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,10 +11,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Seconds, from half a millisecond to half a minute.
+/// Histogram buckets of durations in seconds, from half a millisecond to half a minute.
 const SECONDS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
 ];
+/// Histogram buckets of batch sizes in images.
 const IMAGES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 /// The server's metrics.
@@ -23,33 +24,33 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     errors: Family<CauseLabels, Counter>,
-    open: Gauge,
-    stages: Family<StageLabels, Histogram, Buckets>,
-    batches: Family<ModelLabels, Histogram, Buckets>,
+    open_requests: Gauge,
+    stages: Family<StageLabels, Histogram, HistogramBuckets>,
+    batches: Family<ModelLabels, Histogram, HistogramBuckets>,
     depths: Family<ModelLabels, Gauge>,
     models: Family<VersionLabels, Gauge>,
 }
 
-/// One model's, at hand for those who measure.
+/// Metrics of one model, looked up once to avoid label lookups per request.
 #[derive(Debug, Clone)]
 pub(super) struct ModelMetrics {
-    /// Sizes of batches, in images.
+    /// Batch sizes in images.
     pub batch: Histogram,
-    /// Images that wait or are being prepared.
+    /// Number of images that are queued or being prepared.
     pub depth: Gauge,
     stages: [Histogram; 4],
 }
 
-/// What a request's time goes into.
+/// A stage of an inference request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum RequestStage {
-    /// Parsing, decoding, resizing.
+    /// Parse, decode and resize.
     Prepare,
-    /// Waiting for an engine, and for others to share the batch.
+    /// Wait for a session and for the batch to fill.
     Queue,
-    /// The engine's work on a batch.
+    /// Run the session on a batch.
     Infer,
-    /// From the request's body to its answer.
+    /// From the complete request body to the output.
     Total,
 }
 
@@ -65,7 +66,7 @@ impl EncodeLabelValue for RequestStage {
     }
 }
 
-/// In the order of their declaration.
+/// All stages in the order of their declaration.
 const STAGES: [RequestStage; 4] = [
     RequestStage::Prepare,
     RequestStage::Queue,
@@ -103,11 +104,11 @@ struct VersionLabels {
     sha256: String,
 }
 
-/// Makes histograms with those upper bounds.
+/// Constructor of histograms with these upper bounds.
 #[derive(Debug, Clone)]
-struct Buckets(&'static [f64]);
+struct HistogramBuckets(&'static [f64]);
 
-impl MetricConstructor<Histogram> for Buckets {
+impl MetricConstructor<Histogram> for HistogramBuckets {
     fn new_metric(&self) -> Histogram {
         Histogram::new(self.0.iter().copied())
     }
@@ -119,9 +120,9 @@ impl Default for Metrics {
         let metrics = Self {
             requests: Family::default(),
             errors: Family::default(),
-            open: Gauge::default(),
-            stages: Family::new_with_constructor(Buckets(&SECONDS)),
-            batches: Family::new_with_constructor(Buckets(&IMAGES)),
+            open_requests: Gauge::default(),
+            stages: Family::new_with_constructor(HistogramBuckets(&SECONDS)),
+            batches: Family::new_with_constructor(HistogramBuckets(&IMAGES)),
             depths: Family::default(),
             models: Family::default(),
             registry: Registry::default(),
@@ -129,22 +130,19 @@ impl Default for Metrics {
         let requests = metrics.requests.clone();
         registry.register("requests", "Requests by route and status", requests);
         let errors = metrics.errors.clone();
-        registry.register("errors", "Requests without a result, by cause", errors);
-        let open = metrics.open.clone();
-        registry.register("requests_open", "Requests that are being answered", open);
+        registry.register("errors", "Failed requests by cause", errors);
+        let open = metrics.open_requests.clone();
+        registry.register("requests_open", "Requests in progress", open);
         let help = "Time that inference requests spend in each stage";
         let stages = metrics.stages.clone();
         registry.register_with_unit("stage_duration", help, Unit::Seconds, stages);
         let batches = metrics.batches.clone();
         registry.register("batch_images", "Images in a batch", batches);
         let depths = metrics.depths.clone();
-        registry.register("queue_images", "Images that wait", depths);
+        registry.register("queue_images", "Images in the queue", depths);
         let models = metrics.models.clone();
-        registry.register(
-            "model_info",
-            "Which models are loaded: 1, or 0 if it was before",
-            models,
-        );
+        let help = "Loaded models: 1 if loaded, 0 if unloaded";
+        registry.register("model_info", help, models);
         Self {
             registry,
             ..metrics
@@ -153,7 +151,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All of them in the text format `OpenMetrics` 1.0.
+    /// Returns all metrics in the text format `OpenMetrics` 1.0.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -162,8 +160,8 @@ impl Metrics {
         text
     }
 
-    /// Counts an answered request.
-    pub(super) fn answered(&self, method: &'static str, route: &str, status: u16) {
+    /// Counts a response.
+    pub(super) fn count_response(&self, method: &'static str, route: &str, status: u16) {
         let labels = RequestLabels {
             method,
             route: route.to_owned(),
@@ -172,18 +170,18 @@ impl Metrics {
         self.requests.get_or_create(&labels).inc();
     }
 
-    /// Counts a request without a result.
-    pub(super) fn failed(&self, cause: &'static str) {
+    /// Counts a failed request.
+    pub(super) fn count_error(&self, cause: &'static str) {
         self.errors.get_or_create(&CauseLabels { cause }).inc();
     }
 
-    /// Requests that are being answered.
+    /// Returns the number of requests in progress.
     #[must_use]
-    pub(super) fn open(&self) -> &Gauge {
-        &self.open
+    pub(super) fn open_requests(&self) -> &Gauge {
+        &self.open_requests
     }
 
-    /// Those of the model of that name, whatever its version.
+    /// Returns the metrics of a model, shared by all of its versions.
     #[must_use]
     pub(super) fn model(&self, name: &str) -> ModelMetrics {
         let model = || name.to_owned();
@@ -202,16 +200,16 @@ impl Metrics {
         }
     }
 
-    /// Notes that a model is there, or no more.
-    pub(super) fn loaded(&self, [model, version, sha256]: [&str; 3], there: bool) {
+    /// Records that a model was loaded or unloaded.
+    pub(super) fn set_loaded(&self, [model, version, sha256]: [&str; 3], loaded: bool) {
         let labels = VersionLabels {
             model: model.to_owned(),
             version: version.to_owned(),
             sha256: sha256.to_owned(),
         };
-        // A model may be loaded again while what it was before still answers.
+        // Counted, because a reloaded model overlaps with the previous instance.
         let model = self.models.get_or_create(&labels);
-        if there {
+        if loaded {
             model.inc();
         } else {
             model.dec();
@@ -220,7 +218,7 @@ impl Metrics {
 }
 
 impl ModelMetrics {
-    /// Notes how long a stage took.
+    /// Records the duration of a stage.
     pub fn observe(&self, stage: RequestStage, time: Duration) {
         self.stages[stage as usize].observe(time.as_secs_f64());
     }

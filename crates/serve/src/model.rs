@@ -1,4 +1,4 @@
-//! A model that is loaded: its engines, each on a thread, and the queue before them.
+//! A loaded model: its sessions, each on a thread, and their queue.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,33 +6,32 @@ use std::thread::{self, JoinHandle};
 
 use super::metrics::{Metrics, ModelMetrics};
 use super::queue::{Batching, Queue};
-use super::worker::{InferenceWorker, buckets, warm_up};
+use super::worker::{InferenceWorker, warm_up, warm_up_sizes};
 use rgby_imaging::Preparer;
 use rgby_score::model_metadata::ModelSpec;
 use rgby_score::{Device, EngineError, ModelFile, OrtEngine, Runtime, SessionOptions};
 
-/// Where models run, and how.
+/// Devices and sessions that run the models.
 #[derive(Debug, Clone)]
 pub struct Engines {
-    /// One for each device; at least one.
+    /// One per device; at least one.
     pub runtimes: Vec<Runtime>,
-    /// Sessions on each device; at least 1.
+    /// Sessions per device; at least 1.
     pub sessions: usize,
-    /// How each of them runs.
     pub session: SessionOptions,
 }
 
-/// Makes [`Model`]s.
+/// Creates [`Model`]s.
 #[derive(Debug)]
 pub struct ModelLoader {
     engines: Engines,
     batching: Batching,
     metrics: Arc<Metrics>,
-    /// Of all models, those that were dropped included.
+    /// Threads of all models, including dropped ones.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// A model that answers. Once it is dropped, it computes what is queued and gives back its memory.
+/// A loaded model. After it is dropped, its workers finish the queue and free its memory.
 #[derive(Debug)]
 pub struct Model {
     name: String,
@@ -46,7 +45,6 @@ pub struct Model {
 }
 
 impl ModelLoader {
-    /// A loader of models that all run in the same way.
     #[must_use]
     pub fn new(engines: Engines, batching: Batching, metrics: Arc<Metrics>) -> Self {
         Self {
@@ -57,23 +55,21 @@ impl ModelLoader {
         }
     }
 
-    /// What runs the models.
     #[must_use]
     pub fn engines(&self) -> &Engines {
         &self.engines
     }
 
-    /// How requests are joined.
     #[must_use]
     pub fn batching(&self) -> Batching {
         self.batching
     }
 
-    /// Loads a checked model into its sessions, warms each of them up and starts their threads.
+    /// Loads a validated model into its sessions, warms them up and starts their threads.
     ///
     /// # Errors
     ///
-    /// An engine cannot load it, or fails in the warm-up.
+    /// The runtime cannot load the model, or a session fails in the warm-up.
     pub fn load(
         &self,
         name: &str,
@@ -89,13 +85,14 @@ impl ModelLoader {
                 let engine = OrtEngine::load(*runtime, file, self.engines.session.clone())?;
                 let mut engine = engine.with_embeddings();
                 warm_up(&mut engine, max_batch)?;
-                // TensorRT builds an engine for a new shape, and cuDNN looks for algorithms.
-                let whole_batches = runtime.device() != Device::Cpu;
+                // On a GPU each new batch size is slow once: TensorRT builds an engine for it, and
+                // cuDNN searches for algorithms.
+                let fixed_sizes = runtime.device() != Device::Cpu;
                 workers.push(InferenceWorker {
                     engine: Box::new(engine),
                     queue: queue.clone(),
                     metrics: metrics.clone(),
-                    buckets: whole_batches.then(|| buckets(max_batch)),
+                    batch_sizes: fixed_sizes.then(|| warm_up_sizes(max_batch)),
                 });
             }
         }
@@ -110,7 +107,7 @@ impl ModelLoader {
             server: self.metrics.clone(),
         });
         self.start(workers, file.path())?;
-        self.metrics.loaded(model.labels(), true);
+        self.metrics.set_loaded(model.labels(), true);
         Ok(model)
     }
 
@@ -122,43 +119,41 @@ impl ModelLoader {
             let thread = thread.spawn(|| worker.run());
             threads.push(thread.map_err(|error| EngineError::Model {
                 path: path.to_owned(),
-                reason: format!("the system gives no thread to run it on: {error}"),
+                reason: format!("cannot start a thread for the session: {error}"),
             })?);
         }
         Ok(())
     }
 
-    /// Waits for the threads of all models, which must have been dropped: sessions must end before
-    /// the process does.
+    /// Waits for the threads of all models, which must have been dropped. Sessions must end before
+    /// the process exits.
     pub fn join(&self) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for thread in threads.drain(..) {
-            // Workers catch the engine's panics; there is nobody left to tell of another.
+            // Workers catch panics of the session; any other panic is irrelevant at shutdown.
             let _ = thread.join();
         }
     }
 }
 
 impl Model {
-    /// The name by which clients know it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its version: a whole number.
+    /// Returns the version, a decimal integer.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// SHA-256 of its file, in hexadecimal digits.
+    /// Returns the SHA-256 of the model file in hexadecimal digits.
     #[must_use]
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// What it is and wants.
     #[must_use]
     pub fn spec(&self) -> &Arc<ModelSpec> {
         &self.spec
@@ -184,6 +179,6 @@ impl Model {
 impl Drop for Model {
     fn drop(&mut self) {
         self.queue.close();
-        self.server.loaded(self.labels(), false);
+        self.server.set_loaded(self.labels(), false);
     }
 }

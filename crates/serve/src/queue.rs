@@ -1,9 +1,10 @@
-//! The bounded queue between requests and engines, where requests join into batches.
+//! Bounded queue between requests and sessions, which combines requests into batches.
 //!
-//! **When a batch starts.** At once when it is full. Else a worker waits, for `max_delay` at most,
-//! for as many images as are likely to come: those of the last batch and those that were queued
-//! when it was done, since whoever waits for an answer sends its next request after it. One client
-//! alone is thus never delayed, and sixteen clients find themselves in one batch after two rounds.
+//! **When a batch starts.** A full batch starts immediately. Otherwise a worker waits, at most
+//! `max_delay`, for the expected number of images: the size of the last batch plus the images that
+//! were queued when it finished. The reason: clients usually send their next request after the
+//! response to the last one. A single client is therefore never delayed, and sixteen clients share
+//! one batch after two rounds.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -16,18 +17,18 @@ use super::metrics::{ModelMetrics, RequestStage};
 use super::{ServeError, Trace};
 use rgby_score::InferenceOutput;
 
-/// How requests are joined, and how many may wait.
+/// Batching and queue limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batching {
-    /// Most images that an engine is given at once; at least 1.
+    /// Maximum batch size in images; at least 1.
     pub max_batch: usize,
-    /// How long a worker without work to do waits for a batch to fill.
+    /// Maximum time that an idle worker waits for a batch to fill.
     pub max_delay: Duration,
-    /// Most images that may wait or be prepared; at least 1.
+    /// Maximum number of images that are queued or being prepared; at least 1.
     pub max_queue: usize,
 }
 
-/// One model's queue.
+/// The queue of one model.
 #[derive(Debug)]
 pub(super) struct Queue {
     batching: Batching,
@@ -39,47 +40,47 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct QueueState {
     jobs: VecDeque<QueuedRequest>,
-    /// Images of `jobs`.
+    /// Number of images in `jobs`.
     images: usize,
-    /// Images of `jobs`, and of requests that are being prepared.
-    taken: usize,
-    /// How many images are likely to be there soon.
+    /// Number of images in `jobs` and in requests that are being prepared.
+    reserved: usize,
+    /// Expected number of images in the next batch.
     expected: usize,
     seconds_per_image: f64,
     closed: bool,
 }
 
-/// Images of one request that are computed together.
+/// A request, or a part of a large one, that runs in a single batch.
 #[derive(Debug)]
 pub(super) struct QueuedRequest {
+    /// Values of all images of the request.
     values: Arc<Vec<f32>>,
+    /// The part of `values` that belongs to this job.
     range: Range<usize>,
     /// Number of images.
     pub(super) count: usize,
     deadline: Instant,
     arrived: Instant,
-    reply: oneshot::Sender<Reply>,
-    places: QueueSlots,
-    /// That of its request.
+    sender: oneshot::Sender<InferenceResult>,
+    slots: QueueSlots,
     trace: Trace,
 }
 
-/// What comes back for a job.
-pub(super) type Reply = Result<InferenceOutput, ServeError>;
+/// Result of a job.
+pub(super) type InferenceResult = Result<InferenceOutput, ServeError>;
 
-/// Room for a number of images, given back when it is dropped.
+/// Reserved slots in the queue for a number of images; dropping them frees the slots.
 #[derive(Debug)]
 pub(super) struct QueueSlots {
     queue: Arc<Queue>,
     count: usize,
 }
 
-/// A request in the queue. Dropping it takes the request out.
+/// The result of a queued request, not yet available. Dropping it cancels the request.
 #[derive(Debug)]
-pub(super) struct Pending(Vec<oneshot::Receiver<Reply>>);
+pub(super) struct PendingResponse(Vec<oneshot::Receiver<InferenceResult>>);
 
 impl Queue {
-    /// An empty one.
     #[must_use]
     pub(super) fn new(batching: Batching, metrics: ModelMetrics) -> Self {
         Self {
@@ -88,7 +89,7 @@ impl Queue {
             state: Mutex::new(QueueState {
                 jobs: VecDeque::new(),
                 images: 0,
-                taken: 0,
+                reserved: 0,
                 expected: 1,
                 seconds_per_image: 0.0,
                 closed: false,
@@ -98,86 +99,88 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueState> {
-        // No invariant spans a panic: each change of the state is whole.
+        // A poisoned lock is usable, because no invariant is broken while the lock is held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes room for `count` images.
+    /// Reserves slots for `count` images.
     ///
     /// # Errors
     ///
-    /// [`ServeError::Overloaded`] if there is none now, [`ServeError::Invalid`] if there never is.
+    /// [`ServeError::Overloaded`] if the queue is full, [`ServeError::Invalid`] if `count` exceeds
+    /// the queue's size.
     pub(super) fn reserve(self: &Arc<Self>, count: usize) -> Result<QueueSlots, ServeError> {
         let limit = self.batching.max_queue;
         if count > limit {
             return Err(ServeError::Invalid(format!(
-                "a batch of {count} images is larger than the queue, which takes {limit}; send \
-                 fewer at a time"
+                "the request has {count} images, which is larger than the queue of {limit}; send \
+                 fewer images per request"
             )));
         }
         let mut state = self.lock();
-        if state.taken + count > limit {
-            // Some of those that wait may have been given up.
-            let dead = state.take_dead();
+        if state.reserved + count > limit {
+            // Cancelled and late jobs may free enough slots.
+            let expired = state.take_expired();
             drop(state);
-            drop(dead);
+            drop(expired);
             state = self.lock();
         }
-        if state.taken + count > limit {
+        if state.reserved + count > limit {
             return Err(self.full(&state));
         }
-        state.taken += count;
-        self.metrics.depth.set(state.taken as i64);
+        state.reserved += count;
+        self.metrics.depth.set(state.reserved as i64);
         let queue = self.clone();
         Ok(QueueSlots { queue, count })
     }
 
-    /// Whether a request of one image would be refused: worth knowing before its body is read.
+    /// Checks that a request of one image would be accepted, before its body is read.
     ///
     /// # Errors
     ///
-    /// [`ServeError::Overloaded`] if so.
+    /// [`ServeError::Overloaded`] if the queue is full.
     pub(super) fn check_room(self: &Arc<Self>) -> Result<(), ServeError> {
         self.reserve(1).map(drop)
     }
 
     fn full(&self, state: &QueueState) -> ServeError {
-        let seconds = (state.taken as f64 * state.seconds_per_image).ceil();
+        let seconds = (state.reserved as f64 * state.seconds_per_image).ceil();
         ServeError::Overloaded {
             what: format!(
-                "the queue is full: {} of {} images wait",
-                state.taken, self.batching.max_queue
+                "the queue is full: {} of {} images",
+                state.reserved, self.batching.max_queue
             ),
             retry_after: Duration::from_secs(seconds.clamp(1.0, 60.0) as u64),
         }
     }
 
-    /// Queues the images `[count, …]` that `places` were taken for, in parts of a batch at most.
+    /// Queues the images `[count, …]` of the reserved `slots`, split into jobs of at most one
+    /// batch.
     pub(super) fn submit(
         &self,
-        mut places: QueueSlots,
+        mut slots: QueueSlots,
         values: Vec<f32>,
         deadline: Instant,
         trace: &Trace,
-    ) -> Pending {
-        let total = places.count;
+    ) -> PendingResponse {
+        let total = slots.count;
         let row = values.len() / total.max(1);
         let values = Arc::new(values);
         let arrived = Instant::now();
-        let mut pending = Vec::new();
+        let mut receivers = Vec::new();
         let mut jobs = Vec::new();
         for first in (0..total).step_by(self.batching.max_batch) {
             let count = self.batching.max_batch.min(total - first);
-            let (reply, receiver) = oneshot::channel();
-            pending.push(receiver);
+            let (sender, receiver) = oneshot::channel();
+            receivers.push(receiver);
             jobs.push(QueuedRequest {
                 values: values.clone(),
                 range: first * row..(first + count) * row,
                 count,
                 deadline,
                 arrived,
-                reply,
-                places: places.split(count),
+                sender,
+                slots: slots.split(count),
                 trace: trace.clone(),
             });
         }
@@ -186,19 +189,19 @@ impl Queue {
         state.jobs.extend(jobs);
         drop(state);
         self.wake.notify_one();
-        Pending(pending)
+        PendingResponse(receivers)
     }
 
-    /// The next batch; waits for one. `None` once the queue is closed and empty.
+    /// Waits for the next batch. Returns `None` once the queue is closed and empty.
     pub(super) fn next(&self) -> Option<Vec<QueuedRequest>> {
         let idle_since = Instant::now();
         let mut state = self.lock();
         loop {
-            let dead = state.take_dead();
-            if !dead.is_empty() {
-                // Their places are given back under the same lock.
+            let expired = state.take_expired();
+            if !expired.is_empty() {
+                // Dropping the jobs frees their slots, which needs the same lock.
                 drop(state);
-                drop(dead);
+                drop(expired);
                 state = self.lock();
                 continue;
             }
@@ -210,10 +213,10 @@ impl Queue {
                 state = woken.unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let wanted = state.expected.clamp(1, self.batching.max_batch);
+            let expected = state.expected.clamp(1, self.batching.max_batch);
             let until = oldest.arrived.max(idle_since) + self.batching.max_delay;
             let left = until.saturating_duration_since(Instant::now());
-            if state.images >= wanted || left.is_zero() || state.closed {
+            if state.images >= expected || left.is_zero() || state.closed {
                 let jobs = state.take(self.batching.max_batch);
                 let more = !state.jobs.is_empty();
                 drop(state);
@@ -227,21 +230,21 @@ impl Queue {
         }
     }
 
-    /// Notes that a batch of `images` was computed in `seconds`.
-    pub(super) fn finished(&self, images: usize, seconds: f64) {
+    /// Records the size and duration of a finished batch.
+    pub(super) fn batch_finished(&self, images: usize, seconds: f64) {
         const WEIGHT: f64 = 0.2;
         let mut state = self.lock();
         state.expected = images + state.images;
-        let each = seconds / images.max(1) as f64;
-        let before = state.seconds_per_image;
-        state.seconds_per_image = if before == 0.0 {
-            each
+        let per_image = seconds / images.max(1) as f64;
+        let average = state.seconds_per_image;
+        state.seconds_per_image = if average == 0.0 {
+            per_image
         } else {
-            before + WEIGHT * (each - before)
+            average + WEIGHT * (per_image - average)
         };
     }
 
-    /// Lets workers end once they have done what is queued.
+    /// Closes the queue. Workers end after the jobs that are still queued.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.wake.notify_all();
@@ -249,9 +252,9 @@ impl Queue {
 }
 
 impl QueueState {
-    /// Takes jobs off the front, of `most` images together.
-    fn take(&mut self, most: usize) -> Vec<QueuedRequest> {
-        let mut room = most;
+    /// Removes jobs from the front, with at most `max_images` in total.
+    fn take(&mut self, max_images: usize) -> Vec<QueuedRequest> {
+        let mut room = max_images;
         let mut jobs = Vec::new();
         while let Some(job) = self.jobs.pop_front_if(|job| job.count <= room) {
             room -= job.count;
@@ -261,39 +264,39 @@ impl QueueState {
         jobs
     }
 
-    /// Takes out the jobs whose clients left or whose time is over.
-    fn take_dead(&mut self) -> VecDeque<QueuedRequest> {
+    /// Removes the jobs whose client has disconnected or whose deadline has passed.
+    fn take_expired(&mut self) -> VecDeque<QueuedRequest> {
         let now = Instant::now();
-        if !self.jobs.iter().any(|job| job.is_dead(now)) {
+        if !self.jobs.iter().any(|job| job.is_expired(now)) {
             return VecDeque::new();
         }
         let jobs = std::mem::take(&mut self.jobs).into_iter();
-        let (dead, alive) = jobs.partition(|job| job.is_dead(now));
-        self.jobs = alive;
-        self.images -= dead
+        let (expired, remaining) = jobs.partition(|job| job.is_expired(now));
+        self.jobs = remaining;
+        self.images -= expired
             .iter()
             .map(|job: &QueuedRequest| job.count)
             .sum::<usize>();
-        dead
+        expired
     }
 }
 
 impl QueuedRequest {
-    /// Whether nobody waits for it any more.
-    fn is_dead(&self, now: Instant) -> bool {
-        self.reply.is_closed() || self.deadline <= now
+    /// Returns whether the result is no longer needed.
+    fn is_expired(&self, now: Instant) -> bool {
+        self.sender.is_closed() || self.deadline <= now
     }
 
-    /// Its images, one after the other.
+    /// Returns the values of the job's images, `[count, …]`.
     pub(super) fn images(&self) -> &[f32] {
         &self.values[self.range.clone()]
     }
 
-    /// Leaves the queue for good, so that others have its room.
+    /// Frees the job's slots in the queue and records its waiting time.
     pub(super) fn start(&mut self) {
-        self.places.release();
+        self.slots.release();
         let waited = self.arrived.elapsed();
-        self.places
+        self.slots
             .queue
             .metrics
             .observe(RequestStage::Queue, waited);
@@ -301,21 +304,21 @@ impl QueuedRequest {
         self.trace.stage("queue", self.arrived, &images);
     }
 
-    /// Notes that it was computed in a batch of so many images.
-    pub(super) fn computed(&self, began: Instant, batch: usize) {
+    /// Records that the job ran in a batch of `batch` images.
+    pub(super) fn trace_inference(&self, start: Instant, batch: usize) {
         let images = [("rgby.images", self.count), ("rgby.batch_images", batch)];
-        self.trace.stage("infer", began, &images);
+        self.trace.stage("infer", start, &images);
     }
 
-    /// Answers it, if the client is still there.
-    pub(super) fn answer(self, reply: Reply) {
-        // A client that left needs no answer.
-        let _ = self.reply.send(reply);
+    /// Sends the result to the waiting request.
+    pub(super) fn finish(self, result: InferenceResult) {
+        // An error means that the client has disconnected.
+        let _ = self.sender.send(result);
     }
 }
 
 impl QueueSlots {
-    /// Splits off those for `count` images.
+    /// Splits off the slots of `count` images.
     fn split(&mut self, count: usize) -> Self {
         let count = count.min(self.count);
         self.count -= count;
@@ -326,8 +329,8 @@ impl QueueSlots {
     fn release(&mut self) {
         if self.count > 0 {
             let mut state = self.queue.lock();
-            state.taken -= self.count;
-            self.queue.metrics.depth.set(state.taken as i64);
+            state.reserved -= self.count;
+            self.queue.metrics.depth.set(state.reserved as i64);
             self.count = 0;
         }
     }
@@ -339,25 +342,25 @@ impl Drop for QueueSlots {
     }
 }
 
-impl Pending {
-    /// Waits for all parts.
+impl PendingResponse {
+    /// Waits for all jobs of the request and joins their outputs.
     ///
     /// # Errors
     ///
-    /// That of the first part that failed.
-    pub(super) async fn answer(self) -> Reply {
-        let mut whole = InferenceOutput::default();
-        for part in self.0 {
-            // Dead jobs are dropped unanswered; of those only the late ones are still awaited.
-            let part = part.await.unwrap_or(Err(ServeError::Deadline))?;
-            if whole.probabilities.is_empty() {
-                whole = part;
+    /// The error of the first failed job.
+    pub(super) async fn output(self) -> InferenceResult {
+        let mut output = InferenceOutput::default();
+        for receiver in self.0 {
+            // Expired jobs drop their sender; the request still waits only if its deadline passed.
+            let part = receiver.await.unwrap_or(Err(ServeError::Deadline))?;
+            if output.probabilities.is_empty() {
+                output = part;
             } else {
-                whole.probabilities.extend(part.probabilities);
-                whole.embeddings.extend(part.embeddings);
+                output.probabilities.extend(part.probabilities);
+                output.embeddings.extend(part.embeddings);
             }
         }
-        Ok(whole)
+        Ok(output)
     }
 }
 

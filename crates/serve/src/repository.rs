@@ -1,7 +1,7 @@
-//! The models that are served: where they lie on disk, and which of them are loaded.
+//! The model repository: models on disk, and the loaded ones.
 //!
-//! A model is replaced only by one that was loaded, checked and warmed up; whoever holds the old
-//! one goes on with it.
+//! A model is replaced only after the new one is loaded, validated and warmed up. Requests that
+//! already hold the old model finish with it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,65 +10,61 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::ServeError;
 use super::model::{Model, ModelLoader};
+use super::{ServeError, one_line};
 use rgby_score::ModelFile;
 
-/// Name of a model's file in a folder of a version.
+/// Name of the model file in a version folder.
 const FILE_NAME: &str = "model.onnx";
 
-/// Where models lie.
+/// Location of the models on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelSource {
-    /// One file; it is version 1.
+    /// A single file, served as version 1.
     File {
-        /// The name by which clients know it.
+        /// Model name that clients use.
         name: String,
-        /// The file.
         path: PathBuf,
     },
-    /// A folder: `<version>/model.onnx` for one model, or `<name>/<version>/model.onnx` for any
-    /// number. Versions are whole numbers from 1.
+    /// A folder with `<version>/model.onnx` for one model, or `<name>/<version>/model.onnx` for
+    /// several. Versions are integers from 1.
     Folder {
-        /// The name of the model whose versions lie in the folder itself.
+        /// Name of the model whose versions lie directly in the folder.
         name: String,
-        /// The folder.
         path: PathBuf,
-        /// How many of the newest versions of each model are loaded; at least 1.
+        /// Number of newest versions to load per model; at least 1.
         versions: usize,
     },
 }
 
 /// The versions of each model on disk.
 type VersionFiles = BTreeMap<String, BTreeMap<u64, PathBuf>>;
-/// The loaded versions of each model, the newest last; at least one.
-type Models = BTreeMap<String, Vec<Arc<Model>>>;
+/// The loaded versions of each model, the newest last; at least one per model.
+type LoadedModels = BTreeMap<String, Vec<Arc<Model>>>;
 
-/// The models.
+/// The models on disk and the loaded ones.
 #[derive(Debug)]
 pub struct Repository {
     source: ModelSource,
     loader: ModelLoader,
-    models: ArcSwap<Models>,
-    /// Why a model's last loading failed. Also held by whoever loads: one at a time.
+    models: ArcSwap<LoadedModels>,
+    /// Errors of the last load of each model. Locked during a load, so that loads are sequential.
     failures: Mutex<BTreeMap<String, String>>,
 }
 
-/// A line of the repository's index.
+/// One version of a model in the repository's index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexEntry {
-    /// The model.
     pub name: String,
-    /// Its version.
     pub version: String,
-    /// Whether it is loaded.
+    /// Whether the version is loaded.
     pub ready: bool,
-    /// Why its last loading failed.
+    /// Error of the model's last load; empty if it succeeded.
     pub reason: String,
 }
 
 impl IndexEntry {
-    /// Its state by the protocol's names.
+    /// Returns the protocol's name of the state.
     #[must_use]
     pub fn state(&self) -> &'static str {
         if self.ready { "READY" } else { "UNAVAILABLE" }
@@ -76,7 +72,7 @@ impl IndexEntry {
 }
 
 impl ModelSource {
-    /// The models that are there now.
+    /// Returns the models that are on disk now.
     fn files(&self) -> Result<VersionFiles, String> {
         match self {
             Self::File { name, path } => {
@@ -85,9 +81,9 @@ impl ModelSource {
             }
             Self::Folder { name, path, .. } => {
                 let mut files = VersionFiles::new();
-                let own = versions(path)?;
-                if !own.is_empty() {
-                    files.insert(name.clone(), own);
+                let top_level = versions(path)?;
+                if !top_level.is_empty() {
+                    files.insert(name.clone(), top_level);
                 }
                 for (name, path) in folders(path)? {
                     if name.parse::<u64>().is_ok() {
@@ -103,8 +99,8 @@ impl ModelSource {
         }
     }
 
-    /// How many of the newest versions are loaded.
-    fn keep(&self) -> usize {
+    /// Returns the number of newest versions to load.
+    fn version_count(&self) -> usize {
         match self {
             Self::File { .. } => 1,
             Self::Folder { versions, .. } => *versions,
@@ -112,13 +108,13 @@ impl ModelSource {
     }
 }
 
-/// The folders in a folder, by name.
+/// Returns names and paths of the visible subfolders.
 fn folders(path: &Path) -> Result<Vec<(String, PathBuf)>, String> {
-    let failed = |error| format!("{}: cannot be listed: {error}", path.display());
+    let failed = |error| format!("{}: cannot list the folder: {error}", path.display());
     let mut found = Vec::new();
     for entry in fs::read_dir(path).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        // Kubernetes mounts volumes with hidden folders of its own.
+        // Hidden folders are skipped, because volumes of Kubernetes contain some.
         let name = path.file_name().and_then(|name| name.to_str());
         if let Some(name) = name.filter(|name| !name.starts_with('.') && path.is_dir()) {
             found.push((name.to_owned(), path.clone()));
@@ -127,19 +123,19 @@ fn folders(path: &Path) -> Result<Vec<(String, PathBuf)>, String> {
     Ok(found)
 }
 
-/// The versions in a model's folder.
+/// Returns the versions in a model's folder.
 fn versions(path: &Path) -> Result<BTreeMap<u64, PathBuf>, String> {
     let version = |(name, path): (String, PathBuf)| {
         let version = name.parse().ok().filter(|version| *version > 0)?;
         let file = path.join(FILE_NAME);
-        // `01` would be a second version 1.
+        // Without leading zeros: `01` would be a second version 1.
         (name == u64::to_string(&version) && file.is_file()).then_some((version, file))
     };
     Ok(folders(path)?.into_iter().filter_map(version).collect())
 }
 
 impl Repository {
-    /// One without any model loaded.
+    /// Creates a repository without loaded models.
     #[must_use]
     pub fn new(source: ModelSource, loader: ModelLoader) -> Self {
         Self {
@@ -150,23 +146,22 @@ impl Repository {
         }
     }
 
-    /// What loads the models.
     #[must_use]
     pub fn loader(&self) -> &ModelLoader {
         &self.loader
     }
 
-    /// The loaded model of that name, of that version or the newest.
+    /// Returns a loaded model. `version` defaults to the newest one.
     ///
     /// # Errors
     ///
-    /// [`ServeError::Unknown`] if it is not loaded.
+    /// [`ServeError::Unknown`] if the model or the version is not loaded.
     pub fn get(&self, name: &str, version: Option<&str>) -> Result<Arc<Model>, ServeError> {
         let models = self.models.load();
         let Some(versions) = models.get(name) else {
             return Err(ServeError::Unknown(format!(
-                "unknown model: `{}` is not loaded, only {}",
-                shown(name),
+                "unknown model: `{}` is not loaded; loaded models: {}",
+                truncated(name),
                 names(&models)
             )));
         };
@@ -178,43 +173,43 @@ impl Repository {
             let loaded = versions.iter().map(|model| model.version());
             let loaded: Vec<_> = loaded.collect();
             ServeError::Unknown(format!(
-                "unknown version: model `{name}` is not loaded in version `{}`, only in {}",
-                shown(version.unwrap_or_default()),
+                "unknown version: `{}` of model `{name}` is not loaded; loaded versions: {}",
+                truncated(version.unwrap_or_default()),
                 loaded.join(", ")
             ))
         })
     }
 
-    /// The name of the model that is loaded, where there is but one.
+    /// Returns the name of the only loaded model.
     ///
     /// # Errors
     ///
     /// [`ServeError::Invalid`] if there are several, [`ServeError::NotReady`] if there is none.
-    pub fn only(&self) -> Result<String, ServeError> {
+    pub fn only_model(&self) -> Result<String, ServeError> {
         let models = self.models.load();
         let mut all = models.keys();
         match (all.next(), all.next()) {
             (Some(name), None) => Ok(name.clone()),
             (None, _) => Err(ServeError::NotReady("no model is loaded".into())),
             _ => Err(ServeError::Invalid(format!(
-                "say by the field `model` which of the models is to answer: {}",
+                "several models are loaded; set the field `model` to one of {}",
                 names(&models)
             ))),
         }
     }
 
-    /// The versions of a model that are loaded, the newest last.
+    /// Returns the loaded versions of a model, the newest last.
     ///
     /// # Errors
     ///
-    /// [`ServeError::Unknown`] if there is none.
+    /// [`ServeError::Unknown`] if the model is not loaded.
     pub fn versions(&self, name: &str) -> Result<Vec<Arc<Model>>, ServeError> {
         self.get(name, None)?;
         let models = self.models.load();
         Ok(models.get(name).cloned().unwrap_or_default())
     }
 
-    /// The newest loaded version of each model, by name.
+    /// Returns the newest loaded version of each model, sorted by name.
     #[must_use]
     pub fn newest(&self) -> Vec<Arc<Model>> {
         let models = self.models.load();
@@ -224,12 +219,12 @@ impl Repository {
             .collect()
     }
 
-    /// Loads all models that are there; returns what was done, for the log.
+    /// Loads all models on disk. Returns a description of each for the log.
     ///
     /// # Errors
     ///
-    /// [`ServeError::Unloadable`] for the first that cannot be loaded, or if there is none. The
-    /// others are loaded all the same.
+    /// [`ServeError::Unloadable`] for the first model that cannot be loaded, or if there are none.
+    /// The other models are loaded nevertheless.
     pub fn load_all(&self) -> Result<Vec<String>, ServeError> {
         let unloadable = |reason| ServeError::Unloadable {
             name: "the models".into(),
@@ -238,29 +233,29 @@ impl Repository {
         let files = self.source.files().map_err(unloadable)?;
         if files.is_empty() {
             return Err(unloadable(
-                "there is none; the folder must hold <version>/model.onnx or \
+                "no model found; the folder must contain <version>/model.onnx or \
                  <name>/<version>/model.onnx, with versions 1, 2, …"
                     .into(),
             ));
         }
         let mut notes = Vec::new();
-        let mut failed = None;
+        let mut first_error = None;
         for name in files.keys() {
             match self.load(name) {
                 Ok(note) => notes.push(note),
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        failed.map_or(Ok(notes), Err)
+        first_error.map_or(Ok(notes), Err)
     }
 
-    /// Loads a model anew, or for the first time: the newest versions that are there. What is
-    /// loaded already and was not changed stays. Returns what was done.
+    /// Loads or reloads the newest versions of a model from disk. Versions that are already loaded
+    /// and unchanged are kept. Returns a description for the log.
     ///
     /// # Errors
     ///
     /// [`ServeError::Unknown`] if there is no such model, [`ServeError::Unloadable`] if it cannot
-    /// be loaded; then all is as it was.
+    /// be loaded. The loaded models then stay unchanged.
     pub fn load(&self, name: &str) -> Result<String, ServeError> {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let unloadable = |reason: String| ServeError::Unloadable {
@@ -270,11 +265,11 @@ impl Repository {
         let files = self.source.files().map_err(unloadable)?;
         let Some(files) = files.get(name) else {
             return Err(ServeError::Unknown(format!(
-                "unknown model: there is no `{}` in the repository",
-                shown(name)
+                "unknown model: `{}` is not in the repository",
+                truncated(name)
             )));
         };
-        let newest = files.iter().rev().take(self.source.keep());
+        let newest = files.iter().rev().take(self.source.version_count());
         let mut versions = Vec::new();
         for (version, path) in newest {
             let model = self.load_version(name, &version.to_string(), path);
@@ -294,22 +289,22 @@ impl Repository {
     }
 
     fn load_version(&self, name: &str, version: &str, path: &Path) -> Result<Arc<Model>, String> {
-        let file = ModelFile::open(path).map_err(|error| error.to_string())?;
+        let file = ModelFile::open(path).map_err(|error| one_line(&error))?;
         let loaded = self.get(name, Some(version)).ok();
         if let Some(same) = loaded.filter(|model| model.sha256() == file.sha256()) {
             return Ok(same);
         }
         let model = self.loader.load(name, version, &file);
-        model.map_err(|error| error.to_string())
+        model.map_err(|error| one_line(&error))
     }
 
-    /// Takes a model out of service; requests that it has are still answered.
+    /// Unloads a model after its current requests.
     ///
     /// # Errors
     ///
-    /// [`ServeError::Unknown`] if it is not loaded.
+    /// [`ServeError::Unknown`] if the model is not loaded.
     pub fn unload(&self, name: &str) -> Result<(), ServeError> {
-        let _one_at_a_time = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let _load_lock = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         self.get(name, None)?;
         self.change(|models| {
             models.remove(name);
@@ -317,28 +312,28 @@ impl Repository {
         Ok(())
     }
 
-    /// Takes all models out of service and waits until their engines are gone, for which all
-    /// requests must have ended.
+    /// Unloads all models and waits until their sessions have ended. All requests must have ended
+    /// before.
     pub fn close(&self) {
         self.change(BTreeMap::clear);
         self.loader.join();
     }
 
-    fn change(&self, change: impl Fn(&mut Models)) {
+    fn change(&self, change: impl Fn(&mut LoadedModels)) {
         self.models.rcu(|models| {
-            let mut models = Models::clone(models);
+            let mut models = LoadedModels::clone(models);
             change(&mut models);
             models
         });
     }
 
-    /// The models that are there or loaded, by name and version.
+    /// Returns the models on disk and the loaded ones, sorted by name and version.
     #[must_use]
     pub fn index(&self) -> Vec<IndexEntry> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let models = self.models.load();
         let mut found: BTreeMap<(String, u64), bool> = BTreeMap::new();
-        // A folder that cannot be listed now has no other models to offer.
+        // If the folder cannot be listed, the index has only the loaded models.
         for (name, versions) in self.source.files().unwrap_or_default() {
             for version in versions.into_keys() {
                 found.insert((name.clone(), version), false);
@@ -358,15 +353,15 @@ impl Repository {
     }
 }
 
-/// The models' names, for a message.
-fn names(models: &Models) -> String {
+/// Returns the quoted names of the models for a message.
+fn names(models: &LoadedModels) -> String {
     let names: Vec<_> = models.keys().map(|name| format!("`{name}`")).collect();
     names.join(", ")
 }
 
-/// A client's word, as much of it as fits into a message.
-fn shown(name: &str) -> String {
-    const MOST: usize = 64;
+/// Returns the first characters of a name from a request, without control characters.
+fn truncated(name: &str) -> String {
+    const MAX_CHARS: usize = 64;
     let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    name.chars().take(MOST).map(printable).collect()
+    name.chars().take(MAX_CHARS).map(printable).collect()
 }

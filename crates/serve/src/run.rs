@@ -1,4 +1,4 @@
-//! The life of a server: listen, load, answer, drain, leave.
+//! Runs a server: listen, load the models, serve requests, drain, shut down.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,109 +12,99 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    ApiKeys, Batching, BodyLimits, Connections, Engines, KeyError, Metrics, ModelLoader,
-    ModelSource, Repository, RequestGate, ServeError, Service, Tls, TlsError, TlsFiles, grpc, rest,
+    ApiKeyError, ApiKeys, Batching, BodyLimits, ConnectionLimits, Engines, Metrics, ModelLoader,
+    ModelSource, Repository, RequestGate, ServeError, Service, Tls, TlsError, TlsFiles, grpc,
+    one_line, rest,
 };
 
-/// How long a server that owes no answer any more still refuses requests in words, for clients
-/// whose next request is on its way.
+/// How long a drained server still responds with 503, for clients whose next request is already on
+/// its way.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// What a server is told.
+/// Configuration of a server.
 #[derive(Debug)]
 pub struct Options {
-    /// Where it listens; with port 0 the system chooses one.
+    /// HTTP listen address; port 0 selects a free port.
     pub addr: SocketAddr,
-    /// Where it listens for gRPC, if it does.
+    /// gRPC listen address; `None` disables gRPC.
     pub grpc_addr: Option<SocketAddr>,
-    /// The models.
     pub source: ModelSource,
-    /// What runs them.
     pub engines: Engines,
-    /// How requests are joined.
     pub batching: Batching,
-    /// Threads that parse, decode and resize.
+    /// Threads that parse, decode and resize images.
     pub decode_threads: usize,
-    /// Most time of a request.
+    /// Maximum processing time of a request.
     pub timeout: Duration,
-    /// Most time to finish what was accepted.
+    /// Maximum time to finish accepted requests on shutdown.
     pub drain: Duration,
-    /// What bodies may be.
     pub bodies: BodyLimits,
-    /// What connections may do.
-    pub connections: Connections,
-    /// By what names browsers may call a server on a loopback address, beside `localhost`.
+    pub connections: ConnectionLimits,
+    /// Host names that browsers may use for a loopback address, in addition to `localhost`.
     pub host_names: Vec<String>,
-    /// The keys that requests need, if they do.
+    /// File of API keys; `None` accepts requests without a key.
     pub api_key_file: Option<PathBuf>,
-    /// The certificate, if it speaks TLS.
+    /// Certificate and key; `None` disables TLS.
     pub tls: Option<TlsFiles>,
 }
 
-/// What somebody wants of a running server.
+/// A control signal to a running server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Load the models, the keys and the certificate anew.
+    /// Reload the models, the API keys and the certificate.
     Reload,
-    /// Finish what was accepted and leave; a second time, leave at once.
+    /// Finish the accepted requests, then shut down. A second one shuts down immediately.
     Stop,
 }
 
-/// Where a server listens.
+/// The addresses that a server listens on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Addresses {
-    /// For HTTP.
+pub struct ListenAddresses {
     pub http: SocketAddr,
-    /// For gRPC.
     pub grpc: Option<SocketAddr>,
 }
 
-/// How a server ended.
+/// Result of a shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShutdownReport {
-    /// Accepted requests that were not answered in time.
+    /// Number of accepted requests that did not finish within the drain time.
     pub cut_off: usize,
-    /// What is left of the time to finish.
+    /// Remaining drain time.
     pub left: Duration,
 }
 
-/// Why a server did not start.
+/// A server could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The address cannot be had.
-    #[error("{flag} {addr}: cannot listen there: {source}; is another server running?")]
+    #[error(
+        "{flag} {addr}: cannot listen: {cause}\nhint: stop the program that uses the address, or \
+         choose another one"
+    )]
     Listen {
-        /// What says the address.
+        /// The flag that sets the address.
         flag: &'static str,
-        /// The address.
         addr: SocketAddr,
-        /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
-    /// The file of keys cannot be used.
     #[error(transparent)]
-    Keys(#[from] KeyError),
-    /// The certificate or its key cannot be used.
+    Keys(#[from] ApiKeyError),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// A model cannot be served.
     #[error(transparent)]
     Load(#[from] ServeError),
-    /// The system gives no threads.
-    #[error("cannot start the threads that prepare images: {0}")]
+    #[error("cannot start the threads that prepare images")]
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
-/// Runs a server until a signal stops it. `ready` is called with its addresses once requests are
-/// answered.
+/// Runs a server until a signal stops it. Calls `ready` with the listen addresses once the server
+/// accepts inference requests.
 ///
 /// # Errors
 ///
-/// As [`RunError`] says; once it is ready, nothing but a signal ends it.
+/// Returns [`RunError`] only during startup; afterwards only a signal ends the server.
 pub async fn run(
     options: Options,
     mut signals: mpsc::Receiver<Signal>,
-    ready: impl FnOnce(Addresses),
+    ready: impl FnOnce(ListenAddresses),
 ) -> Result<ShutdownReport, RunError> {
     let secrets = ServerSecrets::read(options.api_key_file.as_deref(), options.tls)?;
     let (listener, http) = listen("--addr", options.addr).await?;
@@ -123,7 +113,7 @@ pub async fn run(
         Some(addr) => Some(listen("--grpc-addr", addr).await?),
         None => None,
     };
-    let addresses = Addresses {
+    let addresses = ListenAddresses {
         http,
         grpc: grpc.as_ref().map(|(_, addr)| *addr),
     };
@@ -139,7 +129,7 @@ pub async fn run(
     let gate = |addr: SocketAddr| {
         let gate = gate.clone();
         if addr.ip().is_loopback() {
-            gate.known_as(&options.host_names)
+            gate.with_host_names(&options.host_names)
         } else {
             gate
         }
@@ -149,8 +139,8 @@ pub async fn run(
     let mut connections = JoinSet::new();
     let mut serve = |listener, router| {
         let tls = secrets.tls.clone();
-        let most = options.connections;
-        connections.spawn(most.serve(listener, tls, router, closing.clone()));
+        let limits = options.connections;
+        connections.spawn(limits.serve(listener, tls, router, closing.clone()));
     };
     serve(listener, rest::router(gate(http)));
     if let Some((listener, addr)) = grpc {
@@ -161,14 +151,14 @@ pub async fn run(
         ready(addresses);
         wait(&service, &secrets, &mut signals).await;
     }
-    let ended = drain(&service, &mut signals, options.drain).await;
-    // Nobody listens to it any more where the connections are gone.
+    let report = drain(&service, &mut signals, options.drain).await;
+    // An error means that all connections have already ended.
     let _ = close.send(true);
     finish(connections, &service).await;
-    Ok(ended)
+    Ok(report)
 }
 
-/// What is read from files beside the models, and again on a signal.
+/// API keys and certificate, which are read from files and reloaded on a signal.
 struct ServerSecrets {
     keys: Option<Arc<ApiKeys>>,
     tls: Option<Arc<Tls>>,
@@ -184,41 +174,43 @@ impl ServerSecrets {
         })
     }
 
-    /// Reads them again; what cannot be read stays as it was.
+    /// Reads the files again. Keys or a certificate that cannot be read stay unchanged.
     fn reload(&self) {
         if let Some(Err(error)) = self.keys.as_deref().map(ApiKeys::reload) {
-            tracing::error!(%error, "the keys stay as they were");
+            tracing::error!(error = %one_line(&error), "kept the previous API keys");
         }
         match self.tls.as_deref().map(Tls::reload) {
-            Some(Ok(())) => tracing::info!("the certificate was read anew"),
-            Some(Err(error)) => tracing::error!(%error, "the certificate stays as it was"),
+            Some(Ok(())) => tracing::info!("reloaded the certificate"),
+            Some(Err(error)) => {
+                tracing::error!(error = %one_line(&error), "kept the previous certificate");
+            }
             None => {}
         }
     }
 
-    /// Says so where keys can be read on their way.
+    /// Warns if API keys would be sent over the network unencrypted.
     fn warn(&self, addr: SocketAddr) {
         if self.keys.is_some() && self.tls.is_none() && !addr.ip().is_loopback() {
             tracing::warn!(
-                "API keys come to {addr} in the clear; give --tls-cert and --tls-key, unless a \
-                 proxy before it speaks TLS"
+                "API keys are sent to {addr} unencrypted; set --tls-cert and --tls-key, or use a \
+                 reverse proxy with TLS"
             );
         }
     }
 }
 
-/// A listener, and the address that it has.
+/// Binds a listener. Returns it with its actual address.
 async fn listen(
     flag: &'static str,
     addr: SocketAddr,
 ) -> Result<(TcpListener, SocketAddr), RunError> {
     let listener = TcpListener::bind(addr).await;
-    let listener = listener.map_err(|source| RunError::Listen { flag, addr, source })?;
+    let listener = listener.map_err(|cause| RunError::Listen { flag, addr, cause })?;
     let addr = listener.local_addr().unwrap_or(addr);
     Ok((listener, addr))
 }
 
-/// Loads all models; health requests are answered meanwhile. False if it is to stop before.
+/// Loads all models while health requests are served. Returns false if a stop signal came first.
 async fn load(
     service: &Arc<Service>,
     signals: &mut mpsc::Receiver<Signal>,
@@ -227,8 +219,8 @@ async fn load(
     loop {
         tokio::select! {
             loaded = &mut loading => {
-                let lost = |_| ServeError::Failed("loading the models panicked".into());
-                for note in loaded.map_err(lost)?? {
+                let panicked = |_| ServeError::Failed("loading the models panicked".into());
+                for note in loaded.map_err(panicked)?? {
                     tracing::info!("loaded {note}");
                 }
                 return Ok(true);
@@ -245,7 +237,7 @@ fn spawn_load(service: &Arc<Service>) -> JoinHandle<Result<Vec<String>, ServeErr
     tokio::task::spawn_blocking(move || service.repository().load_all())
 }
 
-/// Answers requests until it is to stop.
+/// Handles reload signals until a stop signal.
 async fn wait(
     service: &Arc<Service>,
     secrets: &ServerSecrets,
@@ -254,7 +246,7 @@ async fn wait(
     while let Some(Signal::Reload) = signals.recv().await {
         secrets.reload();
         let loading = spawn_load(service);
-        // A signal to stop need not wait for it.
+        // In the background, so that a stop signal is handled immediately.
         tokio::spawn(async move {
             match loading.await {
                 Ok(Ok(notes)) => {
@@ -262,31 +254,31 @@ async fn wait(
                         tracing::info!("serving {note}");
                     }
                 }
-                Ok(Err(error)) => tracing::error!(%error, "what was loaded stays"),
-                Err(error) => tracing::error!(%error, "what was loaded stays"),
+                Ok(Err(error)) => tracing::error!(%error, "kept the previous models"),
+                Err(error) => tracing::error!(%error, "kept the previous models"),
             }
         });
     }
 }
 
-/// Refuses new requests and waits until the accepted ones are answered, `most` at longest.
+/// Rejects new requests and waits at most `limit` until the accepted ones are finished.
 async fn drain(
     service: &Service,
     signals: &mut mpsc::Receiver<Signal>,
-    most: Duration,
+    limit: Duration,
 ) -> ShutdownReport {
     let lifecycle = service.lifecycle();
     lifecycle.start_draining();
     tracing::info!(accepted = lifecycle.accepted(), "draining");
-    let answered = async {
-        lifecycle.all_answered().await;
+    let finished = async {
+        lifecycle.all_finished().await;
         sleep(LINGER).await;
     };
-    let again = async { while signals.recv().await == Some(Signal::Reload) {} };
-    let began = Instant::now();
+    let second_stop = async { while signals.recv().await == Some(Signal::Reload) {} };
+    let start = Instant::now();
     let left = tokio::select! {
-        _ = timeout(most, answered) => most.saturating_sub(began.elapsed()),
-        () = again => Duration::ZERO,
+        _ = timeout(limit, finished) => limit.saturating_sub(start.elapsed()),
+        () = second_stop => Duration::ZERO,
     };
     let cut_off = lifecycle.accepted();
     if cut_off > 0 {
@@ -295,15 +287,15 @@ async fn drain(
     ShutdownReport { cut_off, left }
 }
 
-/// Ends the connections, each after the answer that it is being sent, then the engines.
+/// Ends the connections, each after its current response, then the sessions.
 async fn finish(mut connections: JoinSet<()>, service: &Arc<Service>) {
-    const MOST: Duration = Duration::from_secs(1);
+    const LIMIT: Duration = Duration::from_secs(1);
     let ended = async { while connections.join_next().await.is_some() {} };
-    if timeout(MOST, ended).await.is_err() {
+    if timeout(LIMIT, ended).await.is_err() {
         connections.abort_all();
     }
     let service = service.clone();
     let closing = tokio::task::spawn_blocking(move || service.repository().close());
-    // An engine in the middle of a batch that nobody waits for is left to the system.
-    let _ = timeout(MOST, closing).await;
+    // A session that is still running an abandoned batch ends with the process.
+    let _ = timeout(LIMIT, closing).await;
 }

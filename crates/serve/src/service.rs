@@ -1,4 +1,4 @@
-//! Inference as all protocols see it: a model's name and some bytes in, its answer out.
+//! Protocol-independent inference: model name and request bytes in, model outputs out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,41 +9,40 @@ use tokio::time::timeout_at;
 use super::lifecycle::Lifecycle;
 use super::metrics::{Metrics, RequestStage};
 use super::model::Model;
-use super::queue::Pending;
+use super::queue::PendingResponse;
 use super::repository::{IndexEntry, Repository};
 use super::{InferenceInput, ServeError, Trace};
 use rgby_score::InferenceOutput;
 use rgby_score::model_metadata::ModelSpec;
 
-/// What a protocol makes of a request's bytes.
+/// A request that a protocol has parsed.
 #[derive(Debug)]
-pub struct Parsed<T> {
-    /// The images.
+pub struct ParsedRequest<T> {
     pub input: InferenceInput,
-    /// The time that the client gives, if it says so in the request itself.
+    /// Timeout from the request's body, if there is one.
     pub timeout: Option<Duration>,
-    /// What the protocol needs to write the answer.
-    pub rest: T,
+    /// Data that the protocol needs to write the response.
+    pub context: T,
 }
 
-/// The server without any protocol. Cheap to share by [`Arc`].
+/// The protocol-independent part of the server.
 #[derive(Debug)]
 pub struct Service {
     repository: Repository,
     lifecycle: Lifecycle,
     metrics: Arc<Metrics>,
-    /// Threads that parse, decode and resize.
+    /// Threads that parse, decode and resize images.
     preparers: rayon::ThreadPool,
-    /// The most time that a request may take.
+    /// Maximum processing time of a request.
     timeout: Duration,
 }
 
 impl Service {
-    /// A service of the repository's models, which need not be loaded yet.
+    /// Creates a service. The models of the repository may be loaded later.
     ///
     /// # Errors
     ///
-    /// The system gives no threads.
+    /// The threads cannot be started.
     pub fn new(
         repository: Repository,
         metrics: Arc<Metrics>,
@@ -53,7 +52,7 @@ impl Service {
         let preparers = rayon::ThreadPoolBuilder::new()
             .num_threads(decode_threads)
             .thread_name(|number| format!("prepare-{number}"))
-            // The request's channel is dropped with the closure, which its handler sees.
+            // A panic drops the request's channel, so its handler gets an error.
             .panic_handler(|_| tracing::error!("preparing a request panicked"))
             .build()?;
         Ok(Self {
@@ -65,97 +64,94 @@ impl Service {
         })
     }
 
-    /// The models.
     #[must_use]
     pub fn repository(&self) -> &Repository {
         &self.repository
     }
 
-    /// Whether the server is ready.
     #[must_use]
     pub fn lifecycle(&self) -> &Lifecycle {
         &self.lifecycle
     }
 
-    /// What is counted.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// The loaded model that a request is for, if there is room for the request.
+    /// Returns the loaded model for a request. `version` defaults to the newest one.
     ///
     /// # Errors
     ///
-    /// As [`Repository::get`], or [`ServeError::Overloaded`].
+    /// As [`Repository::get`], or [`ServeError::Overloaded`] if the model's queue is full.
     pub fn model(&self, name: &str, version: Option<&str>) -> Result<Arc<Model>, ServeError> {
         let model = self.repository.get(name, version)?;
         model.queue().check_room()?;
         Ok(model)
     }
 
-    /// The time that a request has whose client gives it `timeout`.
+    /// Returns the smaller of the client's timeout and the server's.
     #[must_use]
-    pub fn time(&self, timeout: Option<Duration>) -> Duration {
+    pub fn effective_timeout(&self, timeout: Option<Duration>) -> Duration {
         timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout))
     }
 
-    /// Does work that takes its time on a thread for that. It is not begun once the future is
-    /// dropped.
+    /// Runs CPU-bound work on a preparer thread. The work does not start if the future is dropped
+    /// before.
     ///
     /// # Errors
     ///
     /// Those of `work`, and [`ServeError::Failed`] if it panics.
-    pub async fn work<T: Send + 'static>(
+    pub async fn run_on_preparer<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, ServeError> + Send + 'static,
     ) -> Result<T, ServeError> {
         let (sender, done) = oneshot::channel();
         self.preparers.spawn(move || {
             if !sender.is_closed() {
-                // A client that left needs no answer.
+                // An error means that the client has disconnected.
                 let _ = sender.send(work());
             }
         });
-        let lost = |_| ServeError::Failed("preparing the images failed".into());
-        done.await.map_err(lost)?
+        let panicked = |_| ServeError::Failed("preparing the images failed".into());
+        done.await.map_err(panicked)?
     }
 
-    /// Computes what `parse` finds in a request: it runs on a thread that may take its time.
-    /// `timeout` is the client's, counted from now. Dropping the future gives up the request.
+    /// Runs inference on a request. `parse` runs on a preparer thread. `timeout` is the client's
+    /// and counts from now. Dropping the future cancels the request.
     ///
     /// # Errors
     ///
-    /// What `parse` refuses; a full queue, a deadline that passed, an engine that fails.
+    /// Those of `parse`; a full queue, an exceeded deadline, or a failure of the session.
     pub async fn infer<T: Send + 'static>(
         &self,
         model: &Arc<Model>,
         timeout: Option<Duration>,
-        parse: impl FnOnce(&ModelSpec) -> Result<Parsed<T>, ServeError> + Send + 'static,
+        parse: impl FnOnce(&ModelSpec) -> Result<ParsedRequest<T>, ServeError> + Send + 'static,
     ) -> Result<(InferenceOutput, T), ServeError> {
         let start = Instant::now();
-        let deadline = start + self.time(timeout);
+        let deadline = start + self.effective_timeout(timeout);
         let trace = Trace::current();
         trace.texts(&[
             ("rgby.model", model.name()),
             ("rgby.model_version", model.version()),
         ]);
-        let for_model = model.clone();
-        let prepare = move || prepare(&for_model, parse, (start, deadline), &trace);
-        let prepared = timeout_at(deadline.into(), self.work(prepare)).await;
-        let (pending, deadline, rest) = prepared.map_err(|_| ServeError::Deadline)??;
-        let answer = timeout_at(deadline.into(), pending.answer()).await;
-        let answer = answer.map_err(|_| ServeError::Deadline)??;
+        let model_for_thread = model.clone();
+        let prepare = move || prepare(&model_for_thread, parse, (start, deadline), &trace);
+        let prepared = timeout_at(deadline.into(), self.run_on_preparer(prepare)).await;
+        let (pending, deadline, context) = prepared.map_err(|_| ServeError::Deadline)??;
+        let output = timeout_at(deadline.into(), pending.output()).await;
+        let output = output.map_err(|_| ServeError::Deadline)??;
         model
             .metrics()
             .observe(RequestStage::Total, start.elapsed());
-        Ok((answer, rest))
+        Ok((output, context))
     }
 }
 
-/// What the protocol's extension for the model repository does. It reads files, which takes time.
+/// The model repository extension. Its methods read files on tokio's blocking threads.
 impl Service {
-    /// The models that are there or loaded, or only those that are `ready`.
+    /// Lists the models on disk and the loaded ones, or only the loaded ones if `ready`.
     ///
     /// # Errors
     ///
@@ -166,7 +162,7 @@ impl Service {
         Ok(entries)
     }
 
-    /// Loads a model as it is on disk. A request's `parameters` would have it loaded otherwise.
+    /// Loads a model from disk. `parameters` of the request are not supported.
     ///
     /// # Errors
     ///
@@ -179,22 +175,22 @@ impl Service {
         if let Some(parameter) = parameters.next() {
             let parameter: String = parameter.chars().take(64).collect();
             return Err(ServeError::Invalid(format!(
-                "parameter `{parameter}`: models are loaded as they are on the server's disk, \
-                 without parameters"
+                "parameter `{parameter}` is not supported: models are loaded from the server's \
+                 disk without parameters"
             )));
         }
         let load = move |repository: &Repository| {
-            let done = repository.load(&name);
-            match &done {
+            let loaded = repository.load(&name);
+            match &loaded {
                 Ok(note) => tracing::info!("serving {note}"),
-                Err(error) => tracing::error!(%error, "what was loaded stays"),
+                Err(error) => tracing::error!(%error, "kept the previous models"),
             }
-            done.map(drop)
+            loaded.map(drop)
         };
         self.blocking(load).await?
     }
 
-    /// Takes a model out of service.
+    /// Unloads a model.
     ///
     /// # Errors
     ///
@@ -214,13 +210,14 @@ impl Service {
     }
 }
 
-/// Parses a request and puts its images into the queue; the deadline may have moved.
+/// Parses a request and queues its images. Returns the deadline as well, because the request's own
+/// timeout may shorten it.
 fn prepare<T>(
     model: &Model,
-    parse: impl FnOnce(&ModelSpec) -> Result<Parsed<T>, ServeError>,
+    parse: impl FnOnce(&ModelSpec) -> Result<ParsedRequest<T>, ServeError>,
     (start, deadline): (Instant, Instant),
     trace: &Trace,
-) -> Result<(Pending, Instant, T), ServeError> {
+) -> Result<(PendingResponse, Instant, T), ServeError> {
     let check = |deadline| {
         let late = Instant::now() >= deadline;
         if late {
@@ -230,21 +227,21 @@ fn prepare<T>(
         }
     };
     check(deadline)?;
-    let began = Instant::now();
+    let prepare_start = Instant::now();
     let parsed = parse(model.spec())?;
-    let own = parsed
+    let requested = parsed
         .timeout
         .and_then(|timeout| start.checked_add(timeout));
-    let deadline = own.map_or(deadline, |own| own.min(deadline));
+    let deadline = requested.map_or(deadline, |requested| requested.min(deadline));
     check(deadline)?;
-    // Taken before the work, so that a full queue costs no more.
+    // Reserved before the images are decoded, so that a full queue is detected cheaply.
     let count = parsed.input.count();
-    let places = model.queue().reserve(count)?;
+    let slots = model.queue().reserve(count)?;
     let rows = parsed.input.prepare(model)?;
     model
         .metrics()
-        .observe(RequestStage::Prepare, began.elapsed());
-    trace.stage("prepare", began, &[("rgby.images", count)]);
-    let pending = model.queue().submit(places, rows, deadline, trace);
-    Ok((pending, deadline, parsed.rest))
+        .observe(RequestStage::Prepare, prepare_start.elapsed());
+    trace.stage("prepare", prepare_start, &[("rgby.images", count)]);
+    let pending = model.queue().submit(slots, rows, deadline, trace);
+    Ok((pending, deadline, parsed.context))
 }

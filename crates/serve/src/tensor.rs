@@ -1,4 +1,4 @@
-//! Tensors as the Open Inference Protocol has them, whichever way their bytes come and go.
+//! Tensors of the Open Inference Protocol, shared by REST and gRPC.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::{Floats, InferenceInput, PLANES_NAME, Pixels, upload_limits};
 use rgby_score::model_metadata::{EMBEDDINGS_NAME, ModelSpec};
 use rgby_score::{INPUT_NAME, InferenceOutput, OUTPUT_NAME};
 
-/// Most dimensions of a shape that is printed in an error.
+/// Maximum number of dimensions that an error prints.
 const MAX_RANK: usize = 8;
-/// What an output's parameters may ask for in vain.
-const NOT_OFFERED: [&str; 2] = ["classification", "shared_memory_region"];
+/// Parameters of an output that select an unsupported extension.
+const UNSUPPORTED_EXTENSIONS: [&str; 2] = ["classification", "shared_memory_region"];
 
-/// What a request says of its tensor, checked. Its values are to come.
+/// Validated name, datatype and shape of a request's tensor.
 #[derive(Debug)]
 pub(super) struct TensorFormat {
     kind: TensorKind,
@@ -31,40 +31,40 @@ enum TensorKind {
         count: usize,
         height: u32,
         width: u32,
-        /// Two bytes a value.
+        /// Whether the pixels have 16 bits.
         wide: bool,
     },
 }
 
-/// A tensor's values as they were sent.
+/// A tensor's values in the form in which they were sent.
 #[derive(Debug)]
 pub(super) enum TensorData {
-    /// From JSON.
+    /// Numbers from JSON.
     Numbers(Vec<f64>),
-    /// Typed.
+    /// Typed values of a gRPC message.
     Floats(Vec<f32>),
-    /// Typed.
-    Whole(Vec<u32>),
-    /// Little-endian.
+    /// Typed values of a gRPC message.
+    Integers(Vec<u32>),
+    /// Little-endian bytes.
     Bytes(Bytes),
 }
 
-/// A tensor of an answer.
+/// An output tensor of a response.
 #[derive(Debug, PartialEq)]
-pub(super) struct Output {
+pub(super) struct OutputValues {
     pub(super) name: &'static str,
     pub(super) shape: [usize; 2],
     pub(super) values: Vec<f32>,
 }
 
-/// For requests with none or several.
-pub(super) fn not_one_input() -> String {
-    format!("give one input, `{INPUT_NAME}` or `{PLANES_NAME}`")
+/// Returns the error for a request with no input or several.
+pub(super) fn input_count_error() -> String {
+    format!("a request must have exactly one input, `{INPUT_NAME}` or `{PLANES_NAME}`")
 }
 
 impl TensorFormat {
-    /// Checks a tensor's name, type and shape.
-    pub(super) fn of(
+    /// Validates a tensor's name, datatype and shape.
+    pub(super) fn new(
         name: &str,
         datatype: &str,
         shape: Vec<u64>,
@@ -81,14 +81,13 @@ impl TensorFormat {
             }
             _ => {
                 return Err(format!(
-                    "unknown input; give `{INPUT_NAME}` or `{PLANES_NAME}`"
+                    "unknown input; the inputs are `{INPUT_NAME}` and `{PLANES_NAME}`"
                 ));
             }
         };
         Ok(Self { kind, shape, len })
     }
 
-    /// The tensor's name.
     pub(super) fn name(&self) -> &'static str {
         match self.kind {
             TensorKind::Images { .. } => INPUT_NAME,
@@ -96,7 +95,7 @@ impl TensorFormat {
         }
     }
 
-    /// The images, if there are as many values as the shape says, and all of them can be.
+    /// Returns the images. The number and the range of the values are checked.
     pub(super) fn input(&self, data: TensorData) -> Result<InferenceInput, String> {
         self.check_len(&data)?;
         match self.kind {
@@ -124,17 +123,17 @@ impl TensorFormat {
             TensorKind::Planes { wide: true, .. } => 2,
             TensorKind::Planes { wide: false, .. } => 1,
         };
-        let (found, what, wanted) = match data {
+        let (found, unit, expected) = match data {
             TensorData::Numbers(numbers) => (numbers.len(), "values", self.len),
             TensorData::Floats(numbers) => (numbers.len(), "values", self.len),
-            TensorData::Whole(numbers) => (numbers.len(), "values", self.len),
+            TensorData::Integers(numbers) => (numbers.len(), "values", self.len),
             TensorData::Bytes(bytes) => (bytes.len(), "bytes", self.len.saturating_mul(width)),
         };
-        if found == wanted {
+        if found == expected {
             return Ok(());
         }
         Err(format!(
-            "{found} {what} were sent for the shape {:?}, which takes {wanted}",
+            "{found} {unit} were sent, but the shape {:?} requires {expected}",
             self.shape
         ))
     }
@@ -150,7 +149,7 @@ fn check_type(name: &str, datatype: &str, types: &[&str]) -> Result<(), String> 
     ))
 }
 
-/// A shape, shortened if it is absurd.
+/// Formats a shape, truncated to a bounded length.
 fn printed(shape: &[u64]) -> String {
     match shape.get(..=MAX_RANK) {
         Some(first) => format!("{first:?}…"),
@@ -161,16 +160,16 @@ fn printed(shape: &[u64]) -> String {
 fn images(shape: &[u64], spec: &ModelSpec) -> Result<(TensorKind, usize), String> {
     let preprocess = &spec.preprocess;
     let (channels, side) = (preprocess.channels.len(), preprocess.size);
-    let wanted = [channels as u64, u64::from(side), u64::from(side)];
+    let expected = [channels as u64, u64::from(side), u64::from(side)];
     let count = match shape {
-        [count, rest @ ..] if *count > 0 && *rest == wanted => usize::try_from(*count).ok(),
+        [count, image @ ..] if *count > 0 && *image == expected => usize::try_from(*count).ok(),
         _ => None,
     };
     let len = count.and_then(|count| count.checked_mul(preprocess.input_len()));
     let (Some(count), Some(len)) = (count, len) else {
         return Err(format!(
-            "input `{INPUT_NAME}` has the shape {}; it must be [n, {channels}, {side}, {side}], \
-             with n from 1",
+            "input `{INPUT_NAME}` has the shape {}; it must be [n, {channels}, {side}, {side}] \
+             with n ≥ 1",
             printed(shape)
         ));
     };
@@ -193,15 +192,15 @@ fn planes(shape: &[u64], wide: bool, spec: &ModelSpec) -> Result<(TensorKind, us
             && range.contains(width)
     });
     let len = sizes.and_then(|(count, channels, height, width)| {
-        // The sides are bounded, so that only the count can overflow.
+        // The sides are bounded, so only the count can overflow.
         usize::try_from(count)
             .ok()?
             .checked_mul((channels * height * width) as usize)
     });
     let (Some((count, _, height, width)), Some(len)) = (sizes, len) else {
         return Err(format!(
-            "input `{PLANES_NAME}` has the shape {}; it must be [{c}, H, W] or [n, {c}, H, W], \
-             with n from 1 and H and W from 1 to {max_side}: the stains {}",
+            "input `{PLANES_NAME}` has the shape {}; it must be [{c}, H, W] or [n, {c}, H, W] \
+             with n ≥ 1, H and W from 1 to {max_side}, and the stains {}",
             printed(shape),
             stains.join(", "),
             c = stains.len()
@@ -222,7 +221,7 @@ fn floats(data: TensorData) -> Floats {
             Floats::Values(numbers.into_iter().map(|number| number as f32).collect())
         }
         TensorData::Floats(values) => Floats::Values(values),
-        TensorData::Whole(numbers) => {
+        TensorData::Integers(numbers) => {
             Floats::Values(numbers.into_iter().map(|number| number as f32).collect())
         }
         TensorData::Bytes(bytes) => Floats::Bytes(bytes),
@@ -230,97 +229,107 @@ fn floats(data: TensorData) -> Floats {
 }
 
 fn gray_8(data: TensorData) -> Result<Pixels, String> {
-    let most = u8::MAX.into();
+    let max = u8::MAX.into();
     let pixels: Vec<u8> = match data {
         TensorData::Bytes(bytes) => return Ok(Pixels::Gray8(bytes)),
-        TensorData::Numbers(numbers) => whole(&numbers, most, |number| number as u8)?,
-        TensorData::Floats(numbers) => whole(&numbers, most, |number| number as u8)?,
-        TensorData::Whole(numbers) => whole(&numbers, most, |number| number as u8)?,
+        TensorData::Numbers(numbers) => integers(&numbers, max, |number| number as u8)?,
+        TensorData::Floats(numbers) => integers(&numbers, max, |number| number as u8)?,
+        TensorData::Integers(numbers) => integers(&numbers, max, |number| number as u8)?,
     };
     Ok(Pixels::Gray8(pixels.into()))
 }
 
 fn gray_16(data: TensorData) -> Result<Pixels, String> {
-    let most = u16::MAX.into();
+    let max = u16::MAX.into();
     Ok(Pixels::Gray16(match data {
         TensorData::Bytes(bytes) => return Ok(Pixels::Gray16Bytes(bytes)),
-        TensorData::Numbers(numbers) => whole(&numbers, most, |number| number as u16)?,
-        TensorData::Floats(numbers) => whole(&numbers, most, |number| number as u16)?,
-        TensorData::Whole(numbers) => whole(&numbers, most, |number| number as u16)?,
+        TensorData::Numbers(numbers) => integers(&numbers, max, |number| number as u16)?,
+        TensorData::Floats(numbers) => integers(&numbers, max, |number| number as u16)?,
+        TensorData::Integers(numbers) => integers(&numbers, max, |number| number as u16)?,
     }))
 }
 
-/// Whole numbers from 0 to `most`.
-fn whole<N: Into<f64> + Copy, T>(
+/// Converts numbers that must be integers from 0 to `max`.
+fn integers<N: Into<f64> + Copy, T>(
     numbers: &[N],
-    most: f64,
+    max: f64,
     convert: impl Fn(f64) -> T,
 ) -> Result<Vec<T>, String> {
-    let convert = |(at, number): (usize, &N)| {
+    let convert = |(index, number): (usize, &N)| {
         let number: f64 = (*number).into();
-        let fits = number.fract() == 0.0 && (0.0..=most).contains(&number);
-        fits.then(|| convert(number)).ok_or_else(|| {
+        let is_valid = number.fract() == 0.0 && (0.0..=max).contains(&number);
+        is_valid.then(|| convert(number)).ok_or_else(|| {
             format!(
-                "value {at} of `{PLANES_NAME}` is {number}; it must be a whole number from 0 to \
-                 {most}"
+                "value {index} of `{PLANES_NAME}` is {number}; it must be a whole number from 0 \
+                 to {max}"
             )
         })
     };
     numbers.iter().enumerate().map(convert).collect()
 }
 
-/// The outputs that a request names; all if it names none.
+/// Returns the requested outputs; all outputs of the model if none is named.
 pub(super) fn outputs<'a>(
-    named: impl IntoIterator<Item = &'a str>,
+    requested: impl IntoIterator<Item = &'a str>,
     spec: &ModelSpec,
 ) -> Result<Vec<&'static str>, String> {
     let embeddings = spec.embeddings.map(|_| EMBEDDINGS_NAME);
-    let offered = [Some(OUTPUT_NAME), embeddings];
-    let offered: Vec<&'static str> = offered.into_iter().flatten().collect();
-    let mut wanted = Vec::new();
-    for named in named {
-        let known = offered.iter().find(|name| **name == named);
-        let name = *known
-            .ok_or_else(|| format!("unknown output; the model has `{}`", offered.join("`, `")))?;
-        if wanted.contains(&name) {
+    let available = [Some(OUTPUT_NAME), embeddings];
+    let available: Vec<&'static str> = available.into_iter().flatten().collect();
+    let mut outputs = Vec::new();
+    for requested in requested {
+        let known = available.iter().find(|name| **name == requested);
+        let name = *known.ok_or_else(|| {
+            let available = available.join("`, `");
+            format!("unknown output; the model has `{available}`")
+        })?;
+        if outputs.contains(&name) {
             return Err(format!("output `{name}` is named twice"));
         }
-        wanted.push(name);
+        outputs.push(name);
     }
-    Ok(if wanted.is_empty() { offered } else { wanted })
+    Ok(if outputs.is_empty() {
+        available
+    } else {
+        outputs
+    })
 }
 
-/// The time that a request gives itself in its parameters; 0 stands for none, as in Triton.
+/// Converts the parameter `timeout`; 0 means no timeout, as in Triton.
 pub(super) fn timeout(micros: Option<u64>) -> Result<Option<Duration>, String> {
     let micros = micros.ok_or("parameter `timeout` must be a whole number of microseconds")?;
     Ok((micros > 0).then(|| Duration::from_micros(micros)))
 }
 
-/// Refuses an output that asks, by a parameter, for an extension that is not offered.
-pub(super) fn check_extensions(name: &str, asks: impl Fn(&str) -> bool) -> Result<(), String> {
-    let Some(extension) = NOT_OFFERED.into_iter().find(|extension| asks(extension)) else {
+/// Rejects an output with a parameter of an unsupported extension.
+pub(super) fn check_extensions(
+    name: &str,
+    has_parameter: impl Fn(&str) -> bool,
+) -> Result<(), String> {
+    let mut unsupported = UNSUPPORTED_EXTENSIONS.into_iter();
+    let Some(extension) = unsupported.find(|extension| has_parameter(extension)) else {
         return Ok(());
     };
     Err(format!(
-        "output `{name}`: `{extension}` is not among the extensions of this server, which its \
-         metadata lists"
+        "output `{name}`: the extension `{extension}` is not supported; the server metadata lists \
+         the supported ones"
     ))
 }
 
-/// The outputs of that name of an answer to a model of so many classes.
-pub(super) fn answered(
+/// Returns the named outputs. `classes` is the number of probabilities per image.
+pub(super) fn output_values(
     names: impl IntoIterator<Item = &'static str>,
-    answer: InferenceOutput,
+    output: InferenceOutput,
     classes: usize,
-) -> Vec<Output> {
-    let count = answer.probabilities.len() / classes.max(1);
-    let (mut probabilities, mut embeddings) = (answer.probabilities, answer.embeddings);
+) -> Vec<OutputValues> {
+    let count = output.probabilities.len() / classes.max(1);
+    let (mut probabilities, mut embeddings) = (output.probabilities, output.embeddings);
     let output = |name| {
         let values = std::mem::take(match name {
             EMBEDDINGS_NAME => &mut embeddings,
             _ => &mut probabilities,
         });
-        Output {
+        OutputValues {
             name,
             shape: [count, values.len() / count.max(1)],
             values,
@@ -334,12 +343,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_given_in_the_order_that_was_asked_for() {
-        let answer = InferenceOutput {
+    fn outputs_are_in_the_requested_order() {
+        let output = InferenceOutput {
             probabilities: vec![0.1, 0.2, 0.3, 0.4],
             embeddings: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
         };
-        let outputs = answered([EMBEDDINGS_NAME, OUTPUT_NAME], answer, 2);
+        let outputs = output_values([EMBEDDINGS_NAME, OUTPUT_NAME], output, 2);
         let shapes = outputs.iter().map(|output| (output.name, output.shape));
         assert!(shapes.eq([(EMBEDDINGS_NAME, [2, 3]), (OUTPUT_NAME, [2, 2])]));
         assert_eq!(outputs[1].values, [0.1, 0.2, 0.3, 0.4]);

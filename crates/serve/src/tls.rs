@@ -1,4 +1,4 @@
-//! TLS: a certificate and its key, read from files, and read again once they were renewed.
+//! TLS: a certificate and its key, read from files and reloaded after a renewal.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -17,94 +17,71 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// What is spoken over TLS; the first that the client knows as well is taken.
+/// ALPN protocols in order of preference.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// The answer to who speaks HTTP without TLS.
+/// The response to a client that sends HTTP without TLS.
 const NO_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
-    connection: close\r\ncontent-type: application/json\r\ncontent-length: 68\r\n\r\n\
-    {\"error\":\"this server speaks TLS: begin its address with https://\"}\n";
+    connection: close\r\ncontent-type: application/json\r\ncontent-length: 62\r\n\r\n\
+    {\"error\":\"this server requires TLS: use an https:// address\"}\n";
 
-/// Where a certificate and its key are.
+/// Paths of a certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// PEM, the server's own certificate first, then those that lead to a known authority.
+    /// PEM; the server's certificate first, then the intermediate certificates.
     pub cert: PathBuf,
-    /// PEM, without a passphrase.
+    /// PEM, not encrypted.
     pub key: PathBuf,
 }
 
-/// The server's end of TLS 1.2 and 1.3.
+/// TLS 1.2 and 1.3 with a reloadable certificate.
 pub struct Tls {
     files: TlsFiles,
     config: ArcSwap<ServerConfig>,
 }
 
-/// Why a certificate or its key cannot be used.
+/// A certificate or its key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read.
-    #[error("{flag} {}: cannot be read: {source}", path.display())]
+    #[error("{flag} {}: cannot read the file: {cause}", path.display())]
     Io {
-        /// Which of the two.
+        /// `--tls-cert` or `--tls-key`.
         flag: &'static str,
-        /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
-    /// A file is not PEM, or does not hold what it should.
-    #[error("{flag} {}: {reason}; it must be a PEM file with {wanted}", path.display())]
+    #[error("{flag} {}: {reason}\nhint: use a PEM file with {expected}", path.display())]
     Pem {
-        /// Which of the two.
+        /// `--tls-cert` or `--tls-key`.
         flag: &'static str,
-        /// The file.
         path: PathBuf,
-        /// What is wrong.
         reason: &'static str,
-        /// What should be in it.
-        wanted: &'static str,
+        /// What the file must contain.
+        expected: &'static str,
     },
-    /// The key has a passphrase.
     #[error(
-        "--tls-key {}: is encrypted, and nobody is there to give the passphrase; decrypt it: \
-         openssl pkey -in FILE -out KEY",
+        "--tls-key {}: the key is encrypted\nhint: decrypt it: openssl pkey -in FILE -out KEY",
         .0.display()
     )]
     Encrypted(PathBuf),
-    /// The certificate is damaged.
-    #[error("--tls-cert {}: the first certificate in it cannot be used: {source}", path.display())]
-    Certificate {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: Error,
-    },
-    /// The key is damaged, or of another kind.
     #[error(
-        "--tls-key {}: cannot be used: {reason}; RSA keys of 2048 to 4096 bits, ECDSA keys on \
-         P-256 or P-384 and Ed25519 keys can",
+        "--tls-cert {}: the first certificate cannot be used: {cause}",
         path.display()
     )]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The key is that of another certificate.
+    Certificate { path: PathBuf, cause: Error },
     #[error(
-        "--tls-key {}: does not belong to the first certificate in --tls-cert {}; give the \
-         server's own certificate first, and the key that it was made for",
+        "--tls-key {}: the key cannot be used: {reason}\nhint: use an RSA key of 2048 to 4096 \
+         bits, an ECDSA key on P-256 or P-384, or an Ed25519 key",
+        path.display()
+    )]
+    Key { path: PathBuf, reason: String },
+    #[error(
+        "--tls-key {}: the key does not belong to the first certificate in --tls-cert {}\nhint: \
+         put the server's certificate first, and use the key it was created with",
         key.display(),
         cert.display()
     )]
-    Mismatch {
-        /// The certificate's file.
-        cert: PathBuf,
-        /// The key's file.
-        key: PathBuf,
-    },
+    Mismatch { cert: PathBuf, key: PathBuf },
 }
 
 impl Tls {
@@ -112,32 +89,32 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// As [`TlsError`] says.
+    /// Returns [`TlsError`] if a file cannot be read or used.
     pub fn read(files: TlsFiles) -> Result<Self, TlsError> {
         let config = ArcSwap::from_pointee(config(&files)?);
         Ok(Self { files, config })
     }
 
-    /// Reads the files again, for connections to come.
+    /// Reads the files again, for new connections.
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read); then they stay what they were.
+    /// As [`read`](Self::read); the previous certificate then stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         self.config.store(config(&self.files)?.into());
         Ok(())
     }
 
-    /// Shakes hands with a client. It may take as long as the client does.
+    /// Performs the handshake with a client. It has no deadline.
     ///
     /// # Errors
     ///
-    /// The client leaves, or does not speak TLS, or not as it should.
+    /// The client disconnects, does not use TLS, or the handshake fails.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let mut first = [0];
         stream.peek(&mut first).await?;
         if first[0].is_ascii_uppercase() {
-            refuse(stream).await?;
+            respond_without_tls(stream).await?;
             return Err(io::Error::other("HTTP without TLS"));
         }
         let acceptor = TlsAcceptor::from(self.config.load_full());
@@ -153,16 +130,16 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Tells a client without TLS what is wanted.
-async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+/// Sends [`NO_TLS`] and closes the connection.
+async fn respond_without_tls(mut stream: TcpStream) -> io::Result<()> {
     stream.writable().await?;
     stream.try_write(NO_TLS)?;
     poll_fn(|context| Pin::new(&mut stream).poll_shutdown(context)).await?;
-    // To close over what the client sent would take the answer away from it.
-    let mut rest = [0; 4096];
+    // Closing a socket with unread data sends a reset, which discards the response.
+    let mut unread = [0; 4096];
     loop {
         stream.readable().await?;
-        match stream.try_read(&mut rest) {
+        match stream.try_read(&mut unread) {
             Ok(0) => return Ok(()),
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
             _ => {}
@@ -174,45 +151,45 @@ fn config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     let TlsFiles { cert, key } = files;
     let chain = chain(cert)?;
     let secret = secret(key)?;
-    let wrong = |source| match source {
+    let refused = |cause| match cause {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => TlsError::Mismatch {
             cert: cert.clone(),
             key: key.clone(),
         },
         Error::InvalidCertificate(_) => TlsError::Certificate {
             path: cert.clone(),
-            source,
+            cause,
         },
         Error::General(reason) => TlsError::Key {
             path: key.clone(),
             reason,
         },
-        source => TlsError::Key {
+        cause => TlsError::Key {
             path: key.clone(),
-            reason: source.to_string(),
+            reason: cause.to_string(),
         },
     };
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions();
-    let builder = builder.map_err(wrong)?.with_no_client_auth();
-    let mut config = builder.with_single_cert(chain, secret).map_err(wrong)?;
+    let builder = builder.map_err(refused)?.with_no_client_auth();
+    let mut config = builder.with_single_cert(chain, secret).map_err(refused)?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     Ok(config)
 }
 
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let flag = "--tls-cert";
-    let wrong = |reason| TlsError::Pem {
+    let refused = |reason| TlsError::Pem {
         flag,
         path: path.to_owned(),
         reason,
-        wanted: "the server's certificate (-----BEGIN CERTIFICATE-----)",
+        expected: "the server's certificate (-----BEGIN CERTIFICATE-----)",
     };
     let bytes = read(flag, path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let chain = chain.map_err(|error| wrong(reason(&error)))?;
+    let chain = chain.map_err(|error| refused(reason(&error)))?;
     if chain.is_empty() {
-        return Err(wrong(reason(&pem::Error::NoItemsFound)));
+        return Err(refused(reason(&pem::Error::NoItemsFound)));
     }
     Ok(chain)
 }
@@ -220,9 +197,9 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 fn secret(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let flag = "--tls-key";
     let bytes = read(flag, path)?;
-    warn_if_open(path);
+    warn_if_world_readable(path);
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| {
-        // In the line that begins it, or as a header within it.
+        // In the BEGIN line, or in a header below it.
         if bytes.windows(9).any(|text| text == b"ENCRYPTED") {
             return TlsError::Encrypted(path.to_owned());
         }
@@ -230,52 +207,52 @@ fn secret(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
             flag,
             path: path.to_owned(),
             reason: reason(&error),
-            wanted: "the certificate's key (-----BEGIN PRIVATE KEY-----)",
+            expected: "the certificate's key (-----BEGIN PRIVATE KEY-----)",
         }
     })
 }
 
 fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::Io {
+    std::fs::read(path).map_err(|cause| TlsError::Io {
         flag,
         path: path.to_owned(),
-        source,
+        cause,
     })
 }
 
-/// What is wrong with a file, without a word of what is in it.
+/// Describes a PEM error without repeating the file's contents, which may be secret.
 fn reason(error: &pem::Error) -> &'static str {
     match error {
-        pem::Error::NoItemsFound => "there is none in it",
-        pem::Error::MissingSectionEnd { .. } => "it breaks off before an END line",
-        pem::Error::IllegalSectionStart { .. } => "a BEGIN line in it is damaged",
-        pem::Error::Base64Decode(_) => "what stands between BEGIN and END is not base64",
-        _ => "it cannot be read as PEM",
+        pem::Error::NoItemsFound => "no such PEM section in the file",
+        pem::Error::MissingSectionEnd { .. } => "the file ends before an END line",
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line is malformed",
+        pem::Error::Base64Decode(_) => "a section is not valid base64",
+        _ => "the file is not valid PEM",
     }
 }
 
 #[cfg(unix)]
-fn warn_if_open(path: &Path) {
+fn warn_if_world_readable(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
 
     let mode = std::fs::metadata(path).map_or(0, |found| found.permissions().mode());
     if mode & 0o004 != 0 {
         tracing::warn!(
-            "--tls-key {}: everybody on this machine can read it; chmod o= takes that away",
+            "--tls-key {}: all users of this machine can read the file; restrict it with chmod o=",
             path.display()
         );
     }
 }
 
 #[cfg(not(unix))]
-fn warn_if_open(_: &Path) {}
+fn warn_if_world_readable(_: &Path) {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_certificate_is_told_without_showing_it() {
+    fn errors_of_a_malformed_certificate_do_not_show_its_contents() {
         let dir = tempfile::tempdir().unwrap();
         let [cert, key] = ["cert.pem", "key.pem"].map(|name| dir.path().join(name));
         let files = TlsFiles {
@@ -289,18 +266,21 @@ mod tests {
             error
         };
         let one_line = "-----BEGIN CERTIFICATE-----c2VjcmV0";
-        for (text, wanted) in [
-            ("", "there is none in it"),
-            ("\u{1}c2VjcmV0", "there is none in it"),
-            (one_line, "a BEGIN line in it is damaged"),
-            ("-----BEGIN CERTIFICATE-----\nc2VjcmV0\n", "breaks off"),
+        for (text, expected) in [
+            ("", "no such PEM section"),
+            ("\u{1}c2VjcmV0", "no such PEM section"),
+            (one_line, "a BEGIN line is malformed"),
+            (
+                "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n",
+                "ends before an END line",
+            ),
             (
                 "-----BEGIN CERTIFICATE-----\nc2VjcmV0*\n-----END CERTIFICATE-----\n",
-                "is not base64",
+                "not valid base64",
             ),
         ] {
             let error = refused(text);
-            assert!(error.contains(wanted), "{text}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
         }
         let error = Tls::read(TlsFiles {
             cert: "/nowhere".into(),
@@ -310,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_without_tls_is_whole() {
+    fn the_response_without_tls_is_valid_http() {
         let text = str::from_utf8(NO_TLS).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.ends_with(&format!("content-length: {}", body.len())));

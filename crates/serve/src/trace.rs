@@ -1,10 +1,18 @@
-//! What becomes of a request, as a trace of OpenTelemetry's: a span for the request, below that of
-//! its client if the request names one (W3C `traceparent`), and a span below it for each stage.
+//! OpenTelemetry traces: one span per request, and one child span per stage. The request span
+//! continues the client's trace if the request has a W3C `traceparent` header.
 //!
-//! A stage's span is made when the stage is over, with the times that were measured anyway, and
-//! given to a thread that sends it. So nothing here waits, and where no traces are wanted, or not
-//! of this request, nothing is made. What is in a span is named here and where stages end; no
-//! header of a request is, but for its id.
+//! A stage's span is created when the stage ends, from times that are measured anyway, and exported
+//! by a background thread. Nothing is created if tracing is off or the request is not sampled.
+//! Spans contain no request header except the request id.
+//!
+//! `tracing-opentelemetry` 0.34 was considered and refused, for three reasons:
+//!
+//! - It ends a span only when all handles and child spans are closed. A request span would last
+//!   until the end of a streamed explanation, or until a cancelled job has left the queue.
+//! - It cannot create a span with an earlier start time. Stages that fail or expire, which are not
+//!   exported, would have to be spans before their result is known.
+//! - The spans of logs and traces would still differ, because all fields of a span appear in the
+//!   log.
 
 mod collector;
 
@@ -21,18 +29,18 @@ use opentelemetry_sdk::trace::SdkTracer;
 
 pub use self::collector::{Collector, TraceError};
 
-/// The [causes](crate::ServeError::cause) that are no fault of the client's.
-const OURS: [&str; 3] = ["failed", "deadline", "not_ready"];
+/// The [causes](crate::ServeError::cause) that are errors of the server.
+const SERVER_ERRORS: [&str; 3] = ["failed", "deadline", "not_ready"];
 
-/// As of the log, there is one in a process.
+/// The tracer of the process.
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
-/// The trace of one request, or nothing where none is recorded. Cheap to clone.
+/// The trace of one request; empty if the request is not recorded. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Trace(Option<Context>);
 
 impl Trace {
-    /// Begins the span of a request with these headers. `name` is not asked where it is not needed.
+    /// Starts the span of a request with these headers. `name` is called only if tracing is on.
     #[must_use]
     pub fn begin(headers: &HeaderMap, name: impl FnOnce() -> String) -> Self {
         let Some(tracer) = TRACER.get() else {
@@ -46,7 +54,7 @@ impl Trace {
         Self::of(parent.with_span(span))
     }
 
-    /// That of the request that the calling task is [for](Self::around).
+    /// Returns the trace of the request that the calling task [belongs to](Self::scope).
     #[must_use]
     pub fn current() -> Self {
         Self::of(Context::current())
@@ -57,50 +65,50 @@ impl Trace {
         Self(recording.then_some(context))
     }
 
-    /// Does work for the request.
-    pub async fn around<F: Future>(&self, work: F) -> F::Output {
+    /// Runs `work` with this trace as the [current](Self::current) one.
+    pub async fn scope<F: Future>(&self, work: F) -> F::Output {
         match &self.0 {
             Some(context) => work.with_context(context.clone()).await,
             None => work.await,
         }
     }
 
-    /// The trace's id, by which logs and traces are brought together.
+    /// Returns the trace id, which links log lines to traces.
     #[must_use]
     pub fn id(&self) -> Option<String> {
         let context = self.0.as_ref()?;
         Some(context.span().span_context().trace_id().to_string())
     }
 
-    /// Notes something about the request; of long texts the beginning.
+    /// Sets text attributes of the request span, truncated to 256 characters.
     pub fn texts(&self, texts: &[(&'static str, &str)]) {
-        const MOST: usize = 256;
+        const MAX_CHARS: usize = 256;
         for (key, text) in texts {
-            self.note(key, || text.chars().take(MOST).collect::<String>());
+            self.set(key, || text.chars().take(MAX_CHARS).collect::<String>());
         }
     }
 
-    /// Notes a number about the request.
+    /// Sets a numeric attribute of the request span.
     pub fn number(&self, key: &'static str, number: i64) {
-        self.note(key, || number);
+        self.set(key, || number);
     }
 
-    fn note<V: Into<Value>>(&self, key: &'static str, value: impl FnOnce() -> V) {
+    fn set<V: Into<Value>>(&self, key: &'static str, value: impl FnOnce() -> V) {
         if let Some(context) = &self.0 {
             context.span().set_attribute(KeyValue::new(key, value()));
         }
     }
 
-    /// Notes why the request has no result. The span failed only if that is the server's fault.
+    /// Records the cause of a failure. The span's status becomes an error only for server errors.
     pub fn fail(&self, cause: &'static str) {
-        self.note("error.type", || cause);
-        if let (Some(context), true) = (&self.0, OURS.contains(&cause)) {
+        self.set("error.type", || cause);
+        if let (Some(context), true) = (&self.0, SERVER_ERRORS.contains(&cause)) {
             context.span().set_status(Status::error(cause));
         }
     }
 
-    /// Notes a stage that began then and is over, with some numbers about it.
-    pub fn stage(&self, name: &'static str, began: Instant, numbers: &[(&'static str, usize)]) {
+    /// Records a stage that ends now, with numeric attributes.
+    pub fn stage(&self, name: &'static str, start: Instant, numbers: &[(&'static str, usize)]) {
         let (Some(context), Some(tracer)) = (&self.0, TRACER.get()) else {
             return;
         };
@@ -108,12 +116,12 @@ impl Trace {
         let numbers = numbers.iter();
         let numbers = numbers.map(|(key, number)| KeyValue::new(*key, *number as i64));
         let builder = tracer.span_builder(name).with_attributes(numbers);
-        let builder = builder.with_start_time(end - began.elapsed());
+        let builder = builder.with_start_time(end - start.elapsed());
         let mut span = tracer.build_with_context(builder, context);
         span.end_with_timestamp(end);
     }
 
-    /// Ends the request's span; stages that end later are still below it.
+    /// Ends the request span. Stages that end later are still its children.
     pub fn end(&self) {
         if let Some(context) = &self.0 {
             context.span().end();
@@ -121,7 +129,7 @@ impl Trace {
     }
 }
 
-/// A request's headers as the propagator reads them.
+/// Adapter of request headers for the propagator.
 struct TraceHeaders<'a>(&'a HeaderMap);
 
 impl Extractor for TraceHeaders<'_> {

@@ -1,4 +1,4 @@
-//! One image as it is uploaded: its files, and what a client wants to see of them.
+//! One uploaded image: its files, and an optional preview of its planes.
 
 use bytes::Bytes;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
@@ -10,55 +10,58 @@ use super::ServeError;
 use super::input::upload_limits;
 use rgby_imaging::{ChannelError, DecodeError, Planes, decode_channels, decode_plane};
 
-/// The name of the file that holds all stains.
+/// Name of the form field of a file with all stains.
 pub(super) const WHOLE_NAME: &str = "image";
 
-/// One image. It becomes [`Planes`] on a thread that may take its time.
+/// One image, decoded on a preparer thread.
 #[derive(Debug)]
 pub struct Upload {
     files: UploadFiles,
-    show: Option<(u32, oneshot::Sender<Preview>)>,
+    /// Maximum side of the preview in pixels, and its receiver.
+    preview: Option<(u32, oneshot::Sender<Preview>)>,
 }
 
 /// The files of one image.
 #[derive(Debug)]
 pub enum UploadFiles {
-    /// A file for each of the model's stains, in their order.
+    /// One file per stain, in the model's order.
     Stains(Vec<(String, Bytes)>),
-    /// One TIFF file that holds them all.
+    /// One TIFF file with all stains.
     Whole {
-        /// The file.
         bytes: Bytes,
         /// The model's stains, in their order.
         stains: Vec<String>,
-        /// What each of them is called in the file: its name in the OME-XML, or its number.
+        /// The channel of each stain in the file: a name in the OME-XML, or an index.
         channels: Vec<String>,
     },
 }
 
-/// An image for people to look at.
+/// The decoded planes of an image, for display.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Preview {
-    /// Width of the image in pixels.
+    /// Width of the original image in pixels.
     pub width: u32,
-    /// Height of the image in pixels.
+    /// Height of the original image in pixels.
     pub height: u32,
-    /// A gray PNG of each stain, in the model's order, made smaller where it was asked for.
+    /// A gray PNG per stain, in the model's order, scaled down to the requested side.
     pub planes: Vec<Vec<u8>>,
 }
 
 impl From<UploadFiles> for Upload {
     fn from(files: UploadFiles) -> Self {
-        Self { files, show: None }
+        Self {
+            files,
+            preview: None,
+        }
     }
 }
 
 impl Upload {
-    /// Has the planes sent to `to` when they are decoded, at most `side` pixels wide and high.
+    /// Requests a preview of at most `side` pixels, sent to `sender` after decoding.
     #[must_use]
-    pub fn show(self, side: u32, to: oneshot::Sender<Preview>) -> Self {
+    pub fn with_preview(self, side: u32, sender: oneshot::Sender<Preview>) -> Self {
         Self {
-            show: Some((side, to)),
+            preview: Some((side, sender)),
             ..self
         }
     }
@@ -67,12 +70,12 @@ impl Upload {
     ///
     /// # Errors
     ///
-    /// [`ServeError::Invalid`] if a file is no image that can be used, or sizes differ.
+    /// [`ServeError::Invalid`] if a file cannot be decoded, or the sizes differ.
     pub fn decode(self) -> Result<Planes, ServeError> {
         let planes = self.files.decode()?;
-        if let Some((side, to)) = self.show {
-            // A client that left looks at nothing.
-            let _ = to.send(Preview::of(&planes, side)?);
+        if let Some((side, sender)) = self.preview {
+            // An error means that the client has disconnected.
+            let _ = sender.send(Preview::of(&planes, side)?);
         }
         Ok(planes)
     }
@@ -87,15 +90,15 @@ impl UploadFiles {
                 stains,
                 channels,
             } => {
-                let wanted: Vec<&str> = channels.iter().map(String::as_str).collect();
-                let planes = decode_channels(bytes, &wanted, &upload_limits());
-                planes.map_err(|error| ServeError::Invalid(whole_refused(&error, stains)))
+                let channels: Vec<&str> = channels.iter().map(String::as_str).collect();
+                let planes = decode_channels(bytes, &channels, &upload_limits());
+                planes.map_err(|error| ServeError::Invalid(channel_error(&error, stains)))
             }
         }
     }
 }
 
-/// Decodes a file for each stain.
+/// Decodes one file per stain.
 fn decode_each(files: &[(String, Bytes)]) -> Result<Planes, ServeError> {
     let limits = upload_limits();
     let mut planes = Planes::default();
@@ -107,7 +110,7 @@ fn decode_each(files: &[(String, Bytes)]) -> Result<Planes, ServeError> {
             (planes.width, planes.height) = size;
         } else if size != (planes.width, planes.height) {
             return Err(ServeError::Invalid(format!(
-                "`{stain}` is {}×{} pixels, but `{}` is {}×{}; the channels of an image must agree",
+                "`{stain}` is {}×{} pixels, but `{}` is {}×{}; all channels must have the same size",
                 size.0, size.1, files[0].0, planes.width, planes.height
             )));
         }
@@ -117,24 +120,24 @@ fn decode_each(files: &[(String, Bytes)]) -> Result<Planes, ServeError> {
     Ok(planes)
 }
 
-/// What is wrong with a file of all stains, and what a form can do about it.
-fn whole_refused(error: &DecodeError, stains: &[String]) -> String {
+/// Describes the error of a file with all stains in terms of the form's fields.
+fn channel_error(error: &DecodeError, stains: &[String]) -> String {
     let DecodeError::Channels(error) = error else {
         return format!("`{WHOLE_NAME}`: {error}");
     };
     let stains = stains.join(", ");
     match error {
         ChannelError::Missing { wanted, found } => format!(
-            "`{WHOLE_NAME}` has no channel `{wanted}`; its channels are {found}: say in the field \
-             `channels` which of them are {stains}, in this order, by names or numbers: 0,1,…"
+            "`{WHOLE_NAME}` has no channel `{wanted}`; its channels are {found}; list the channels \
+             of {stains}, in this order, in the field `channels`, by name or by index: 0,1,…"
         ),
         ChannelError::Ambiguous { wanted, found } => format!(
-            "`{WHOLE_NAME}` has several channels `{wanted}`; its channels are {found}: choose by \
-             number in the field `channels`"
+            "`{WHOLE_NAME}` has several channels `{wanted}`; its channels are {found}; select them \
+             by index in the field `channels`"
         ),
         ChannelError::NotTiff => format!(
-            "`{WHOLE_NAME}` is no TIFF file, and only those hold several channels; send a file for \
-             each of {stains}"
+            "`{WHOLE_NAME}` is not a TIFF file; only TIFF files with several channels are \
+             supported; otherwise send one file for each of {stains}"
         ),
         other => format!("`{WHOLE_NAME}` {other}"),
     }
@@ -149,7 +152,7 @@ impl Preview {
             ..
         } = *planes;
         let (small_width, small_height) = fit((width, height), side);
-        let mut shown = Vec::with_capacity(channels);
+        let mut pngs = Vec::with_capacity(channels);
         for plane in planes.data.chunks_exact(planes.plane_len().max(1)) {
             let gray = GrayImage::from_raw(width, height, plane.to_vec());
             let mut gray =
@@ -157,17 +160,17 @@ impl Preview {
             if (small_width, small_height) != (width, height) {
                 gray = thumbnail(&gray, small_width, small_height);
             }
-            shown.push(gray_png(&gray)?);
+            pngs.push(gray_png(&gray)?);
         }
         Ok(Self {
             width,
             height,
-            planes: shown,
+            planes: pngs,
         })
     }
 }
 
-/// The size that fits into a square, without growing or losing its shape.
+/// Returns the largest size with the same aspect ratio that fits into a square, never enlarged.
 fn fit((width, height): (u32, u32), side: u32) -> (u32, u32) {
     let longest = width.max(height).max(1);
     if longest <= side {
@@ -175,24 +178,24 @@ fn fit((width, height): (u32, u32), side: u32) -> (u32, u32) {
     }
     let scaled = |length: u32| {
         let scaled = u64::from(length) * u64::from(side) / u64::from(longest);
-        // No more than `side`.
+        // At most `side`, so it fits into u32.
         (scaled as u32).max(1)
     };
     (scaled(width), scaled(height))
 }
 
-/// A gray image as PNG, packed fast rather than small.
+/// Encodes a gray image as PNG, with fast compression.
 ///
 /// # Errors
 ///
-/// [`ServeError::Failed`], which no image should make happen.
+/// [`ServeError::Failed`] if the encoder fails.
 pub(super) fn gray_png(gray: &GrayImage) -> Result<Vec<u8>, ServeError> {
     let mut bytes = Vec::new();
     let encoder =
         PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Adaptive);
     let (width, height) = gray.dimensions();
     let written = encoder.write_image(gray, width, height, ExtendedColorType::L8);
-    written.map_err(|error| ServeError::Failed(format!("cannot write a PNG: {error}")))?;
+    written.map_err(|error| ServeError::Failed(format!("cannot encode a PNG: {error}")))?;
     Ok(bytes)
 }
 
@@ -201,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_fits_and_keeps_its_shape() {
+    fn previews_fit_and_keep_the_aspect_ratio() {
         for (size, fits) in [
             ((64, 64), (64, 64)),
             ((128, 128), (64, 64)),
@@ -214,16 +217,16 @@ mod tests {
     }
 
     #[test]
-    fn planes_are_shown_as_gray_files() {
+    fn previews_are_gray_pngs() {
         let planes = Planes {
             width: 4,
             height: 2,
             channels: 2,
             data: [[10; 8], [200; 8]].concat(),
         };
-        let shown = Preview::of(&planes, 2).unwrap();
-        assert_eq!((shown.width, shown.height), (4, 2));
-        for (png, gray) in shown.planes.iter().zip([10, 200]) {
+        let preview = Preview::of(&planes, 2).unwrap();
+        assert_eq!((preview.width, preview.height), (4, 2));
+        for (png, gray) in preview.planes.iter().zip([10, 200]) {
             let plane = decode_plane(png, &upload_limits()).unwrap();
             assert_eq!(
                 (plane.width, plane.height, plane.data),

@@ -1,48 +1,48 @@
-//! A thread that owns an engine and computes batches of its model's queue.
+//! A worker thread: owns a session and runs it on the batches of its model's queue.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::ServeError;
 use super::metrics::{ModelMetrics, RequestStage};
 use super::queue::{Queue, QueuedRequest};
+use super::{ServeError, one_line};
 use rgby_score::{Engine, EngineError, InferenceOutput};
 
-/// An engine and what it takes to feed it.
+/// A session and its source of batches.
 pub(super) struct InferenceWorker {
     pub(super) engine: Box<dyn Engine>,
     pub(super) queue: Arc<Queue>,
     pub(super) metrics: ModelMetrics,
-    /// The sizes of batches that the engine is given, if it pays for each new one; else any.
-    pub(super) buckets: Option<Vec<usize>>,
+    /// Batch sizes to pad to, if each new size is slow once; `None` accepts any size.
+    pub(super) batch_sizes: Option<Vec<usize>>,
 }
 
-/// The sizes of batches that a model is warmed up with: powers of two, and `max_batch`.
-pub(super) fn buckets(max_batch: usize) -> Vec<usize> {
+/// Returns the batch sizes of the warm-up: powers of two, and `max_batch`.
+pub(super) fn warm_up_sizes(max_batch: usize) -> Vec<usize> {
     let powers = (0..).map(|power| 1_usize << power);
     let mut sizes: Vec<usize> = powers.take_while(|size| *size < max_batch).collect();
     sizes.push(max_batch);
     sizes
 }
 
-/// Runs the engine once for each of those sizes, so that no request pays for what is done once.
+/// Runs the session once with each warm-up size, so that no request is delayed by initialization.
 ///
 /// # Errors
 ///
-/// The engine fails, or answers black images with something that is no probability.
+/// The session fails, or its outputs on black images are not probabilities.
 pub(super) fn warm_up(engine: &mut dyn Engine, max_batch: usize) -> Result<(), EngineError> {
     let row = engine.spec().preprocess.input_len();
     let images = vec![0.0; max_batch * row];
-    // The largest first: what it allocates serves the others.
-    for size in buckets(max_batch).into_iter().rev() {
+    // The largest size first, so that the smaller ones reuse its memory.
+    for size in warm_up_sizes(max_batch).into_iter().rev() {
         engine.run(&images[..size * row], size)?;
     }
     Ok(())
 }
 
 impl InferenceWorker {
-    /// Computes until the queue is closed and empty.
+    /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
         let mut buffer = Vec::new();
         while let Some(mut jobs) = self.queue.next() {
@@ -50,47 +50,47 @@ impl InferenceWorker {
             let images: usize = jobs.iter().map(|job| job.count).sum();
             self.metrics.batch.observe(images as f64);
             let start = Instant::now();
-            let answer = self.compute(&jobs, &mut buffer);
+            let result = self.compute(&jobs, &mut buffer);
             let elapsed = start.elapsed();
             self.metrics.observe(RequestStage::Infer, elapsed);
-            self.queue.finished(images, elapsed.as_secs_f64());
+            self.queue.batch_finished(images, elapsed.as_secs_f64());
             for job in &jobs {
-                job.computed(start, images);
+                job.trace_inference(start, images);
             }
-            match answer {
-                Ok(answer) => share_out(jobs, &answer),
+            match result {
+                Ok(output) => distribute(jobs, &output),
                 Err(error) if jobs.len() == 1 => Self::fail(jobs, &error),
-                // Whose fault it was shows when each is on its own.
+                // Run each job alone, so that only those that cause the error fail.
                 Err(_) => jobs
                     .into_iter()
-                    .for_each(|job| self.alone(job, &mut buffer)),
+                    .for_each(|job| self.run_alone(job, &mut buffer)),
             }
         }
     }
 
-    fn alone(&mut self, job: QueuedRequest, buffer: &mut Vec<f32>) {
+    fn run_alone(&mut self, job: QueuedRequest, buffer: &mut Vec<f32>) {
         let start = Instant::now();
         let jobs = vec![job];
-        let answer = self.compute(&jobs, buffer);
+        let result = self.compute(&jobs, buffer);
         for job in &jobs {
-            job.computed(start, job.count);
+            job.trace_inference(start, job.count);
         }
-        match answer {
-            Ok(answer) => share_out(jobs, &answer),
+        match result {
+            Ok(output) => distribute(jobs, &output),
             Err(error) => Self::fail(jobs, &error),
         }
     }
 
     fn fail(jobs: Vec<QueuedRequest>, reason: &str) {
-        tracing::error!(reason, "the engine failed on a batch");
+        tracing::error!(reason, "the session failed on a batch");
         for job in jobs {
-            // The reason holds paths of this machine, which are none of the client's business.
-            let message = "the engine failed on these images; the server's log says why";
-            job.answer(Err(ServeError::Failed(message.into())));
+            // The reason may contain paths of this machine, which clients must not see.
+            let message = "inference failed on these images; see the server's log";
+            job.finish(Err(ServeError::Failed(message.into())));
         }
     }
 
-    /// The engine's answer to the images of all jobs, one after the other.
+    /// Runs the session on the images of all jobs.
     fn compute(
         &mut self,
         jobs: &[QueuedRequest],
@@ -109,31 +109,31 @@ impl InferenceWorker {
             buffer
         };
         let engine = &mut self.engine;
-        // A worker that ended would leave its queue without anybody to serve it.
+        // Without the worker, nothing would process the queue, so panics are caught.
         match catch_unwind(AssertUnwindSafe(|| engine.answer(values, size))) {
-            Ok(answer) => {
-                let answer = answer.map_err(|error| error.to_string())?;
-                Ok(answer.rows(0..images, size))
+            Ok(output) => {
+                let output = output.map_err(|error| one_line(&error))?;
+                Ok(output.rows(0..images, size))
             }
-            Err(_) => Err("the engine panicked".into()),
+            Err(_) => Err("the session panicked".into()),
         }
     }
 
-    /// The size of the batch that the engine is given for so many images.
+    /// Returns the batch size to run for a number of images.
     fn padded(&self, images: usize) -> usize {
-        let sizes = self.buckets.iter().flatten();
+        let sizes = self.batch_sizes.iter().flatten();
         let fits = sizes.copied().find(|size| *size >= images);
         fits.unwrap_or(images)
     }
 }
 
-/// Gives each job its rows.
-fn share_out(jobs: Vec<QueuedRequest>, answer: &InferenceOutput) {
+/// Sends each job its rows of the output.
+fn distribute(jobs: Vec<QueuedRequest>, output: &InferenceOutput) {
     let images = jobs.iter().map(|job| job.count).sum();
     let mut first = 0;
     for job in jobs {
         let rows = first..first + job.count;
         first = rows.end;
-        job.answer(Ok(answer.rows(rows, images)));
+        job.finish(Ok(output.rows(rows, images)));
     }
 }

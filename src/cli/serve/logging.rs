@@ -7,7 +7,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
-/// How the log is written.
+/// Format of the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// One line of text per event.
@@ -17,7 +17,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts the log. `RUST_LOG` says what is in it; else `quiet` leaves only what went wrong.
+/// Starts the log. `RUST_LOG` sets the filter. Without it the level is info, or warn if `quiet`.
 pub(super) fn start(format: LogFormat, quiet: bool) {
     let level = if quiet {
         LevelFilter::WARN
@@ -32,9 +32,9 @@ pub(super) fn start(format: LogFormat, quiet: bool) {
         .with_writer(io::stderr)
         .with_target(false)
         .with_ansi(false)
-        // What cannot be written would be said on stderr, too, and end in a panic.
+        // Reporting a write error on a closed stderr would panic.
         .log_internal_errors(false);
-    // One that was started before, by a program that has this as a library, stays.
+    // A subscriber that the process has already installed stays.
     let _ = match format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),

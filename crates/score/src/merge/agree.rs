@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::{ResultManifest, Shard};
+use super::super::{Decision, KeyDifference, ResultManifest, Shard};
 use super::error::{MergeError, SHOWN};
 use super::part::MergePart;
 
@@ -35,15 +35,15 @@ pub(super) fn check(parts: &[MergePart], ids_known: bool) -> Result<bool, MergeE
 
 fn only_one_has_a_manifest(with: &MergePart, without: &MergePart) -> MergeError {
     MergeError::SomeManifests {
-        with: with.path.clone(),
-        without: without.path.clone(),
+        with: with.name(),
+        without: without.name(),
     }
 }
 
 fn differ(first: &MergePart, second: &MergePart, what: impl Into<String>) -> MergeError {
     MergeError::Differ {
-        first: first.path.clone(),
-        second: second.path.clone(),
+        first: first.name(),
+        second: second.name(),
         what: what.into(),
     }
 }
@@ -55,13 +55,15 @@ fn check_results(known: &Known) -> Result<(), MergeError> {
     let (first, wanted) = known[0];
     for (part, manifest) in known {
         if manifest.kind != wanted.kind {
-            return Err(differ(first, part, "they hold different things"));
+            return Err(differ(first, part, "they hold different kinds of results"));
         }
-        if let Some(what) = wanted.run.other_results(&manifest.run) {
-            return Err(differ(first, part, format!("they are of {what}")));
+        let mut differences = wanted.run.result_differences(&manifest.run);
+        if let Some(decision) = &manifest.decision {
+            differences.extend(Decision::differences(wanted.decision.as_ref(), decision));
         }
-        if manifest.decision != wanted.decision {
-            let what = "they are of another --threshold or --keep-argmax";
+        if !differences.is_empty() {
+            let [left, right] = [first, part].map(|part| format!("in {}", part.file));
+            let what = KeyDifference::describe(&differences, &left, &right);
             return Err(differ(first, part, what));
         }
     }
@@ -84,8 +86,8 @@ fn check_shards(known: &Known, ids_known: bool) -> Result<(), MergeError> {
         if let Some(other) = seen.insert(shard.index(), part) {
             return Err(MergeError::SameShard {
                 shard,
-                first: other.path.clone(),
-                second: part.path.clone(),
+                first: other.name(),
+                second: part.name(),
             });
         }
         let same = |a: &ResultManifest, b: &ResultManifest| {
@@ -93,8 +95,8 @@ fn check_shards(known: &Known, ids_known: bool) -> Result<(), MergeError> {
         };
         if !ids_known && !same(wanted, manifest) {
             return Err(MergeError::Listing {
-                first: (first.path.clone(), wanted.run.listed),
-                second: (part.path.clone(), manifest.run.listed),
+                first: (first.name(), wanted.run.listed),
+                second: (part.name(), manifest.run.listed),
             });
         }
     }

@@ -2,16 +2,26 @@
 
 use std::fmt::Display;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::super::{ResultManifestError, Shard};
+use super::super::output::OutputError;
+use super::super::{OutputFileError, ResultManifestError, Shard, StagedFile, StagingError};
 
 /// Why results cannot be merged.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
-    /// There are no parts.
-    #[error("there is nothing to merge; name the result files of all shards")]
-    Nothing,
+    #[error("there is nothing to merge\nhint: name the result files of all shards")]
+    NoParts,
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    #[error(transparent)]
+    OutputFile(#[from] OutputFileError),
+    /// An output would overwrite a part.
+    #[error("{what} {} would overwrite a part\nhint: choose another name for --out", .file.display())]
+    Overwrites { what: &'static str, file: PathBuf },
+    /// The list of ids cannot be read, or the list of failed samples cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// A file cannot be read as a result.
     #[error("{}: {reason}", .path.display())]
     Part {
@@ -141,9 +151,9 @@ pub enum MergeError {
 
 impl MergeError {
     /// That `path` cannot be read as a result.
-    pub(super) fn part(path: &Path, reason: impl Display) -> Self {
+    pub(super) fn part(file: &StagedFile, reason: impl Display) -> Self {
         Self::Part {
-            path: path.to_owned(),
+            path: file.name().to_owned(),
             reason: reason.to_string(),
         }
     }

@@ -32,7 +32,7 @@ pub(super) fn find(
     places.sort_by_key(|place| place.id(parts));
     for pair in places.windows(2) {
         if pair[0].id(parts) == pair[1].id(parts) {
-            let path = |place: PartPosition| parts[place.part as usize].path.clone();
+            let path = |place: PartPosition| parts[place.part as usize].name();
             return Err(MergeError::Twice {
                 id: pair[0].id(parts).to_owned(),
                 first: path(pair[0]),

@@ -68,7 +68,7 @@ fn csv_rows(parts: &[MergePart], piece: &[PartPosition]) -> io::Result<Vec<Strin
     let mut records = vec![StringRecord::new(); piece.len()];
     for (part, wanted) in by_part(piece) {
         let part = &parts[part as usize];
-        let mut reader = csv::Reader::from_path(&part.path)?;
+        let mut reader = csv::Reader::from_path(part.file.path())?;
         let mark = wanted[0].0 as usize / MARK;
         reader.seek(part.marks[mark].clone())?;
         let mut next = mark * MARK;
@@ -77,12 +77,12 @@ fn csv_rows(parts: &[MergePart], piece: &[PartPosition]) -> io::Result<Vec<Strin
             let row = row as usize;
             while next <= row {
                 if !reader.read_record(&mut record)? {
-                    return Err(changed_meanwhile(&part.path));
+                    return Err(changed_meanwhile(&part.file));
                 }
                 next += 1;
             }
             if record.get(0) != Some(&part.ids[row]) {
-                return Err(changed_meanwhile(&part.path));
+                return Err(changed_meanwhile(&part.file));
             }
             records[at].clone_from(&record);
         }
@@ -114,7 +114,7 @@ fn read_wanted(
     sources: &mut [(usize, usize)],
 ) -> io::Result<()> {
     let (first, last) = (wanted[0].0, wanted[wanted.len() - 1].0);
-    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(&part.path)?)
+    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(part.file.path())?)
         .map_err(io::Error::other)?;
     let reader = builder
         .with_offset(first as usize)
@@ -129,7 +129,7 @@ fn read_wanted(
         let ids = batch.column(0).as_string::<i32>();
         for (nth, (row, at)) in here.iter().enumerate() {
             if ids.value((row - start) as usize) != part.ids[*row as usize] {
-                return Err(changed_meanwhile(&part.path));
+                return Err(changed_meanwhile(&part.file));
             }
             sources[*at] = (batches.len(), nth);
         }
@@ -140,6 +140,6 @@ fn read_wanted(
     if left.is_empty() {
         Ok(())
     } else {
-        Err(changed_meanwhile(&part.path))
+        Err(changed_meanwhile(&part.file))
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::csv_file::{read_errors, read_scores};
 pub(super) use self::parquet::write_batches;
-use super::{Failure, ScoreTable};
+use super::{Failure, ScoreTable, StagedFile};
 use rgby_imaging::Sample;
 
 /// Why a file of ids could not be read, or a result not be written.
@@ -141,14 +141,23 @@ pub fn write_errors(path: &Path, failures: &[Failure]) -> Result<(), OutputError
 ///
 /// The file cannot be read, holds no ids, or has an id that is empty or there twice.
 pub fn read_ids(path: &Path) -> Result<Vec<String>, OutputError> {
+    read_staged_ids(&StagedFile::local(path))
+}
+
+/// As [`read_ids`], for a file that may be the local copy of a remote one.
+///
+/// # Errors
+///
+/// As [`read_ids`].
+pub fn read_staged_ids(file: &StagedFile) -> Result<Vec<String>, OutputError> {
     let fault = |reason: String| OutputError::Ids {
-        path: path.to_owned(),
+        path: file.name().to_owned(),
         reason,
     };
     let unreadable = |e: csv::Error| fault(format!("cannot be read as CSV: {e}"));
     let mut reader = csv::ReaderBuilder::new()
         .flexible(true)
-        .from_path(path)
+        .from_path(file.path())
         .map_err(unreadable)?;
     let mut ids = Vec::new();
     let mut seen = HashSet::new();

@@ -268,10 +268,10 @@ fn scoring_without_engines_or_files_says_so() {
         whole_batches: false,
     };
     assert!(matches!(
-        score(&mut [], &[], &options, &|_| ()),
+        score_samples(&mut [], &[], &options, &|_| ()),
         Err(ScoreError::NoEngine)
     ));
-    let table = score(&mut [echo(0, None)], &samples(3), &options, &|_| ()).unwrap();
+    let table = score_samples(&mut [echo(0, None)], &samples(3), &options, &|_| ()).unwrap();
     assert_eq!(table.failures.len(), 3);
     assert_eq!(table.failures[1].id, "1");
     assert!(

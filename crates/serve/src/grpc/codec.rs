@@ -1,4 +1,4 @@
-//! From bytes to messages.
+//! Protobuf codec with a limit on the number of fields.
 
 use std::marker::PhantomData;
 
@@ -12,47 +12,46 @@ use tonic_prost::ProstEncoder;
 use super::status::status;
 use crate::ServeError;
 
-/// Most fields of a message, those that it repeats counted one by one. An empty one takes two bytes
-/// on the way and a hundred in memory.
+/// Maximum number of top-level fields of a message, counting repeated fields individually. An empty
+/// field takes two bytes in the message but about a hundred in memory.
 const MAX_FIELDS: usize = 1000;
-/// Messages of more bytes are decoded where no connection waits for it.
+/// Larger messages, in bytes, are decoded outside of the async executor.
 const LARGE: usize = 64 << 10;
 
-/// Reads a message.
+/// Decodes a message.
 ///
 /// # Errors
 ///
-/// [`ServeError::Invalid`] if it is none, or has too many fields.
+/// [`ServeError::Invalid`] if it is malformed or has too many fields.
 pub fn decode<M: Message + Default>(bytes: Bytes) -> Result<M, ServeError> {
-    let no_message = |error: DecodeError| {
-        ServeError::Invalid(format!("this is no message of the call: {error}"))
-    };
-    let mut rest = bytes.clone();
+    let malformed =
+        |error: DecodeError| ServeError::Invalid(format!("the message is malformed: {error}"));
+    let mut remaining = bytes.clone();
     let mut fields = 0;
-    while rest.has_remaining() {
+    while remaining.has_remaining() {
         fields += 1;
         if fields > MAX_FIELDS {
             return Err(ServeError::Invalid(format!(
-                "the message has more than {MAX_FIELDS} fields; send one input, and each output's \
-                 name once"
+                "the message has more than {MAX_FIELDS} fields; send one input, and name each \
+                 output once"
             )));
         }
-        let (tag, kind) = decode_key(&mut rest).map_err(no_message)?;
-        skip_field(kind, tag, &mut rest, DecodeContext::default()).map_err(no_message)?;
+        let (tag, kind) = decode_key(&mut remaining).map_err(malformed)?;
+        skip_field(kind, tag, &mut remaining, DecodeContext::default()).map_err(malformed)?;
     }
-    M::decode(bytes).map_err(no_message)
+    M::decode(bytes).map_err(malformed)
 }
 
-/// How messages of the type `D` are read, and those of the type `E` written.
-pub(super) struct Bounded<E, D>(PhantomData<(E, D)>);
+/// Codec that encodes messages of type `E` and decodes messages of type `D` with [`decode`].
+pub(super) struct BoundedCodec<E, D>(PhantomData<(E, D)>);
 
-impl<E, D> Default for Bounded<E, D> {
+impl<E, D> Default for BoundedCodec<E, D> {
     fn default() -> Self {
         Self(PhantomData)
     }
 }
 
-impl<E, D> Codec for Bounded<E, D>
+impl<E, D> Codec for BoundedCodec<E, D>
 where
     E: Message + Send + 'static,
     D: Message + Default + Send + 'static,
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_read_over_and_what_is_no_message_is_refused() {
+    fn unknown_fields_are_skipped_and_malformed_messages_refused() {
         let named = [0x0a, 1, b'm'];
         assert_eq!(read(&named).unwrap().model_name, "m");
         // Field 100, of four bytes.
@@ -108,7 +107,7 @@ mod tests {
             "m"
         );
         assert_eq!(read(b"").unwrap(), ModelInferRequest::default());
-        // Cut off, not UTF-8, of another type, groups without an end, no field's number.
+        // Truncated, not UTF-8, wrong wire type, unterminated groups, field number zero.
         for bad in [
             &named[..2],
             &[0x0a, 1, 0xff],
@@ -116,12 +115,12 @@ mod tests {
             &[0x0b; 500],
             &[0, 0],
         ] {
-            assert!(read(bad).unwrap_err().contains("no message"), "{bad:?}");
+            assert!(read(bad).unwrap_err().contains("malformed"), "{bad:?}");
         }
     }
 
     #[test]
-    fn a_message_of_nothing_but_empty_fields_is_refused() {
+    fn messages_with_too_many_empty_fields_are_refused() {
         // Inputs, outputs, raw contents.
         for field in [0x2a, 0x32, 0x3a] {
             assert!(read(&[field, 0].repeat(1000)).is_ok());

@@ -1,8 +1,7 @@
-//! The server over gRPC: the Open Inference Protocol's gRPC half with the model repository
-//! extension.
+//! The gRPC API: the Open Inference Protocol with the model repository extension.
 //!
-//! [`tonic`] has the messages and their framing; connections, keys, limits, counting and logging
-//! are those of all protocols over HTTP.
+//! [`tonic`] provides messages and framing. Connections, API keys, limits, metrics and logs are
+//! shared with all protocols over HTTP.
 
 mod codec;
 mod infer;
@@ -20,16 +19,15 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 
 pub use self::codec::decode;
-pub use self::infer::{Wanted, parse};
+pub use self::infer::{GrpcResponseFormat, parse};
 pub use self::proto::ModelInferRequest;
 use self::proto::grpc_inference_service_server::GrpcInferenceServiceServer;
-use self::service::Calls;
-use self::status::{coded, outcome, status};
+use self::service::GrpcHandlers;
+use self::status::{outcome, status, status_with_code};
 use super::ServeError;
-use super::http::{Label, Protocol, RequestGate, around};
+use super::http::{ProtocolAdapter, RequestGate, RouteLabel, with_layers};
 
-/// What happens around the handlers.
-const PROTOCOL: Protocol = Protocol {
+const PROTOCOL: ProtocolAdapter = ProtocolAdapter {
     attributes: ["rpc.system", "rpc.method", "rpc.grpc.status_code"],
     label,
     is_open: |path| matches!(method(path), Some("ServerLive" | "ServerReady")),
@@ -37,9 +35,9 @@ const PROTOCOL: Protocol = Protocol {
     outcome,
 };
 
-/// What comes before a method's name in a path.
+/// The part of a path before the method name.
 const SERVICE: &str = "/inference.GRPCInferenceService/";
-/// The methods that are answered.
+/// The supported methods.
 const METHODS: [&str; 9] = [
     "ServerLive",
     "ServerReady",
@@ -53,77 +51,79 @@ const METHODS: [&str; 9] = [
 ];
 const INFER: &str = "ModelInfer";
 
-/// All methods.
+/// Returns the routes of all methods.
 pub fn router(gate: RequestGate) -> Router {
-    let most = gate.bodies.limits().max_body;
-    let calls = GrpcInferenceServiceServer::new(Calls::new(gate.service.clone()));
-    let calls = Routes::new(calls.max_decoding_message_size(most)).into_axum_router();
-    let calls = calls.layer(from_fn_with_state(gate.clone(), gather));
-    around(calls, gate, PROTOCOL)
+    let max_len = gate.body_reader.limits().max_body;
+    let service = GrpcInferenceServiceServer::new(GrpcHandlers::new(gate.service.clone()));
+    let routes = Routes::new(service.max_decoding_message_size(max_len)).into_axum_router();
+    let routes = routes.layer(from_fn_with_state(gate.clone(), read_message));
+    with_layers(routes, gate, PROTOCOL)
 }
 
-/// The method that a path names, if it is answered.
+/// Returns the method of a path, if it is supported.
 fn method(path: &str) -> Option<&'static str> {
     let name = path.strip_prefix(SERVICE)?;
     METHODS.into_iter().find(|method| *method == name)
 }
 
-fn label(request: &Request) -> Label {
+fn label(request: &Request) -> RouteLabel {
     let method = method(request.uri().path());
-    Label {
+    RouteLabel {
         method: "gRPC",
         route: method.map_or_else(|| "none".into(), |method| format!("{SERVICE}{method}")),
         quiet: matches!(method, Some("ServerLive" | "ServerReady")),
     }
 }
 
-/// Reads a call's message whole, within the limits, before it is looked into.
-async fn gather(State(gate): State<RequestGate>, request: Request, next: Next) -> Response {
+/// Reads a call's complete message, within the limits, before tonic decodes it.
+async fn read_message(State(gate): State<RequestGate>, request: Request, next: Next) -> Response {
     if !is_grpc(&request) {
-        let message = "this port speaks gRPC only: HTTP/2 with the content type application/grpc";
+        let message = "this port supports only gRPC: HTTP/2 with content type application/grpc";
         let mut response = status(ServeError::Unsupported(message.into())).into_http();
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return response;
     }
-    match answer(&gate, request, next).await {
+    match call(&gate, request, next).await {
         Ok(response) => response,
         Err(status) => status.into_http(),
     }
 }
 
-async fn answer(gate: &RequestGate, request: Request, next: Next) -> Result<Response, Status> {
+async fn call(gate: &RequestGate, request: Request, next: Next) -> Result<Response, Status> {
     let Some(method) = method(request.uri().path()) else {
         let path: String = request.uri().path().chars().take(100).collect();
         let message = format!(
-            "there is no method `{path}` here, only {}",
+            "unknown method `{path}`; the methods are {}",
             METHODS.join(", ")
         );
-        return Err(coded(Code::Unimplemented, ServeError::Unknown(message)));
+        return Err(status_with_code(
+            Code::Unimplemented,
+            ServeError::Unknown(message),
+        ));
     };
-    // Owed an answer from here on, as over REST: before the message has come.
+    // Accepted before the message is read, as over REST, so that a shutdown waits for it.
     let accepted = (method == INFER).then(|| gate.service.lifecycle().accept());
     let _accepted = accepted.transpose().map_err(status)?;
     let (parts, body) = request.into_parts();
-    let read = gate.bodies.read_framed(body, message_len).await;
+    let read = gate.body_reader.read_framed(body, message_len).await;
     let read = read.map_err(status)?;
     let body = Body::from(read.bytes.clone());
-    // The room for the message is given back with `read`, once it is answered.
+    // `read` is dropped after the response, which returns the message's memory to the budget.
     Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
-/// The length of a message that begins with those bytes, of which the first says whether it is
-/// compressed.
+/// Returns the message length from a gRPC frame header. Its first byte is the compression flag.
 fn message_len([_, length @ ..]: [u8; 5]) -> usize {
     u32::from_be_bytes(length) as usize
 }
 
-/// Whether it is a call at all. Browsers send no such content type to others' servers unless these
-/// let them.
+/// Returns whether the request is a gRPC call. Browsers do not send this content type to another
+/// origin unless the server allows it.
 fn is_grpc(request: &Request) -> bool {
     let content = request.headers().get(header::CONTENT_TYPE);
     let content = content.map_or(&b""[..], HeaderValue::as_bytes);
-    let rest = content.strip_prefix(b"application/grpc");
-    request.version() == Version::HTTP_2 && matches!(rest, Some([] | [b'+' | b';', ..]))
+    let suffix = content.strip_prefix(b"application/grpc");
+    request.version() == Version::HTTP_2 && matches!(suffix, Some([] | [b'+' | b';', ..]))
 }
 
 #[cfg(test)]
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_methods_of_the_protocol_file_are_known() {
+    fn all_methods_of_the_proto_file_are_supported() {
         let text = include_str!("inference.proto");
         let calls = text
             .lines()
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn only_grpc_over_http_2_is_taken_for_it() {
+    fn only_grpc_over_http_2_is_accepted() {
         let is = |version, content: &str| {
             let request = Request::builder().version(version);
             let request = request.header(header::CONTENT_TYPE, content);

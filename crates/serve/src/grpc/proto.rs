@@ -1,4 +1,4 @@
-//! What the build makes of `inference.proto`.
+//! Code generated from `inference.proto` by the build script.
 
 #![allow(clippy::all, clippy::pedantic, missing_docs, reason = "generated")]
 

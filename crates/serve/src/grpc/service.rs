@@ -1,10 +1,10 @@
-//! The methods.
+//! Implementation of the gRPC methods.
 
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::infer::{call_timeout, parse, write};
+use super::infer::{call_timeout, parse, respond};
 use super::proto::grpc_inference_service_server::GrpcInferenceService;
 use super::proto::model_metadata_response::TensorMetadata;
 use super::proto::repository_index_response::ModelIndex;
@@ -18,17 +18,16 @@ use super::proto::{
 use super::status::status;
 use crate::{ServeError, Service, metadata};
 
-/// The methods of a service.
+/// Handlers of the gRPC methods.
 #[derive(Debug)]
-pub(super) struct Calls {
+pub(super) struct GrpcHandlers {
     service: Arc<Service>,
 }
 
-/// What a method answers.
 type GrpcResult<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
-impl GrpcInferenceService for Calls {
+impl GrpcInferenceService for GrpcHandlers {
     async fn server_live(&self, _: Request<ServerLiveRequest>) -> GrpcResult<ServerLiveResponse> {
         Ok(Response::new(ServerLiveResponse { live: true }))
     }
@@ -119,12 +118,12 @@ impl GrpcInferenceService for Calls {
     }
 }
 
-/// A version, if it is given.
+/// Returns the version, if it is not empty.
 fn given(version: &str) -> Option<&str> {
     (!version.is_empty()).then_some(version)
 }
 
-impl Calls {
+impl GrpcHandlers {
     pub(super) fn new(service: Arc<Service>) -> Self {
         Self { service }
     }
@@ -151,7 +150,7 @@ impl Calls {
         })
     }
 
-    /// The caller has accepted the request.
+    /// Runs inference. The caller has already accepted the request.
     async fn infer(
         &self,
         request: Request<ModelInferRequest>,
@@ -161,7 +160,7 @@ impl Calls {
         let version = given(&message.model_version);
         let model = self.service.model(&message.model_name, version)?;
         let parse = move |spec: &_| parse(message, spec);
-        let (answer, wanted) = self.service.infer(&model, timeout, parse).await?;
-        Ok(write(wanted, &model, answer))
+        let (output, format) = self.service.infer(&model, timeout, parse).await?;
+        Ok(respond(format, &model, output))
     }
 }

@@ -1,4 +1,4 @@
-//! How refusals look over gRPC.
+//! Conversion of errors to gRPC statuses.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use tonic::{Code, Status};
 use crate::ServeError;
 use crate::http::RequestOutcome;
 
-/// After how long a client that tries again by itself should do so.
+/// Metadata key of the delay before an automatic retry.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// The code that stands for an error.
+/// Returns the code of an error.
 fn code(error: &ServeError) -> Code {
     match error {
         ServeError::Invalid(_) | ServeError::Unsupported(_) => Code::InvalidArgument,
@@ -27,13 +27,13 @@ fn code(error: &ServeError) -> Code {
     }
 }
 
-/// An error on its way to the client.
+/// Converts an error to a status.
 pub(super) fn status(error: ServeError) -> Status {
-    coded(code(&error), error)
+    status_with_code(code(&error), error)
 }
 
-/// An error on its way to the client under a code of its own.
-pub(super) fn coded(code: Code, error: ServeError) -> Status {
+/// Converts an error to a status with another code than usual.
+pub(super) fn status_with_code(code: Code, error: ServeError) -> Status {
     let mut status = Status::new(code, error.to_string());
     if let ServeError::Overloaded { retry_after, .. } = &error {
         let millis = retry_after.as_secs() * 1000;
@@ -43,7 +43,7 @@ pub(super) fn coded(code: Code, error: ServeError) -> Status {
     status
 }
 
-/// What a response says.
+/// Returns code and error cause of a response.
 pub(super) fn outcome(response: &Response) -> RequestOutcome {
     let Some(status) = response.extensions().get::<Status>() else {
         return RequestOutcome {
@@ -54,7 +54,7 @@ pub(super) fn outcome(response: &Response) -> RequestOutcome {
     let error = status.source().and_then(|error| error.downcast_ref());
     RequestOutcome {
         status: status.code() as u16,
-        // What tonic itself refuses does not keep to gRPC.
+        // tonic itself rejects only requests that violate the protocol.
         cause: Some(error.map_or("invalid", ServeError::cause)),
     }
 }
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_has_its_code_and_cause_and_says_when_to_come_again() {
+    fn statuses_have_code_cause_and_retry_delay() {
         let full = ServeError::Overloaded {
             what: "the queue is full".into(),
             retry_after: Duration::from_secs(3),

@@ -1,4 +1,4 @@
-//! Reading a request's body: no larger, no slower and no more of them than there is room for.
+//! Reads request bodies within limits on size, time and total memory.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -11,43 +11,44 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::leftover::Leftover;
+use super::unread_body::UnreadBody;
 use crate::{ServeError, Trace};
 
-/// Memory is shared out in blocks of so many bytes.
+/// Unit of the memory budget in bytes.
 const BLOCK: usize = 1024;
 
-/// What bodies may be.
+/// Limits of request bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyLimits {
-    /// Most bytes of a body, decompressed.
+    /// Maximum size of a body in bytes, decompressed.
     pub max_body: usize,
-    /// Most bytes of all bodies at a time; at least `max_body`.
+    /// Maximum total size of concurrent bodies in bytes; at least `max_body`.
     pub max_bodies: usize,
-    /// How long a body may take to arrive.
+    /// Maximum time for reading a body.
     pub timeout: Duration,
 }
 
-/// Room for bodies.
+/// Reads bodies and accounts for their memory.
 #[derive(Debug)]
-pub(crate) struct Bodies {
+pub(crate) struct BodyReader {
     limits: BodyLimits,
-    room: Arc<Semaphore>,
+    /// Free memory in blocks.
+    budget: Arc<Semaphore>,
 }
 
-/// A body that was read, and the room that it takes until it is dropped.
+/// A complete body. Dropping it returns its memory to the budget.
 #[derive(Debug)]
 pub(crate) struct ReadBody {
     pub bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    _reserved: OwnedSemaphorePermit,
 }
 
-impl Bodies {
+impl BodyReader {
     pub fn new(limits: BodyLimits) -> Self {
         let blocks = limits.max_bodies.max(limits.max_body).div_ceil(BLOCK);
         let blocks = blocks.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
-        let room = Arc::new(Semaphore::new(blocks));
-        Self { limits, room }
+        let budget = Arc::new(Semaphore::new(blocks));
+        Self { limits, budget }
     }
 
     pub fn limits(&self) -> BodyLimits {
@@ -58,21 +59,24 @@ impl Bodies {
     ///
     /// # Errors
     ///
-    /// It is too large or too slow, breaks off, or there is no room for it now.
+    /// The body is too large, too slow or incomplete, or the memory budget is exhausted.
     pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<ReadBody, ServeError> {
-        let room = self.reserve(announced(headers))?;
-        self.in_time(async {
+        let reserved = self.reserve(content_length(headers))?;
+        self.with_timeout(async {
             let bytes = collect(body, self.limits.max_body).await?;
-            Ok(ReadBody { bytes, _room: room })
+            Ok(ReadBody {
+                bytes,
+                _reserved: reserved,
+            })
         })
         .await
     }
 
-    /// Reads a body whose length stands in its first `N` bytes, from which `length` reads it.
+    /// Reads a body that starts with its length: `length` parses it from the first `N` bytes.
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read); it is shorter or longer than it says.
+    /// As [`read`](Self::read); also if the body is shorter or longer than its length field.
     pub async fn read_framed<const N: usize>(
         &self,
         mut body: Body,
@@ -89,58 +93,60 @@ impl Bodies {
             }
             let head = bytes.first_chunk().copied();
             let length = N.saturating_add(head.map_or(0, length));
-            let room = self.reserve(Some(length))?;
-            let rest = collect(body, length.saturating_sub(bytes.len())).await;
-            match rest {
-                Ok(rest) if bytes.len() + rest.len() == length => bytes.extend_from_slice(&rest),
+            let reserved = self.reserve(Some(length))?;
+            let remainder = collect(body, length.saturating_sub(bytes.len())).await;
+            match remainder {
+                Ok(remainder) if bytes.len() + remainder.len() == length => {
+                    bytes.extend_from_slice(&remainder);
+                }
                 Ok(_) | Err(ServeError::TooLarge { .. }) => {
                     return Err(ServeError::Invalid(format!(
-                        "the message does not have the {length} bytes that it says; send one \
-                         whole message"
+                        "the size of the message differs from its length field of {length} bytes; \
+                         send exactly one message"
                     )));
                 }
                 Err(error) => return Err(error),
             }
             Ok(ReadBody {
                 bytes: bytes.freeze(),
-                _room: room,
+                _reserved: reserved,
             })
         };
-        self.in_time(read).await
+        self.with_timeout(read).await
     }
 
-    async fn in_time(
+    async fn with_timeout(
         &self,
         read: impl Future<Output = Result<ReadBody, ServeError>>,
     ) -> Result<ReadBody, ServeError> {
-        let (most, began) = (self.limits.timeout, Instant::now());
-        let read = timeout(most, read)
+        let (limit, start) = (self.limits.timeout, Instant::now());
+        let read = timeout(limit, read)
             .await
-            .map_err(|_| ServeError::TooSlow(most))??;
-        Trace::current().stage("read", began, &[("rgby.bytes", read.bytes.len())]);
+            .map_err(|_| ServeError::TooSlow(limit))??;
+        Trace::current().stage("read", start, &[("rgby.bytes", read.bytes.len())]);
         Ok(read)
     }
 
-    /// Reads and forgets what a handler left of a body.
-    pub(super) async fn forget(&self, leftover: Leftover) {
+    /// Reads and discards the part of a body that a handler has not read.
+    pub(super) async fn discard(&self, body: UnreadBody) {
         let BodyLimits {
             max_body, timeout, ..
         } = self.limits;
-        leftover.forget(max_body, timeout).await;
+        body.discard(max_body, timeout).await;
     }
 
-    /// Takes room for a body of that length, or of any.
+    /// Reserves memory for a body of a known length, or of the maximum length.
     fn reserve(&self, length: Option<usize>) -> Result<OwnedSemaphorePermit, ServeError> {
         let limit = self.limits.max_body;
         let length = length.unwrap_or(limit);
         if length > limit {
             return Err(ServeError::TooLarge { limit });
         }
-        // At most `max_body`, which was checked to fit.
+        // `length` is at most `max_body`, which fits into the budget.
         let blocks = u32::try_from(length.div_ceil(BLOCK)).unwrap_or(u32::MAX);
-        let room = self.room.clone().try_acquire_many_owned(blocks);
-        room.map_err(|_| ServeError::Overloaded {
-            what: "too many bytes of requests are being read".into(),
+        let reserved = self.budget.clone().try_acquire_many_owned(blocks);
+        reserved.map_err(|_| ServeError::Overloaded {
+            what: "the memory for request bodies is exhausted".into(),
             retry_after: Duration::from_secs(1),
         })
     }
@@ -159,11 +165,11 @@ async fn collect(body: Body, limit: usize) -> Result<Bytes, ServeError> {
 }
 
 fn unreadable(error: &dyn Error) -> ServeError {
-    ServeError::Invalid(format!("the request's body cannot be read: {error}"))
+    ServeError::Invalid(format!("cannot read the request body: {error}"))
 }
 
-/// The length that a body will have; none if it comes in chunks or compressed.
-fn announced(headers: &HeaderMap) -> Option<usize> {
+/// Returns the `Content-Length`; `None` for a chunked or compressed body.
+fn content_length(headers: &HeaderMap) -> Option<usize> {
     let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
     length.parse().ok()
 }
@@ -174,8 +180,8 @@ mod tests {
 
     use super::*;
 
-    fn bodies() -> Bodies {
-        Bodies::new(BodyLimits {
+    fn reader() -> BodyReader {
+        BodyReader::new(BodyLimits {
             max_body: 4096,
             max_bodies: 8192,
             timeout: Duration::from_millis(50),
@@ -183,10 +189,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bodies_are_bounded_one_by_one_and_together() {
-        let bodies = bodies();
+    async fn bodies_are_limited_individually_and_in_total() {
+        let reader = reader();
         let none = HeaderMap::new();
-        let read = |length: usize| bodies.read(&none, Body::from(vec![0; length]));
+        let read = |length: usize| reader.read(&none, Body::from(vec![0; length]));
         let refused = read(4097).await.unwrap_err();
         assert_eq!(refused, ServeError::TooLarge { limit: 4096 });
         let first = read(4096).await.unwrap();
@@ -199,22 +205,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_length_that_is_announced_is_believed_only_as_a_bound() {
-        let bodies = bodies();
+    async fn content_length_is_only_an_upper_bound() {
+        let reader = reader();
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_LENGTH, "9999999999999".parse().unwrap());
-        let refused = bodies.read(&headers, Body::empty()).await.unwrap_err();
+        let refused = reader.read(&headers, Body::empty()).await.unwrap_err();
         assert_eq!(refused.cause(), "too_large");
         headers.insert(header::CONTENT_LENGTH, "10".parse().unwrap());
-        let read = bodies.read(&headers, Body::from("four")).await.unwrap();
+        let read = reader.read(&headers, Body::from("four")).await.unwrap();
         assert_eq!(read.bytes, "four");
     }
 
     #[tokio::test]
-    async fn a_framed_body_takes_the_room_that_it_says_and_no_more() {
-        let bodies = bodies();
+    async fn a_framed_body_reserves_its_length_and_must_have_it() {
+        let reader = reader();
         let read = |bytes: Vec<u8>| {
-            bodies.read_framed(Body::from(bytes), |[length]: [u8; 1]| {
+            reader.read_framed(Body::from(bytes), |[length]: [u8; 1]| {
                 usize::from(length) * 256
             })
         };
@@ -238,11 +244,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_framed_body_that_does_not_come_is_not_waited_for() {
-        let bodies = bodies();
+    async fn a_framed_body_that_does_not_arrive_times_out() {
+        let reader = reader();
         let endless =
             Body::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
-        let read = bodies.read_framed(endless, |[length]: [u8; 1]| usize::from(length));
+        let read = reader.read_framed(endless, |[length]: [u8; 1]| usize::from(length));
         assert_eq!(read.await.unwrap_err().cause(), "slow");
     }
 }

@@ -1,4 +1,4 @@
-//! What happens around every request: it gets an id, is let in, is counted, logged and traced.
+//! Layers around the handlers: request id, access checks, metrics, log and trace.
 
 use std::any::Any;
 use std::time::Instant;
@@ -12,55 +12,57 @@ use prometheus_client::metrics::gauge::Gauge;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
-use super::leftover::lend;
+use super::unread_body::share;
 use super::{RequestGate, origin};
 use crate::{Metrics, ServeError, Trace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// How one protocol differs from another in what happens around its requests.
+/// The parts of the layers that differ between protocols.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Protocol {
-    /// What OpenTelemetry calls method, route and status of its requests.
+pub(crate) struct ProtocolAdapter {
+    /// OpenTelemetry attribute names of method, route and status.
     pub attributes: [&'static str; 3],
-    /// What a request is counted as.
-    pub label: fn(&Request) -> Label,
-    /// Whether a path needs no key.
+    /// Returns the labels of a request in metrics and traces.
+    pub label: fn(&Request) -> RouteLabel,
+    /// Returns whether a path needs no API key.
     pub is_open: fn(&str) -> bool,
-    /// How a refusal looks.
+    /// Converts an error to a response.
     pub refuse: fn(ServeError) -> Response,
-    /// What a response says.
+    /// Returns status and error cause of a response.
     pub outcome: fn(&Response) -> RequestOutcome,
 }
 
-/// What a request is counted as. A client may invent any method or path, so that these must not be
-/// its own words.
+/// Labels of a request. They have few possible values, because a client can send any method and
+/// path.
 #[derive(Debug)]
-pub(crate) struct Label {
-    /// The method.
+pub(crate) struct RouteLabel {
     pub method: &'static str,
-    /// The route.
     pub route: String,
-    /// Whether it is a probe or a scrape, which would drown everything else in the log.
+    /// Whether the request is a health probe or a metrics scrape, which the log omits by default.
     pub quiet: bool,
 }
 
-/// What became of a request.
+/// Result of a request.
 #[derive(Debug)]
 pub(crate) struct RequestOutcome {
-    /// The protocol's number for it.
+    /// HTTP status or gRPC code.
     pub status: u16,
-    /// Why there is no result, if there is none.
+    /// [Cause](ServeError::cause) of a failure.
     pub cause: Option<&'static str>,
 }
 
-/// Handlers and all that happens around them.
-pub(crate) fn around(handlers: Router, gate: RequestGate, protocol: Protocol) -> Router {
-    let Protocol { refuse, .. } = protocol;
+/// Adds the layers to a protocol's handlers.
+pub(crate) fn with_layers(
+    handlers: Router,
+    gate: RequestGate,
+    protocol: ProtocolAdapter,
+) -> Router {
+    let ProtocolAdapter { refuse, .. } = protocol;
     let panicked = move |_: Box<dyn Any + Send + 'static>| {
         tracing::error!("a handler panicked");
-        let message = "this should not have happened; the server's log says more";
+        let message = "internal error; see the server's log";
         refuse(ServeError::Failed(message.into()))
     };
     let state = (gate, protocol);
@@ -70,15 +72,15 @@ pub(crate) fn around(handlers: Router, gate: RequestGate, protocol: Protocol) ->
         .layer(from_fn_with_state(state, observe))
 }
 
-/// Gives the request an id, unless it has one, and counts, logs and traces what becomes of it.
+/// Sets the request id if there is none, and records metrics, log and trace of the request.
 async fn observe(
-    State((gate, protocol)): State<(RequestGate, Protocol)>,
+    State((gate, protocol)): State<(RequestGate, ProtocolAdapter)>,
     request: Request,
     next: Next,
 ) -> Response {
     let start = Instant::now();
     let id = request_id(request.headers());
-    let Label {
+    let RouteLabel {
         method,
         route,
         quiet,
@@ -98,19 +100,19 @@ async fn observe(
         ("rgby.request_id", id_text),
     ]);
     let metrics = gate.service.metrics();
-    let mut open = Open::new(metrics, &trace);
+    let mut open = OpenRequest::new(metrics, &trace);
     let span = tracing::info_span!("request", id = id_text, trace_id = trace.id());
-    let (request, leftover) = lend(request);
-    let response = trace.around(next.run(request));
+    let (request, unread) = share(request);
+    let response = trace.scope(next.run(request));
     let mut response = response.instrument(span.clone()).await;
     if !response.headers().contains_key(header::CONNECTION) {
-        gate.bodies.forget(leftover).await;
+        gate.body_reader.discard(unread).await;
     }
-    open.answered = true;
+    open.finished = true;
     let RequestOutcome { status, cause } = (protocol.outcome)(&response);
-    metrics.answered(method, &route, status);
+    metrics.count_response(method, &route, status);
     if let Some(cause) = cause {
-        metrics.failed(cause);
+        metrics.count_error(cause);
         trace.fail(cause);
     }
     trace.number(status_key, status.into());
@@ -118,9 +120,9 @@ async fn observe(
     let ms = start.elapsed().as_secs_f64() * 1e3;
     let _entered = span.enter();
     if quiet {
-        tracing::debug!(method, path, status, ms, "answered");
+        tracing::debug!(method, path, status, ms, "finished");
     } else {
-        tracing::info!(method, path, status, ms, cause, "answered");
+        tracing::info!(method, path, status, ms, cause, "finished");
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
@@ -130,14 +132,14 @@ async fn observe(
     response
 }
 
-/// Lets requests pass that have a key, or need none, and that no page of somebody else's sends.
+/// Rejects requests of web pages of other origins, and requests without a required API key.
 async fn authorize(
-    State((gate, protocol)): State<(RequestGate, Protocol)>,
+    State((gate, protocol)): State<(RequestGate, ProtocolAdapter)>,
     request: Request,
     next: Next,
 ) -> Response {
     let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-    if let Err(error) = origin::check(method, uri, headers, gate.names.as_deref()) {
+    if let Err(error) = origin::check(method, uri, headers, gate.host_names.as_deref()) {
         return (protocol.refuse)(error);
     }
     let Some(keys) = &gate.keys else {
@@ -151,7 +153,7 @@ async fn authorize(
     }
 }
 
-/// The key that a request shows.
+/// Returns the API key of a request.
 fn key(headers: &HeaderMap) -> Option<&[u8]> {
     if let Some(key) = headers.get(API_KEY) {
         return Some(key.as_bytes());
@@ -163,46 +165,50 @@ fn key(headers: &HeaderMap) -> Option<&[u8]> {
         .then_some(key.trim_ascii())
 }
 
-/// The client's id of the request, if it is fit for a log, else one of our own.
+/// Returns the client's request id if it is safe to log, else a random one.
+///
+/// `tower-http`'s `SetRequestIdLayer` was considered and refused: it keeps any id that the client
+/// sends, so the length and the characters would have to be checked in a layer before it.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
-    const MOST: usize = 128;
+    const MAX_LEN: usize = 128;
     let given = headers.get(REQUEST_ID).filter(|id| {
         let bytes = id.as_bytes();
-        (1..=MOST).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+        (1..=MAX_LEN).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
     });
     given.cloned().unwrap_or_else(|| {
         let id = format!("{:032x}", rand::random::<u128>());
-        // Digits are always a valid value.
+        // Hexadecimal digits are always a valid header value.
         HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
     })
 }
 
-/// A request that is being answered. If it is dropped before, its client has left.
-struct Open<'a> {
+/// Guard of a request in progress. If it is dropped before the request has finished, the client has
+/// disconnected.
+struct OpenRequest<'a> {
     metrics: &'a Metrics,
     gauge: &'a Gauge,
     trace: &'a Trace,
-    answered: bool,
+    finished: bool,
 }
 
-impl<'a> Open<'a> {
+impl<'a> OpenRequest<'a> {
     fn new(metrics: &'a Metrics, trace: &'a Trace) -> Self {
-        let gauge = metrics.open();
+        let gauge = metrics.open_requests();
         gauge.inc();
         Self {
             metrics,
             gauge,
             trace,
-            answered: false,
+            finished: false,
         }
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for OpenRequest<'_> {
     fn drop(&mut self) {
         self.gauge.dec();
-        if !self.answered {
-            self.metrics.failed("client_left");
+        if !self.finished {
+            self.metrics.count_error("client_left");
             self.trace.fail("client_left");
             self.trace.end();
         }

@@ -1,47 +1,47 @@
-//! What all protocols over HTTP share: whom they let in, how they read bodies, what they count and
-//! log.
+//! Shared parts of all protocols over HTTP: API keys, origin checks, reading of bodies, request
+//! ids, metrics and logs.
 
 mod body;
 mod layers;
-mod leftover;
 mod origin;
+mod unread_body;
 
 use std::sync::Arc;
 
 pub use self::body::BodyLimits;
-pub(super) use self::body::{Bodies, ReadBody};
-pub(super) use self::layers::{Label, Protocol, RequestOutcome, around};
+pub(super) use self::body::{BodyReader, ReadBody};
+pub(super) use self::layers::{ProtocolAdapter, RequestOutcome, RouteLabel, with_layers};
 use super::{ApiKeys, Service};
 
-/// What stands between the connections and a protocol's handlers.
+/// Access checks and limits that a request passes before a protocol's handlers.
 #[derive(Debug, Clone)]
 pub struct RequestGate {
     pub(super) service: Arc<Service>,
-    pub(super) bodies: Arc<Bodies>,
+    pub(super) body_reader: Arc<BodyReader>,
     keys: Option<Arc<ApiKeys>>,
-    /// The names of a server that only its own machine reaches.
-    names: Option<Arc<[String]>>,
+    /// Accepted host names, if the server listens on a loopback address.
+    host_names: Option<Arc<[String]>>,
 }
 
 impl RequestGate {
-    /// A gate before `service`, for all or for those who have a key. What it is cloned for shares
-    /// its room for bodies.
+    /// Creates a gate. Without `keys`, requests need no API key. Clones share the memory budget for
+    /// bodies.
     #[must_use]
     pub fn new(service: Arc<Service>, keys: Option<Arc<ApiKeys>>, limits: BodyLimits) -> Self {
         Self {
             service,
-            bodies: Arc::new(Bodies::new(limits)),
+            body_reader: Arc::new(BodyReader::new(limits)),
             keys,
-            names: None,
+            host_names: None,
         }
     }
 
-    /// Has browsers refused that call the server by another name than `names`, `localhost` or an
-    /// address: for servers that only their own machine reaches.
+    /// Accepts browsers only if they address the server by one of `names`, `localhost` or an IP
+    /// address. Meant for servers on a loopback address.
     #[must_use]
-    pub fn known_as(self, names: &[String]) -> Self {
+    pub fn with_host_names(self, names: &[String]) -> Self {
         Self {
-            names: Some(names.into()),
+            host_names: Some(names.into()),
             ..self
         }
     }

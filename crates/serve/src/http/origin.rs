@@ -1,6 +1,7 @@
-//! Which web pages may use the server: its own. A browser carries requests of any page to any
-//! address, that of this machine included, and says in their heads whose they are. Programs say
-//! nothing of the kind and are let through.
+//! Cross-site request protection: only the server's own page may use it from a browser.
+//!
+//! A browser sends requests of any page to any address, including this machine, and names the
+//! page's origin in headers. Other programs send no such headers and are accepted.
 
 use std::net::IpAddr;
 
@@ -11,15 +12,15 @@ use crate::ServeError;
 
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Refuses what somebody else's page makes a browser send.
+/// Rejects browser requests of pages of other origins.
 ///
-/// `names` are those by which a server may be called that only this machine reaches, beside
-/// addresses and `localhost`. Without that check, a page whose name is made to resolve to this
-/// machine, once it is loaded, would count as the server's own. `None`: any name.
+/// `names` are the accepted host names, in addition to IP addresses and `localhost`; `None` accepts
+/// any name. The check prevents DNS rebinding: a page whose host name is later made to resolve to
+/// this machine would otherwise pass as the server's own.
 ///
 /// # Errors
 ///
-/// [`ServeError::Forbidden`] if so.
+/// [`ServeError::Forbidden`] for another origin or host name.
 pub(super) fn check(
     method: &Method,
     uri: &Uri,
@@ -50,11 +51,11 @@ pub(super) fn check(
     ))
 }
 
-/// How the client calls the server.
+/// Returns the host that the client addressed.
 fn host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
-    // HTTP/2 has it in place of the path's beginning.
-    let of_uri = uri.authority().cloned();
-    of_uri.or_else(|| headers.get(header::HOST)?.to_str().ok()?.parse().ok())
+    // In HTTP/2, the `:authority` pseudo-header becomes part of the URI.
+    let authority = uri.authority().cloned();
+    authority.or_else(|| headers.get(header::HOST)?.to_str().ok()?.parse().ok())
 }
 
 fn check_name(host: Option<&Authority>, names: &[String]) -> Result<(), ServeError> {
@@ -70,12 +71,12 @@ fn check_name(host: Option<&Authority>, names: &[String]) -> Result<(), ServeErr
     }
     let shown: String = lower.chars().take(64).collect();
     Err(ServeError::Forbidden(format!(
-        "this server listens to its own machine only and does not know itself as `{shown}`; open \
-         it as http://localhost:PORT, or start it with --host-name {shown}"
+        "this server listens on a loopback address and does not accept the host name `{shown}`; \
+         use http://localhost:PORT, or start the server with --host-name {shown}"
     )))
 }
 
-/// Whether an origin, `scheme://authority`, is that host.
+/// Returns whether an origin, `scheme://authority`, has this host.
 fn is_of(origin: &[u8], host: &Authority) -> bool {
     let origin = str::from_utf8(origin).ok();
     let authority = origin.and_then(|origin| origin.split_once("://"));
@@ -86,7 +87,7 @@ fn is_of(origin: &[u8], host: &Authority) -> bool {
 mod tests {
     use super::*;
 
-    fn asked(method: &Method, headers: &[(&str, &str)], names: Option<&[String]>) -> bool {
+    fn accepts(method: &Method, headers: &[(&str, &str)], names: Option<&[String]>) -> bool {
         let headers = headers.iter().map(|(name, value)| {
             let name: HeaderName = name.parse().unwrap();
             (name, value.parse().unwrap())
@@ -96,9 +97,9 @@ mod tests {
     }
 
     #[test]
-    fn only_its_own_page_may_post() {
+    fn only_the_own_page_may_post() {
         let host = ("host", "127.0.0.1:8000");
-        for (header, wanted) in [
+        for (header, expected) in [
             (("accept", "*/*"), true),
             (("sec-fetch-site", "same-origin"), true),
             (("sec-fetch-site", "none"), true),
@@ -110,25 +111,25 @@ mod tests {
             (("origin", "null"), false),
         ] {
             assert_eq!(
-                asked(&Method::POST, &[host, header], None),
-                wanted,
+                accepts(&Method::POST, &[host, header], None),
+                expected,
                 "{header:?}"
             );
-            assert!(asked(&Method::GET, &[host, header], None), "{header:?}");
+            assert!(accepts(&Method::GET, &[host, header], None), "{header:?}");
         }
-        // What the browser says itself counts for more than what a proxy may have changed.
+        // `sec-fetch-site` takes precedence over `host`, which a proxy may have changed.
         let behind = [
             ("host", "inside:80"),
             ("origin", "https://lab.example"),
             ("sec-fetch-site", "same-origin"),
         ];
-        assert!(asked(&Method::POST, &behind, None));
+        assert!(accepts(&Method::POST, &behind, None));
     }
 
     #[test]
-    fn a_local_server_answers_browsers_by_its_own_names_only() {
+    fn a_loopback_server_accepts_browsers_only_by_known_host_names() {
         let names = ["cells.lab".to_owned()];
-        for (host, wanted) in [
+        for (host, expected) in [
             ("localhost:8000", true),
             ("LOCALHOST", true),
             ("rgby.localhost:8000", true),
@@ -141,8 +142,8 @@ mod tests {
         ] {
             let browser = [("host", host), ("sec-fetch-site", "same-origin")];
             for method in [Method::GET, Method::POST] {
-                assert_eq!(asked(&method, &browser, Some(&names)), wanted, "{host}");
-                assert!(asked(&method, &[("host", host)], Some(&names)), "{host}");
+                assert_eq!(accepts(&method, &browser, Some(&names)), expected, "{host}");
+                assert!(accepts(&method, &[("host", host)], Some(&names)), "{host}");
             }
         }
     }

@@ -1,4 +1,4 @@
-// The page: what there is, what is chosen, and what happens when somebody does something.
+// State and event handlers of the page.
 
 import * as api from "./api.js";
 import { $, decimal, make, megabytes, sentence } from "./dom.js";
@@ -6,41 +6,44 @@ import * as files from "./files.js";
 import * as picture from "./picture.js";
 import * as results from "./results.js";
 
-/** Longest side of the picture on the page, in pixels. */
-const SHOWN = 768;
-/** A map whose largest fall is below this is not stretched to the full range of colours. */
-const FAINT = 0.02;
+/** Maximum side of the displayed image in pixels. */
+const PREVIEW_SIDE = 768;
+/** A map is scaled to its largest decrease, but at least to this value. */
+const MIN_SCALE = 0.02;
 
 const state = {
-  about: null,
+  info: null,
   model: null,
-  /** What will be sent: `{ whole, channels }` or `{ stains }`. */
+  /** The files to send: `{ whole, channels }` or `{ stains }`. */
   image: { stains: new Map() },
-  /** What the image is called. */
+  /** Name of the image. */
   title: "",
   planes: [],
-  off: new Set(),
+  hidden: new Set(),
   prediction: null,
-  /** The image that the prediction is of. */
+  /** The image of the current prediction. */
   sent: null,
+  /** Index of the selected class. */
   chosen: 0,
+  /** Whether all classes are listed. */
   all: false,
-  /** The map: `{ grid, rows }`. */
+  /** The explanation: `{ grid, rows }`. */
   map: null,
-  work: null,
+  /** AbortController of the running task. */
+  task: null,
 };
 
 // ── messages
 
-function say(text) {
+function setStatus(text) {
   $("status").textContent = text;
 }
 
-function complain(error, again) {
+function showError(error, retry) {
   const [text, button] = $("alert").children;
   text.textContent = sentence(error.message);
-  button.hidden = !again;
-  button.onclick = again ?? null;
+  button.hidden = !retry;
+  button.onclick = retry ?? null;
   $("alert").hidden = false;
 }
 
@@ -48,56 +51,58 @@ function clearAlert() {
   $("alert").hidden = true;
 }
 
-/** Runs one piece of work; a new one stops the one before. Errors become sentences. */
-async function run(work, again) {
-  state.work?.abort();
+/** Runs a task and shows its errors. A new task aborts the previous one. */
+async function run(task, retry) {
+  state.task?.abort();
   const controller = new AbortController();
-  state.work = controller;
+  state.task = controller;
   clearAlert();
   try {
-    await work(controller.signal);
+    await task(controller.signal);
   } catch (error) {
     if (error.name === "AbortError") return;
-    if (error.status === 401) askForKey("This key is not known to the server.");
-    // What the image itself does wrong is the same the next time.
-    else complain(error, error.status === undefined || error.status === 400 ? null : again);
-    if (!state.prediction) say("No image yet.");
+    if (error.status === 401) requestKey(WRONG_KEY);
+    // A retry cannot help if the image itself is the problem.
+    else showError(error, error.status === undefined || error.status === 400 ? null : retry);
+    if (!state.prediction) setStatus("No image yet.");
   } finally {
-    if (state.work === controller) state.work = null;
+    if (state.task === controller) state.task = null;
   }
 }
 
-// ── the beginning
+// ── start
 
-function askForKey(message) {
+const WRONG_KEY = "The server does not accept this key.";
+
+function requestKey(message) {
   $("work").hidden = true;
   const form = $("key");
   form.hidden = false;
   $("key-value").focus();
-  if (message) complain(new Error(message));
+  if (message) showError(new Error(message));
 }
 
 $("key").addEventListener("submit", (event) => {
   event.preventDefault();
   api.setKey($("key-value").value.trim());
   $("key-value").value = "";
-  begin(true);
+  start(true);
 });
 
-async function begin(withKey) {
+async function start(withKey) {
   clearAlert();
   try {
-    state.about = await api.about();
+    state.info = await api.serverInfo();
   } catch (error) {
-    if (error.status === 401) askForKey(withKey ? "This key is not known to the server" : null);
-    else complain(error, () => begin(withKey));
+    if (error.status === 401) requestKey(withKey ? WRONG_KEY : null);
+    else showError(error, () => start(withKey));
     return;
   }
   $("key").hidden = true;
-  $("version").textContent = `rgby ${state.about.version}`;
-  const { models } = state.about;
+  $("version").textContent = `rgby ${state.info.version}`;
+  const { models } = state.info;
   if (models.length === 0) {
-    complain(new Error("no model is loaded on this server"), () => begin(withKey));
+    showError(new Error("no model is loaded on this server"), () => start(withKey));
     return;
   }
   const option = ({ name, version, arch }, number) =>
@@ -110,33 +115,33 @@ async function begin(withKey) {
 
 function setModel(number) {
   const before = state.model?.stains.join();
-  state.model = state.about.models[number];
+  state.model = state.info.models[number];
   const { stains, size } = state.model;
-  const { max_body: body, max_side: side, max_grid: grid } = state.about.limits;
-  const four = stains.length === 1 ? "One file" : `${stains.length} files (${stains.join(", ")})`;
-  $("wanted").textContent = `${four}, or one multi-channel TIFF with all of them.`;
+  const { max_body: body, max_side: side, max_grid: grid } = state.info.limits;
+  const files = stains.length === 1 ? "One file" : `${stains.length} files (${stains.join(", ")})`;
+  $("expected-files").textContent = `${files}, or one multi-channel TIFF with all of them.`;
   $("limits").textContent =
-    `PNG, JPEG or TIFF, 8 or 16 bits; all together up to ${megabytes(body)}, ` +
-    `sides up to ${side.toLocaleString("en")} pixels. The model sees ${size}×${size}.`;
+    `PNG, JPEG or TIFF, 8 or 16 bits; in total up to ${megabytes(body)}, ` +
+    `sides up to ${side.toLocaleString("en")} pixels. The model's input is ${size}×${size} pixels.`;
   $("whole-hint").textContent =
-    `Names or numbers (from 0) of the channels that are ${stains.join(", ")}, in this order, ` +
-    "with commas between them. Empty: they have these names in the file.";
+    `Names or indices (from 0) of the channels for ${stains.join(", ")}, in this order, ` +
+    "separated by commas. Leave empty if the file uses these names.";
   $("whole-channels").placeholder = stains.map((_, place) => place).join(",");
   const grids = [8, 16].filter((cells) => cells <= Math.min(grid, size));
   const gridOption = (cells) => make("option", { value: cells }, `${cells}×${cells}`);
   $("grid").replaceChildren(...(grids.length ? grids : [Math.min(grid, size)]).map(gridOption));
-  const { samples, sample_stains: drawn } = state.about;
-  $("sample-choice").hidden = !stains.every((stain) => drawn.includes(stain));
+  const { samples, sample_stains: sampleStains } = state.info;
+  $("sample-choice").hidden = !stains.every((stain) => sampleStains.includes(stain));
   if ($("sample").options.length === 0) {
     $("sample").replaceChildren(...samples.map((name, value) => make("option", { value }, name)));
     $("sample").value = String(Math.max(samples.indexOf("Nucleoli"), 0));
   }
-  if (stains.join() !== before) forget();
+  if (stains.join() !== before) clearImage();
   else if (state.prediction) predict();
 }
 
-/** Drops the image: another model wants other stains. */
-function forget() {
+/** Removes the image, because the selected model needs other stains. */
+function clearImage() {
   state.image = { stains: new Map() };
   state.prediction = null;
   state.planes = [];
@@ -154,26 +159,26 @@ function showSlots() {
       if (input.files.length === 0) return;
       const stains = new Map(state.image.stains);
       stains.set(stain, input.files[0]);
-      take({ stains });
+      setImage({ stains });
     };
     const name = make("span", { className: "name" }, stain);
     const label = make("label", { className: "file button" }, file ? "Change" : "Choose", input);
     input.setAttribute("aria-label", `File of ${stain}`);
-    const what = make("span", { className: file ? "what" : "what hint" }, file?.name ?? "no file yet");
-    return make("p", { className: "slot" }, name, what, label);
+    const fileName = make("span", { className: file ? "what" : "what hint" }, file?.name ?? "no file yet");
+    return make("p", { className: "slot" }, name, fileName, label);
   };
   $("slots").replaceChildren(...state.model.stains.map(slot));
 }
 
-/** Takes files and, if they are an image, has it classified. */
-function take(image) {
+/** Sets the image's files, and classifies the image once they are complete. */
+function setImage(image) {
   const { whole, stains } = image;
   state.image = whole ? { whole, channels: $("whole-channels").value.trim() } : { stains };
   showSlots();
-  const lacking = whole ? [] : files.missing(stains, state.model.stains);
-  if (lacking.length > 0) {
+  const missing = whole ? [] : files.missing(stains, state.model.stains);
+  if (missing.length > 0) {
     clearAlert();
-    say(`Still missing: ${lacking.join(", ")}.`);
+    setStatus(`Still missing: ${missing.join(", ")}.`);
     $("slots-box").open = true;
     return;
   }
@@ -181,12 +186,12 @@ function take(image) {
   predict();
 }
 
-function drop(list) {
+function addFiles(list) {
   if (!state.model || list.length === 0) return;
   try {
-    take(files.sort(list, state.model.stains, state.image.stains ?? new Map()));
+    setImage(files.sort(list, state.model.stains, state.image.stains ?? new Map()));
   } catch (error) {
-    complain(error);
+    showError(error);
     $("slots-box").open = true;
   }
 }
@@ -194,36 +199,36 @@ function drop(list) {
 function useSample() {
   const number = Number($("sample").value);
   run(async (signal) => {
-    say("Drawing the sample…");
+    setStatus("Drawing the sample…");
     const { stains } = state.model;
     const blobs = await Promise.all(stains.map((stain) => api.sample(number, stain, signal)));
     state.image = {
-      stains: new Map(stains.map((stain, at) => [stain, new File([blobs[at]], `${stain}.png`)])),
+      stains: new Map(stains.map((stain, index) => [stain, new File([blobs[index]], `${stain}.png`)])),
     };
     state.title =
-      `A drawn sample that shows ${state.about.samples[number]}: a cartoon, which says nothing ` +
-      "of how good a model is on real cells";
+      `Synthetic sample of ${state.info.samples[number]}, which does not show how well the model ` +
+      "performs on real cells";
     showSlots();
     await send(signal);
   }, useSample);
 }
 
-// ── asking the model
+// ── inference
 
 const predict = () => run(send, predict);
 
 async function send(signal) {
   const { image } = state;
   const bytes = files.size(image);
-  const most = state.about.limits.max_body;
-  if (bytes > most) {
-    throw new Error(`these files have ${megabytes(bytes)}; this server takes ${megabytes(most)}`);
+  const maxBody = state.info.limits.max_body;
+  if (bytes > maxBody) {
+    throw new Error(`the files have ${megabytes(bytes)}; the server's limit is ${megabytes(maxBody)}`);
   }
-  say("Computing…");
+  setStatus("Computing…");
   $("found").classList.add("old");
   try {
     const form = files.form(image, state.model);
-    form.set("planes", String(Math.min(SHOWN, state.about.limits.max_shown)));
+    form.set("planes", String(Math.min(PREVIEW_SIDE, state.info.limits.max_shown)));
     const prediction = await api.predict(form, signal);
     state.planes = await picture.decodeAll(prediction.image.planes);
     state.prediction = prediction;
@@ -231,10 +236,10 @@ async function send(signal) {
     state.map = null;
     state.chosen = results.first(prediction.classes);
     showAll();
-    say(results.summary(prediction));
+    setStatus(results.summary(prediction));
   } catch (error) {
-    if (error.name !== "AbortError" && !state.prediction) say("No image yet.");
-    else if (state.prediction) say(results.summary(state.prediction));
+    if (error.name !== "AbortError" && !state.prediction) setStatus("No image yet.");
+    else if (state.prediction) setStatus(results.summary(state.prediction));
     throw error;
   } finally {
     $("found").classList.remove("old");
@@ -265,15 +270,15 @@ async function explain() {
   }, explain);
 }
 
-// ── showing
+// ── display
 
 function showAll() {
-  const isThere = state.prediction !== null;
-  $("stage").classList.toggle("empty", !isThere);
-  $("view").hidden = !isThere;
-  $("found").hidden = !isThere;
-  $("guide").hidden = isThere;
-  if (isThere) {
+  const hasPrediction = state.prediction !== null;
+  $("stage").classList.toggle("empty", !hasPrediction);
+  $("view").hidden = !hasPrediction;
+  $("found").hidden = !hasPrediction;
+  $("guide").hidden = hasPrediction;
+  if (hasPrediction) {
     showChannels();
     showPicture();
     showBars();
@@ -283,9 +288,9 @@ function showAll() {
 
 function showChannels() {
   const toggle = ({ stain }, number) => {
-    const input = make("input", { type: "checkbox", checked: !state.off.has(stain) });
+    const input = make("input", { type: "checkbox", checked: !state.hidden.has(stain) });
     input.onchange = () => {
-      state.off[input.checked ? "delete" : "add"](stain);
+      state.hidden[input.checked ? "delete" : "add"](stain);
       showPicture();
     };
     const dot = make("i", { className: "dot", ariaHidden: "true" });
@@ -296,18 +301,18 @@ function showChannels() {
 }
 
 function showPicture() {
-  const isOn = (stain) => !state.off.has(stain);
+  const isVisible = (stain) => !state.hidden.has(stain);
   const canvas = $("picture");
-  picture.draw(canvas, state.planes, isOn, Number($("brightness").value));
-  const on = state.planes.map(({ stain }) => stain).filter(isOn);
+  picture.draw(canvas, state.planes, isVisible, Number($("brightness").value));
+  const visible = state.planes.map(({ stain }) => stain).filter(isVisible);
   const { width, height } = state.prediction.image;
-  canvas.setAttribute("aria-label", `The image, with ${on.join(", ") || "no stain"} shown`);
+  canvas.setAttribute("aria-label", `The image, with ${visible.join(", ") || "no stain"} visible`);
   $("about-image").textContent = `${state.title} · ${width}×${height} pixels`;
 }
 
 function showBars() {
-  const abouts = state.model.classes.map(({ about }) => about);
-  results.show(state.prediction.classes, abouts, state, (index) => {
+  const descriptions = state.model.classes.map(({ about }) => about);
+  results.show(state.prediction.classes, descriptions, state, (index) => {
     state.chosen = index;
     showBars();
     showHeat();
@@ -316,58 +321,60 @@ function showBars() {
 
 function showHeat() {
   const { map, chosen, prediction } = state;
-  const isThere = map !== null && prediction !== null;
-  const isOn = isThere && $("show-heat").checked;
-  $("heat-choice").hidden = !isThere;
-  $("legend").hidden = !isOn;
-  $("stage").classList.toggle("mapped", isOn);
-  $("heat").hidden = !isOn;
-  if (!isOn) return;
+  const hasMap = map !== null && prediction !== null;
+  const isVisible = hasMap && $("show-heat").checked;
+  $("heat-choice").hidden = !hasMap;
+  $("legend").hidden = !isVisible;
+  $("stage").classList.toggle("mapped", isVisible);
+  $("heat").hidden = !isVisible;
+  if (!isVisible) return;
   const cell = (row, column) => map.rows[row]?.[column][chosen];
-  const falls = map.rows.flat().map((classes) => classes[chosen]);
-  const largest = Math.max(0, ...falls);
-  const most = Math.max(largest, FAINT);
-  picture.drawHeat($("heat"), state.planes[0], map.grid, cell, most);
-  $("most").textContent = decimal(most);
+  const decreases = map.rows.flat().map((classes) => classes[chosen]);
+  const largest = Math.max(0, ...decreases);
+  const scale = Math.max(largest, MIN_SCALE);
+  picture.drawHeat($("heat"), state.planes[0], map.grid, cell, scale);
+  $("most").textContent = decimal(scale);
   $("reading").textContent = reading(largest, map.rows.length === map.grid);
 }
 
-/** What the map says, in words. */
-function reading(largest, isWhole) {
+/** Describes the map in words. */
+function reading(largest, isComplete) {
   const { name, probability } = state.prediction.classes[state.chosen];
-  if (!isWhole) return `${name}: ${state.map.rows.length} of ${state.map.grid} rows so far.`;
-  const how = "the lighter a square, the more the probability falls where it is hidden.";
-  if (largest < FAINT) {
+  if (!isComplete) return `${name}: ${state.map.rows.length} of ${state.map.grid} rows computed.`;
+  if (largest < MIN_SCALE) {
     return (
-      `${name}: hiding any one square takes at most ${decimal(largest)} off its ` +
-      `${decimal(probability)}. What it goes by is spread over the image, or repeated in it.`
+      `${name}: hiding any one square reduces the probability of ${decimal(probability)} by at ` +
+      `most ${decimal(largest)}. The evidence is spread over the image, or repeated in it.`
     );
   }
-  return `${name}: ${how} At most by ${decimal(largest)}, from ${decimal(probability)}.`;
+  return (
+    `${name}: the lighter a square, the more the probability decreases when it is hidden. ` +
+    `Largest decrease: ${decimal(largest)}, from ${decimal(probability)}.`
+  );
 }
 
 // ── events
 
 $("model").onchange = () => setModel(Number($("model").value));
 $("files").onchange = () => {
-  drop($("files").files);
-  // The same files again are a change too.
+  addFiles($("files").files);
+  // Reset, so that choosing the same files again is a change event.
   $("files").value = "";
 };
 $("use-sample").onclick = useSample;
 $("brightness").oninput = showPicture;
 $("explain").onclick = explain;
-$("stop").onclick = () => state.work?.abort();
+$("stop").onclick = () => state.task?.abort();
 $("show-heat").onchange = showHeat;
 $("more").onclick = () => {
   state.all = !state.all;
   showBars();
 };
 $("whole-channels").onchange = () => {
-  if (state.image.whole) take(state.image);
+  if (state.image.whole) setImage(state.image);
 };
 
-// The whole window takes files, so that none is opened in place of the page.
+// The whole window accepts files; otherwise the browser would open a file dropped beside the image.
 for (const type of ["dragenter", "dragover"]) {
   addEventListener(type, (event) => {
     event.preventDefault();
@@ -380,7 +387,7 @@ addEventListener("dragleave", (event) => {
 addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dragging");
-  drop(event.dataTransfer.files);
+  addFiles(event.dataTransfer.files);
 });
 
-begin(false);
+start(false);

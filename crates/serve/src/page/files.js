@@ -1,46 +1,46 @@
-// Which file is which stain.
+// Assignment of files to stains.
 
 const isTiff = (file) => /\.tiff?$/i.test(file.name) || file.type === "image/tiff";
 
-/** The stain that a file's name says: `a_red.png`, `red.tif`, `plate-RED-3.png`. */
+/** Returns the stain in a file's name: `a_red.png`, `red.tif`, `plate-RED-3.png`. */
 function stainOf(file, stains) {
   const words = file.name.toLowerCase().split(/[^a-z0-9]+/);
-  // The last word counts: `red_cells_green.png` is green.
+  // The last stain counts: `red_cells_green.png` is green.
   const named = words.reverse().find((word) => stains.some((stain) => stain.toLowerCase() === word));
   return stains.find((stain) => stain.toLowerCase() === named);
 }
 
 /**
- * Sorts dropped files into `{ whole }` or `{ stains: Map }`, added to those that are `there`; what
- * cannot be told is an error in words.
+ * Assigns files to `{ whole }` or `{ stains: Map }`. Adds them to the `existing` ones, unless they
+ * are a complete image. Throws an error if a file's stain is unknown.
  */
-export function sort(files, stains, there) {
+export function sort(files, stains, existing) {
   const list = [...files];
   if (list.length === 1 && stains.length > 1 && isTiff(list[0]) && !stainOf(list[0], stains)) {
     return { whole: list[0] };
   }
   if (stains.length === 1 && list.length === 1) return { stains: new Map([[stains[0], list[0]]]) };
-  const found = new Map(list.length >= stains.length ? [] : there);
+  const found = new Map(list.length >= stains.length ? [] : existing);
   const seen = new Set();
   for (const file of list) {
     const stain = stainOf(file, stains);
     if (!stain) {
       throw new Error(
-        `${file.name} does not say in its name which stain it is (${stains.join(", ")}); ` +
-          "rename it, or choose it below, stain by stain",
+        `the file name ${file.name} does not contain a stain (${stains.join(", ")}); ` +
+          "rename the file, or choose the files by stain below",
       );
     }
-    if (seen.has(stain)) throw new Error(`two of these files are ${stain}; give one of each`);
+    if (seen.has(stain)) throw new Error(`two files are named ${stain}; choose one file per stain`);
     seen.add(stain);
     found.set(stain, file);
   }
   return { stains: found };
 }
 
-/** The stains that have no file yet. */
+/** Returns the stains without a file. */
 export const missing = (found, stains) => stains.filter((stain) => !found.has(stain));
 
-/** The form that the server takes, without the fields that differ from request to request. */
+/** Returns the form of an image, without the fields that are specific to a request. */
 export function form(image, model) {
   const data = new FormData();
   if (model) {
@@ -56,7 +56,7 @@ export function form(image, model) {
   return data;
 }
 
-/** The bytes that an image will take on the way. */
+/** Returns the total size of an image's files in bytes. */
 export function size(image) {
   const files = image.whole ? [image.whole] : [...image.stains.values()];
   return files.reduce((sum, file) => sum + file.size, 0);

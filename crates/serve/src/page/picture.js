@@ -1,7 +1,7 @@
-// The image as its stains' colours added up, and the map over it.
+// Draws the image as the sum of its stains' colours, and the map over it.
 
-// Yellow at half strength, so that it does not drown the protein; blue lighter than it is, since
-// pure blue looks dark.
+// Yellow has half the strength, so that it does not hide the protein. Blue is lighter, because pure
+// blue looks dark.
 const KNOWN = {
   red: [255, 0, 0],
   green: [0, 255, 0],
@@ -10,12 +10,12 @@ const KNOWN = {
 };
 const OTHERS = [[0, 200, 220], [230, 0, 200], [255, 130, 0], [150, 150, 150], [120, 80, 255], [150, 210, 0]];
 
-/** The colour in which a stain is shown. */
+/** Returns the colour of a stain in the image. */
 export function colour(stain, number) {
   return KNOWN[stain.toLowerCase()] ?? OTHERS[number % OTHERS.length];
 }
 
-/** The stain's colour in the list beside the picture, where none drowns another. */
+/** Returns the colour of a stain in the list. Full yellow, because colours do not mix there. */
 export const dot = (stain, number) => (stain.toLowerCase() === "yellow" ? [240, 200, 40] : colour(stain, number));
 
 /** Decodes a base64 PNG to its gray values. */
@@ -33,24 +33,24 @@ async function decode(png) {
   return { width: bitmap.width, height: bitmap.height, gray };
 }
 
-/** Decodes all planes of an answer. */
+/** Decodes all planes of a response. */
 export async function decodeAll(planes) {
   const decoded = await Promise.all(planes.map(({ png }) => decode(png)));
   return planes.map(({ stain }, number) => ({ stain, ...decoded[number] }));
 }
 
-/** Draws the planes that `isOn` lets through. */
-export function draw(canvas, planes, isOn, brightness) {
+/** Draws the planes whose stain `isVisible`. */
+export function draw(canvas, planes, isVisible, brightness) {
   const [{ width, height }] = planes;
   canvas.width = width;
   canvas.height = height;
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
-  // Values above the range are cut off by the array itself.
+  // The array clamps values above 255.
   const pixels = image.data;
   const sum = new Float32Array(width * height * 3);
   planes.forEach(({ stain, gray }, number) => {
-    if (!isOn(stain)) return;
+    if (!isVisible(stain)) return;
     const [red, green, blue] = colour(stain, number).map((part) => (part / 255) * brightness);
     for (let at = 0; at < gray.length; at += 1) {
       sum[at * 3] += gray[at] * red;
@@ -67,10 +67,10 @@ export function draw(canvas, planes, isOn, brightness) {
   context.putImageData(image, 0, 0);
 }
 
-// From dark to light, so that it reads without colour too.
+// From dark to light, so that it is readable without colour.
 const RAMP = [[70, 20, 120], [200, 55, 95], [250, 150, 50], [255, 240, 150]];
 
-/** The map's colour for a value from 0 to 1. */
+/** Returns the map's colour for a value from 0 to 1. */
 function ramp(value) {
   const place = Math.min(Math.max(value, 0), 1) * (RAMP.length - 1);
   const low = Math.min(Math.floor(place), RAMP.length - 2);
@@ -78,18 +78,18 @@ function ramp(value) {
 }
 
 /**
- * Draws a class's map over the picture: `cell(row, column)` is how far its probability falls, or
- * undefined where that is not known yet; `most` is the value of the lightest colour.
+ * Draws the map of a class. `cell(row, column)` is the decrease of its probability, or undefined
+ * if not computed yet; `scale` is the value of the lightest colour.
  */
-export function drawHeat(canvas, { width, height }, grid, cell, most) {
+export function drawHeat(canvas, { width, height }, grid, cell, scale) {
   canvas.width = width;
   canvas.height = height;
   const context = canvas.getContext("2d");
   for (let row = 0; row < grid; row += 1) {
     for (let column = 0; column < grid; column += 1) {
-      const fall = cell(row, column);
-      if (fall === undefined) continue;
-      const value = Math.max(fall, 0) / most;
+      const decrease = cell(row, column);
+      if (decrease === undefined) continue;
+      const value = Math.max(decrease, 0) / scale;
       const [red, green, blue] = ramp(value).map(Math.round);
       context.fillStyle = `rgb(${red} ${green} ${blue} / ${0.75 * Math.min(1, value * 1.6)})`;
       const edges = [column, column + 1].map((at) => Math.round((at * width) / grid));

@@ -1,14 +1,14 @@
-// The classes as bars against their thresholds.
+// Displays the classes as bars with their thresholds.
 
 import { $, decimal, make } from "./dom.js";
 
-/** How many bars are there before all are asked for. */
+/** Number of bars in the short list. */
 const FEW = 8;
 
-/** The classes, the most probable first. */
+/** Returns the classes by descending probability. */
 const sorted = (classes) => [...classes].sort((a, b) => b.probability - a.probability);
 
-/** In a sentence what was found. */
+/** Returns the prediction as a sentence. */
 export function summary({ predicted, classes }) {
   if (predicted.length === 0) {
     return `None of the ${classes.length} classes reaches its threshold.`;
@@ -25,7 +25,7 @@ function bar({ probability, threshold }) {
   return make("span", { className: "bar", ariaHidden: "true" }, fill, tick);
 }
 
-function row(entry, about, isChosen, choose) {
+function row(entry, description, isChosen, choose) {
   const { index, name, probability, threshold, present } = entry;
   const numbers = `probability ${decimal(probability)}, threshold ${decimal(threshold)}`;
   const button = make(
@@ -41,28 +41,27 @@ function row(entry, about, isChosen, choose) {
   button.dataset.index = index;
   const item = make("li", { className: present ? "present" : "absent" }, button);
   if (isChosen) {
-    const text = about ? `${about} ` : "";
-    const gap = present ? "It reaches its threshold" : "It stays below its threshold";
-    item.append(
-      make("p", { className: "about" }, text, make("span", {}, `${gap} of ${decimal(threshold)}.`)),
-    );
+    const text = description ? `${description} ` : "";
+    const relation = present ? "The probability reaches" : "The probability is below";
+    const comparison = `${relation} the threshold of ${decimal(threshold)}.`;
+    item.append(make("p", { className: "about" }, text, make("span", {}, comparison)));
   }
   return item;
 }
 
 /**
- * Shows the bars: those predicted and the most probable ones, or all. `abouts` says what each
- * class is; `choose` hears which one was clicked.
+ * Shows the bars of all classes, or of the predicted and the most probable ones. `descriptions` has
+ * a text per class; `choose` is called with the index of the clicked class.
  */
-export function show(classes, abouts, { chosen, all }, choose) {
+export function show(classes, descriptions, { chosen, all }, choose) {
   const list = sorted(classes);
   const isShown = (entry, place) => all || place < FEW || entry.present || entry.index === chosen;
   const shown = list.filter(isShown);
   const focused = document.activeElement?.dataset?.index;
   $("bars").replaceChildren(
-    ...shown.map((entry) => row(entry, abouts[entry.index], entry.index === chosen, choose)),
+    ...shown.map((entry) => row(entry, descriptions[entry.index], entry.index === chosen, choose)),
   );
-  // The rows are new; who uses the keyboard stays where they were.
+  // Restore the keyboard focus, because the rows were recreated.
   if (focused !== undefined) $("bars").querySelector(`[data-index="${focused}"]`)?.focus();
   const more = $("more");
   more.hidden = list.length <= FEW;
@@ -70,5 +69,5 @@ export function show(classes, abouts, { chosen, all }, choose) {
   more.setAttribute("aria-expanded", String(all));
 }
 
-/** The class that is chosen where nobody chose: the most probable one. */
+/** Returns the index of the most probable class, which is selected by default. */
 export const first = (classes) => sorted(classes)[0].index;

@@ -15,11 +15,11 @@ fn queue(max_batch: usize, max_queue: usize) -> Arc<Queue> {
     Arc::new(Queue::new(batching, Metrics::default().model("m")))
 }
 
-/// Queues images of two values, each `value`.
-fn submit(queue: &Arc<Queue>, count: usize, value: f32) -> Pending {
-    let places = queue.reserve(count).unwrap();
+/// Queues `count` images of two values, each `value`.
+fn submit(queue: &Arc<Queue>, count: usize, value: f32) -> PendingResponse {
+    let slots = queue.reserve(count).unwrap();
     queue.submit(
-        places,
+        slots,
         vec![value; count * 2],
         Instant::now() + HOUR,
         &Trace::default(),
@@ -30,43 +30,43 @@ fn counts(jobs: &[QueuedRequest]) -> Vec<usize> {
     jobs.iter().map(|job| job.count).collect()
 }
 
-fn taken(queue: &Queue) -> usize {
-    queue.lock().taken
+fn reserved(queue: &Queue) -> usize {
+    queue.lock().reserved
 }
 
 #[test]
-fn one_client_never_waits_and_several_find_together() {
+fn a_single_client_is_not_delayed_and_several_share_a_batch() {
     let queue = queue(8, 64);
-    let alone = submit(&queue, 1, 0.0);
+    let single = submit(&queue, 1, 0.0);
     let start = Instant::now();
     assert_eq!(counts(&queue.next().unwrap()), [1]);
     assert!(start.elapsed() < DELAY / 2);
-    drop(alone);
-    // While it was computed another came, so that two are likely to come again.
-    let other = submit(&queue, 1, 0.0);
-    queue.finished(1, 0.1);
-    let again = queue.clone();
+    drop(single);
+    // A second request arrived during the batch, so two are expected next.
+    let second = submit(&queue, 1, 0.0);
+    queue.batch_finished(1, 0.1);
+    let queue_clone = queue.clone();
     let first = thread::spawn(move || {
         thread::sleep(DELAY / 10);
-        submit(&again, 1, 0.0)
+        submit(&queue_clone, 1, 0.0)
     });
     assert_eq!(counts(&queue.next().unwrap()), [1, 1]);
-    drop((other, first.join().unwrap()));
-    // The second did not come again: waited for once, and then no more.
-    queue.finished(2, 0.1);
-    let _alone = submit(&queue, 1, 0.0);
+    drop((second, first.join().unwrap()));
+    // The second client stopped: the worker waits for it once, then no more.
+    queue.batch_finished(2, 0.1);
+    let _single = submit(&queue, 1, 0.0);
     let start = Instant::now();
     assert_eq!(counts(&queue.next().unwrap()), [1]);
     assert!(start.elapsed() >= DELAY);
-    queue.finished(1, 0.1);
-    let _alone = submit(&queue, 1, 0.0);
+    queue.batch_finished(1, 0.1);
+    let _single = submit(&queue, 1, 0.0);
     let start = Instant::now();
     queue.next().unwrap();
     assert!(start.elapsed() < DELAY / 2);
 }
 
 #[test]
-fn batches_are_filled_in_order_and_large_requests_split() {
+fn batches_keep_the_order_and_large_requests_are_split() {
     let queue = queue(4, 64);
     let pending: Vec<_> = [3, 2, 9]
         .iter()
@@ -81,12 +81,12 @@ fn batches_are_filled_in_order_and_large_requests_split() {
         }
     }
     assert_eq!(batches, [vec![3], vec![2], vec![4], vec![4], vec![1]]);
-    assert_eq!(taken(&queue), 0);
+    assert_eq!(reserved(&queue), 0);
     drop(pending);
 }
 
 #[test]
-fn room_is_bounded_and_given_back() {
+fn the_queue_is_bounded_and_slots_are_freed() {
     let queue = queue(4, 10);
     assert_eq!(queue.reserve(11).unwrap_err().cause(), "invalid");
     let first = submit(&queue, 6, 0.0);
@@ -96,39 +96,39 @@ fn room_is_bounded_and_given_back() {
     assert!(queue.check_room().is_err());
     drop(preparing);
     queue.check_room().unwrap();
-    // Those who left make room for others.
+    // Cancelled requests free their slots.
     drop(first);
     let _second = submit(&queue, 10, 0.0);
-    assert_eq!(taken(&queue), 10);
-    queue.finished(4, 8.0);
+    assert_eq!(reserved(&queue), 10);
+    queue.batch_finished(4, 8.0);
     let ServeError::Overloaded { retry_after, .. } = queue.reserve(1).unwrap_err() else {
-        panic!("there is no room");
+        panic!("the queue must be full");
     };
     assert_eq!(retry_after, Duration::from_secs(20));
 }
 
 #[tokio::test]
-async fn the_late_and_the_gone_are_not_handed_out() {
+async fn late_and_cancelled_requests_are_not_computed() {
     let queue = queue(4, 10);
-    let places = queue.reserve(1).unwrap();
-    let late = queue.submit(places, vec![0.0; 2], Instant::now(), &Trace::default());
+    let slots = queue.reserve(1).unwrap();
+    let late = queue.submit(slots, vec![0.0; 2], Instant::now(), &Trace::default());
     drop(submit(&queue, 1, 0.0));
     let alive = submit(&queue, 1, 7.0);
     let mut jobs = queue.next().unwrap();
     assert_eq!(jobs.len(), 1);
     assert_eq!(jobs[0].images(), [7.0, 7.0]);
-    assert_eq!(late.answer().await, Err(ServeError::Deadline));
-    let answer = InferenceOutput {
+    assert_eq!(late.output().await, Err(ServeError::Deadline));
+    let output = InferenceOutput {
         probabilities: vec![0.5],
         embeddings: vec![],
     };
-    jobs.remove(0).answer(Ok(answer.clone()));
-    assert_eq!(alive.answer().await, Ok(answer));
-    assert_eq!(taken(&queue), 0);
+    jobs.remove(0).finish(Ok(output.clone()));
+    assert_eq!(alive.output().await, Ok(output));
+    assert_eq!(reserved(&queue), 0);
 }
 
 #[test]
-fn a_closed_queue_is_emptied_first() {
+fn a_closed_queue_still_returns_its_jobs() {
     let queue = queue(4, 10);
     let _pending = submit(&queue, 6, 0.0);
     queue.close();

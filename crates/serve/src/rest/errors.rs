@@ -1,9 +1,6 @@
-//! How refusals look over HTTP.
+//! Conversion of errors to HTTP responses.
 
-#![allow(
-    clippy::unused_async,
-    reason = "handlers are async, whether they wait or not"
-)]
+#![allow(clippy::unused_async, reason = "axum handlers must be async")]
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -13,21 +10,21 @@ use axum::response::{IntoResponse, Response};
 use super::types::ErrorBody;
 use crate::ServeError;
 
-/// A refusal on its way to the client.
+/// An error as a response.
 #[derive(Debug)]
-pub(super) struct Refusal(ServeError);
+pub(super) struct HttpError(ServeError);
 
-/// Why a response is none of success; read by the layer that counts.
+/// Cause of an error response, an extension that the metrics layer reads.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cause(pub(super) &'static str);
+pub(super) struct ErrorCause(pub(super) &'static str);
 
-impl From<ServeError> for Refusal {
+impl From<ServeError> for HttpError {
     fn from(error: ServeError) -> Self {
         Self(error)
     }
 }
 
-/// The status that stands for an error.
+/// Returns the status of an error.
 fn status(error: &ServeError) -> StatusCode {
     match error {
         ServeError::Invalid(_) => StatusCode::BAD_REQUEST,
@@ -45,10 +42,10 @@ fn status(error: &ServeError) -> StatusCode {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let Self(error) = self;
-        let mut response = answer(status(&error), error.to_string(), error.cause());
+        let mut response = respond(status(&error), error.to_string(), error.cause());
         let headers = response.headers_mut();
         match error {
             ServeError::Overloaded { retry_after, .. } => {
@@ -61,7 +58,7 @@ impl IntoResponse for Refusal {
                 let scheme = HeaderValue::from_static("Bearer");
                 headers.insert(header::WWW_AUTHENTICATE, scheme);
             }
-            // What is left of the body is not read, so the connection cannot go on.
+            // The rest of the body is not read, so the connection cannot be reused.
             ServeError::TooSlow(_) | ServeError::TooLarge { .. } => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -71,24 +68,26 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// For a path that cannot be read.
-pub(super) fn unreadable_path(_: PathRejection) -> ServeError {
+/// Returns the error for a malformed path.
+pub(super) fn path_error(_: PathRejection) -> ServeError {
     ServeError::Invalid("the path is not percent-encoded UTF-8".into())
 }
 
-fn answer(status: StatusCode, error: String, cause: &'static str) -> Response {
+fn respond(status: StatusCode, error: String, cause: &'static str) -> Response {
     let mut response = (status, Json(ErrorBody { error })).into_response();
-    response.extensions_mut().insert(Cause(cause));
+    response.extensions_mut().insert(ErrorCause(cause));
     response
 }
 
 pub(super) async fn no_such_route(uri: Uri) -> Response {
     let path: String = uri.path().chars().take(100).collect();
-    let message = format!("there is nothing at `{path}`; /openapi.json lists what there is");
-    answer(StatusCode::NOT_FOUND, message, "unknown")
+    let message = format!("unknown path `{path}`; /openapi.json lists the paths");
+    respond(StatusCode::NOT_FOUND, message, "unknown")
 }
 
 pub(super) async fn wrong_method(method: Method) -> Response {
-    let message = format!("{method} is not answered here; the header `Allow` says what is");
-    answer(StatusCode::METHOD_NOT_ALLOWED, message, "invalid")
+    let message = format!(
+        "the method {method} is not supported here; the header `Allow` lists the supported ones"
+    );
+    respond(StatusCode::METHOD_NOT_ALLOWED, message, "invalid")
 }

@@ -1,10 +1,10 @@
-//! Where a network looked: how its answer changes when a part of the image is hidden.
+//! The `/v1/explain` route: explains a prediction by occlusion.
 //!
-//! [`hide_cell`] says how that is done and why.
+//! The probabilities are computed again with each part of the image hidden; see [`hide_cell`].
 //!
-//! A row of the grid is one request to the queue. So an explanation never takes more of the
-//! queue's places than a row has cells, others are served between its rows, and whoever waits for
-//! it sees it grow.
+//! Each row of the grid is one request to the queue. An explanation therefore occupies at most one
+//! row of images in the queue, other requests run between the rows, and the client receives each
+//! row as soon as it is finished.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,94 +16,98 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::Rest;
-use super::errors::Refusal;
-use super::form::Received;
+use super::RestState;
+use super::errors::HttpError;
+use super::form::ParsedForm;
 use super::types::{ErrorBody, InferErrors};
 use super::v1_schema::{ExplainForm, ExplanationLine, ExplanationRow, ExplanationStart};
-use crate::{Accepted, Floats, InferenceInput, Model, Parsed, ServeError, Service, Trace, Upload};
+use crate::{
+    AcceptedRequest, Floats, InferenceInput, Model, ParsedRequest, ServeError, Service, Trace,
+    Upload,
+};
 use rgby_imaging::{Preprocess, hide_cell};
 use rgby_score::model_metadata::ModelSpec;
 
-/// Cells of a side where the form says nothing.
-const GRID: u32 = 8;
-/// Most cells of a side: four times that many squared are computed.
+/// Default number of cells per side.
+const DEFAULT_GRID: u32 = 8;
+/// Maximum number of cells per side. The number of images grows with its square.
 pub(super) const MAX_GRID: u32 = 16;
 
-/// Says where the model looked
+/// Explain a prediction
 ///
-/// The form is that of `/v1/predict`. The image is divided into a grid, and scored once more for
-/// each cell, with that cell black. The answer comes line by line: first what the model says of
-/// the whole image, then a row of the grid a line: how much each class's probability falls where
-/// the cell is hidden. If it breaks off, the last line is an error.
+/// The form is the one of `/v1/predict`. The image is divided into a grid and classified again for
+/// each cell, with that cell black. The response is streamed line by line. The first line is the
+/// prediction for the complete image. Each further line is a row of the grid: the decrease of each
+/// class's probability when the cell is hidden. If the explanation fails, the last line is an error.
 #[utoipa::path(
     post, path = "/v1/explain", tag = "images",
-    params(("timeout" = Option<String>, Header, description = "After what time the whole \
-             explanation is of no use: seconds, or a number with a unit: 250ms")),
+    params(("timeout" = Option<String>, Header, description = "Maximum processing time of the \
+             explanation: seconds, or a number with a unit, for example 250ms")),
     request_body(content = inline(ExplainForm), content_type = "multipart/form-data"),
     responses(
-        (status = 200, description = "JSON, a line a row", body = ExplanationLine,
+        (status = 200, description = "JSON lines", body = ExplanationLine,
          content_type = "application/x-ndjson"),
         InferErrors
     ),
 )]
 pub(super) async fn explain(
-    State(rest): State<Rest>,
+    State(state): State<RestState>,
     request: Request,
-) -> Result<Response, Refusal> {
-    let explanation = rest.explain(request).await?;
+) -> Result<Response, HttpError> {
+    let explanation = state.start_explanation(request).await?;
     let lines = stream::unfold(explanation, |mut explanation| async move {
         let line = explanation.next_line().await?;
         Some((line, explanation))
     });
-    let content = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    Ok((content, Body::from_stream(lines)).into_response())
+    let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((headers, Body::from_stream(lines)).into_response())
 }
 
-/// An explanation that is being computed. The server waits for it when it is stopped.
+/// An explanation in progress. A shutdown waits for it.
 struct Explanation {
     service: Arc<Service>,
     model: Arc<Model>,
+    /// The network's input, `[C, S, S]`.
     image: Arc<Vec<f32>>,
-    /// What the model says of the whole image.
-    whole: Vec<f32>,
-    /// Cells of a side.
+    /// Probabilities of the complete image, one per class.
+    baseline: Vec<f32>,
+    /// Cells per side.
     grid: usize,
-    /// The row to be computed next; none before the first line.
+    /// The next row; `None` before the first line.
     row: Option<usize>,
     deadline: Instant,
     trace: Trace,
-    _accepted: Accepted,
+    _accepted: AcceptedRequest,
 }
 
-impl Rest {
-    /// Scores the whole image.
-    async fn explain(&self, request: Request) -> Result<Explanation, ServeError> {
-        let Received {
+impl RestState {
+    /// Runs inference on the complete image.
+    async fn start_explanation(&self, request: Request) -> Result<Explanation, ServeError> {
+        let ParsedForm {
             model,
             files,
             option,
             timeout,
             accepted,
-            read: _read,
-        } = self.receive(request, "grid").await?;
-        let grid = check_grid(option.unwrap_or(GRID), &model.spec().preprocess)?;
-        let deadline = Instant::now() + self.service.time(timeout);
-        let for_parse = model.clone();
+            body: _body,
+        } = self.read_form(request, "grid").await?;
+        let grid = check_grid(option.unwrap_or(DEFAULT_GRID), &model.spec().preprocess)?;
+        let deadline = Instant::now() + self.service.effective_timeout(timeout);
+        let model_for_parse = model.clone();
         let parse = move |_: &_| {
-            let image = InferenceInput::Upload(Upload::from(files)).prepare(&for_parse)?;
-            Ok(Parsed {
+            let image = InferenceInput::Upload(Upload::from(files)).prepare(&model_for_parse)?;
+            Ok(ParsedRequest {
                 input: images(1, image.clone()),
                 timeout: None,
-                rest: Arc::new(image),
+                context: Arc::new(image),
             })
         };
-        let (answer, image) = self.service.infer(&model, timeout, parse).await?;
+        let (output, image) = self.service.infer(&model, timeout, parse).await?;
         Ok(Explanation {
             service: self.service.clone(),
             model,
             image,
-            whole: answer.probabilities,
+            baseline: output.probabilities,
             grid,
             row: None,
             deadline,
@@ -121,17 +125,17 @@ fn images(count: usize, values: Vec<f32>) -> InferenceInput {
 }
 
 fn check_grid(grid: u32, preprocess: &Preprocess) -> Result<usize, ServeError> {
-    let most = MAX_GRID.min(preprocess.size);
-    if (1..=most).contains(&grid) {
+    let max = MAX_GRID.min(preprocess.size);
+    if (1..=max).contains(&grid) {
         return Ok(grid as usize);
     }
     Err(ServeError::Invalid(format!(
-        "the field `grid` is {grid}; it must be 1 to {most}, the cells of a side"
+        "the field `grid` is {grid}; it must be 1 to {max}, the number of cells per side"
     )))
 }
 
 impl Explanation {
-    /// The next line, `None` after the last.
+    /// Returns the next line; `None` after the last one.
     async fn next_line(&mut self) -> Option<Result<Bytes, serde_json::Error>> {
         let line = match self.row {
             None => {
@@ -140,13 +144,13 @@ impl Explanation {
             }
             Some(row) if row < self.grid => {
                 self.row = Some(row + 1);
-                match self.falls(row).await {
+                match self.decreases(row).await {
                     Ok(falls) => ExplanationLine::Row(ExplanationRow { row, falls }),
                     Err(error) => {
                         self.row = Some(self.grid);
-                        self.service.metrics().failed(error.cause());
+                        self.service.metrics().count_error(error.cause());
                         let error = error.to_string();
-                        ExplanationLine::Broken(ErrorBody { error })
+                        ExplanationLine::Error(ErrorBody { error })
                     }
                 }
             }
@@ -165,12 +169,12 @@ impl Explanation {
             model_version: self.model.version().to_owned(),
             grid: self.grid,
             classes: self.model.spec().classes.clone(),
-            probabilities: self.whole.clone(),
+            probabilities: self.baseline.clone(),
         })
     }
 
-    /// How much each probability falls for each cell of a row: `[cells][classes]`.
-    async fn falls(&self, row: usize) -> Result<Vec<Vec<f32>>, ServeError> {
+    /// Returns the decrease of each probability for each cell of a row: `[cells][classes]`.
+    async fn decreases(&self, row: usize) -> Result<Vec<Vec<f32>>, ServeError> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let (image, grid) = (self.image.clone(), self.grid);
         let parse = move |spec: &ModelSpec| {
@@ -179,19 +183,19 @@ impl Explanation {
                 hide_cell(&mut hidden, &spec.preprocess, grid, [row, column]);
                 hidden
             });
-            Ok(Parsed {
+            Ok(ParsedRequest {
                 input: images(grid, hidden.collect()),
                 timeout: None,
-                rest: (),
+                context: (),
             })
         };
-        // The handler, and with it the request's span, is over.
-        let answer = self.service.infer(&self.model, Some(left), parse);
-        let (answer, ()) = self.trace.around(answer).await?;
-        let fall = |(whole, hidden): (&f32, &f32)| whole - hidden;
-        let cells = answer.probabilities.chunks(self.whole.len().max(1));
+        // The body is streamed after the handler has returned, outside of the request's trace.
+        let output = self.service.infer(&self.model, Some(left), parse);
+        let (output, ()) = self.trace.scope(output).await?;
+        let decrease = |(baseline, hidden): (&f32, &f32)| baseline - hidden;
+        let cells = output.probabilities.chunks(self.baseline.len().max(1));
         Ok(cells
-            .map(|hidden| self.whole.iter().zip(hidden).map(fall).collect())
+            .map(|hidden| self.baseline.iter().zip(hidden).map(decrease).collect())
             .collect())
     }
 }
@@ -201,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grids_are_bounded_by_the_input() {
+    fn grids_are_limited_by_the_input_size() {
         let preprocess = Preprocess::new(&["red"], 5);
         assert_eq!(check_grid(5, &preprocess), Ok(5));
         for bad in [0, 6, 17] {

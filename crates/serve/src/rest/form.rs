@@ -1,4 +1,4 @@
-//! Forms that hold an image: the fields of `/v1/predict` and `/v1/explain`.
+//! Parses image upload forms: the fields of `/v1/predict` and `/v1/explain`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,78 +7,80 @@ use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Multipart, Request};
 use bytes::Bytes;
 
-use super::Rest;
+use super::RestState;
 use super::infer::timeout;
 use crate::http::ReadBody;
-use crate::{Accepted, Model, ServeError, UploadFiles, WHOLE_NAME};
+use crate::{AcceptedRequest, Model, ServeError, UploadFiles, WHOLE_NAME};
 
-/// Most fields of a form: stains, and what a browser may add.
+/// Maximum number of fields of a form.
 const MAX_FIELDS: usize = 80;
 
-/// A form, read but not decoded.
-pub(super) struct Received {
+/// A form whose images are not decoded yet.
+pub(super) struct ParsedForm {
     pub(super) model: Arc<Model>,
     pub(super) files: UploadFiles,
-    /// The value of the field that the route has beside the others.
+    /// Value of the field that is specific to the route.
     pub(super) option: Option<u32>,
-    /// The time that the client gives.
+    /// The client's timeout.
     pub(super) timeout: Option<Duration>,
-    pub(super) accepted: Accepted,
-    pub(super) read: ReadBody,
+    pub(super) accepted: AcceptedRequest,
+    pub(super) body: ReadBody,
 }
 
-impl Rest {
-    /// Reads a form. `option` is the name of a field of this route's own, a whole number.
-    pub(super) async fn receive(
+impl RestState {
+    /// Reads a form. `option` is the name of an integer field that is specific to the route.
+    pub(super) async fn read_form(
         &self,
         request: Request,
         option: &'static str,
-    ) -> Result<Received, ServeError> {
+    ) -> Result<ParsedForm, ServeError> {
         let accepted = self.service.lifecycle().accept()?;
         let (parts, body) = request.into_parts();
         let timeout = timeout(&parts.headers)?;
-        let read = self.bodies.read(&parts.headers, body).await?;
-        // The form is taken apart in memory: reading it off the network has its own bounds.
-        let request = Request::from_parts(parts, read.bytes.clone().into());
-        let mut fields = Fields::read(request).await?;
+        let body = self.body_reader.read(&parts.headers, body).await?;
+        // Parsed in memory, because reading from the network has its own limits.
+        let request = Request::from_parts(parts, body.bytes.clone().into());
+        let mut fields = FormFields::read(request).await?;
         let name = fields.take_text("model")?;
         let version = fields.take_text("version")?;
-        let name = name.map_or_else(|| self.service.repository().only(), Ok)?;
+        let name = name.map_or_else(|| self.service.repository().only_model(), Ok)?;
         let model = self.service.model(&name, version.as_deref())?;
         let (files, option) = fields.files(&model, option)?;
-        Ok(Received {
+        Ok(ParsedForm {
             model,
             files,
             option,
             timeout,
             accepted,
-            read,
+            body,
         })
     }
 }
 
-/// Names and values.
-struct Fields(Vec<(String, Bytes)>);
+/// Names and values of a form's fields.
+struct FormFields(Vec<(String, Bytes)>);
 
-impl Fields {
+impl FormFields {
     async fn read(request: Request) -> Result<Self, ServeError> {
         let form = Multipart::from_request(request, &()).await;
         let mut form = form.map_err(|error| {
             let error = error.body_text();
-            ServeError::Unsupported(format!("send a form, multipart/form-data: {error}"))
+            ServeError::Unsupported(format!(
+                "the body is not a form; send multipart/form-data: {error}"
+            ))
         })?;
-        let broken = |error: MultipartError| {
-            ServeError::Invalid(format!("the form cannot be read: {}", error.body_text()))
+        let malformed = |error: MultipartError| {
+            ServeError::Invalid(format!("cannot read the form: {}", error.body_text()))
         };
         let mut fields: Vec<(String, Bytes)> = Vec::new();
-        while let Some(field) = form.next_field().await.map_err(broken)? {
+        while let Some(field) = form.next_field().await.map_err(malformed)? {
             let name = field.name().unwrap_or_default().to_owned();
             if fields.iter().any(|(known, _)| *known == name) {
                 return Err(ServeError::Invalid(format!(
-                    "the field `{name}` is there twice"
+                    "the field `{name}` appears twice"
                 )));
             }
-            fields.push((name, field.bytes().await.map_err(broken)?));
+            fields.push((name, field.bytes().await.map_err(malformed)?));
             if fields.len() > MAX_FIELDS {
                 let message = format!("the form has more than {MAX_FIELDS} fields");
                 return Err(ServeError::Invalid(message));
@@ -88,8 +90,8 @@ impl Fields {
     }
 
     fn take(&mut self, name: &str) -> Option<Bytes> {
-        let at = self.0.iter().position(|(known, _)| known == name)?;
-        Some(self.0.swap_remove(at).1)
+        let index = self.0.iter().position(|(known, _)| known == name)?;
+        Some(self.0.swap_remove(index).1)
     }
 
     fn take_text(&mut self, name: &str) -> Result<Option<String>, ServeError> {
@@ -106,7 +108,8 @@ impl Fields {
             .map_err(|_| ServeError::Invalid(format!("the field `{name}` must be a whole number")))
     }
 
-    /// The image's files, and the field `option`. A stain of that name comes first.
+    /// Returns the image's files and the value of the field `option`. A stain of the same name as a
+    /// field takes precedence.
     fn files(
         mut self,
         model: &Model,
@@ -124,7 +127,7 @@ impl Fields {
         } else {
             self.take(WHOLE_NAME)
         };
-        let wanted = stains.join(", ");
+        let stain_names = stains.join(", ");
         let files = match whole {
             Some(bytes) => {
                 let channels = match self.take_text("channels")? {
@@ -144,21 +147,21 @@ impl Fields {
             Some((name, _)) => {
                 let name: String = name.chars().take(64).collect();
                 Err(ServeError::Invalid(format!(
-                    "the field `{name}` has no place here; there are either {wanted}, or \
-                     {WHOLE_NAME} and channels, and further model, version, {option}"
+                    "unexpected field `{name}`; the fields are either {stain_names}, or \
+                     {WHOLE_NAME} and channels; and optionally model, version, {option}"
                 )))
             }
         }
     }
 
     fn take_stains(&mut self, stains: Vec<String>) -> Result<Vec<(String, Bytes)>, ServeError> {
-        let wanted = stains.join(", ");
+        let stain_names = stains.join(", ");
         let mut files = Vec::with_capacity(stains.len());
         for stain in stains {
             let Some(bytes) = self.take(&stain) else {
                 return Err(ServeError::Invalid(format!(
-                    "there is no file `{stain}`; give one for each of {wanted}, or one TIFF file \
-                     with all of them as `{WHOLE_NAME}`"
+                    "the form has no file `{stain}`; send one file for each of {stain_names}, or \
+                     one TIFF file with all of them as `{WHOLE_NAME}`"
                 )));
             };
             files.push((stain, bytes));
@@ -167,15 +170,15 @@ impl Fields {
     }
 }
 
-/// What the stains are called in a file that holds them all.
+/// Parses the field `channels`: the channel of each stain in a file with all stains.
 fn channels(text: &str, stains: &[String]) -> Result<Vec<String>, ServeError> {
     let channels: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
     if channels.len() == stains.len() && channels.iter().all(|name| !name.is_empty()) {
         return Ok(channels);
     }
     Err(ServeError::Invalid(format!(
-        "the field `channels` must have {} names or numbers with commas between them: the \
-         channels that are {}, in this order",
+        "the field `channels` must have {} names or indices, separated by commas: the channels of \
+         {}, in this order",
         stains.len(),
         stains.join(", ")
     )))
@@ -186,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn channels_are_as_many_as_stains() {
+    fn there_must_be_one_channel_per_stain() {
         let stains = ["red".to_owned(), "blue".to_owned()];
         assert_eq!(
             channels("2, DAPI", &stains),

@@ -1,9 +1,6 @@
-//! What the server and its models are, and how they are.
+//! Server and model metadata, health probes and metrics.
 
-#![allow(
-    clippy::unused_async,
-    reason = "handlers are async, whether they wait or not"
-)]
+#![allow(clippy::unused_async, reason = "axum handlers must be async")]
 
 use axum::Json;
 use axum::extract::State;
@@ -11,15 +8,15 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
 
-use super::errors::Refusal;
-use super::types::{LookErrors, ModelMetadata, ModelReady, ServerMetadata};
-use super::{Rest, Target};
+use super::errors::HttpError;
+use super::types::{CommonErrors, ModelMetadata, ModelReady, ServerMetadata};
+use super::{ModelPath, RestState};
 use crate::{Model, ServeError, metadata};
 
-/// What this server is
+/// Return the server's metadata
 #[utoipa::path(
     get, path = "/v2", tag = "server",
-    responses((status = 200, description = "Name, version, extensions", body = ServerMetadata), LookErrors),
+    responses((status = 200, description = "Name, version, extensions", body = ServerMetadata), CommonErrors),
 )]
 pub(super) async fn server() -> Json<ServerMetadata> {
     Json(ServerMetadata {
@@ -29,118 +26,109 @@ pub(super) async fn server() -> Json<ServerMetadata> {
     })
 }
 
-/// Whether the process runs
+/// Liveness probe: the process runs
 #[utoipa::path(
     get, path = "/v2/health/live", tag = "server", security(()),
-    responses((status = 200, description = "It does"), LookErrors),
+    responses((status = 200, description = "Live"), CommonErrors),
 )]
 pub(super) async fn live() {}
 
-/// Whether requests are answered: all models are loaded, and the server is not about to leave
+/// Readiness probe: all models are loaded, and the server is not shutting down
 #[utoipa::path(
     get, path = "/v2/health/ready", tag = "server", security(()),
-    responses((status = 200, description = "They are"), LookErrors),
+    responses((status = 200, description = "Ready"), CommonErrors),
 )]
-pub(super) async fn ready(State(rest): State<Rest>) -> Result<(), Refusal> {
-    Ok(rest.service.lifecycle().check_ready()?)
+pub(super) async fn ready(State(state): State<RestState>) -> Result<(), HttpError> {
+    Ok(state.service.lifecycle().check_ready()?)
 }
 
-/// What a model is
+/// Return a model's metadata
 #[utoipa::path(
     get, path = "/v2/models/{model}", tag = "models",
-    params(("model" = String, Path, description = "The model's name")),
-    responses((status = 200, description = "Its tensors", body = ModelMetadata), LookErrors),
+    params(("model" = String, Path, description = "Model name")),
+    responses((status = 200, description = "Tensors and parameters", body = ModelMetadata), CommonErrors),
 )]
 pub(super) async fn model(
-    State(rest): State<Rest>,
-    target: Target,
-) -> Result<Json<ModelMetadata>, Refusal> {
-    Ok(Json(rest.metadata(&target)?))
+    State(state): State<RestState>,
+    path: ModelPath,
+) -> Result<Json<ModelMetadata>, HttpError> {
+    Ok(Json(state.metadata(&path)?))
 }
 
-/// What one version of a model is
+/// Return the metadata of one version of a model
 #[utoipa::path(
     get, path = "/v2/models/{model}/versions/{version}", tag = "models",
     params(
-        ("model" = String, Path, description = "The model's name"),
-        ("version" = String, Path, description = "Its version"),
+        ("model" = String, Path, description = "Model name"),
+        ("version" = String, Path, description = "Model version"),
     ),
-    responses((status = 200, description = "Its tensors", body = ModelMetadata), LookErrors),
+    responses((status = 200, description = "Tensors and parameters", body = ModelMetadata), CommonErrors),
 )]
 pub(super) async fn model_version(
-    State(rest): State<Rest>,
-    target: Target,
-) -> Result<Json<ModelMetadata>, Refusal> {
-    Ok(Json(rest.metadata(&target)?))
+    State(state): State<RestState>,
+    path: ModelPath,
+) -> Result<Json<ModelMetadata>, HttpError> {
+    Ok(Json(state.metadata(&path)?))
 }
 
-/// Whether a model answers
+/// Return whether a model is ready
 #[utoipa::path(
     get, path = "/v2/models/{model}/ready", tag = "models",
-    params(("model" = String, Path, description = "The model's name")),
-    responses((status = 200, description = "It does", body = ModelReady), LookErrors),
+    params(("model" = String, Path, description = "Model name")),
+    responses((status = 200, description = "Ready", body = ModelReady), CommonErrors),
 )]
 pub(super) async fn model_ready(
-    State(rest): State<Rest>,
-    target: Target,
-) -> Result<Json<ModelReady>, Refusal> {
-    Ok(Json(rest.readiness(&target)?))
+    State(state): State<RestState>,
+    path: ModelPath,
+) -> Result<Json<ModelReady>, HttpError> {
+    Ok(Json(state.readiness(&path)?))
 }
 
-/// Whether one version of a model answers
+/// Return whether one version of a model is ready
 #[utoipa::path(
     get, path = "/v2/models/{model}/versions/{version}/ready", tag = "models",
     params(
-        ("model" = String, Path, description = "The model's name"),
-        ("version" = String, Path, description = "Its version"),
+        ("model" = String, Path, description = "Model name"),
+        ("version" = String, Path, description = "Model version"),
     ),
-    responses((status = 200, description = "It does", body = ModelReady), LookErrors),
+    responses((status = 200, description = "Ready", body = ModelReady), CommonErrors),
 )]
 pub(super) async fn version_ready(
-    State(rest): State<Rest>,
-    target: Target,
-) -> Result<Json<ModelReady>, Refusal> {
-    Ok(Json(rest.readiness(&target)?))
+    State(state): State<RestState>,
+    path: ModelPath,
+) -> Result<Json<ModelReady>, HttpError> {
+    Ok(Json(state.readiness(&path)?))
 }
 
-/// Counts and times in the text format of `OpenMetrics`
+/// Return the metrics in the text format of `OpenMetrics`
 #[utoipa::path(
     get, path = "/metrics", tag = "server",
-    responses((status = 200, description = "The metrics", body = String,
-               content_type = "application/openmetrics-text"), LookErrors),
+    responses((status = 200, description = "Metrics", body = String,
+               content_type = "application/openmetrics-text"), CommonErrors),
 )]
-pub(super) async fn metrics(State(rest): State<Rest>) -> impl IntoResponse {
+pub(super) async fn metrics(State(state): State<RestState>) -> impl IntoResponse {
     const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     (
         [(header::CONTENT_TYPE, TYPE)],
-        rest.service.metrics().text(),
+        state.service.metrics().text(),
     )
 }
 
-/// This description
-#[utoipa::path(
-    get, path = "/openapi.json", tag = "server", security(()),
-    responses((status = 200, description = "OpenAPI 3.1", body = Value), LookErrors),
-)]
-pub(super) async fn description() -> impl IntoResponse {
-    Json(super::openapi())
-}
-
-impl Rest {
-    fn readiness(&self, target: &Target) -> Result<ModelReady, ServeError> {
+impl RestState {
+    fn readiness(&self, path: &ModelPath) -> Result<ModelReady, ServeError> {
         self.service.lifecycle().check_ready()?;
         let repository = self.service.repository();
-        let model = repository.get(&target.model, target.version.as_deref())?;
+        let model = repository.get(&path.model, path.version.as_deref())?;
         Ok(ModelReady {
             name: model.name().to_owned(),
             ready: true,
         })
     }
 
-    fn metadata(&self, target: &Target) -> Result<ModelMetadata, ServeError> {
+    fn metadata(&self, path: &ModelPath) -> Result<ModelMetadata, ServeError> {
         let repository = self.service.repository();
-        let model = repository.get(&target.model, target.version.as_deref())?;
-        let versions = repository.versions(&target.model)?;
+        let model = repository.get(&path.model, path.version.as_deref())?;
+        let versions = repository.versions(&path.model)?;
         Ok(ModelMetadata {
             name: model.name().to_owned(),
             versions: versions

@@ -1,33 +1,33 @@
-//! Requests in JSON.
+//! Parses JSON requests.
 
 use serde::de::DeserializeOwned;
 
-/// Most characters of a parser's message that are repeated: it holds what the client sent.
-const SHOWN: usize = 200;
+/// Maximum length of a parser's message in characters. It may quote the request.
+const MAX_CHARS: usize = 200;
 
-/// Reads JSON; `what` it is to be stands in the error.
+/// Parses JSON. `what` names the expected request in the error.
 ///
 /// # Errors
 ///
-/// A sentence of a bounded length, whatever was sent.
+/// A message of bounded length.
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, String> {
-    let refused = |why: &str| format!("the body is no {what}: {why}");
-    // The parser would take it for an object's fields in their order.
+    let invalid = |why: &str| format!("the body is not a valid {what}: {why}");
+    // serde would accept a list as the fields of an object in their order.
     if bytes.trim_ascii_start().starts_with(b"[") {
-        return Err(refused("it is a list; send an object"));
+        return Err(invalid("it is a list; send an object"));
     }
-    serde_json::from_slice(bytes).map_err(|error| refused(&shortened(&error.to_string())))
+    serde_json::from_slice(bytes).map_err(|error| invalid(&shorten(&error.to_string())))
 }
 
-/// Begin and end of a long message; it ends with the place that it is about.
-fn shortened(message: &str) -> String {
+/// Removes the middle of a long message. Its end contains the line and column.
+fn shorten(message: &str) -> String {
     let count = message.chars().count();
-    if count <= SHOWN {
+    if count <= MAX_CHARS {
         return message.to_owned();
     }
-    let begin: String = message.chars().take(SHOWN / 2).collect();
-    let end: String = message.chars().skip(count - SHOWN / 2).collect();
-    format!("{begin} … {end}")
+    let start: String = message.chars().take(MAX_CHARS / 2).collect();
+    let end: String = message.chars().skip(count - MAX_CHARS / 2).collect();
+    format!("{start} … {end}")
 }
 
 #[cfg(test)]
@@ -36,11 +36,11 @@ mod tests {
     use crate::rest::types::IndexRequest;
 
     #[test]
-    fn an_answer_is_short_however_long_the_request() {
+    fn errors_are_short_for_long_requests() {
         let body = format!(r#"{{"ready": "{}"}}"#, "ä".repeat(100_000));
-        let error = read::<IndexRequest>(body.as_bytes(), "request for the index").unwrap_err();
+        let error = read::<IndexRequest>(body.as_bytes(), "index request").unwrap_err();
         assert!(
-            error.contains("request for the index: invalid type: string \"ä"),
+            error.contains("not a valid index request: invalid type: string \"ä"),
             "{error}"
         );
         assert!(
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_no_object() {
+    fn a_list_is_refused() {
         let error = read::<IndexRequest>(b" [true]", "request").unwrap_err();
         assert!(error.contains("a list; send an object"), "{error}");
     }

@@ -1,19 +1,19 @@
-//! The server over HTTP: the Open Inference Protocol's REST half with the binary tensor and model
-//! repository extensions, uploads of images, a page for people, metrics and the description of all
-//! that.
+//! The HTTP API: the Open Inference Protocol over REST with the binary tensor and model repository
+//! extensions, image uploads, a web page, metrics and an `OpenAPI` description.
 
-mod about;
 mod errors;
 mod explain;
 mod form;
 mod health;
 mod infer;
 mod json;
-mod numbers;
+mod json_numbers;
 mod openapi;
 mod page;
 mod predict;
 mod repository;
+mod samples;
+mod server_info;
 mod tensors;
 mod types;
 mod v1_schema;
@@ -28,16 +28,17 @@ use axum::routing::{get, post};
 use axum::{RequestPartsExt, Router};
 use tower_http::decompression::RequestDecompressionLayer;
 
-use self::errors::{Cause, Refusal, unreadable_path};
-pub use self::numbers::Numbers;
+use self::errors::{ErrorCause, HttpError, path_error};
+pub use self::json_numbers::JsonNumbers;
 pub use self::openapi::openapi;
-pub use self::tensors::{Wanted, parse};
+pub use self::tensors::{RestResponseFormat, parse};
 pub use self::types::{InferRequest, InferResponse};
 use super::Service;
-use super::http::{Bodies, Label, Protocol, RequestGate, RequestOutcome, around};
+use super::http::{
+    BodyReader, ProtocolAdapter, RequestGate, RequestOutcome, RouteLabel, with_layers,
+};
 
-/// What happens around the handlers.
-const PROTOCOL: Protocol = Protocol {
+const PROTOCOL: ProtocolAdapter = ProtocolAdapter {
     attributes: [
         "http.request.method",
         "http.route",
@@ -45,29 +46,32 @@ const PROTOCOL: Protocol = Protocol {
     ],
     label,
     is_open,
-    refuse: |error| Refusal::from(error).into_response(),
+    refuse: |error| HttpError::from(error).into_response(),
     outcome: |response| RequestOutcome {
         status: response.status().as_u16(),
-        cause: response.extensions().get::<Cause>().map(|cause| cause.0),
+        cause: response
+            .extensions()
+            .get::<ErrorCause>()
+            .map(|cause| cause.0),
     },
 };
 
-/// Paths that need no key: probes have none, the description holds no secret, and the page is
-/// where a person gives the key.
-const OPEN: [&str; 4] = ["/", "/v2/health/live", "/v2/health/ready", "/openapi.json"];
+/// Paths that need no API key: probes cannot send one, the description contains no secret, and the
+/// user enters the key on the page.
+const OPEN_PATHS: [&str; 4] = ["/", "/v2/health/live", "/v2/health/ready", "/openapi.json"];
 
-/// What the handlers share.
+/// State shared by the handlers.
 #[derive(Debug, Clone)]
-struct Rest {
+struct RestState {
     service: Arc<Service>,
-    bodies: Arc<Bodies>,
+    body_reader: Arc<BodyReader>,
 }
 
-/// All routes.
+/// Returns all routes.
 pub fn router(gate: RequestGate) -> Router {
-    let rest = Rest {
+    let state = RestState {
         service: gate.service.clone(),
-        bodies: gate.bodies.clone(),
+        body_reader: gate.body_reader.clone(),
     };
     let inference = Router::new()
         .route("/v2/models/{model}/infer", post(infer::infer))
@@ -80,9 +84,9 @@ pub fn router(gate: RequestGate) -> Router {
         .layer(RequestDecompressionLayer::new());
     let routes = Router::new()
         .route("/", get(page::index))
-        .route("/page/{file}", get(page::part))
-        .route("/v1/about", get(about::about_server))
-        .route("/v1/samples/{class}/{file}", get(about::draw))
+        .route("/page/{file}", get(page::asset))
+        .route("/v1/about", get(server_info::server_info))
+        .route("/v1/samples/{class}/{file}", get(samples::sample))
         .route("/v2", get(health::server))
         .route("/v2/health/live", get(health::live))
         .route("/v2/health/ready", get(health::ready))
@@ -103,29 +107,29 @@ pub fn router(gate: RequestGate) -> Router {
             post(repository::unload),
         )
         .route("/metrics", get(health::metrics))
-        .route("/openapi.json", get(health::description))
+        .route("/openapi.json", get(openapi::description))
         .merge(inference)
         .fallback(errors::no_such_route)
         .method_not_allowed_fallback(errors::wrong_method)
-        .with_state(rest);
-    around(routes, gate, PROTOCOL)
+        .with_state(state);
+    with_layers(routes, gate, PROTOCOL)
 }
 
 fn is_open(path: &str) -> bool {
-    OPEN.contains(&path) || path.starts_with(page::FOLDER)
+    OPEN_PATHS.contains(&path) || path.starts_with(page::FOLDER)
 }
 
-fn label(request: &Request) -> Label {
+fn label(request: &Request) -> RouteLabel {
     let matched = request.extensions().get::<MatchedPath>();
     let route = matched.map_or("none", MatchedPath::as_str).to_owned();
-    Label {
+    RouteLabel {
         method: method_label(request.method()),
         quiet: route.starts_with("/v2/health") || route == "/metrics",
         route,
     }
 }
 
-/// A method as a label: a client may invent any.
+/// Returns the label of a method. Unknown methods share one, because a client can send any.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -139,18 +143,18 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// The model, and perhaps the version, that a path names.
+/// Model and optional version of a path.
 #[derive(Debug, serde::Deserialize)]
-struct Target {
+struct ModelPath {
     model: String,
     version: Option<String>,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Target {
-    type Rejection = Refusal;
+impl<S: Send + Sync> FromRequestParts<S> for ModelPath {
+    type Rejection = HttpError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, HttpError> {
         let path: Result<Path<Self>, _> = parts.extract().await;
-        Ok(path.map_err(unreadable_path)?.0)
+        Ok(path.map_err(path_error)?.0)
     }
 }

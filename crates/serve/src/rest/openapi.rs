@@ -1,37 +1,52 @@
-//! The description of all routes, made from their types.
+//! The `OpenAPI` description of all routes, generated from their types.
 
+#![allow(clippy::unused_async, reason = "axum handlers must be async")]
+
+use axum::Json;
+use axum::response::IntoResponse;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::path::ParameterIn;
 use utoipa::openapi::schema::{Schema, SchemaType, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{about, explain, health, infer, page, predict, repository};
+use super::types::CommonErrors;
+use super::{explain, health, infer, page, predict, repository, samples, server_info};
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "rgby",
-        description = "Which compartments of a cell a protein is in, by four-channel fluorescence \
-                       images. The Open Inference Protocol v2 with the extensions for binary \
-                       tensors and the model repository, and uploads of images."
+        description = "Predicts the compartments of a cell that contain a protein, from \
+                       multi-channel fluorescence images. Supports the Open Inference Protocol v2 \
+                       with the extensions for binary tensors and the model repository, and image \
+                       uploads."
     ),
     paths(
         health::server, health::live, health::ready, health::model, health::model_version,
-        health::model_ready, health::version_ready, health::metrics, health::description,
+        health::model_ready, health::version_ready, health::metrics, description,
         infer::infer, infer::infer_version, predict::predict,
-        explain::explain, about::about_server, about::draw, page::index, page::part,
+        explain::explain, server_info::server_info, samples::sample, page::index, page::asset,
         repository::index, repository::load, repository::unload,
     ),
     security((), ("bearer" = []), ("key" = [])),
-    modifiers(&Keys, &ResponseHeaders),
+    modifiers(&SecuritySchemes, &HeaderParameters),
 )]
 struct ApiDescription;
 
-/// The two ways to show a key.
-struct Keys;
+/// Return this description
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "server", security(()),
+    responses((status = 200, description = "OpenAPI 3.1", body = Value), CommonErrors),
+)]
+pub(super) async fn description() -> impl IntoResponse {
+    Json(openapi())
+}
 
-impl Modify for Keys {
+/// Adds the two ways to send an API key.
+struct SecuritySchemes;
+
+impl Modify for SecuritySchemes {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
         let components = api.components.get_or_insert_default();
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
@@ -41,13 +56,13 @@ impl Modify for Keys {
     }
 }
 
-/// A `timeout`; more is understood.
-const TIME: &str = r"^([0-9]{1,9}(\.[0-9]{1,9})?|[0-9]{1,9}(ms|s|m))$";
+/// Pattern of the header `timeout`. The server accepts more forms.
+const TIMEOUT_PATTERN: &str = r"^([0-9]{1,9}(\.[0-9]{1,9})?|[0-9]{1,9}(ms|s|m))$";
 
-/// Headers may be left out, which the types say by `Option`, but are never `null`.
-struct ResponseHeaders;
+/// Removes `null` from the types of optional headers: a header may be missing, but never `null`.
+struct HeaderParameters;
 
-impl Modify for ResponseHeaders {
+impl Modify for HeaderParameters {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
         for item in api.paths.paths.values_mut() {
             let operations = [&mut item.get, &mut item.post].into_iter().flatten();
@@ -58,14 +73,15 @@ impl Modify for ResponseHeaders {
                     && let SchemaType::Array(types) = &mut object.schema_type
                 {
                     types.retain(|kind| *kind != Type::Null);
-                    object.pattern = (parameter.name == "timeout").then(|| TIME.to_owned());
+                    let is_timeout = parameter.name == "timeout";
+                    object.pattern = is_timeout.then(|| TIMEOUT_PATTERN.to_owned());
                 }
             }
         }
     }
 }
 
-/// The description, `OpenAPI` 3.1.
+/// Returns the description, `OpenAPI` 3.1.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
     ApiDescription::openapi()

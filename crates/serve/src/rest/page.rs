@@ -1,9 +1,6 @@
-//! The page for people: files that are part of the program.
+//! The web page. Its files are part of the program.
 
-#![allow(
-    clippy::unused_async,
-    reason = "handlers are async, whether they wait or not"
-)]
+#![allow(clippy::unused_async, reason = "axum handlers must be async")]
 
 use std::sync::LazyLock;
 
@@ -13,28 +10,28 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
-use super::errors::{Refusal, unreadable_path};
+use super::errors::{HttpError, path_error};
 use super::types::PageErrors;
 use crate::ServeError;
 use rgby_common::atomic_file::hex;
 
-/// Where the page's files are; the page itself is at `/`.
+/// Path of the page's files; the page itself is at `/`.
 pub(super) const FOLDER: &str = "/page/";
 
-/// The page may load what this server gives it, and nothing else; nobody may frame it.
+/// The page may load only files of this server, and no page may frame it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
 struct PageFile {
     name: &'static str,
-    content: &'static str,
+    content_type: &'static str,
     text: &'static str,
 }
 
 const INDEX: PageFile = PageFile {
     name: "index.html",
-    content: "text/html; charset=utf-8",
+    content_type: "text/html; charset=utf-8",
     text: include_str!("../page/index.html"),
 };
 
@@ -59,40 +56,40 @@ const FILES: [PageFile; 8] = [
     file("dom.js", SCRIPT, include_str!("../page/dom.js")),
 ];
 
-const fn file(name: &'static str, content: &'static str, text: &'static str) -> PageFile {
+const fn file(name: &'static str, content_type: &'static str, text: &'static str) -> PageFile {
     PageFile {
         name,
-        content,
+        content_type,
         text,
     }
 }
 
-/// The page
+/// Return the web page
 #[utoipa::path(
     get, path = "/", tag = "page", security(()),
     responses((status = 200, description = "HTML", body = String, content_type = "text/html"), PageErrors),
 )]
 pub(super) async fn index(headers: HeaderMap) -> Response {
-    answer(&INDEX, &headers)
+    respond(&INDEX, &headers)
 }
 
-/// A file of the page
+/// Return a file of the web page
 #[utoipa::path(
     get, path = "/page/{file}", tag = "page", security(()),
-    params(("file" = String, Path, description = "Its name")),
+    params(("file" = String, Path, description = "File name")),
     responses((status = 200, description = "Style, script or icon", body = String, content_type = "text/plain"), PageErrors),
 )]
-pub(super) async fn part(
+pub(super) async fn asset(
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let Path(name) = path.map_err(unreadable_path)?;
+) -> Result<Response, HttpError> {
+    let Path(name) = path.map_err(path_error)?;
     let found = FILES.iter().find(|file| file.name == name);
-    let file = found.ok_or_else(|| ServeError::Unknown("the page has no such file".into()))?;
-    Ok(answer(file, &headers))
+    let file = found.ok_or_else(|| ServeError::Unknown("unknown file of the page".into()))?;
+    Ok(respond(file, &headers))
 }
 
-/// Names all that the page is made of, so that files of two versions never meet.
+/// `ETag` of all files together, so that a browser never combines files of different versions.
 static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
     let mut hash = Sha256::new();
     for file in FILES.iter().chain([&INDEX]) {
@@ -102,15 +99,15 @@ static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::try_from(tag).unwrap_or_else(|_| HeaderValue::from_static("\"rgby\""))
 });
 
-fn answer(file: &PageFile, asked: &HeaderMap) -> Response {
-    let known = asked.get(header::IF_NONE_MATCH);
-    let mut response = if known == Some(&*TAG) {
+fn respond(file: &PageFile, request_headers: &HeaderMap) -> Response {
+    let cached = request_headers.get(header::IF_NONE_MATCH);
+    let mut response = if cached == Some(&*TAG) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         file.text.into_response()
     };
     let fixed: [(HeaderName, &'static str); 7] = [
-        (header::CONTENT_TYPE, file.content),
+        (header::CONTENT_TYPE, file.content_type),
         (header::CACHE_CONTROL, "no-cache"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

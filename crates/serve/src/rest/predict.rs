@@ -1,93 +1,93 @@
-//! Images in, classes out: for people and scripts.
+//! The `/v1/predict` route: classifies an uploaded image.
 
 use axum::Json;
 use axum::extract::{Request, State};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use tokio::sync::oneshot;
 
-use super::Rest;
-use super::errors::Refusal;
-use super::form::Received;
+use super::RestState;
+use super::errors::HttpError;
+use super::form::ParsedForm;
 use super::types::InferErrors;
-use super::v1_schema::{ClassPrediction, PredictForm, Prediction, ShownImage, ShownPlane};
-use crate::{InferenceInput, Model, Parsed, Preview, ServeError, Upload};
+use super::v1_schema::{ClassPrediction, ImagePreview, PlanePreview, PredictForm, Prediction};
+use crate::{InferenceInput, Model, ParsedRequest, Preview, ServeError, Upload};
 use rgby_score::InferenceOutput;
 
-/// Largest side of planes that come back, in pixels.
-pub(super) const MAX_SHOWN: u32 = 1024;
+/// Maximum side of a preview in pixels.
+pub(super) const MAX_PREVIEW_SIDE: u32 = 1024;
 
-/// Says which classes an image shows
+/// Classify an image
 ///
-/// A form with a file for each of the model's stains (`red`, `green`, `blue`, `yellow` unless the
-/// model was trained on others), or one TIFF file with all of them as `image`. Two more fields say
-/// which model answers where there are several: `model` and `version`.
+/// The form has one file per stain of the model, or one TIFF file with all stains as `image`. The
+/// stains are `red`, `green`, `blue` and `yellow` unless the model was trained on others. The fields
+/// `model` and `version` select the model if several are loaded.
 #[utoipa::path(
     post, path = "/v1/predict", tag = "images",
-    params(("timeout" = Option<String>, Header, description = "After what time the answer is of \
-             no use: seconds, or a number with a unit: 250ms")),
+    params(("timeout" = Option<String>, Header, description = "Maximum processing time: seconds, \
+             or a number with a unit, for example 250ms")),
     request_body(content = inline(PredictForm), content_type = "multipart/form-data"),
-    responses((status = 200, description = "The classes", body = Prediction), InferErrors),
+    responses((status = 200, description = "The prediction", body = Prediction), InferErrors),
 )]
 pub(super) async fn predict(
-    State(rest): State<Rest>,
+    State(state): State<RestState>,
     request: Request,
-) -> Result<Json<Prediction>, Refusal> {
-    Ok(Json(rest.predict(request).await?))
+) -> Result<Json<Prediction>, HttpError> {
+    Ok(Json(state.predict(request).await?))
 }
 
-impl Rest {
+impl RestState {
     async fn predict(&self, request: Request) -> Result<Prediction, ServeError> {
-        let Received {
+        let ParsedForm {
             model,
             files,
             option,
             timeout,
             accepted: _accepted,
-            read: _read,
-        } = self.receive(request, "planes").await?;
+            body: _body,
+        } = self.read_form(request, "planes").await?;
         let mut upload = Upload::from(files);
-        let mut shown = None;
+        let mut preview = None;
         if let Some(side) = option {
             check_side(side)?;
-            let (to, from) = oneshot::channel();
-            upload = upload.show(side, to);
-            shown = Some(from);
+            let (sender, receiver) = oneshot::channel();
+            upload = upload.with_preview(side, sender);
+            preview = Some(receiver);
         }
         let parse = |_: &_| {
-            Ok(Parsed {
+            Ok(ParsedRequest {
                 input: InferenceInput::Upload(upload),
                 timeout: None,
-                rest: (),
+                context: (),
             })
         };
-        let (answer, ()) = self.service.infer(&model, timeout, parse).await?;
-        let mut prediction = prediction(&model, &answer);
-        if let Some(shown) = shown {
-            let lost = |_| ServeError::Failed("the planes were lost".into());
-            prediction.image = Some(image(&model, &shown.await.map_err(lost)?));
+        let (output, ()) = self.service.infer(&model, timeout, parse).await?;
+        let mut prediction = prediction(&model, &output);
+        if let Some(preview) = preview {
+            let missing = |_| ServeError::Failed("the preview was not created".into());
+            prediction.image = Some(image(&model, &preview.await.map_err(missing)?));
         }
         Ok(prediction)
     }
 }
 
 fn check_side(side: u32) -> Result<(), ServeError> {
-    if (1..=MAX_SHOWN).contains(&side) {
+    if (1..=MAX_PREVIEW_SIDE).contains(&side) {
         return Ok(());
     }
     Err(ServeError::Invalid(format!(
-        "the field `planes` is {side}; it must be 1 to {MAX_SHOWN}, the longest side of the planes \
-         that come back, in pixels"
+        "the field `planes` is {side}; it must be 1 to {MAX_PREVIEW_SIDE}, the maximum side of the \
+         previews in pixels"
     )))
 }
 
-fn image(model: &Model, shown: &Preview) -> ShownImage {
+fn image(model: &Model, preview: &Preview) -> ImagePreview {
     let stains = model.spec().preprocess.stains();
-    let planes = stains.into_iter().zip(&shown.planes);
-    ShownImage {
-        width: shown.width,
-        height: shown.height,
+    let planes = stains.into_iter().zip(&preview.planes);
+    ImagePreview {
+        width: preview.width,
+        height: preview.height,
         planes: planes
-            .map(|(stain, png)| ShownPlane {
+            .map(|(stain, png)| PlanePreview {
                 stain,
                 png: BASE64_STANDARD.encode(png),
             })
@@ -95,9 +95,9 @@ fn image(model: &Model, shown: &Preview) -> ShownImage {
     }
 }
 
-fn prediction(model: &Model, answer: &InferenceOutput) -> Prediction {
+fn prediction(model: &Model, output: &InferenceOutput) -> Prediction {
     let spec = model.spec();
-    let numbers = answer.probabilities.iter().zip(&spec.thresholds);
+    let numbers = output.probabilities.iter().zip(&spec.thresholds);
     let classes = spec.classes.iter().zip(numbers).enumerate();
     let classes: Vec<_> = classes
         .map(

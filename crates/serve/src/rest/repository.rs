@@ -1,4 +1,4 @@
-//! The protocol's extension for loading and unloading models.
+//! The model repository extension: index, load and unload.
 
 use axum::Json;
 use axum::body::Body;
@@ -6,32 +6,32 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::de::DeserializeOwned;
 
-use super::errors::Refusal;
+use super::errors::HttpError;
 use super::json;
-use super::types::{ErrorBody, IndexRequest, IndexedModel, LoadRequest, LookErrors};
-use super::{Rest, Target};
+use super::types::{CommonErrors, ErrorBody, IndexRequest, IndexedModel, LoadRequest};
+use super::{ModelPath, RestState};
 use crate::ServeError;
 
-/// Lists the models on disk and those that are loaded
+/// List the models on disk and the loaded ones
 #[utoipa::path(
     post, path = "/v2/repository/index", tag = "repository",
     request_body(content = Option<IndexRequest>),
     responses(
         (status = 200, description = "The models", body = Vec<IndexedModel>),
-        (status = 408, description = "The body took too long to arrive", body = ErrorBody),
+        (status = 408, description = "The body did not arrive in time", body = ErrorBody),
         (status = 413, description = "The body is too large", body = ErrorBody),
-        (status = 429, description = "Too much is going on", body = ErrorBody),
-        LookErrors
+        (status = 429, description = "The memory for request bodies is exhausted", body = ErrorBody),
+        CommonErrors
     ),
 )]
 pub(super) async fn index(
-    State(rest): State<Rest>,
+    State(state): State<RestState>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Vec<IndexedModel>>, Refusal> {
-    let read = rest.bodies.read(&headers, body).await?;
-    let request: IndexRequest = parse(&read.bytes, "for the index")?;
-    let entries = rest.service.index(request.ready).await?;
+) -> Result<Json<Vec<IndexedModel>>, HttpError> {
+    let read = state.body_reader.read(&headers, body).await?;
+    let request: IndexRequest = parse(&read.bytes, "index request")?;
+    let entries = state.service.index(request.ready).await?;
     let listed = entries.into_iter().map(|entry| IndexedModel {
         state: entry.state(),
         name: entry.name,
@@ -41,54 +41,57 @@ pub(super) async fn index(
     Ok(Json(listed.collect()))
 }
 
-/// Loads a model anew from the server's disk, or for the first time
+/// Load or reload a model from the server's disk
 ///
-/// It is checked and warmed up before it takes the place of what was loaded. If that fails, what
-/// was loaded goes on.
+/// The model is validated and warmed up before it replaces the loaded one. If that fails, the
+/// loaded model stays in use.
 #[utoipa::path(
     post, path = "/v2/repository/models/{model}/load", tag = "repository",
-    params(("model" = String, Path, description = "The model's name")),
+    params(("model" = String, Path, description = "Model name")),
     request_body(content = Option<LoadRequest>),
     responses(
-        (status = 200, description = "It answers from now on"),
-        (status = 408, description = "The body took too long to arrive", body = ErrorBody),
+        (status = 200, description = "Loaded"),
+        (status = 408, description = "The body did not arrive in time", body = ErrorBody),
         (status = 413, description = "The body is too large", body = ErrorBody),
-        (status = 422, description = "It cannot be loaded, and all is as it was", body = ErrorBody),
-        (status = 429, description = "Too much is going on", body = ErrorBody),
-        (status = 500, description = "Loading it broke off", body = ErrorBody),
-        LookErrors
+        (status = 422, description = "The model cannot be loaded; nothing changed", body = ErrorBody),
+        (status = 429, description = "The memory for request bodies is exhausted", body = ErrorBody),
+        (status = 500, description = "Loading the model panicked", body = ErrorBody),
+        CommonErrors
     ),
 )]
 pub(super) async fn load(
-    State(rest): State<Rest>,
-    target: Target,
+    State(state): State<RestState>,
+    path: ModelPath,
     headers: HeaderMap,
     body: Body,
-) -> Result<(), Refusal> {
-    rest.service.lifecycle().check_ready()?;
-    let read = rest.bodies.read(&headers, body).await?;
-    let request: LoadRequest = parse(&read.bytes, "to load")?;
+) -> Result<(), HttpError> {
+    state.service.lifecycle().check_ready()?;
+    let read = state.body_reader.read(&headers, body).await?;
+    let request: LoadRequest = parse(&read.bytes, "load request")?;
     let parameters = request.parameters.keys().map(String::as_str);
-    Ok(rest.service.load(target.model, parameters).await?)
+    Ok(state.service.load(path.model, parameters).await?)
 }
 
-/// Takes a model out of service; requests that it has are still answered
+/// Unload a model after its current requests
 #[utoipa::path(
     post, path = "/v2/repository/models/{model}/unload", tag = "repository",
-    params(("model" = String, Path, description = "The model's name")),
-    responses((status = 200, description = "It is gone"), LookErrors),
+    params(("model" = String, Path, description = "Model name")),
+    responses((status = 200, description = "Unloaded"), CommonErrors),
 )]
-pub(super) async fn unload(State(rest): State<Rest>, target: Target) -> Result<(), Refusal> {
-    rest.service.lifecycle().check_ready()?;
-    Ok(rest.service.unload(target.model).await?)
+pub(super) async fn unload(
+    State(state): State<RestState>,
+    path: ModelPath,
+) -> Result<(), HttpError> {
+    state.service.lifecycle().check_ready()?;
+    Ok(state.service.unload(path.model).await?)
 }
 
-/// A request's JSON, which may be left out or `null`; `what` it asks for.
+/// Parses a JSON body, which may be empty or `null`. `what` names the request in the error.
 fn parse<T: DeserializeOwned + Default>(body: &[u8], what: &str) -> Result<T, ServeError> {
     if body.is_empty() {
         return Ok(T::default());
     }
-    let parsed = json::read::<Option<T>>(body, &format!("request {what}"));
+    let parsed = json::read::<Option<T>>(body, what);
     parsed
         .map(Option::unwrap_or_default)
         .map_err(ServeError::Invalid)

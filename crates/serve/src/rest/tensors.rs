@@ -1,39 +1,44 @@
-//! The bytes of an infer request, JSON with or without binary tensors behind it, and those of its
-//! answer.
+//! Parses inference requests and writes their responses: JSON, optionally followed by binary
+//! tensors.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::json;
-use super::numbers::Numbers;
-use super::types::{InferRequest, InferResponse, InputTensor, OutputTensor, WantedOutput};
-use crate::tensor::{self, Output, TensorData, TensorFormat};
-use crate::{Model, Parsed, ServeError};
+use super::json_numbers::JsonNumbers;
+use super::types::{InferRequest, InferResponse, InputTensor, OutputTensor, RequestedOutput};
+use crate::tensor::{self, OutputValues, TensorData, TensorFormat};
+use crate::{Model, ParsedRequest, ServeError};
 use rgby_score::InferenceOutput;
 use rgby_score::model_metadata::ModelSpec;
 
-/// How the answer is to be written.
+/// Request id and requested outputs, for the response.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RestResponseFormat {
     id: Option<String>,
-    /// Name and whether it comes as binary data.
+    /// Name of each output, and whether it is returned as binary data.
     outputs: Vec<(&'static str, bool)>,
 }
 
-/// Reads an infer request's body. `header` is `Inference-Header-Content-Length`, if it has one.
+/// Parses the body of an inference request. `header` is the value of
+/// `Inference-Header-Content-Length`, if the request has it.
 ///
 /// # Errors
 ///
-/// [`ServeError::Invalid`] for whatever is wrong with it; the message says what.
+/// [`ServeError::Invalid`] if the request is malformed or does not fit the model.
 pub fn parse(
     body: &Bytes,
     header: Option<&str>,
     spec: &ModelSpec,
-) -> Result<Parsed<Wanted>, ServeError> {
+) -> Result<ParsedRequest<RestResponseFormat>, ServeError> {
     read(body, header, spec).map_err(ServeError::Invalid)
 }
 
-fn read(body: &Bytes, header: Option<&str>, spec: &ModelSpec) -> Result<Parsed<Wanted>, String> {
+fn read(
+    body: &Bytes,
+    header: Option<&str>,
+    spec: &ModelSpec,
+) -> Result<ParsedRequest<RestResponseFormat>, String> {
     let json_len = match header {
         None => body.len(),
         Some(text) => {
@@ -55,7 +60,7 @@ fn read(body: &Bytes, header: Option<&str>, spec: &ModelSpec) -> Result<Parsed<W
     };
     let inputs: Result<[InputTensor; 1], _> = request.inputs.try_into();
     let Ok([tensor]) = inputs else {
-        return Err(tensor::not_one_input());
+        return Err(tensor::input_count_error());
     };
     let InputTensor {
         name,
@@ -64,34 +69,34 @@ fn read(body: &Bytes, header: Option<&str>, spec: &ModelSpec) -> Result<Parsed<W
         parameters,
         data,
     } = tensor;
-    let form = TensorFormat::of(&name, &datatype, shape, spec)?;
+    let format = TensorFormat::new(&name, &datatype, shape, spec)?;
     let data = values(&parameters, data, body.slice(json_len..));
-    let data = data.map_err(|e| format!("input `{}`: {e}", form.name()))?;
-    let input = form.input(data)?;
+    let data = data.map_err(|e| format!("input `{}`: {e}", format.name()))?;
+    let input = format.input(data)?;
     let id = request.id;
-    Ok(Parsed {
+    Ok(ParsedRequest {
         input,
         timeout,
-        rest: Wanted { id, outputs },
+        context: RestResponseFormat { id, outputs },
     })
 }
 
-/// The outputs that are wanted, and whether each comes as binary data.
+/// Returns the requested outputs, and whether each is returned as binary data.
 fn outputs(request: &InferRequest, spec: &ModelSpec) -> Result<Vec<(&'static str, bool)>, String> {
     let binary = flag(&request.parameters, "binary_data_output")?.unwrap_or(false);
     let names = request.outputs.iter().map(|output| &*output.name);
     let names = tensor::outputs(names, spec)?;
-    let mut wanted: Vec<_> = names.into_iter().map(|name| (name, binary)).collect();
-    // Where all are wanted, none says how.
-    for ((name, as_binary), WantedOutput { parameters, .. }) in
-        wanted.iter_mut().zip(&request.outputs)
+    let mut outputs: Vec<_> = names.into_iter().map(|name| (name, binary)).collect();
+    // If the request names no outputs, none of them has parameters.
+    for ((name, as_binary), RequestedOutput { parameters, .. }) in
+        outputs.iter_mut().zip(&request.outputs)
     {
         tensor::check_extensions(name, |extension| parameters.contains_key(extension))?;
-        if let Some(own) = flag(parameters, "binary_data")? {
-            *as_binary = own;
+        if let Some(binary_data) = flag(parameters, "binary_data")? {
+            *as_binary = binary_data;
         }
     }
-    Ok(wanted)
+    Ok(outputs)
 }
 
 fn flag(parameters: &Map<String, Value>, name: &str) -> Result<Option<bool>, String> {
@@ -104,53 +109,52 @@ fn flag(parameters: &Map<String, Value>, name: &str) -> Result<Option<bool>, Str
         .ok_or_else(|| format!("parameter `{name}` must be true or false"))
 }
 
-/// The values of a tensor that is the only one of its request, from where they were sent: in the
-/// JSON or behind it.
+/// Returns the values of the request's only tensor, from the JSON or from the bytes after it.
 fn values(
     parameters: &Map<String, Value>,
-    data: Option<Numbers>,
+    data: Option<JsonNumbers>,
     binary: Bytes,
 ) -> Result<TensorData, String> {
     if parameters.contains_key("shared_memory_region") {
-        return Err("shared memory is not among the extensions of this server".into());
+        return Err("shared memory is not supported".into());
     }
     match (parameters.get("binary_data_size"), data) {
         (Some(_), Some(_)) => {
-            Err("has both `data` and `binary_data_size`; give one of them".into())
+            Err("has both `data` and `binary_data_size`; send only one of them".into())
         }
         (None, None) => Err("has neither `data` nor `binary_data_size`".into()),
         (Some(size), None) if size.as_u64() == Some(binary.len() as u64) => {
             Ok(TensorData::Bytes(binary))
         }
         (Some(_), None) => Err(format!(
-            "`binary_data_size` must be the number of bytes behind the JSON, {}",
+            "`binary_data_size` must be the number of bytes after the JSON, {}",
             binary.len()
         )),
         (None, Some(_)) if !binary.is_empty() => Err(format!(
-            "{} bytes are behind the JSON that are no input's; see `binary_data_size`",
+            "{} unexpected bytes after the JSON; binary data requires `binary_data_size`",
             binary.len()
         )),
-        (None, Some(Numbers(numbers))) => Ok(TensorData::Numbers(numbers)),
+        (None, Some(JsonNumbers(numbers))) => Ok(TensorData::Numbers(numbers)),
     }
 }
 
-/// The answer's body, and the length of its JSON if binary tensors follow.
+/// Returns the response body, and the length of its JSON if binary tensors follow.
 ///
 /// # Errors
 ///
-/// [`ServeError::Failed`] if it cannot be written, which no model should make happen.
+/// [`ServeError::Failed`] if the JSON cannot be serialized.
 pub(super) fn write(
-    wanted: Wanted,
+    format: RestResponseFormat,
     model: &Model,
-    answer: InferenceOutput,
+    output: InferenceOutput,
 ) -> Result<(Vec<u8>, Option<usize>), ServeError> {
-    let names = wanted.outputs.iter().map(|(name, _)| *name);
-    let outputs = tensor::answered(names, answer, model.spec().classes.len());
-    let any_binary = wanted.outputs.iter().any(|(_, as_binary)| *as_binary);
+    let names = format.outputs.iter().map(|(name, _)| *name);
+    let outputs = tensor::output_values(names, output, model.spec().classes.len());
+    let any_binary = format.outputs.iter().any(|(_, as_binary)| *as_binary);
     let mut tensors = Vec::new();
     let mut binary = Vec::new();
-    for (output, (_, as_binary)) in outputs.into_iter().zip(wanted.outputs) {
-        let Output {
+    for (output, (_, as_binary)) in outputs.into_iter().zip(format.outputs) {
+        let OutputValues {
             name,
             shape,
             values,
@@ -171,7 +175,7 @@ pub(super) fn write(
     let response = InferResponse {
         model_name: model.name().to_owned(),
         model_version: model.version().to_owned(),
-        id: wanted.id,
+        id: format.id,
         outputs: tensors,
     };
     let failed = |error: serde_json::Error| ServeError::Failed(error.to_string());

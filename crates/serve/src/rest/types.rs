@@ -1,4 +1,4 @@
-//! The JSON that goes in and out.
+//! JSON types of the Open Inference Protocol, and error responses for the API description.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -7,256 +7,249 @@ use utoipa::{IntoResponses, ToSchema};
 
 use crate::metadata::TensorMetadata;
 
-/// Why a request was refused.
+/// An error
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorBody {
-    /// What is wrong, and what would be right.
+    /// What failed and why, and what to do
     pub error: String,
 }
 
-/// How requests for inference can fail.
+/// Errors of inference requests
 #[derive(IntoResponses)]
-#[allow(dead_code, reason = "it only describes")]
+#[allow(dead_code, reason = "describes the errors in the OpenAPI description")]
 pub(super) enum InferErrors {
-    /// The request is wrong; the message says what would be right.
+    /// The request is malformed
     #[response(status = 400)]
     Invalid(ErrorBody),
-    /// No valid API key was sent, and this server wants one.
+    /// The API key is missing or wrong
     #[response(status = 401)]
     Unauthorized(ErrorBody),
-    /// A web page of another origin sent this.
+    /// A web page of another origin sent the request
     #[response(status = 403)]
     Forbidden(ErrorBody),
-    /// There is no such model or version.
+    /// The model or version does not exist
     #[response(status = 404)]
     Unknown(ErrorBody),
-    /// The body took too long to arrive.
+    /// The body did not arrive in time
     #[response(status = 408)]
     TooSlow(ErrorBody),
-    /// The body is too large.
+    /// The body is too large
     #[response(status = 413)]
     TooLarge(ErrorBody),
-    /// The body's type or encoding is not understood.
+    /// The body's content type or encoding is not supported
     #[response(status = 415)]
     Unsupported(ErrorBody),
-    /// The queue is full; `Retry-After` says when to try again.
+    /// The queue is full; `Retry-After` is the delay before a retry
     #[response(status = 429)]
     Overloaded(ErrorBody),
-    /// The head of the request is too large.
+    /// The headers are too large
     #[response(status = 431)]
     TooManyHeaders,
-    /// The engine failed.
+    /// Inference failed
     #[response(status = 500)]
     Failed(ErrorBody),
-    /// The server is starting or leaving.
+    /// The server is starting or shutting down
     #[response(status = 503)]
     NotReady(ErrorBody),
-    /// The deadline passed before the images were computed.
+    /// The deadline passed before inference finished
     #[response(status = 504)]
     Deadline(ErrorBody),
 }
 
-/// How other requests can fail.
+/// Errors of most other requests
 #[derive(IntoResponses)]
-#[allow(dead_code, reason = "it only describes")]
-pub(super) enum LookErrors {
-    /// The path is no text.
+#[allow(dead_code, reason = "describes the errors in the OpenAPI description")]
+pub(super) enum CommonErrors {
+    /// The path is malformed
     #[response(status = 400)]
     Invalid(ErrorBody),
-    /// No valid API key was sent, and this server wants one.
+    /// The API key is missing or wrong
     #[response(status = 401)]
     Unauthorized(ErrorBody),
-    /// A web page of another origin sent this.
+    /// A web page of another origin sent the request
     #[response(status = 403)]
     Forbidden(ErrorBody),
-    /// There is no such model or version.
+    /// The model or version does not exist
     #[response(status = 404)]
     Unknown(ErrorBody),
-    /// The head of the request is too large.
+    /// The headers are too large
     #[response(status = 431)]
     TooManyHeaders,
-    /// The server is starting or leaving.
+    /// The server is starting or shutting down
     #[response(status = 503)]
     NotReady(ErrorBody),
 }
 
-/// How a request for a sample can fail.
+/// Errors of requests for a sample
 #[derive(IntoResponses)]
-#[allow(dead_code, reason = "it only describes")]
+#[allow(dead_code, reason = "describes the errors in the OpenAPI description")]
 pub(super) enum SampleErrors {
-    /// The path is no text.
+    /// The path is malformed
     #[response(status = 400)]
     Invalid(ErrorBody),
-    /// No valid API key was sent, and this server wants one.
+    /// The API key is missing or wrong
     #[response(status = 401)]
     Unauthorized(ErrorBody),
-    /// A web page of another origin sent this.
+    /// A web page of another origin sent the request
     #[response(status = 403)]
     Forbidden(ErrorBody),
-    /// There is no such sample.
+    /// The sample does not exist
     #[response(status = 404)]
     Unknown(ErrorBody),
-    /// The head of the request is too large.
+    /// The headers are too large
     #[response(status = 431)]
     TooManyHeaders,
-    /// It cannot be drawn.
+    /// The sample cannot be drawn
     #[response(status = 500)]
     Failed(ErrorBody),
-    /// The server is starting or leaving.
+    /// The server is starting or shutting down
     #[response(status = 503)]
     NotReady(ErrorBody),
 }
 
-/// How a request for the page can fail.
+/// Responses other than 200 to requests for the page
 #[derive(IntoResponses)]
-#[allow(dead_code, reason = "it only describes")]
+#[allow(dead_code, reason = "describes the errors in the OpenAPI description")]
 pub(super) enum PageErrors {
-    /// The client has it already.
+    /// The client's cached copy is current
     #[response(status = 304)]
     NotModified,
-    /// The path is no text.
+    /// The path is malformed
     #[response(status = 400)]
     Invalid(ErrorBody),
-    /// The browser calls the server by a name that is not its own.
+    /// The browser used a host name that the server does not accept
     #[response(status = 403)]
     Forbidden(ErrorBody),
-    /// There is no such file.
+    /// The file does not exist
     #[response(status = 404)]
     Unknown(ErrorBody),
-    /// The head of the request is too large.
+    /// The headers are too large
     #[response(status = 431)]
     TooManyHeaders,
 }
 
-/// What this server is.
+/// The server's metadata
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ServerMetadata {
-    /// `rgby`.
+    /// `rgby`
     #[schema(value_type = String)]
     pub name: &'static str,
-    /// Its version.
     #[schema(value_type = String)]
     pub version: &'static str,
-    /// The protocol's extensions that it has.
+    /// Supported extensions of the protocol
     #[schema(value_type = Vec<String>)]
     pub extensions: Vec<&'static str>,
 }
 
-/// What a model is.
+/// A model's metadata
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ModelMetadata {
-    /// Its name.
     pub name: String,
-    /// The versions that are loaded, the newest last.
+    /// The loaded versions, the newest last
     pub versions: Vec<String>,
-    /// What kind of file it is.
+    /// File format
     #[schema(value_type = String)]
     pub platform: &'static str,
-    /// The inputs of which a request has one.
+    /// The possible inputs; a request has exactly one of them
     pub inputs: Vec<TensorMetadata>,
-    /// The outputs.
     pub outputs: Vec<TensorMetadata>,
-    /// What else there is to know: the names of classes and stains, thresholds, the file's hash.
+    /// Further properties, for example classes, thresholds, stains and the file's SHA-256
     #[schema(value_type = Object)]
     pub parameters: Map<String, Value>,
 }
 
-/// Whether a model is ready.
+/// Readiness of a model
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ModelReady {
-    /// Its name.
     pub name: String,
-    /// Always true; else the answer is an error.
+    /// Always true; a model that is not ready is an error
     pub ready: bool,
 }
 
-/// A request for inference.
+/// An inference request
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct InferRequest {
-    /// It comes back with the answer.
+    /// Copied to the response
     #[schema(required = false)]
     pub id: Option<String>,
-    /// `binary_data_output`: whether outputs come as binary data where they do not say
-    /// themselves. `timeout`: microseconds after which the answer is of no use.
+    /// `binary_data_output`: default of `binary_data` for all outputs.
+    /// `timeout`: maximum processing time in microseconds
     #[serde(default)]
     #[schema(value_type = Object)]
     pub parameters: Map<String, Value>,
-    /// One tensor: `image` or `planes`.
+    /// One tensor: `image` or `planes`
     pub inputs: Vec<InputTensor>,
-    /// The outputs that are wanted; all if none is named.
+    /// The requested outputs. Default: all
     #[serde(default)]
-    pub outputs: Vec<WantedOutput>,
+    pub outputs: Vec<RequestedOutput>,
 }
 
-/// Images.
+/// An input tensor
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct InputTensor {
     /// `image`: preprocessed, `[n, C, S, S]`. `planes`: gray values of the stains, `[n, C, H, W]`
-    /// or `[C, H, W]`, which the server preprocesses.
+    /// or `[C, H, W]`, which the server preprocesses
     pub name: String,
-    /// Its size in each dimension.
+    /// Size of each dimension
     pub shape: Vec<u64>,
-    /// FP32 for `image`, UINT8 or UINT16 for `planes`.
+    /// FP32 for `image`, UINT8 or UINT16 for `planes`
     pub datatype: String,
-    /// `binary_data_size`: bytes of this tensor behind the JSON.
+    /// `binary_data_size`: size in bytes of this tensor after the JSON
     #[serde(default)]
     #[schema(value_type = Object)]
     pub parameters: Map<String, Value>,
-    /// The values in row-major order, flat or nested.
+    /// The values in row-major order, flat or nested
     #[serde(default)]
     #[schema(value_type = Vec<f64>)]
-    pub data: Option<super::Numbers>,
+    pub data: Option<super::JsonNumbers>,
 }
 
-/// An output that is wanted.
+/// A requested output
 #[derive(Debug, Deserialize, ToSchema)]
-pub struct WantedOutput {
-    /// `probabilities`, or `embeddings` if the model has them.
+pub struct RequestedOutput {
+    /// `probabilities`, or `embeddings` if the model has them
     pub name: String,
-    /// `binary_data`: whether it comes as binary data behind the JSON.
+    /// `binary_data`: whether to return the output as binary data after the JSON
     #[serde(default)]
     #[schema(value_type = Object)]
     pub parameters: Map<String, Value>,
 }
 
-/// The answer to a request for inference.
+/// The response to an inference request
 #[derive(Debug, Serialize, ToSchema)]
 pub struct InferResponse {
-    /// The model that answered.
     pub model_name: String,
-    /// Its version.
     pub model_version: String,
-    /// The request's id.
+    /// The request's id
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// The outputs.
     pub outputs: Vec<OutputTensor>,
 }
 
-/// What the model says.
+/// An output tensor
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OutputTensor {
-    /// `probabilities` or `embeddings`.
+    /// `probabilities` or `embeddings`
     #[schema(value_type = String)]
     pub name: &'static str,
-    /// `[n, K]`.
+    /// `[n, K]`
     pub shape: [usize; 2],
-    /// FP32.
+    /// FP32
     #[schema(value_type = String)]
     pub datatype: &'static str,
-    /// `binary_data_size`: bytes of this tensor behind the JSON.
+    /// `binary_data_size`: size in bytes of this tensor after the JSON
     #[serde(skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = Object)]
     pub parameters: Map<String, Value>,
-    /// The values in row-major order.
+    /// The values in row-major order
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<Vec<f32>>,
 }
 
-/// Which models to list.
+/// Filter of the repository index
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct IndexRequest {
-    /// Only those that are loaded.
+    /// List only loaded models
     #[serde(default)]
     pub ready: bool,
 }
@@ -265,25 +258,23 @@ fn empty_object() -> Object {
     ObjectBuilder::new().max_properties(Some(0)).build()
 }
 
-/// How to load a model.
+/// Options of loading a model
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct LoadRequest {
-    /// Must be empty.
+    /// Must be empty
     #[serde(default)]
     #[schema(schema_with = empty_object)]
     pub parameters: Map<String, Value>,
 }
 
-/// A model in the repository.
+/// One version of a model in the repository
 #[derive(Debug, Serialize, ToSchema)]
 pub struct IndexedModel {
-    /// Its name.
     pub name: String,
-    /// Its version.
     pub version: String,
-    /// `READY` or `UNAVAILABLE`.
+    /// `READY` or `UNAVAILABLE`
     #[schema(value_type = String)]
     pub state: &'static str,
-    /// Why its last loading failed.
+    /// Error of the model's last load; empty if it succeeded
     pub reason: String,
 }

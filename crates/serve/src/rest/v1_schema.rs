@@ -1,213 +1,202 @@
-//! The JSON of `/v1`, for people, scripts and the page.
+//! JSON types of the `/v1` routes: image uploads, explanations and server information.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::types::ErrorBody;
 
-/// One image: a file for each of the model's stains, or one file with all of them.
+/// One image: one file per stain of the model, or one file with all stains
 #[derive(ToSchema)]
-#[allow(dead_code, reason = "it only describes")]
+#[allow(dead_code, reason = "describes the form in the OpenAPI description")]
 pub(super) struct ImageForm {
-    /// PNG, JPEG or TIFF of 8 or 16 bits; a colour file stands for its brightest channel.
+    /// PNG, JPEG or TIFF with 8 or 16 bits; of a colour image, the brightest channel is used
     #[schema(required = false, format = Binary, content_media_type = "application/octet-stream")]
     red: String,
-    /// As `red`.
+    /// As `red`
     #[schema(required = false, format = Binary, content_media_type = "application/octet-stream")]
     green: String,
-    /// As `red`.
+    /// As `red`
     #[schema(required = false, format = Binary, content_media_type = "application/octet-stream")]
     blue: String,
-    /// As `red`.
+    /// As `red`
     #[schema(required = false, format = Binary, content_media_type = "application/octet-stream")]
     yellow: String,
-    /// In place of these: a TIFF or OME-TIFF file with a channel for each stain.
+    /// Instead of one file per stain: a TIFF or OME-TIFF file with a channel for each stain
     #[schema(required = false, format = Binary, content_media_type = "application/octet-stream")]
     image: String,
-    /// Which channels of `image` the model's stains are, in their order, with commas between
-    /// them: names in its OME-XML, or numbers from 0. The stains' own names if it is missing.
+    /// The channel of `image` for each of the model's stains, in their order, separated by commas:
+    /// names in the OME-XML, or indices from 0. Default: the names of the stains
     #[schema(required = false)]
     channels: String,
-    /// Which model answers, where there are several.
+    /// Model name; required if several models are loaded
     #[schema(required = false)]
     model: String,
-    /// Which version of it; the newest if it is missing.
+    /// Model version. Default: the newest
     #[schema(required = false)]
     version: String,
 }
 
-/// An image to be classified.
+/// An image to classify
 #[derive(ToSchema)]
-#[allow(dead_code, reason = "it only describes")]
+#[allow(dead_code, reason = "describes the form in the OpenAPI description")]
 pub(super) struct PredictForm {
     #[serde(flatten)]
     image: ImageForm,
-    /// Have the planes come back to be looked at, at most so many pixels wide and high.
+    /// Return the decoded planes as previews of at most this many pixels per side
     #[schema(required = false, minimum = 1, maximum = 1024)]
     planes: u32,
 }
 
-/// An image whose classification is to be explained.
+/// An image to classify and explain
 #[derive(ToSchema)]
-#[allow(dead_code, reason = "it only describes")]
+#[allow(dead_code, reason = "describes the form in the OpenAPI description")]
 pub(super) struct ExplainForm {
     #[serde(flatten)]
     image: ImageForm,
-    /// Cells of a side of the grid, at most 16 and the side of the model's input; 8 if it is
-    /// missing.
+    /// Cells per side of the grid; at most 16 and at most the side of the model's input. Default: 8
     #[schema(required = false, minimum = 1, maximum = 16)]
     grid: u32,
 }
 
-/// What a model says of an uploaded image.
+/// The prediction for an uploaded image
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Prediction {
-    /// The model that answered.
     pub model_name: String,
-    /// Its version.
     pub model_version: String,
-    /// The names of the classes that are present.
+    /// Names of the predicted classes
     pub predicted: Vec<String>,
-    /// All classes, in the order of the model's output.
+    /// All classes, in the order of the model's output
     pub classes: Vec<ClassPrediction>,
-    /// The image itself, if it was asked for.
+    /// The decoded planes, if requested
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<ShownImage>,
+    pub image: Option<ImagePreview>,
 }
 
-/// An image to be looked at.
+/// Preview of the decoded planes of an image
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ShownImage {
-    /// Width of the uploaded image in pixels.
+pub struct ImagePreview {
+    /// Width of the uploaded image in pixels
     pub width: u32,
-    /// Its height.
+    /// Height of the uploaded image in pixels
     pub height: u32,
-    /// Its planes, in the order of the model's stains.
-    pub planes: Vec<ShownPlane>,
+    /// The planes, in the order of the model's stains
+    pub planes: Vec<PlanePreview>,
 }
 
-/// One stain of an image.
+/// Preview of one stain
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ShownPlane {
-    /// The stain.
+pub struct PlanePreview {
     pub stain: String,
-    /// A gray PNG, base64.
+    /// A gray PNG, base64
     #[schema(content_encoding = "base64", content_media_type = "image/png")]
     pub png: String,
 }
 
-/// What a model says of one class.
+/// The prediction for one class
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ClassPrediction {
-    /// Its number in the model's output.
+    /// Index in the model's output
     pub index: usize,
-    /// Its name.
     pub name: String,
-    /// How probable it is, 0–1.
+    /// Probability, 0–1
     pub probability: f32,
-    /// From which probability on it is present.
+    /// The class is predicted if its probability is at least the threshold
     pub threshold: f32,
-    /// Whether it is present.
+    /// Whether the class is predicted
     pub present: bool,
 }
 
-/// A line of an explanation.
+/// A line of an explanation
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum ExplanationLine {
-    /// The first.
+    /// The first line
     Start(ExplanationStart),
-    /// One for each row of the grid, from the top.
+    /// One line per row of the grid, from the top
     Row(ExplanationRow),
-    /// The last, if it broke off.
-    Broken(ErrorBody),
+    /// The last line, if the explanation failed
+    Error(ErrorBody),
 }
 
-/// What the model says of the whole image.
+/// The prediction for the complete image
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ExplanationStart {
-    /// The model that answers.
     pub model_name: String,
-    /// Its version.
     pub model_version: String,
-    /// Cells of a side.
+    /// Cells per side of the grid
     pub grid: usize,
-    /// The classes, in the order of the model's output.
+    /// Class names, in the order of the model's output
     pub classes: Vec<String>,
-    /// How probable each of them is.
+    /// Probability of each class
     pub probabilities: Vec<f32>,
 }
 
-/// A row of the grid.
+/// A row of the grid
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ExplanationRow {
-    /// Its number from the top, from 0.
+    /// Row index from the top, from 0
     pub row: usize,
-    /// For each cell from the left: how much each class's probability falls where the cell is
-    /// black. Below 0 where it rises.
+    /// For each cell from the left: the decrease of each class's probability if the cell is black.
+    /// Negative for an increase
     pub falls: Vec<Vec<f32>>,
 }
 
-/// What a server offers to people.
+/// Models, limits and samples of the server
 #[derive(Debug, Serialize, ToSchema)]
-pub struct About {
-    /// The program's version.
+pub struct ServerInfo {
+    /// Version of the server
     #[schema(value_type = String)]
     pub version: &'static str,
-    /// The newest version of each loaded model.
-    pub models: Vec<AboutModel>,
-    /// What an upload may be.
+    /// The newest version of each loaded model
+    pub models: Vec<ModelInfo>,
     pub limits: UploadBounds,
-    /// What the synthetic samples show, in the order of their numbers.
+    /// Class names of the synthetic samples, by class number
     #[schema(value_type = Vec<String>)]
     pub samples: Vec<&'static str>,
-    /// The stains that they have.
+    /// Stains of the synthetic samples
     #[schema(value_type = Vec<String>)]
     pub sample_stains: Vec<&'static str>,
 }
 
-/// A model, for people.
+/// A model
 #[derive(Debug, Serialize, ToSchema)]
-pub struct AboutModel {
-    /// Its name.
+pub struct ModelInfo {
     pub name: String,
-    /// Its version.
     pub version: String,
-    /// The network.
+    /// Network architecture
     pub arch: String,
-    /// The stains of which it wants an image each.
+    /// Stains of an image, in the model's order
     pub stains: Vec<String>,
-    /// The side to which images are resized, in pixels.
+    /// Side of the model's input in pixels
     pub size: u32,
-    /// Its classes, in the order of its output.
-    pub classes: Vec<AboutClass>,
+    /// Classes, in the order of the model's output
+    pub classes: Vec<ClassInfo>,
 }
 
-/// A class, for people.
+/// A class
 #[derive(Debug, Serialize, ToSchema)]
-pub struct AboutClass {
-    /// Its name.
+pub struct ClassInfo {
     pub name: String,
-    /// From which probability on it is present.
+    /// The class is predicted if its probability is at least the threshold
     pub threshold: f32,
-    /// What it is, if it is one of the Human Protein Atlas.
+    /// Description, for classes of the Human Protein Atlas
     #[schema(value_type = Option<String>)]
     pub about: Option<&'static str>,
 }
 
-/// What an upload may be.
+/// Limits of an upload
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UploadBounds {
-    /// Most bytes of a request.
+    /// Maximum size of a request in bytes
     pub max_body: usize,
-    /// Largest side of an image, in pixels.
+    /// Maximum side of an image in pixels
     pub max_side: u32,
-    /// Most bytes of pixels of a file when it is decoded.
+    /// Maximum size of a file's decoded pixels in bytes
     pub max_pixels: u64,
-    /// Largest side of planes that come back, in pixels.
+    /// Maximum side of a preview in pixels
     pub max_shown: u32,
-    /// Most cells of a side of an explanation's grid.
+    /// Maximum number of cells per side of an explanation's grid
     pub max_grid: u32,
-    /// Most time of a request, in seconds.
+    /// Maximum processing time of a request in seconds
     pub seconds: f64,
 }

@@ -1,5 +1,5 @@
-//! Where traces go: a collector that takes OTLP over HTTP, as protobuf. A flag names it, or else
-//! the variables that programs with OpenTelemetry have in common.
+//! Export of traces to a collector as OTLP over HTTP with protobuf. The endpoint comes from
+//! `--otlp-endpoint` or from the standard OpenTelemetry environment variables.
 
 use std::env;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use reqwest::Url;
 use super::TRACER;
 
 const FLAG: &str = "--otlp-endpoint";
-/// The URL of a collector.
-const BASE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-/// The URL that traces are posted to.
-const WHOLE: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+/// Base URL of a collector.
+const BASE_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// Full URL that traces are posted to.
+const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
 const PROTOCOLS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
     "OTEL_EXPORTER_OTLP_PROTOCOL",
@@ -28,66 +28,61 @@ const PROTOCOLS: [&str; 2] = [
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
 
-/// A server's last spans are waited for so long.
-const MOST: Duration = Duration::from_secs(5);
-/// And so long where its own time is over.
-const LEAST: Duration = Duration::from_secs(1);
+/// Maximum time to export the last spans on shutdown.
+const MAX_FLUSH: Duration = Duration::from_secs(5);
+/// Time to export the last spans if the drain time is used up.
+const MIN_FLUSH: Duration = Duration::from_secs(1);
 
-/// Sends traces, in batches and on a thread of its own.
+/// Exports traces in batches on a background thread.
 #[derive(Debug)]
 pub struct Collector {
     provider: SdkTracerProvider,
     failing: Arc<AtomicBool>,
 }
 
-/// Why traces cannot be sent.
+/// Traces cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    /// The collector's URL is none.
     #[error(
-        "{name}: {reason}; give the URL of a collector that takes OTLP over HTTP, such as \
+        "{name}: {reason}\nhint: set the URL of an OTLP/HTTP collector, for example \
          http://127.0.0.1:4318"
     )]
     Url {
         /// The flag or the variable.
         name: &'static str,
-        /// What is wrong.
         reason: String,
     },
-    /// A variable asks for something else.
-    #[error("{name}: is `{value}`; {wanted}")]
+    #[error("{name}: unsupported value `{value}`\nhint: {hint}")]
     Variable {
-        /// The variable.
         name: &'static str,
-        /// Its value.
         value: String,
-        /// What it may be.
-        wanted: &'static str,
+        hint: &'static str,
     },
-    /// There is no client to send them with.
-    #[error("traces cannot be sent: {0}; are the system's CA certificates installed?")]
-    Client(#[from] opentelemetry_otlp::ExporterBuildError),
+    #[error("cannot create the client that sends traces: {0}\nhint: install CA certificates")]
+    Client(opentelemetry_otlp::ExporterBuildError),
 }
 
 impl Collector {
-    /// From now on traces go to the collector that `flag` or a variable names, if one does.
+    /// Starts the export of traces, if `flag` or a variable sets an endpoint.
     ///
     /// # Errors
     ///
-    /// As [`TraceError`] says. That the collector does not answer is none: it may come later.
+    /// Returns [`TraceError`] for an unusable endpoint or variable. An unreachable collector is not
+    /// an error, because it may start later.
     pub fn connect(flag: Option<&str>) -> Result<Option<Self>, TraceError> {
         let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let Some(url) = endpoint(flag, variable)? else {
             return Ok(None);
         };
         check_sampler(variable)?;
-        // Refused only if another one was chosen before, which is as good.
+        // Fails only if the process has already installed a provider, which works as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let exporter = SpanExporter::builder().with_http();
         let exporter = exporter.with_protocol(Protocol::HttpBinary);
-        let exporter = exporter.with_endpoint(url.as_str()).build()?;
+        let exporter = exporter.with_endpoint(url.as_str()).build();
+        let exporter = exporter.map_err(TraceError::Client)?;
         let failing = Arc::new(AtomicBool::new(false));
-        let exporter = Exporter {
+        let exporter = LoggingExporter {
             exporter,
             failing: failing.clone(),
         };
@@ -97,17 +92,16 @@ impl Collector {
             .build();
         let scope = InstrumentationScope::builder("rgby");
         let scope = scope.with_version(env!("CARGO_PKG_VERSION")).build();
-        // One that was started before, by a program that has this as a library, stays.
+        // A tracer that the process has already installed stays.
         let _ = TRACER.set(provider.tracer_with_scope(scope));
-        tracing::info!("traces go to {url}");
+        tracing::info!("sending traces to {url}");
         Ok(Some(Self { provider, failing }))
     }
 
-    /// Sends what is left, for some seconds at most and no longer than `left` if that is more than
-    /// one.
+    /// Exports the remaining spans. Takes at most `left`, limited to the range of 1 to 5 seconds.
     pub fn finish(self, left: Duration) {
-        let most = left.clamp(LEAST, MOST);
-        if let Err(error) = self.provider.shutdown_with_timeout(most)
+        let limit = left.clamp(MIN_FLUSH, MAX_FLUSH);
+        if let Err(error) = self.provider.shutdown_with_timeout(limit)
             && !self.failing.load(Ordering::Relaxed)
         {
             tracing::warn!(%error, "the last traces were not sent");
@@ -115,22 +109,22 @@ impl Collector {
     }
 }
 
-/// Says so once if the collector fails, and once if it is well again.
+/// Exporter that logs once when the collector starts to fail, and once when it recovers.
 #[derive(Debug)]
-struct Exporter {
+struct LoggingExporter {
     exporter: SpanExporter,
     failing: Arc<AtomicBool>,
 }
 
-impl opentelemetry_sdk::trace::SpanExporter for Exporter {
+impl opentelemetry_sdk::trace::SpanExporter for LoggingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let sent = self.exporter.export(batch).await;
         let failed_before = self.failing.swap(sent.is_err(), Ordering::Relaxed);
         match &sent {
             Err(error) if !failed_before => {
-                tracing::warn!(%error, "the collector takes no traces; they are lost meanwhile");
+                tracing::warn!(%error, "the collector does not accept traces; dropping them");
             }
-            Ok(()) if failed_before => tracing::info!("the collector takes traces again"),
+            Ok(()) if failed_before => tracing::info!("the collector accepts traces again"),
             _ => {}
         }
         sent
@@ -145,27 +139,27 @@ impl opentelemetry_sdk::trace::SpanExporter for Exporter {
     }
 }
 
-/// The URL that traces are posted to; `None` if nobody asks for them.
+/// Returns the URL that traces are posted to; `None` if tracing is off.
 fn endpoint(
     flag: Option<&str>,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Option<Url>, TraceError> {
-    let says = |name, word: &str| {
+    let is_set_to = |name, expected: &str| {
         let value: Option<String> = variable(name);
-        value.is_some_and(|value| value.eq_ignore_ascii_case(word))
+        value.is_some_and(|value| value.eq_ignore_ascii_case(expected))
     };
-    if says("OTEL_SDK_DISABLED", "true") {
+    if is_set_to("OTEL_SDK_DISABLED", "true") {
         return Ok(None);
     }
     if let Some(flag) = flag {
-        return Ok(Some(below(url(FLAG, flag)?)));
+        return Ok(Some(with_traces_path(url(FLAG, flag)?)));
     }
-    if says("OTEL_TRACES_EXPORTER", "none") {
+    if is_set_to("OTEL_TRACES_EXPORTER", "none") {
         return Ok(None);
     }
-    let url = match (variable(WHOLE), variable(BASE)) {
-        (Some(whole), _) => url(WHOLE, &whole)?,
-        (None, Some(base)) => below(url(BASE, &base)?),
+    let url = match (variable(TRACES_ENDPOINT), variable(BASE_ENDPOINT)) {
+        (Some(full), _) => url(TRACES_ENDPOINT, &full)?,
+        (None, Some(base)) => with_traces_path(url(BASE_ENDPOINT, &base)?),
         (None, None) => return Ok(None),
     };
     for name in PROTOCOLS {
@@ -174,8 +168,9 @@ fn endpoint(
                 return Err(TraceError::Variable {
                     name,
                     value,
-                    wanted: "rgby sends traces as http/protobuf, by default to port 4318 of a \
-                             collector: set both variables so, or OTEL_TRACES_EXPORTER=none",
+                    hint: "rgby sends traces as http/protobuf, usually to port 4318 of a \
+                           collector; set the protocol and the endpoint accordingly, or set \
+                           OTEL_TRACES_EXPORTER=none",
                 });
             }
             break;
@@ -185,21 +180,22 @@ fn endpoint(
 }
 
 fn url(name: &'static str, text: &str) -> Result<Url, TraceError> {
-    let wrong = |reason: String| TraceError::Url { name, reason };
-    let url = Url::parse(text).map_err(|error| wrong(format!("`{text}` is no URL: {error}")))?;
+    let invalid = |reason: String| TraceError::Url { name, reason };
+    let url = Url::parse(text).map_err(|error| invalid(format!("`{text}`: not a URL: {error}")))?;
     if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
-        return Err(wrong(format!("`{text}` is not http or https")));
+        return Err(invalid(format!("`{text}` is not an http or https URL")));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        // Not shown: it would be in the log.
-        let reason = "it holds a name or password; OTEL_EXPORTER_OTLP_HEADERS is for those";
-        return Err(wrong(reason.into()));
+        // The URL is not printed, because it contains a secret.
+        let reason = "user name and password in the URL are not supported; use \
+                      OTEL_EXPORTER_OTLP_HEADERS";
+        return Err(invalid(reason.into()));
     }
     Ok(url)
 }
 
-/// Where a collector takes traces, whether its URL says so or not.
-fn below(mut base: Url) -> Url {
+/// Appends the standard path of traces, unless the URL already has it.
+fn with_traces_path(mut base: Url) -> Url {
     let path = base.path().trim_end_matches('/').to_owned();
     if !path.ends_with("/v1/traces") {
         base.set_path(&format!("{path}/v1/traces"));
@@ -207,7 +203,7 @@ fn below(mut base: Url) -> Url {
     base
 }
 
-/// The library would take another one without a word.
+/// Rejects unknown samplers. The SDK would silently use another one.
 fn check_sampler(variable: impl Fn(&str) -> Option<String>) -> Result<(), TraceError> {
     let Some(value) = variable(SAMPLER) else {
         return Ok(());
@@ -216,40 +212,40 @@ fn check_sampler(variable: impl Fn(&str) -> Option<String>) -> Result<(), TraceE
     match kind {
         "always_on" | "always_off" => Ok(()),
         "traceidratio" => {
-            let share = variable(SAMPLER_ARG).unwrap_or_default();
-            if share
+            let ratio = variable(SAMPLER_ARG).unwrap_or_default();
+            if ratio
                 .parse()
-                .is_ok_and(|share: f64| (0.0..=1.0).contains(&share))
+                .is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio))
             {
                 return Ok(());
             }
             Err(TraceError::Variable {
                 name: SAMPLER_ARG,
-                value: share,
-                wanted: "it must be the share of traces to be recorded, 0 to 1",
+                value: ratio,
+                hint: "set the fraction of traces to record, from 0 to 1",
             })
         }
         _ => Err(TraceError::Variable {
             name: SAMPLER,
             value,
-            wanted: "it may be always_on, always_off or traceidratio, or one of them behind \
-                     parentbased_",
+            hint: "set always_on, always_off or traceidratio, optionally with the prefix \
+                   parentbased_",
         }),
     }
 }
 
-/// What the server is called, unless the variables call it something else.
+/// Returns the service name and version, unless the environment variables set others.
 fn resource() -> Resource {
-    let found = Resource::builder().build();
-    let named = |key: &'static str| {
-        let value = found.get_ref(&Key::new(key));
+    let from_environment = Resource::builder().build();
+    let is_set = |key: &'static str| {
+        let value = from_environment.get_ref(&Key::new(key));
         value.is_some_and(|value| !value.as_str().starts_with("unknown_service"))
     };
-    let ours = [
+    let defaults = [
         ("service.name", "rgby"),
         ("service.version", env!("CARGO_PKG_VERSION")),
     ];
-    let missing = ours.into_iter().filter(|(key, _)| !named(key));
+    let missing = defaults.into_iter().filter(|(key, _)| !is_set(key));
     let missing: Vec<_> = missing
         .map(|(key, value)| KeyValue::new(key, value))
         .collect();
@@ -273,35 +269,45 @@ mod tests {
     }
 
     #[test]
-    fn the_flag_comes_before_the_variables() {
+    fn the_flag_takes_precedence_over_the_variables() {
         let flag = Some("http://a:4318");
         let a = Some("http://a:4318/v1/traces".to_owned());
         assert_eq!(found(None, &[]), None);
-        assert_eq!(found(flag, &[(BASE, "http://b:4318")]), a);
+        assert_eq!(found(flag, &[(BASE_ENDPOINT, "http://b:4318")]), a);
         for same in ["http://a:4318/", "http://a:4318/v1/traces"] {
             assert_eq!(found(Some(same), &[]), a);
         }
         assert_eq!(
-            found(None, &[(BASE, "https://b/collect/")]).unwrap(),
+            found(None, &[(BASE_ENDPOINT, "https://b/collect/")]).unwrap(),
             "https://b/collect/v1/traces"
         );
         assert_eq!(
-            found(None, &[(BASE, "http://b"), (WHOLE, "http://c/here")]).unwrap(),
+            found(
+                None,
+                &[
+                    (BASE_ENDPOINT, "http://b"),
+                    (TRACES_ENDPOINT, "http://c/here")
+                ]
+            )
+            .unwrap(),
             "http://c/here"
         );
     }
 
     #[test]
-    fn traces_can_be_switched_off() {
+    fn traces_can_be_disabled() {
         let flag = Some("http://a");
         assert_eq!(found(flag, &[("OTEL_SDK_DISABLED", "true")]), None);
-        let none = &[(BASE, "http://b"), ("OTEL_TRACES_EXPORTER", "none")];
+        let none = &[
+            (BASE_ENDPOINT, "http://b"),
+            ("OTEL_TRACES_EXPORTER", "none"),
+        ];
         assert_eq!(found(None, none), None);
         assert!(found(flag, none).is_some());
     }
 
     #[test]
-    fn what_cannot_be_done_is_refused() {
+    fn unusable_endpoints_are_refused() {
         for bad in ["", "localhost:4318", "ftp://a", "unix:/a", "http://"] {
             let error = endpoint(Some(bad), variables(&[])).unwrap_err().to_string();
             assert!(error.starts_with("--otlp-endpoint: "), "{error}");
@@ -309,22 +315,22 @@ mod tests {
         let error = endpoint(Some("http://me:secret@a"), variables(&[])).unwrap_err();
         let error = error.to_string();
         assert!(error.contains("OTEL_EXPORTER_OTLP_HEADERS") && !error.contains("secret"));
-        let grpc = variables(&[(BASE, "http://b:4317"), (PROTOCOLS[1], "grpc")]);
+        let grpc = variables(&[(BASE_ENDPOINT, "http://b:4317"), (PROTOCOLS[1], "grpc")]);
         let error = endpoint(None, grpc).unwrap_err().to_string();
-        assert!(error.starts_with("OTEL_EXPORTER_OTLP_PROTOCOL: is `grpc`"));
+        assert!(error.starts_with("OTEL_EXPORTER_OTLP_PROTOCOL: unsupported value `grpc`"));
         assert!(endpoint(Some("http://a"), grpc).is_ok());
     }
 
     #[test]
-    fn samplers_that_are_not_known_are_refused() {
+    fn unknown_samplers_are_refused() {
         let check = |set| check_sampler(variables(set)).map_err(|error| error.to_string());
         assert_eq!(check(&[]), Ok(()));
         assert_eq!(check(&[(SAMPLER, "always_off")]), Ok(()));
         let tenth = &[(SAMPLER, "parentbased_traceidratio"), (SAMPLER_ARG, "0.1")];
         assert_eq!(check(tenth), Ok(()));
         let error = check(&[(SAMPLER, "jaeger_remote")]).unwrap_err();
-        assert!(error.starts_with("OTEL_TRACES_SAMPLER: is `jaeger_remote`"));
+        assert!(error.starts_with("OTEL_TRACES_SAMPLER: unsupported value `jaeger_remote`"));
         let error = check(&[(SAMPLER, "traceidratio"), (SAMPLER_ARG, "10%")]).unwrap_err();
-        assert!(error.starts_with("OTEL_TRACES_SAMPLER_ARG: is `10%`"));
+        assert!(error.starts_with("OTEL_TRACES_SAMPLER_ARG: unsupported value `10%`"));
     }
 }

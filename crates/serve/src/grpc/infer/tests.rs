@@ -20,7 +20,7 @@ fn spec() -> ModelSpec {
     }
 }
 
-/// A request of one tensor.
+/// A request with one tensor.
 fn request(name: &str, datatype: &str, shape: &[i64]) -> ModelInferRequest {
     ModelInferRequest {
         id: "x".into(),
@@ -82,13 +82,13 @@ fn parameter(name: &str, choice: ParameterChoice) -> HashMap<String, InferParame
 }
 
 #[test]
-fn requests_are_taken_apart() {
+fn valid_requests_are_parsed() {
     let parsed = good().map(|request| parse(request, &spec()).unwrap());
     let timeouts = parsed.iter().map(|parsed| parsed.timeout);
     assert!(timeouts.eq([Some(Duration::from_millis(1)), None, None, None, None]));
-    assert_eq!(parsed[0].rest.outputs, ["embeddings", "probabilities"]);
-    assert_eq!(parsed[1].rest.outputs, ["probabilities", "embeddings"]);
-    assert_eq!(parsed[1].rest.id, "x");
+    assert_eq!(parsed[0].context.outputs, ["embeddings", "probabilities"]);
+    assert_eq!(parsed[1].context.outputs, ["probabilities", "embeddings"]);
+    assert_eq!(parsed[1].context.id, "x");
     let [_, _, _, floats, pixels] = parsed.map(|parsed| parsed.input);
     assert!(matches!(
         floats,
@@ -102,7 +102,7 @@ fn requests_are_taken_apart() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_and_told_why() {
+fn invalid_requests_are_refused_with_a_reason() {
     let image = |bytes| raw("image", "FP32", &[1, 2, 2, 2], vec![0; bytes]);
     let with = |change: fn(&mut ModelInferRequest)| {
         let mut request = image(32);
@@ -167,7 +167,7 @@ fn what_does_not_fit_is_refused_and_told_why() {
         ),
         (image(31), "31 bytes were sent"),
         (image(0), "0 bytes were sent"),
-        (image(33), "takes 32"),
+        (image(33), "requires 32"),
         (
             typed("image", "FP32", &[1, 2, 2, 2], &[], &[0.5; 7]),
             "7 values",
@@ -194,15 +194,15 @@ fn what_does_not_fit_is_refused_and_told_why() {
         ),
         (raw("planes", "UINT8", &[3, 1, 1], vec![0; 3]), "red, green"),
     ];
-    for (request, wanted) in cases {
+    for (request, expected) in cases {
         let error = parse(request.clone(), &spec()).unwrap_err().to_string();
-        assert!(error.contains(wanted), "{request:?}: {error}");
+        assert!(error.contains(expected), "{request:?}: {error}");
         assert!(error.len() < 500, "{error}");
     }
 }
 
 #[test]
-fn what_is_damaged_is_refused_or_still_consistent() {
+fn damaged_messages_are_refused_or_consistent() {
     let mut rng = ChaCha8Rng::seed_from_u64(9);
     let messages = good().map(|request| request.encode_to_vec());
     let mut accepted = 0;
@@ -226,7 +226,7 @@ fn what_is_damaged_is_refused_or_still_consistent() {
     assert!(accepted > 100, "only {accepted} were accepted");
 }
 
-/// Whatever was accepted takes memory in proportion to what was sent.
+/// The memory of an accepted request is proportional to the size of its message.
 fn assert_consistent(input: &InferenceInput) {
     match input {
         InferenceInput::Images { count, values } => assert_eq!(values.len(), count * 8),
@@ -243,12 +243,12 @@ fn assert_consistent(input: &InferenceInput) {
             };
             assert_eq!(found, count * 2 * *height as usize * *width as usize);
         }
-        InferenceInput::Upload(_) => panic!("there are none in this protocol"),
+        InferenceInput::Upload(_) => panic!("this protocol has no uploads"),
     }
 }
 
 #[test]
-fn a_call_has_the_time_that_its_metadata_says() {
+fn call_timeouts_are_parsed_from_metadata() {
     let parse = |text: &str| {
         let mut metadata = MetadataMap::new();
         metadata.insert("grpc-timeout", text.parse().unwrap());

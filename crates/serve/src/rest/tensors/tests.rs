@@ -19,8 +19,8 @@ fn spec() -> ModelSpec {
     }
 }
 
-/// Checks what a parser must keep to whatever it is given; returns whether it accepted that.
-fn holds(body: &[u8], header: Option<&str>) -> bool {
+/// Parses a body and checks the invariants of the result; returns whether it was accepted.
+fn accepts(body: &[u8], header: Option<&str>) -> bool {
     let spec = spec();
     let parsed = match parse(&Bytes::copy_from_slice(body), header, &spec) {
         Ok(parsed) => parsed,
@@ -31,7 +31,7 @@ fn holds(body: &[u8], header: Option<&str>) -> bool {
         Err(error) => panic!("{error:?}"),
     };
     assert!(parsed.input.count() > 0);
-    // Whatever was accepted takes memory in proportion to what was sent.
+    // The memory of an accepted request is proportional to the size of its body.
     match parsed.input {
         InferenceInput::Images { count, values } => assert_eq!(values.len(), count * 8),
         InferenceInput::Planes {
@@ -47,7 +47,7 @@ fn holds(body: &[u8], header: Option<&str>) -> bool {
             };
             assert_eq!(found, count * 2 * height as usize * width as usize);
         }
-        InferenceInput::Upload(_) => panic!("there are none in this protocol"),
+        InferenceInput::Upload(_) => panic!("this protocol has no uploads"),
     }
     true
 }
@@ -60,22 +60,22 @@ fn bodies() -> Vec<(String, Vec<u8>)> {
                                              "parameters": {"binary_data": false}}]});
     let planes = json!({"inputs": [{"name": "planes", "datatype": "UINT8", "shape": [2, 1, 3],
                                     "data": [0, 255, 3, 4, 5, 6]}]});
-    let behind = |name: &str, datatype: &str, shape: &[u64], size: usize| {
+    let binary = |name: &str, datatype: &str, shape: &[u64], size: usize| {
         json!({"inputs": [{"name": name, "datatype": datatype, "shape": shape,
                            "parameters": {"binary_data_size": size}}]})
     };
     let cases = [
         (image, 0),
         (planes, 0),
-        (behind("image", "FP32", &[2, 2, 2, 2], 64), 64),
-        (behind("planes", "UINT16", &[1, 2, 3, 1], 12), 12),
+        (binary("image", "FP32", &[2, 2, 2, 2], 64), 64),
+        (binary("planes", "UINT16", &[1, 2, 3, 1], 12), 12),
     ];
     let with_bytes = |(json, size): (Value, usize)| (json.to_string(), vec![7; size]);
     cases.map(with_bytes).into()
 }
 
 #[test]
-fn what_is_damaged_is_refused_or_still_consistent() {
+fn damaged_bodies_are_refused_or_consistent() {
     let mut rng = ChaCha8Rng::seed_from_u64(8);
     let bodies = bodies();
     let mut accepted = 0;
@@ -84,7 +84,7 @@ fn what_is_damaged_is_refused_or_still_consistent() {
         let mut body = [json.as_bytes(), bytes].concat();
         let mut length = json.len() as i64;
         if round < bodies.len() {
-            assert!(holds(&body, Some(&length.to_string())), "{json}");
+            assert!(accepts(&body, Some(&length.to_string())), "{json}");
             continue;
         }
         for _ in 0..rng.random_range(1..4) {
@@ -107,7 +107,7 @@ fn what_is_damaged_is_refused_or_still_consistent() {
         }
         let length = length.to_string();
         let header = rng.random_bool(0.7).then_some(&*length);
-        accepted += usize::from(holds(&body, header));
+        accepted += usize::from(accepts(&body, header));
     }
     assert!(
         accepted > 100,
