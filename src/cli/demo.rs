@@ -80,12 +80,12 @@ impl DemoArgs {
         log.step("convert", "initial/", || self.convert(ui))?;
         fs::write(self.out.join("config.toml"), CONFIG)?;
         log.step("train", "run/", || {
-            self.train("initial", "run", HeadChoice::Auto, &[], ui)
+            self.train(("initial", "run"), HeadChoice::Auto, &[], ui)
         })?;
         log.step("retrain", "rerun/", || {
             let overrides = ["optimizer.name=adam", "optimizer.lr=1e-4", "train.epochs=1"];
             let overrides = overrides.map(str::to_owned);
-            self.train("run", "rerun", HeadChoice::Keep, &overrides, ui)
+            self.train(("run", "rerun"), HeadChoice::Keep, &overrides, ui)
         })?;
         log.step("export", "model.onnx", || self.export(ui))?;
         log.step("score", "predictions.csv, scores.csv", || self.score(ui))?;
@@ -120,10 +120,10 @@ impl DemoArgs {
         Ok(())
     }
 
+    /// Trains a run in `out` that starts from the checkpoint or run `from`.
     fn train(
         &self,
-        from: &str,
-        out: &str,
+        (from, out): (&str, &str),
         head: HeadChoice,
         overrides: &[String],
         ui: &Ui,

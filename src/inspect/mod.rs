@@ -30,7 +30,7 @@ pub enum Inspection {
         path: PathBuf,
         checkpoint: Box<Checkpoint>,
         /// The metrics of the run, if a run directory was inspected.
-        run: Option<RunHistory>,
+        run: Option<Box<RunHistory>>,
     },
     Onnx {
         path: PathBuf,
@@ -65,7 +65,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, InspectError> {
         return Ok(Inspection::Checkpoint {
             checkpoint: Box::new(Checkpoint::open(&dir)?),
             path: dir,
-            run: RunHistory::read(path)?,
+            run: RunHistory::read(path)?.map(Box::new),
         });
     }
     Ok(Inspection::Onnx {

@@ -10,7 +10,7 @@ struct Override<'a> {
     text: &'a str,
     /// The key, for example `train.epochs`.
     key: String,
-    /// The outermost key that did not exist before: `key` or a table around it.
+    /// The outermost table around the key that did not exist before, if any.
     created: Option<String>,
 }
 
