@@ -97,9 +97,9 @@
 //! ```
 
 pub mod cli;
-pub mod eval;
 #[cfg(feature = "train")]
 pub mod convert;
+pub mod eval;
 #[cfg(feature = "train")]
 pub mod export;
 #[cfg(feature = "train")]

@@ -153,6 +153,17 @@ mod tests {
     }
 
     #[test]
+    fn reads_files_without_pattern_and_channels() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(RunOrigin::read(dir.path()).unwrap(), None);
+        let old = r#"{"rgby_version":"0","device":"cpu","images":"i","labels":"l","from":null,"head":null}"#;
+        fs::write(dir.path().join(NAME), old).unwrap();
+        let read = RunOrigin::read(dir.path()).unwrap().unwrap();
+        assert_eq!((read.images.as_str(), read.pattern), ("i", None));
+        assert!(read.channels.is_empty());
+    }
+
+    #[test]
     fn names_a_damaged_file() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(NAME), "{\"from\": 1").unwrap();
