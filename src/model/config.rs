@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn errors_name_the_key() {
         let many = format!("channels = {:?}", vec!["x"; 65]);
-        for (text, wanted) in [
+        for (text, expected) in [
             ("projection = 0", "model.projection is 0"),
             ("pooling = 'max'", "average-max"),
             ("dropout = 1", "model.dropout is 1"),
@@ -299,7 +299,7 @@ mod tests {
             ("classes = []", "model.classes is empty"),
         ] {
             let error = parse(text).unwrap_err();
-            assert!(error.contains(wanted), "{text}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 

@@ -170,7 +170,7 @@ impl ConvertedModel {
         })
     }
 
-    /// Returns the number of BatchNorm layers whose statistics are made up, because the file had
+    /// Returns the number of BatchNorm layers with placeholder statistics, because the file had
     /// them folded.
     #[must_use]
     pub fn unfolded(&self) -> usize {

@@ -214,10 +214,10 @@ fn skeleton(arch: Arch) -> Result<GraphProto, WeightsError> {
     Ok(std::mem::take(graph))
 }
 
-/// Returns the error for a graph that is not the network `wanted`, or no known network.
+/// Returns the error for a graph that is not the network `expected`, or no known network.
 fn unknown(
     network: &Network,
-    wanted: Option<(Arch, Mismatch)>,
+    expected: Option<(Arch, Mismatch)>,
 ) -> Result<WeightsError, WeightsError> {
     let mut nearest = (Arch::IMPORTED[0], -1.0);
     for &arch in Arch::IMPORTED {
@@ -227,14 +227,14 @@ fn unknown(
             nearest = (arch, likeness);
         }
     }
-    let (wanted, mismatch) = if let Some((arch, mismatch)) = wanted {
+    let (expected, mismatch) = if let Some((arch, mismatch)) = expected {
         (Some(arch), mismatch)
     } else {
         let skeleton = skeleton(nearest.0)?;
         (None, first_difference(network, &Network::new(&skeleton)?))
     };
     Ok(WeightsError::Unknown {
-        wanted,
+        expected,
         mismatch,
         nearest: nearest.0,
         likeness: nearest.1,

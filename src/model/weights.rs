@@ -26,12 +26,12 @@ pub enum WeightsError {
     /// The pretrained file holds an unknown network, or another one than requested.
     #[error(
         "is not {}: {mismatch}; the nearest known network is {} ({:.0}% of its operators)",
-        wanted.map_or("a network that rgby knows", Arch::name), nearest.name(), likeness * 100.0
+        expected.map_or("a network that rgby knows", Arch::name), nearest.name(), likeness * 100.0
     )]
     Unknown {
         /// The requested network, if any.
-        wanted: Option<Arch>,
-        /// The first difference between the file and `wanted`, or else `nearest`.
+        expected: Option<Arch>,
+        /// The first difference between the file and `expected`, or else `nearest`.
         mismatch: Mismatch,
         /// The known network that shares most operators with the file.
         nearest: Arch,

@@ -31,7 +31,8 @@ pub struct StartingPoint {
     /// Which weights the run takes over.
     pub transfer: WeightTransfer,
     pub provenance: Provenance,
-    /// BatchNorm layers whose statistics are made up, because a converted file had them folded.
+    /// Number of BatchNorm layers with placeholder statistics, because a converted file had them
+    /// folded.
     pub unfolded: usize,
     /// The stem filter of each channel in words, if the file is a pretrained network.
     pub stem: Option<String>,
@@ -56,22 +57,22 @@ pub enum StartingPointError {
     /// The network is not that of the config.
     #[error(
         "{} holds {}, but the config has model.arch = \"{}\"",
-        path.display(), found.name(), wanted.name()
+        path.display(), found.name(), expected.name()
     )]
     Arch {
         path: PathBuf,
         found: Arch,
-        wanted: Arch,
+        expected: Arch,
     },
     /// The input channels are not those of the config.
     #[error(
-        "{} has the channels {found:?}, but the config has model.channels = {wanted:?}",
+        "{} has the channels {found:?}, but the config has model.channels = {expected:?}",
         path.display()
     )]
     Channels {
         path: PathBuf,
         found: Vec<String>,
-        wanted: Vec<String>,
+        expected: Vec<String>,
     },
     /// A pretrained network has no head that could be kept.
     #[error(
@@ -112,14 +113,14 @@ impl StartingPoint {
             return Err(StartingPointError::Arch {
                 path,
                 found: source.arch,
-                wanted: model.arch,
+                expected: model.arch,
             });
         }
         if source.channels != model.channels {
             return Err(StartingPointError::Channels {
                 path,
                 found: source.channels,
-                wanted: model.channels.clone(),
+                expected: model.channels.clone(),
             });
         }
         start.transfer = match head {

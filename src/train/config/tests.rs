@@ -52,7 +52,7 @@ fn overrides_accept_numbers_lists_and_bare_words() {
 
 #[test]
 fn errors_name_the_key_and_the_value() {
-    for (item, wanted) in [
+    for (item, expected) in [
         ("train.epoch=3", "did you mean train.epochs?"),
         ("trains.epochs=3", "did you mean train?"),
         (
@@ -108,7 +108,7 @@ fn errors_name_the_key_and_the_value() {
         ("alone=1", "--set alone=1"),
     ] {
         let error = parse(&[item]).unwrap_err();
-        assert!(error.contains(wanted), "{item}: {error}");
+        assert!(error.contains(expected), "{item}: {error}");
     }
 }
 
@@ -149,7 +149,7 @@ fn errors_name_the_override_that_caused_them() {
 
 #[test]
 fn errors_name_keys_that_contradict_each_other() {
-    for (items, wanted) in [
+    for (items, expected) in [
         (
             vec!["optimizer.schedule=cosine", "optimizer.min_lr=2"],
             "at most optimizer.lr, 1",
@@ -160,7 +160,7 @@ fn errors_name_keys_that_contradict_each_other() {
         ),
     ] {
         let error = parse(&items).unwrap_err();
-        assert!(error.contains(wanted), "{items:?}: {error}");
+        assert!(error.contains(expected), "{items:?}: {error}");
     }
     let text = TEXT.replace(
         "name = 'adadelta', constants = 'keras-2.0.8'",
@@ -171,7 +171,7 @@ fn errors_name_keys_that_contradict_each_other() {
         let parsed = Config::parse("run.toml", &text.replace("NAME", name), &overrides);
         parsed.map_err(|error| error.to_string())
     };
-    for (name, item, wanted) in [
+    for (name, item, expected) in [
         (
             "sgd",
             "optimizer.nesterov=true",
@@ -185,7 +185,7 @@ fn errors_name_keys_that_contradict_each_other() {
         ("adamw", "optimizer.constants=keras-2.0.8", "has no adamw"),
     ] {
         let error = with(name, &[item]).unwrap_err();
-        assert!(error.contains(wanted), "{item}: {error}");
+        assert!(error.contains(expected), "{item}: {error}");
     }
     let config = with("sgd", &["optimizer.schedule=step"]).unwrap().optimizer;
     assert_eq!(
