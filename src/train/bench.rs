@@ -151,7 +151,7 @@ impl TrainBench<'_> {
             features: None,
             from: None,
             origin: RunOrigin::default(),
-            recalibrate: 0,
+            recalibrate: Some(0),
             out: self.folder.join("run"),
             resume: false,
             checkpoint_every: None,

@@ -218,7 +218,7 @@ fn what_fits_no_sample_is_refused_at_once() {
             ),
             (
                 &out("ome --channel red=0 --channel red=1"),
-                &["--channel red=… is there twice"],
+                &["--channel red=… is given twice"],
             ),
             (&out("ome --channel red"), &["write STAIN=CHANNEL"]),
             (
