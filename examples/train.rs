@@ -47,7 +47,7 @@ pub fn start(
             images: images.display().to_string(),
             labels: labels.display().to_string(),
             from: Some(checkpoint.display().to_string()),
-            head: None,
+            ..RunOrigin::default()
         },
         out: out.to_owned(),
         resume: false,

@@ -1,8 +1,8 @@
-//! Retrain ImageNet networks on four-channel fluorescence images, and score plates with them.
+//! Retrain ImageNet networks on multi-channel fluorescence images, and score plates with them.
 //!
-//! This is what the program `rgby` is made of, for programs of one's own and for whoever carries it
-//! on. An ONNX export of a network becomes a checkpoint to train from, a checkpoint becomes one ONNX
-//! file that knows its classes, thresholds and preprocessing, and that file scores images:
+//! This is the library behind the program `rgby`. It converts an ONNX export of a network to a
+//! trainable checkpoint. It trains the checkpoint and exports it as one ONNX file with classes,
+//! thresholds and preprocessing. It scores images with that file:
 //!
 //! ```text
 //! pretrained.onnx ─ graph, model ─▶ checkpoint ─ data, train ─▶ checkpoint ─ export ─▶ model.onnx
@@ -11,54 +11,41 @@
 //!                                                        ▲───────────────────────────────┘
 //! ```
 //!
-//! # Four things to do with it
+//! # Tasks
 //!
-//! 1. **Convert**: [`graph::read`] reads an export and trusts nothing in it, [`model::Pretrained`]
-//!    finds its weights by the structure of the graph and puts them into a [`model::Classifier`],
-//!    and a [`train::Checkpoint`] keeps that in a folder.
-//! 2. **Train**: a [`train::Config`] says how, a [`data::Dataset`] on what; [`train::train()`] makes
-//!    a run of a [`train::TrainJob`], and [`export::export()`] one file of the run's best checkpoint.
-//! 3. **Score**: [`data::Images`] finds samples, a [`score::Runtime`] is ONNX Runtime or tract,
-//!    [`score::score()`] decodes and infers side by side. With labels, [`metrics::judge`] says how
-//!    good the answers are.
-//! 4. **Serve**: [`serve::run()`] is the whole server, [`serve::rest::router`] its routes for an
-//!    axum application.
+//! 1. **Convert**: [`graph::read`] reads an untrusted ONNX file. [`model::Pretrained`] matches its
+//!    weights by the structure of the graph and loads them into a [`model::Classifier`].
+//!    [`train::Checkpoint`] stores the classifier in a directory.
+//! 2. **Train**: [`train::Config`] is the configuration, [`data::Dataset`] the samples and labels.
+//!    [`train::train()`] runs a [`train::TrainJob`]. [`export::export()`] writes the best
+//!    checkpoint of the run to one ONNX file.
+//! 3. **Score**: [`data::Images`] finds samples, [`score::Runtime`] loads ONNX Runtime or tract,
+//!    and [`score`] decodes and infers in parallel. If there are labels, [`metrics`] computes F1
+//!    and other metrics.
+//! 4. **Serve**: [`serve::run()`] runs the whole server. [`serve::rest::router`] returns its routes
+//!    for an axum application.
 //!
-//! The programs in `examples/`, `convert`, `train`, `score` and `serve`, do each of them whole.
+//! Each of the programs `convert`, `train`, `score` and `serve` in `examples/` does one of these
+//! tasks.
 //!
-//! # What to read first
+//! # Main types
 //!
-//! [`model_metadata::ModelSpec`] is what training hands to scoring, in each checkpoint and exported file.
-//! [`imaging::Preprocess`] makes a network's input of image files, the same wherever that is done.
-//! [`score::Engine`] is the small trait between what runs a network and whoever asks it;
-//! [`train::TrainingObserver`] is how a run is followed. From there on, each module's own page says how its
-//! parts go together, and `docs/ARCHITECTURE.md` why they are as they are.
+//! - [`model_metadata::ModelSpec`]: classes, thresholds and preprocessing, part of each checkpoint
+//!   and exported file.
+//! - [`imaging::Preprocess`]: from image files to a network's input, identical in training, scoring
+//!   and serving.
+//! - [`score::Engine`]: the trait of everything that runs a network.
+//! - [`train::TrainingObserver`]: receives the progress of a run.
 //!
-//! # Modules, and what each may use
+//! The page of each module explains how its parts work together. `docs/ARCHITECTURE.md` lists the
+//! modules with their dependencies, and explains the design.
 //!
-//! | module | what it is for | uses |
-//! | --- | --- | --- |
-//! | [`graph`] | ONNX files, read with care, patched and matched | nothing; `build.rs` includes it |
-//! | [`model`] | networks in Burn, and pretrained weights for them | `graph` |
-//! | [`imaging`] | from image files to a network's input | |
-//! | [`data`] | where samples are, their labels, splits, batches | `imaging` |
-//! | [`train`] | configs, the loop, optimizers, checkpoints | `model`, `data`, `metrics`, `report` |
-//! | [`export`] | a trained network as one ONNX file | `model`, `graph`, `score`, `train` |
-//! | [`score`] | that file over many images, on ONNX Runtime or tract | `imaging` |
-//! | [`serve`] | the same behind HTTP and gRPC, for whoever sends images | `score`, `imaging` |
-//! | [`store`] | files in object stores and on web servers | |
-//! | [`metrics`] | how good it is, in numbers | |
-//! | [`report`] | the same in pictures, and a run's course | `metrics`, `score` |
-//! | [`tracking`] | a training run on a server that shows many of them | `report` |
-//! | [`synth`] | samples to try all this with | `imaging` |
-//! | [`cli`] | the program: subcommands, messages, exit codes | everything |
-//!
-//! What many use: [`model_metadata`], [`labels`], [`atomic_file`] and [`memory`]. There are no cycles. Without the
-//! default features `train` and `serve` there are only the modules that scoring needs.
+//! Without the default features `train` and `serve`, the library contains only what scoring and
+//! evaluation need.
 //!
 //! # Scoring a folder
 //!
-//! An exported file says itself what it wants and what it answers:
+//! An exported file contains its preprocessing, classes and thresholds:
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -80,7 +67,7 @@
 //! };
 //! let table = score(&mut [engine], &samples, &options, &|done| println!("{done}"))?;
 //! for (id, probabilities) in table.ids.iter().zip(&table.probabilities) {
-//!     println!("{id}: {probabilities:?}"); // `None` for a sample among `table.failures`
+//!     println!("{id}: {probabilities:?}"); // `None` if the sample is in `table.failures`
 //! }
 //! # Ok(())
 //! # }
@@ -88,7 +75,7 @@
 //!
 //! # Converting a pretrained network
 //!
-//! The backbone takes its weights from the file, with a stem for four channels; the head is new:
+//! The backbone's weights come from the file, with a stem for four channels. The head is new:
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -99,17 +86,18 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let pretrained = Pretrained::new(graph::read(Path::new("resnet50.onnx"))?)?;
-//! let arch = pretrained.arch()?; // by the graph's structure, not by names
+//! let arch = pretrained.arch()?; // matched by the graph's structure, not by names
 //! let config = ModelConfig::new(arch, 224);
 //! let random = Classifier::new(&config, 0, &TrainDevice::Cpu.open()?);
 //! let stem = [Filter::Red, Filter::Green, Filter::Blue, Filter::Zero];
 //! let (classifier, report) = pretrained.load(arch, &stem, random)?;
-//! println!("{} tensors bit for bit; {classifier:?}", report.matched);
+//! println!("{} bit-identical tensors; {classifier:?}", report.matched);
 //! # Ok(())
 //! # }
 //! ```
 
 pub mod cli;
+pub mod eval;
 #[cfg(feature = "train")]
 pub mod export;
 #[cfg(feature = "train")]

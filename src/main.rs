@@ -1,4 +1,4 @@
-//! The `rgby` program: parse, run, exit code.
+//! The `rgby` program: parses arguments, runs the command, returns the exit code.
 
 use std::env;
 use std::process::ExitCode;
@@ -7,17 +7,22 @@ use clap::Parser;
 use rgby::cli::Cli;
 
 fn main() -> ExitCode {
-    keep_onnx_runtime_quiet();
+    disable_onnx_runtime_telemetry();
     Cli::parse().execute()
 }
 
-/// ONNX Runtime's packages for Linux keep a data base for telemetry in the home folder. They make it
-/// as the library is loaded, before its API can be told not to.
-#[allow(unsafe_code, reason = "nothing else sets a variable of this process")]
-fn keep_onnx_runtime_quiet() {
+/// Disables ONNX Runtime's telemetry by its environment variable.
+///
+/// The Linux packages create a telemetry database in the home directory while the library loads,
+/// before its API can disable that.
+#[allow(
+    unsafe_code,
+    reason = "set_var is unsafe; this is its only call in the program"
+)]
+fn disable_onnx_runtime_telemetry() {
     const OFF: &str = "ORT_DISABLE_TELEMETRY";
     if env::var_os(OFF).is_none() {
-        // SAFETY: no other thread runs yet.
+        // SAFETY: no other thread is running yet.
         unsafe { env::set_var(OFF, "1") };
     }
 }

@@ -1,4 +1,4 @@
-//! `rgby bench`: how fast this machine is.
+//! `rgby bench`: speed of scoring, training and preprocessing.
 
 mod preprocess;
 mod scoring;
@@ -13,7 +13,7 @@ use super::{LayoutArgs, Outcome, Ui};
 use crate::model::Arch;
 use crate::synth::{SynthConfig, generate};
 
-/// Samples that are drawn where none are given.
+/// Number of synthetic samples.
 const SAMPLES: usize = 48;
 
 /// Measure the speed of scoring, training or preprocessing on this machine
@@ -113,26 +113,25 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 impl BenchArgs {
-    /// Measures.
+    /// Measures and prints the result.
     ///
     /// # Errors
     ///
-    /// The model cannot be run or the network not be trained, the device is not there, or an image
-    /// cannot be read.
+    /// The model or the training failed, the device is not available, or an image cannot be read.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         if !self.model.is_empty() {
-            scoring::measure(self, ui)?;
+            scoring::bench(self, ui)?;
         } else if self.train {
-            training::measure(self, ui)?;
+            training::bench(self, ui)?;
         } else {
-            preprocess::measure(self, ui)?;
+            preprocess::bench(self, ui)?;
         }
         Ok(Outcome::Done)
     }
 }
 
-/// Draws samples of 512×512 into a folder.
-fn draw(folder: &Path) -> anyhow::Result<()> {
+/// Generates samples of 512×512 in a folder.
+fn generate_samples(folder: &Path) -> anyhow::Result<()> {
     let synth = SynthConfig {
         count: SAMPLES,
         ..SynthConfig::default()

@@ -1,4 +1,4 @@
-//! `rgby completions`: what a shell needs to complete rgby's commands and flags.
+//! `rgby completions`: completion scripts for shells.
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;

@@ -9,15 +9,17 @@ use anyhow::{Context, ensure};
 use clap::{Args, Command};
 
 use super::convert::ConvertArgs;
-use super::eval::{EvalArgs, Judgement};
 use super::export::ExportArgs;
 use super::retrain::RetrainArgs;
 use super::score::ScoreArgs;
 use super::synth::SynthArgs;
 use super::train::TrainArgs;
 use super::{Outcome, Ui};
+use crate::data::Images;
+use crate::eval::{self, EvalConfig, EvalReport, EvalSubject};
 use crate::graph::Message;
 use crate::model::{Arch, random_export};
+use crate::score::Threshold;
 
 /// Run the whole path on synthetic data: convert, train, retrain, export, score, evaluate
 ///
@@ -109,14 +111,18 @@ impl DemoArgs {
                         --scores=@scores.csv";
             self.args::<ScoreArgs>(line)?.run(ui)
         })?;
-        let judgement = log.step("eval", "report/", || {
-            let line = "--scores=@scores.csv --labels=@test/labels.csv --images=@test/images \
-                        --threshold=0.3 --out=@report";
-            let judgement = self.args::<EvalArgs>(line)?.judge(ui)?;
-            judgement.write(&self.out.join("report"))?;
-            Ok(judgement)
+        let report = log.step("eval", "report/", || {
+            let config = EvalConfig {
+                labels: Some(self.out.join("test/labels.csv")),
+                images: Some(Images::plain(self.out.join("test/images"))),
+                threshold: Some(Threshold::Fixed(0.3)),
+                ..EvalConfig::new(EvalSubject::Scores(self.out.join("scores.csv")))
+            };
+            let report = eval::run(&config, &ui.scoring())?;
+            report.write(&self.out.join("report"))?;
+            Ok(report)
         })?;
-        ui.print(&self.summary(&log, &judgement, start))?;
+        ui.print(&self.summary(&log, &report, start))?;
         Ok(Outcome::Done)
     }
 
@@ -152,7 +158,7 @@ impl DemoArgs {
         Ok(T::from_arg_matches(&command.try_get_matches_from(words)?)?)
     }
 
-    fn summary(&self, log: &Log, judgement: &Judgement, start: Instant) -> String {
+    fn summary(&self, log: &Log, report: &EvalReport, start: Instant) -> String {
         let mut text = format!(
             "\n{:<9} {:>8}  made in {}\n",
             "step",
@@ -162,7 +168,7 @@ impl DemoArgs {
         for row in &log.rows {
             text += &format!("{:<9} {:>8.1}  {}\n", row.step, row.seconds, row.made);
         }
-        let evaluation = judgement.evaluation();
+        let evaluation = report.evaluation();
         text += &format!(
             "{:<9} {:>8.1}\n\nOn {} held-out synthetic samples: macro-F1 {:.3} over the {} classes \
              that occur; the best guess without looking at an image reaches {:.3}.\n",

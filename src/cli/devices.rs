@@ -1,4 +1,4 @@
-//! `rgby devices`: what `--device` can name here, and the machine that it is.
+//! `rgby devices`: available devices and engines.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use super::{Outcome, Ui};
 use crate::memory;
 use crate::score::{Runtime, RuntimeOptions};
 #[cfg(feature = "train")]
-use crate::train::Found;
+use crate::train::DetectedDevice;
 
 /// List the devices and the engine that this build can use for training and scoring
 ///
@@ -29,11 +29,11 @@ pub struct DevicesArgs {
 }
 
 impl DevicesArgs {
-    /// Looks for devices and lists them.
+    /// Finds and prints the devices.
     ///
     /// # Errors
     ///
-    /// A library of ONNX Runtime that was named cannot be used.
+    /// The library of --ort-lib cannot be used.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         let runtime = Runtime::start(&RuntimeOptions {
             ort_lib: self.ort_lib.clone(),
@@ -80,7 +80,7 @@ fn machine_text() -> String {
     )
 }
 
-/// Those that the engines make use of, of those that the processor has.
+/// Returns the vector instructions of the processor that the engines use.
 #[cfg(target_arch = "x86_64")]
 fn vector_instructions() -> Vec<&'static str> {
     let has = [
@@ -93,13 +93,13 @@ fn vector_instructions() -> Vec<&'static str> {
         ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
         ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
     ];
-    let there = has.into_iter().filter(|&(_, there)| there);
-    there.map(|(name, _)| name).collect()
+    let available = has.into_iter().filter(|&(_, available)| available);
+    available.map(|(name, _)| name).collect()
 }
 
 #[cfg(not(target_arch = "x86_64"))]
 fn vector_instructions() -> Vec<&'static str> {
-    // Part of the architecture there; elsewhere nothing is known.
+    // NEON is part of aarch64; other architectures are not detected.
     if cfg!(target_arch = "aarch64") {
         vec!["neon"]
     } else {
@@ -109,7 +109,7 @@ fn vector_instructions() -> Vec<&'static str> {
 
 #[cfg(feature = "train")]
 fn training_json() -> Value {
-    let found = Found::all().into_iter().map(|found| {
+    let found = DetectedDevice::all().into_iter().map(|found| {
         json!({
             "device": found.device.to_string(),
             "kind": found.kind,
@@ -117,7 +117,7 @@ fn training_json() -> Value {
             "error": found.name.as_ref().err(),
         })
     });
-    let missing = Found::none_of().into_iter();
+    let missing = DetectedDevice::missing().into_iter();
     let missing = missing.map(|(kind, reason)| json!({ "kind": kind, "reason": reason }));
     json!({ "devices": found.collect::<Vec<_>>(), "missing": missing.collect::<Vec<_>>() })
 }
@@ -125,14 +125,14 @@ fn training_json() -> Value {
 #[cfg(feature = "train")]
 fn training_text() -> String {
     let mut text = "training\n".to_owned();
-    for found in Found::all() {
+    for found in DetectedDevice::all() {
         let name = match found.name {
             Ok(name) => format!("{name}, {}", found.kind),
-            Err(reason) => format!("{}, out of order: {reason}", found.kind),
+            Err(reason) => format!("{}, not usable: {reason}", found.kind),
         };
         text += &format!("  {:<9} {name}\n", found.device.to_string());
     }
-    for (kind, reason) in Found::none_of() {
+    for (kind, reason) in DetectedDevice::missing() {
         text += &format!("  {kind:<9} none: {reason}\n");
     }
     text
@@ -145,7 +145,7 @@ fn training_json() -> Value {
 
 #[cfg(not(feature = "train"))]
 fn training_text() -> String {
-    "training: this rgby only scores; build it with the feature `train`\n".to_owned()
+    "training: not available, build rgby with the feature `train`\n".to_owned()
 }
 
 fn scoring_json(runtime: Runtime) -> Value {

@@ -1,25 +1,16 @@
-//! `rgby eval`: how good a model's probabilities are, by labels.
-
-mod answers;
-mod compare;
-mod judgement;
-mod overlays;
-mod page;
-mod text;
-mod tune;
+//! `rgby eval`: parses the options, calls [`eval`], prints the result.
 
 use std::path::PathBuf;
 
 use anyhow::ensure;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use super::scorer::Threshold;
 use super::{EngineArgs, LayoutArgs, Outcome, Ui};
+use crate::eval::{self, ComparisonReport, EvalConfig, EvalReport, EvalSubject, ThresholdTuning};
 use crate::metrics::Bootstrap;
-pub(super) use judgement::Judgement;
-use tune::TuneMethod;
+use crate::score::Threshold;
 
-/// Evaluate a model, or a file of probabilities, against labels
+/// Evaluate a model, a run or a file of probabilities against labels
 ///
 /// Computes F1 with confidence intervals, precision, recall, average precision, AUROC and
 /// calibration. Labels are a CSV file with the header `Id,Target`; classes are separated by spaces.
@@ -27,6 +18,7 @@ use tune::TuneMethod;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   rgby eval --model model.onnx --images valid --labels valid.csv --tune-thresholds --out report
+  rgby eval --run runs/first --out report
   rgby eval --model runs/first --images valid --labels valid.csv
   rgby eval --scores probabilities.csv --labels valid.csv --json
   rgby eval --scores scores.npy --ids valid.csv --labels valid.csv --out report --images valid
@@ -44,9 +36,15 @@ pub struct EvalArgs {
         long,
         value_name = "FILE|RUN|CKPT",
         requires = "images",
-        required_unless_present_any = ["scores", "compare"]
+        required_unless_present_any = ["run", "scores", "compare"]
     )]
     pub model: Option<PathBuf>,
+    /// Run whose best checkpoint to evaluate on its validation split
+    ///
+    /// Images and labels are those that the run was trained on, unless --images or --labels names
+    /// others.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "scores", "compare", "ids", "classes"])]
+    pub run: Option<PathBuf>,
     /// Image folder, or manifest that lists the image files
     ///
     /// With --scores, images are used for the report only.
@@ -69,8 +67,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "CSV", conflicts_with = "model")]
     pub classes: Option<PathBuf>,
     /// CSV with labels, `Id,Target`
-    #[arg(long, value_name = "CSV")]
-    pub labels: PathBuf,
+    #[arg(long, value_name = "CSV", required_unless_present = "run")]
+    pub labels: Option<PathBuf>,
     /// Decision threshold for all classes, or `tuned` for the thresholds of the model
     ///
     /// [default: tuned for a model, 0.5 for a scores file]
@@ -105,7 +103,8 @@ pub struct EvalArgs {
     pub out: Option<PathBuf>,
     /// Omit occlusion maps from the report
     ///
-    /// The maps show where the model looked. They take 64 more images for each of up to eight samples.
+    /// The maps show which parts of an image changed a probability. They take 64 more images for each
+    /// of up to eight samples.
     #[arg(long, requires = "out")]
     pub no_overlays: bool,
     #[command(flatten)]
@@ -115,86 +114,126 @@ pub struct EvalArgs {
     pub json: bool,
 }
 
+/// How thresholds are tuned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TuneMethod {
+    /// One threshold per class, for its best F1.
+    F1,
+    /// Predict each class as often as it occurs in the labels of --ratios.
+    Ratio,
+    /// One threshold for all classes, for the best macro-F1.
+    Global,
+}
+
 impl EvalArgs {
-    /// Judges, prints the result and writes the files.
+    /// Evaluates, prints the result and writes the files.
     ///
     /// # Errors
     ///
-    /// As [`judge`](Self::judge), or the result cannot be written.
+    /// The evaluation failed, or the result cannot be written.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
-        self.check()?;
-        if let [a, b] = &self.compare[..] {
-            return self.run_comparison(a, b, ui);
+        if let Some(out) = self.out.as_deref() {
+            ensure!(
+                !out.exists() || out.is_dir(),
+                "--out {} is a file\nhint: name a folder for the results",
+                out.display()
+            );
         }
-        let mut judgement = self.judge(ui)?;
-        if let Some(out) = &self.out {
-            // The numbers are known by now, and worth more than that.
-            if let Err(error) = judgement.look(ui) {
-                ui.warn(&format!(
-                    "the report does not show where the model looked: {error:#}"
-                ));
+        let config = self.config()?;
+        if let [_, other] = &self.compare[..] {
+            let other = EvalSubject::from_path(other);
+            let report = eval::compare(&config, &other, &ui.scoring())?;
+            return self.print_comparison(&report, ui);
+        }
+        let report = eval::run(&config, &ui.scoring())?;
+        self.print_report(&report, ui)
+    }
+
+    /// Returns the options for the library.
+    fn config(&self) -> anyhow::Result<EvalConfig> {
+        let subject = match (&self.run, &self.scores, &self.model, &self.compare[..]) {
+            (Some(run), ..) => EvalSubject::Run(run.clone()),
+            (_, Some(scores), ..) => EvalSubject::Scores(scores.clone()),
+            (_, _, Some(model), _) => EvalSubject::Model(model.clone()),
+            (.., [first, _]) => EvalSubject::from_path(first),
+            // clap requires one of them.
+            _ => anyhow::bail!("nothing to evaluate\nhint: pass --model, --run or --scores"),
+        };
+        let images = self.images.as_ref().map(|images| self.layout.of(images));
+        Ok(EvalConfig {
+            labels: self.labels.clone(),
+            images: images.transpose()?,
+            ids: self.ids.clone(),
+            classes: self.classes.clone(),
+            threshold: self.threshold,
+            tuning: self.tuning()?,
+            keep_argmax: self.keep_argmax,
+            folds: self.folds.into(),
+            bootstrap: Bootstrap {
+                draws: self.bootstrap as usize,
+                seed: self.seed,
+            },
+            occlusion_maps: self.out.is_some() && self.compare.is_empty() && !self.no_overlays,
+            engine: self.engine.options(),
+            ..EvalConfig::new(subject)
+        })
+    }
+
+    fn tuning(&self) -> anyhow::Result<Option<ThresholdTuning>> {
+        Ok(match (self.tune_thresholds, &self.ratios) {
+            (Some(TuneMethod::Ratio), Some(ratios)) => Some(ThresholdTuning::Ratio(ratios.clone())),
+            (Some(TuneMethod::Ratio), None) => anyhow::bail!(
+                "--tune-thresholds ratio needs class frequencies\nhint: name the training labels \
+                 with --ratios CSV"
+            ),
+            (_, Some(_)) => {
+                anyhow::bail!("--ratios is for --tune-thresholds ratio only\nhint: leave it out")
             }
-            judgement.write(out)?;
-            ui.note(&format!("written to {}", out.join("report.html").display()));
+            (Some(TuneMethod::F1), None) => Some(ThresholdTuning::F1),
+            (Some(TuneMethod::Global), None) => Some(ThresholdTuning::Global),
+            (None, None) => None,
+        })
+    }
+
+    fn print_report(&self, report: &EvalReport, ui: &Ui) -> anyhow::Result<Outcome> {
+        if let Some(out) = &self.out {
+            report.write(out)?;
+            ui.note(&format!("report: {}", out.join("report.html").display()));
         }
         if self.json {
-            ui.print_json(&judgement.to_json())?;
+            ui.print_json(&report.to_json())?;
         } else {
-            ui.print(&judgement.to_text())?;
+            ui.print(&report.to_text())?;
         }
-        if judgement.failures.is_empty() {
+        if report.failures.is_empty() {
             return Ok(Outcome::Done);
         }
-        ui.warn(&judgement.failure_list(self.out.as_deref()));
+        ui.warn(&report.failure_list(self.out.as_deref()));
         Ok(Outcome::SomeFailed)
     }
 
-    /// Judges every labelled sample that has probabilities.
-    ///
-    /// # Errors
-    ///
-    /// A file is not what it should be, the engine cannot be had or fails, or not one sample could
-    /// be judged.
-    pub fn judge(&self, ui: &Ui) -> anyhow::Result<Judgement> {
-        let ratios = self.read_ratios()?;
-        let answers = match (&self.scores, &self.model) {
-            (Some(scores), _) => self.read_scores(scores, ui)?,
-            (None, model) => self.ask_model(model.as_deref(), ui)?,
-        };
-        Judgement::new(self, answers, ratios.as_ref())
-    }
-
-    /// Checks what was asked for before any work.
-    fn check(&self) -> anyhow::Result<()> {
-        if let Some(out) = self.out.as_deref() {
-            let name = out.display();
-            ensure!(
-                !out.exists() || out.is_dir(),
-                "--out {name} is a file; name a folder for the results"
-            );
+    fn print_comparison(&self, report: &ComparisonReport, ui: &Ui) -> anyhow::Result<Outcome> {
+        if let Some(out) = &self.out {
+            ui.note(&format!("comparison: {}", report.write(out)?.display()));
         }
-        let by_ratio = self.tune_thresholds == Some(TuneMethod::Ratio);
-        ensure!(
-            by_ratio == self.ratios.is_some(),
-            if by_ratio {
-                "--tune-thresholds ratio needs to know how often each class is to be predicted: \
-                 name the training set's labels with --ratios CSV"
-            } else {
-                "--ratios is for --tune-thresholds ratio; leave it out"
-            }
-        );
-        Ok(())
-    }
-
-    /// Whether the model is asked again once it has judged.
-    fn wants_overlays(&self) -> bool {
-        self.out.is_some() && self.compare.is_empty() && !self.no_overlays
-    }
-
-    fn draws(&self) -> Bootstrap {
-        Bootstrap {
-            draws: self.bootstrap as usize,
-            seed: self.seed,
+        if self.json {
+            ui.print_json(&report.to_json())?;
+        } else {
+            ui.print(&report.to_text())?;
         }
+        if report.left_out == 0 {
+            return Ok(Outcome::Done);
+        }
+        ui.warn(&format!(
+            "{} labelled samples without probabilities in one of the two were left out",
+            report.left_out
+        ));
+        for failure in &report.failures {
+            ui.warn(&format!(
+                "  {}: {}: {}",
+                failure.id, failure.file, failure.error
+            ));
+        }
+        Ok(Outcome::SomeFailed)
     }
 }

@@ -1,4 +1,4 @@
-//! `rgby man`: the manual pages.
+//! `rgby man`: manual pages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ impl ManArgs {
     ///
     /// # Errors
     ///
-    /// There is no such command, or the pages cannot be written.
+    /// The command does not exist, or a page cannot be written.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         let mut program = Cli::command().disable_help_subcommand(true);
         program.build();
@@ -40,7 +40,7 @@ impl ManArgs {
             (None, None) => ui.print(&page(&program)?)?,
             (None, Some(name)) => {
                 let command = program.find_subcommand(name).with_context(|| {
-                    format!("there is no command `{name}`; `rgby --help` lists them")
+                    format!("unknown command `{name}`\nhint: `rgby --help` lists the commands")
                 })?;
                 ui.print(&page(command)?)?;
             }
@@ -49,7 +49,7 @@ impl ManArgs {
     }
 }
 
-/// The page of a command, in the language of man (roff).
+/// Returns the manual page of a command in roff.
 fn page(command: &Command) -> anyhow::Result<String> {
     let mut page = Vec::new();
     Man::new(command.clone()).render(&mut page)?;
@@ -58,12 +58,12 @@ fn page(command: &Command) -> anyhow::Result<String> {
 
 fn write_all(program: &Command, out: &Path, ui: &Ui) -> anyhow::Result<()> {
     fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    let pages = || std::iter::once(program).chain(program.get_subcommands());
-    for command in pages() {
+    let commands = || std::iter::once(program).chain(program.get_subcommands());
+    for command in commands() {
         let path = out.join(Man::new(command.clone()).get_filename());
         let write = atomic_file::write_atomic(&path, page(command)?.as_bytes());
         write.with_context(|| path.display().to_string())?;
     }
-    ui.note(&format!("{} pages → {}", pages().count(), out.display()));
+    ui.note(&format!("{} pages → {}", commands().count(), out.display()));
     Ok(())
 }

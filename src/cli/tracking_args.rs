@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use clap::Args;
 
 use crate::data::Dataset;
-use crate::tracking::{Mlflow, MlflowUrl, Notice, Status, TrackedRun};
+use crate::tracking::{Mlflow, MlflowUrl, TrackedRun, TrackingNotice, TrackingStatus};
 use crate::train::RunOrigin;
 
 /// Experiment tracking options.
@@ -74,12 +74,12 @@ impl Tracker {
     /// # Errors
     ///
     /// It cannot be followed: why, and that it goes on all the same.
-    pub fn start(&self, done: u32) -> Result<(), Notice> {
+    pub fn start(&self, done: u32) -> Result<(), TrackingNotice> {
         let Some((url, run)) = &self.to else {
             return Ok(());
         };
         let started = Mlflow::start(url, run.clone(), done).map_err(|error| {
-            Notice::Warning(format!("MLflow does not follow this run: {error}"))
+            TrackingNotice::Warning(format!("MLflow does not follow this run: {error}"))
         })?;
         *self.lock() = Some(started);
         Ok(())
@@ -93,12 +93,12 @@ impl Tracker {
     }
 
     /// What there is to say since the last call.
-    pub fn notices(&self) -> Vec<Notice> {
+    pub fn notices(&self) -> Vec<TrackingNotice> {
         self.lock().as_ref().map_or_else(Vec::new, Mlflow::notices)
     }
 
     /// The run has ended; returns what there is to say.
-    pub fn end(&self, status: Status) -> Vec<Notice> {
+    pub fn end(&self, status: TrackingStatus) -> Vec<TrackingNotice> {
         let started = self.lock().take();
         started.map_or_else(Vec::new, |mlflow| mlflow.end(status))
     }

@@ -193,11 +193,14 @@ impl RunArgs {
     /// Where the run comes from, for its report.
     fn origin(&self, from: Option<&Start>) -> RunOrigin {
         let path = |path: &Path| path.display().to_string();
+        let pattern = self.data.layout.pattern.as_ref();
         RunOrigin {
             rgby_version: env!("CARGO_PKG_VERSION").into(),
             device: self.device.to_string(),
             images: path(&self.data.images),
             labels: path(&self.data.labels),
+            pattern: pattern.map(|pattern| pattern.as_str().to_owned()),
+            channels: self.data.layout.channels.iter().cloned().collect(),
             from: from.map(|start| path(&start.shown)),
             head: from.map(|start| kept(start.keep).into()),
         }

@@ -1,4 +1,4 @@
-//! The convolutional half of the reference's 8-layer baseline.
+//! The backbone of the 8-layer baseline of the reference experiments.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -9,7 +9,7 @@ use super::fused;
 
 const FEATURES: usize = 32;
 
-/// conv 3×3 16, ReLU, conv 3×3 32, ReLU, max pooling 2×2; no padding, as Keras's default.
+/// conv 3×3 16, ReLU, conv 3×3 32, ReLU, max pooling 2×2; no padding, like Keras's default.
 #[derive(Module, Debug)]
 pub struct Baseline {
     conv1: Conv2d,
@@ -26,7 +26,7 @@ impl Baseline {
         }
     }
 
-    /// Channels and side of the feature map for a square input of side `size`.
+    /// Returns channels and side of the feature map for a square input of side `size`.
     pub(super) fn feature_map(size: usize) -> (usize, usize) {
         (FEATURES, size.saturating_sub(4) / 2)
     }

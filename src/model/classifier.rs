@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use burn_store::{ModuleSnapshot, bridge};
 use sha2::{Digest, Sha256};
 
-use super::identity::{identify, parameters};
+use super::parameters::{init_parameters, list_parameters};
 use super::weights::HEAD;
 use super::{Arch, Backbone, BatchNorm2d, Head, ModelConfig};
 use crate::atomic_file::hex;
@@ -31,7 +31,7 @@ impl Classifier {
             backbone: Backbone::new(config, device),
             head: Head::new(config, device),
         };
-        identify(network, seed)
+        init_parameters(network, seed)
     }
 
     /// The network of its backbone.
@@ -77,7 +77,7 @@ impl Classifier {
     /// Whether nothing but the head trains.
     #[must_use]
     pub fn only_head_trains(&self) -> bool {
-        let mut parameters = parameters(self).into_iter();
+        let mut parameters = list_parameters(self).into_iter();
         parameters.all(|parameter| !parameter.trains || parameter.path.starts_with(HEAD))
     }
 

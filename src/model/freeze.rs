@@ -1,4 +1,4 @@
-//! Parts of a network that training leaves as they are.
+//! Freezing of parameters.
 
 use std::collections::HashMap;
 
@@ -6,89 +6,89 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 
 use super::Classifier;
-use super::identity::{Path, parameters};
+use super::parameters::{ModulePath, list_parameters};
 
-/// Most names that an error lists.
-const LISTED: usize = 12;
+/// Maximum number of names that an error lists.
+const MAX_LISTED: usize = 12;
 
-/// A name that nothing has.
+/// A freeze pattern that matches no parameter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{pattern}` names no parameters of the network; {nearest}")]
+#[error("the pattern `{pattern}` matches no parameter of the network\nhint: {available}")]
 pub struct FreezeError {
-    /// What was asked for.
     pub pattern: String,
-    /// What there is.
-    pub nearest: String,
+    /// Names below the longest prefix of `pattern` that exists.
+    pub available: String,
 }
 
 /// Freezes the parameters whose names begin with one of `patterns`; all others train.
 ///
-/// Names are those of an exported file: `backbone.` and the pretrained file's name for a weight of
-/// an imported network (`backbone.layer1.0.conv1.weight`), the fields' for the others
-/// (`head.hidden.0.weight`, `input_norm.gamma`). A pattern ends where a part of a name does:
-/// `backbone.layer1` is not the beginning of `backbone.layer10`.
+/// The names are those in an exported file. A weight of an imported network is called `backbone.`
+/// plus its name in the pretrained file (`backbone.layer1.0.conv1.weight`). Other parameters have
+/// the path of fields (`head.hidden.0.weight`, `input_norm.gamma`). A pattern matches whole parts
+/// of a name: `backbone.layer1` does not match `backbone.layer10`.
 ///
-/// Frozen parameters take no gradient, so that no optimizer changes them, and nothing is computed
-/// backwards through layers before which all is frozen. A `BatchNorm` whose scale is frozen
-/// normalises by its running statistics and leaves them alone. Dropout goes on dropping.
+/// Frozen parameters receive no gradient, so no optimizer changes them. The backward pass stops at
+/// layers before which everything is frozen. A `BatchNorm` with a frozen scale normalizes by its
+/// running statistics and does not update them. Dropout stays active.
 ///
-/// It holds through optimizer steps, and through loading into the network. What was frozen before
-/// is of no account: freezing by an empty list unfreezes everything.
+/// Parameters stay frozen through optimizer steps and when weights are loaded. Each call replaces
+/// the previous patterns: an empty list unfreezes everything.
 ///
 /// # Errors
 ///
-/// [`FreezeError`]: a pattern names nothing.
+/// [`FreezeError`] if a pattern matches no parameter.
 pub fn freeze(classifier: Classifier, patterns: &[String]) -> Result<Classifier, FreezeError> {
-    let names = ParameterNames::new(&classifier);
-    let found: Vec<String> = parameters(&classifier)
+    let exported = ParameterNames::new(&classifier);
+    let names: Vec<String> = list_parameters(&classifier)
         .iter()
-        .filter_map(|parameter| names.of(&parameter.path))
+        .filter_map(|parameter| exported.name_of(&parameter.path))
         .collect();
     for pattern in patterns {
-        if !found.iter().any(|name| covers(pattern, name)) {
+        if !names.iter().any(|name| matches(pattern, name)) {
             return Err(FreezeError {
                 pattern: pattern.clone(),
-                nearest: nearest(pattern, &found),
+                available: available(pattern, &names),
             });
         }
     }
     Ok(classifier.map(&mut Freezer {
-        at: Path::default(),
-        names: &names,
+        path: ModulePath::default(),
+        names: &exported,
         patterns,
     }))
 }
 
-/// From paths in the code to names that people know.
+/// Maps paths in the code to names in the exported file.
 struct ParameterNames(HashMap<String, String>);
 
 impl ParameterNames {
     fn new(classifier: &Classifier) -> Self {
         let weights = classifier.arch().imported().map_or(&[][..], |i| i.weights);
-        let known = |part: &str| format!("backbone.{part}");
+        let in_backbone = |part: &str| format!("backbone.{part}");
         let pairs = weights.iter();
         Self(
             pairs
-                .map(|(path, initializer)| (known(path), known(initializer)))
+                .map(|(path, initializer)| (in_backbone(path), in_backbone(initializer)))
                 .collect(),
         )
     }
 
-    /// The name of the parameter at `path`; none for a statistic, which is not trained anyway.
-    fn of(&self, path: &str) -> Option<String> {
+    /// Returns the name of the parameter at `path`; `None` for a running statistic, which never
+    /// trains.
+    fn name_of(&self, path: &str) -> Option<String> {
         let is_statistic = path.ends_with(".running_mean") || path.ends_with(".running_var");
         let name = self.0.get(path).map_or(path, String::as_str);
         (!is_statistic).then(|| name.to_owned())
     }
 }
 
-fn covers(pattern: &str, name: &str) -> bool {
+fn matches(pattern: &str, name: &str) -> bool {
     name.strip_prefix(pattern)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// What the longest known beginning of `pattern` holds.
-fn nearest(pattern: &str, names: &[String]) -> String {
+/// Lists the names below the longest prefix of `pattern` that exists.
+fn available(pattern: &str, names: &[String]) -> String {
     let mut known = pattern;
     loop {
         known = known.rsplit_once('.').map_or("", |(parent, _)| parent);
@@ -104,9 +104,13 @@ fn nearest(pattern: &str, names: &[String]) -> String {
             parts.extend(part.filter(|part| !parts.contains(part)));
         }
         if !parts.is_empty() {
-            let holder = if known.is_empty() { "it" } else { known };
-            let more = parts.len().saturating_sub(LISTED);
-            parts.truncate(LISTED);
+            let holder = if known.is_empty() {
+                "the network"
+            } else {
+                known
+            };
+            let more = parts.len().saturating_sub(MAX_LISTED);
+            parts.truncate(MAX_LISTED);
             let more = match more {
                 0 => String::new(),
                 more => format!(" and {more} more"),
@@ -114,31 +118,31 @@ fn nearest(pattern: &str, names: &[String]) -> String {
             return format!("{holder} has {}{more}", parts.join(", "));
         }
         if known.is_empty() {
-            return "it has none".into();
+            return "the network has no parameters".into();
         }
     }
 }
 
 struct Freezer<'a> {
-    at: Path,
+    path: ModulePath,
     names: &'a ParameterNames,
     patterns: &'a [String],
 }
 
 impl ModuleMapper for Freezer<'_> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.at.enter(name, container_type);
+        self.path.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.at.exit();
+        self.path.exit();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(name) = self.names.of(&self.at.name()) else {
+        let Some(name) = self.names.name_of(&self.path.name()) else {
             return param;
         };
-        let frozen = self.patterns.iter().any(|pattern| covers(pattern, &name));
+        let frozen = self.patterns.iter().any(|pattern| matches(pattern, &name));
         param.set_require_grad(!frozen)
     }
 }
@@ -166,7 +170,7 @@ mod tests {
         [ModuleOptimizer::from(adadelta.build()), decaying.init()]
     }
 
-    /// Names of what three steps changed.
+    /// Trains three steps and returns the names of the tensors that changed.
     fn changed(
         mut classifier: Classifier,
         config: &ModelConfig,
@@ -177,13 +181,13 @@ mod tests {
             classifier = step(classifier, config, optimizer, seed);
         }
         let mut after = bits(&classifier);
-        // BatchNorm takes away what the bias before it adds: that moves by rounding, if at all.
+        // BatchNorm cancels the bias before it, which changes only by rounding errors.
         after.retain(|name, bits| !name.ends_with("conv.bias") && before[name] != *bits);
         (classifier, after.into_keys().collect())
     }
 
     #[test]
-    fn frozen_parts_stay_as_they_are_to_the_bit_until_they_are_unfrozen() {
+    fn frozen_parts_stay_bit_identical_until_unfrozen() {
         let mut config = small();
         config.input_norm = true;
         for mut optimizer in optimizers() {
@@ -221,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_network_answers_in_training_as_in_inference() {
+    fn frozen_backbone_gives_the_same_outputs_in_training_and_inference() {
         let config = small();
         let device = Device::flex().autodiff();
         let mut optimizer = optimizers()[1].clone();
@@ -232,29 +236,29 @@ mod tests {
         let plain = device.without_autodiff();
         let inference = classifier.valid().logits(images(&config, 3, 9, &plain));
         assert_eq!(training.into_data(), inference.into_data());
-        // What is loaded into it, and what is made of its inference form, is frozen as it was.
+        // The inference form and a network made from it stay frozen.
         let (_, names) = changed(classifier.valid().train(), &config, &mut optimizer);
         assert!(names.iter().all(|name| name.starts_with("head.")));
     }
 
     #[test]
-    fn weights_of_an_imported_network_have_the_names_of_its_file() {
+    fn imported_weights_have_the_names_of_the_pretrained_file() {
         let config = ModelConfig::new(Arch::ResNet50, 32);
         let device = Device::flex().autodiff();
         let patterns = list(&["backbone.conv1", "backbone.bn1", "backbone.layer1"]);
         let classifier = freeze(Classifier::new(&config, 0, &device), &patterns).unwrap();
         let names = ParameterNames::new(&classifier);
-        let parameters = parameters(&classifier);
+        let parameters = list_parameters(&classifier);
         let frozen = parameters.iter().filter(|parameter| !parameter.trains);
-        let frozen: Vec<String> = frozen.filter_map(|p| names.of(&p.path)).collect();
+        let frozen: Vec<String> = frozen.filter_map(|p| names.name_of(&p.path)).collect();
         assert!(frozen.contains(&"backbone.layer1.2.bn3.weight".to_owned()));
-        // The stem and its BatchNorm, ten convolutions with theirs.
+        // The stem and ten convolutions, each with BatchNorm.
         assert_eq!(frozen.len(), 11 * 3);
         assert!(frozen.iter().all(|name| !name.contains("layer2")));
     }
 
     #[test]
-    fn a_name_that_nothing_has_is_an_error_that_lists_what_there_is() {
+    fn error_for_an_unknown_name_lists_available_names() {
         let device = Device::flex();
         let error = |config: &ModelConfig, pattern: &str| {
             let classifier = Classifier::new(config, 0, &device);
@@ -265,9 +269,9 @@ mod tests {
         for (pattern, wanted) in [
             (
                 "back",
-                "`back` names no parameters of the network; it has backbone, head",
+                "the pattern `back` matches no parameter of the network\nhint: the network has backbone, head",
             ),
-            ("", "it has backbone, head"),
+            ("", "the network has backbone, head"),
             ("head.hidden.1", "head.hidden has 0"),
             ("head.hidden.0.weights", "head.hidden.0 has weight, bias"),
             ("backbone.stages.0.0.norm.running_mean", "has gamma, beta"),

@@ -1,4 +1,4 @@
-//! From features to logits.
+//! Classifier heads: from a feature map to logits.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -10,8 +10,8 @@ use burn::tensor::{Device, Tensor};
 
 use super::{ModelConfig, Pooling};
 
-/// Projection (1×1 convolution, ReLU), pooling, dropout, dense ReLU layers with dropout after
-/// each, one dense layer. Only pooling and the last layer are always there.
+/// Projection (1×1 convolution, ReLU), pooling, dropout, dense ReLU layers with dropout after each,
+/// and one dense output layer. All except pooling and the output layer are optional.
 #[derive(Module, Debug)]
 pub struct Head {
     projection: Option<Conv2d>,
@@ -41,7 +41,7 @@ impl Head {
             hidden.push(LinearConfig::new(width, units).init(device));
             width = units;
         }
-        let dropout = |share| DropoutConfig::new(share).init();
+        let dropout = |probability| DropoutConfig::new(probability).init();
         Self {
             projection,
             pooling: config.pooling(),
@@ -53,7 +53,8 @@ impl Head {
         }
     }
 
-    /// A feature map `[N, F, h, w]` to what the first layer with weights takes, `[N, L]`.
+    /// Converts a feature map `[N, F, h, w]` to the input of the first layer with weights, `[N,
+    /// L]`.
     #[must_use]
     pub fn input(&self, features: Tensor<4>) -> Tensor<2> {
         match self.projection {
@@ -62,7 +63,7 @@ impl Head {
         }
     }
 
-    /// From there to the pooled features.
+    /// Converts the result of [`input`](Self::input) to the pooled features.
     #[must_use]
     pub fn resume(&self, input: Tensor<2>) -> Tensor<2> {
         if self.projection.is_none() {
@@ -73,7 +74,7 @@ impl Head {
         self.pool(input.reshape([batch, channels, side, side]))
     }
 
-    /// A feature map `[N, F, h, w]` to one vector a sample.
+    /// Pools a feature map `[N, F, h, w]` to one vector per sample.
     #[must_use]
     pub fn pool(&self, features: Tensor<4>) -> Tensor<2> {
         let features = match &self.projection {
@@ -91,7 +92,7 @@ impl Head {
         }
     }
 
-    /// Pooled features to logits `[N, K]`.
+    /// Computes the logits `[N, K]` from pooled features.
     #[must_use]
     pub fn forward(&self, pooled: Tensor<2>) -> Tensor<2> {
         let mut x = self.dropout.forward(pooled);

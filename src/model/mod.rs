@@ -1,4 +1,4 @@
-//! Networks in Burn: imported backbones, the reference's own two, and the heads that go on them.
+//! Networks in Burn: imported backbones, the two networks of the reference experiments, and heads.
 
 mod baseline;
 mod batch_norm;
@@ -8,13 +8,13 @@ mod exported;
 mod freeze;
 pub mod fused;
 mod head;
-mod identity;
 mod networks;
-mod plain;
+mod parameters;
+mod plain_cnn;
 mod pretrained;
 mod random_export;
 mod recalibrate;
-mod statistic;
+mod running_statistic;
 mod stem;
 #[cfg(test)]
 mod testing;

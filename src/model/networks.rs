@@ -1,4 +1,4 @@
-//! The networks. Adding one is a skeleton in `onnx/` and an entry at the end of this file.
+//! The networks. To add one, add a skeleton in `onnx/` and an entry at the end of this file.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -6,28 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use super::ModelConfig;
 use super::baseline::Baseline;
-use super::plain::Plain;
+use super::plain_cnn::PlainCnn;
 use super::stem::with_channels;
 use crate::graph::extent::Window;
 
-/// What the build read off a skeleton: the graph, and where its parts went in the generated code.
+/// Data of an imported network that the build script extracts from its skeleton.
 #[derive(Debug)]
 pub struct Imported {
-    /// The ONNX file, without weights.
+    /// ONNX file without weights.
     pub skeleton: &'static [u8],
-    /// Channels of the last feature map.
+    /// Number of channels of the last feature map.
     pub features: usize,
     /// Path of the first convolution's filters.
     pub stem: &'static str,
-    /// The convolutions and poolings that change an image's size, in order.
+    /// Convolutions and poolings that change the image size, in order.
     pub windows: &'static [Window],
-    /// Path of each parameter, and the name of the skeleton's initializer for it.
+    /// Path of each parameter in the generated code and its initializer's name in the skeleton.
     pub weights: &'static [(&'static str, &'static str)],
 }
 
 impl Imported {
-    /// Channels and side of the feature map for a square input of side `size`; the side is 0 where
-    /// the input is too small.
+    /// Returns channels and side of the feature map for a square input of side `size`; the side is
+    /// 0 if the input is too small.
     fn feature_map(&self, size: usize) -> (usize, usize) {
         let mut windows = self.windows.iter();
         let shrunk = windows.try_fold(size, |size, window| window.apply(size));
@@ -35,8 +35,8 @@ impl Imported {
     }
 }
 
-/// Makes [`Arch`] and [`Backbone`] from a list of imported networks:
-/// `Variant = "name", file of onnx/, side of the images it was trained on, least side;`
+/// Defines [`Arch`] and [`Backbone`] from a list of imported networks:
+/// `Variant = "name", file in onnx/, input side of the pretraining, minimum input side;`
 macro_rules! networks {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $file:ident, $native:literal, $least:literal;)+) => {
         $(
@@ -53,13 +53,14 @@ macro_rules! networks {
             }
         )+
 
-        /// A network.
+        /// A network architecture.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
         pub enum Arch {
-            /// Two convolutions, one max pooling, two dense layers: the reference's baseline.
+            /// Two convolutions, one max pooling, two dense layers: the reference experiments'
+            /// baseline.
             #[serde(rename = "baseline")]
             Baseline,
-            /// Eight convolutions with `BatchNorm` in the manner of VGG: the reference's first
+            /// Eight VGG-style convolutions with `BatchNorm`: the reference experiments' first
             /// notebook.
             #[serde(rename = "plain")]
             Plain,
@@ -72,10 +73,10 @@ macro_rules! networks {
         }
 
         impl Arch {
-            /// The networks that were imported, and so can be pretrained.
+            /// The imported networks, for which pretrained weights can be converted.
             pub const IMPORTED: &[Self] = &[$(Self::$variant),+];
 
-            /// The name in configs and on the command line.
+            /// Returns the name in configs and on the command line.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -85,8 +86,8 @@ macro_rules! networks {
                 }
             }
 
-            /// The skeleton of the pretrained network and where its weights go; none for those
-            /// that nobody pretrained.
+            /// Returns the skeleton of the pretrained network and the mapping of its weights;
+            /// `None` for networks without pretrained weights.
             #[must_use]
             pub fn imported(self) -> Option<&'static Imported> {
                 match self {
@@ -95,8 +96,8 @@ macro_rules! networks {
                 }
             }
 
-            /// Side of the square images, in pixels, that the network was trained on: pretrained,
-            /// or in the reference's experiments.
+            /// Returns the side of the square training images, in pixels, of the pretraining or the
+            /// reference experiments.
             #[must_use]
             pub fn native_input_size(self) -> u32 {
                 match self {
@@ -106,7 +107,8 @@ macro_rules! networks {
                 }
             }
 
-            /// The smallest square input, in pixels, that leaves a feature map.
+            /// Returns the side of the smallest square input, in pixels, with a non-empty feature
+            /// map.
             #[must_use]
             pub fn min_input_size(self) -> u32 {
                 match self {
@@ -115,28 +117,28 @@ macro_rules! networks {
                 }
             }
 
-            /// Channels and side of the feature map that it makes of a square input of
-            /// `input_size` pixels.
+            /// Returns channels and side of the feature map for a square input of `input_size`
+            /// pixels.
             #[must_use]
             pub fn feature_map(self, input_size: u32) -> (usize, usize) {
                 let size = input_size as usize;
                 match self {
                     Self::Baseline => Baseline::feature_map(size),
-                    Self::Plain => Plain::feature_map(size),
+                    Self::Plain => PlainCnn::feature_map(size),
                     $(Self::$variant => $file::IMPORTED.feature_map(size),)+
                 }
             }
         }
 
-        /// Images `[N, C, S, S]` to features `[N, F, h, w]`.
+        /// Maps images `[N, C, S, S]` to a feature map `[N, F, h, w]`.
         #[derive(Module, Debug)]
-        // `Module` is not implemented for boxes; there is one backbone in a process, not a list.
+        // `Module` is not implemented for boxes, and a process has only one backbone.
         #[allow(clippy::large_enum_variant)]
         pub enum Backbone {
             /// See [`Arch::Baseline`].
             Baseline(Baseline),
             /// See [`Arch::Plain`].
-            Plain(Plain),
+            Plain(PlainCnn),
             $(
                 #[doc = concat!("See [`Arch::", stringify!($variant), "`].")]
                 $variant($file::Model),
@@ -144,13 +146,13 @@ macro_rules! networks {
         }
 
         impl Backbone {
-            /// Builds a backbone with random weights.
+            /// Creates a backbone with random weights.
             #[must_use]
             pub fn new(config: &ModelConfig, device: &Device) -> Self {
                 let channels = config.channels.len();
                 match config.arch {
                     Arch::Baseline => Self::Baseline(Baseline::new(channels, device)),
-                    Arch::Plain => Self::Plain(Plain::new(channels, device)),
+                    Arch::Plain => Self::Plain(PlainCnn::new(channels, device)),
                     $(Arch::$variant => {
                         let network = $file::Model::new(device);
                         Self::$variant(with_channels(network, $file::IMPORTED.stem, channels))
@@ -158,7 +160,7 @@ macro_rules! networks {
                 }
             }
 
-            /// Computes the features.
+            /// Computes the feature map.
             #[must_use]
             pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
                 match self {
@@ -168,7 +170,7 @@ macro_rules! networks {
                 }
             }
 
-            /// The network that it is.
+            /// Returns the architecture.
             #[must_use]
             pub fn arch(&self) -> Arch {
                 match self {
@@ -184,7 +186,7 @@ macro_rules! networks {
 networks! {
     /// torchvision's and timm's `ResNet50` (He et al. 2015, stride on the 3×3).
     ResNet50 = "resnet50", resnet50, 224, 32;
-    /// `ResNet50` as published and as Keras has it (stride on the first 1×1).
+    /// `ResNet50` as published and in Keras (stride on the first 1×1).
     ResNet50V1 = "resnet50-v1", resnet50_v1, 224, 32;
     /// `InceptionResNetV2` (Szegedy et al. 2016) of timm and Keras.
     InceptionResNetV2 = "inception-resnet-v2", inception_resnet_v2, 299, 75;
@@ -197,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_feature_map_is_as_large_as_it_is_said_to_be() {
+    fn feature_map_size_matches_the_forward_pass() {
         let device = Device::flex();
         let own = [Arch::Baseline, Arch::Plain];
         for &arch in own.iter().chain(Arch::IMPORTED) {
@@ -216,7 +218,7 @@ mod tests {
                 );
             }
         }
-        // The sizes that papers give.
+        // Sizes from the papers.
         assert_eq!(Arch::ResNet50.feature_map(224), (2048, 7));
         assert_eq!(Arch::InceptionResNetV2.feature_map(299), (1536, 8));
         assert_eq!(Arch::InceptionResNetV2.feature_map(139), (1536, 3));

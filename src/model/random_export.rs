@@ -1,7 +1,7 @@
-//! A stand-in for a pretrained file: the skeleton's graph with random weights.
+//! Replacement for a pretrained file: the skeleton's graph with random weights.
 //!
-//! ImageNet weights cannot be shipped with the source; the demo and the tests convert this file
-//! instead, which has the same structure as a real export.
+//! ImageNet weights cannot be shipped with the source. The demo and the tests convert this file
+//! instead, which has the structure of a real export.
 
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -10,10 +10,10 @@ use super::weights::imported;
 use super::{Arch, WeightsError};
 use crate::graph::{ModelProto, TensorProto, read_bytes, surgery::fill_weights};
 
-/// A three-channel ONNX export of `arch` with classifier, its weights drawn from `seed`.
+/// Creates a three-channel ONNX export of `arch` with its classifier and weights drawn from `seed`.
 ///
-/// Convolutions are He-uniform (He et al. 2015); BatchNorm's scale is 0.5–1.5, its statistics lie
-/// around mean 0 and variance 1 without being either, so that a misplaced tensor shows.
+/// Convolutions are He-uniform (He et al. 2015). BatchNorm's scale is 0.5–1.5. Its statistics are
+/// near mean 0 and variance 1 but not equal, so that tests detect a misplaced tensor.
 ///
 /// # Errors
 ///

@@ -1,13 +1,13 @@
-//! Restates every BatchNorm by the statistics of given images, without changing its answers.
+//! Recalibrates the statistics of every BatchNorm on given images, without changing inference.
 //!
-//! An export with folded BatchNorm no longer says what its layers' inputs look like: unfolded, they
-//! have mean 0 and variance 1 − ε, which is no more than a way to do nothing. In training a layer
-//! normalises by the batch instead, and the network would answer quite differently. Measured on a
-//! few hundred images as the "precise" statistics of Wu and Johnson (2021,
-//! <https://arxiv.org/abs/2105.07576>) are, mean `m` and variance `v` of each layer's input replace
-//! the old `m₀` and `v₀`, and scale and shift make up for it:
-//! `γ ← γ·√(v+ε)/√(v₀+ε)`, `β ← β + γ·(m−m₀)/√(v₀+ε)` with the old γ. Inference answers as before, and a
-//! training batch now finds the scale that it expects.
+//! An export with folded BatchNorm has lost the statistics of its layers' inputs. Unfolded layers
+//! have mean 0 and variance 1 − ε, so that they change nothing. In training, a layer normalizes by
+//! the batch instead, and the network's outputs would differ strongly. Recalibration measures mean
+//! `m` and variance `v` of each layer's input on a few hundred images, like the "precise"
+//! statistics of Wu and Johnson (2021, <https://arxiv.org/abs/2105.07576>). They replace the old
+//! `m₀` and `v₀`, and scale and shift compensate:
+//! `γ ← γ·√(v+ε)/√(v₀+ε)`, `β ← β + γ·(m−m₀)/√(v₀+ε)` with the old γ. Inference stays the same, and
+//! training batches are normalized at the matching scale.
 
 use std::collections::HashMap;
 
@@ -15,14 +15,14 @@ use burn::tensor::{Tensor, TensorData};
 use burn_store::burn_pack::Tensor as PackTensor;
 use burn_store::{ModuleSnapshot, bridge};
 
-use super::batch_norm::{Observation, observe};
+use super::batch_norm::{InputStatistics, record_input_statistics};
 use super::weights::apply_some;
 use super::{Classifier, WeightsError};
 
-/// What was seen of each BatchNorm's input so far.
+/// Accumulated input statistics of every BatchNorm layer.
 #[derive(Debug, Default)]
 pub struct Recalibration {
-    /// By the identity of the layer's scale.
+    /// Keyed by the parameter id of the layer's gamma.
     layers: HashMap<u64, InputMoments>,
 }
 
@@ -36,66 +36,66 @@ struct InputMoments {
 }
 
 impl Recalibration {
-    /// Takes in normalised images `[N, C, S, S]`, as many as fit in memory at a time.
+    /// Adds a batch of normalized images `[N, C, S, S]`.
     ///
     /// `classifier` must be in inference mode and the same in every call.
     pub fn add(&mut self, classifier: &Classifier, images: Tensor<4>) {
-        for seen in observe(|| drop(classifier.features(images))) {
-            self.layers.entry(seen.layer).or_default().add(&seen);
+        for input in record_input_statistics(|| drop(classifier.features(images))) {
+            self.layers.entry(input.layer).or_default().add(&input);
         }
     }
 
-    /// Number of BatchNorm layers that were seen.
+    /// Returns the number of measured BatchNorm layers.
     #[must_use]
     pub fn layers(&self) -> usize {
         self.layers.len()
     }
 
-    /// `classifier` with every layer restated.
+    /// Returns `classifier` with every measured layer recalibrated.
     ///
     /// # Errors
     ///
-    /// [`WeightsError::Fit`]: the images were another network's.
+    /// [`WeightsError::Fit`] if another network was measured.
     pub fn apply(&self, classifier: Classifier) -> Result<Classifier, WeightsError> {
         let tensors: HashMap<String, PackTensor> = classifier
             .collect(None, None, true)
             .into_iter()
             .map(|tensor| (tensor.name.clone(), tensor))
             .collect();
-        let mut restated = Vec::new();
+        let mut recalibrated = Vec::new();
         for (name, gamma) in &tensors {
             let layer = gamma.param_id.and_then(|id| self.layers.get(&id));
             if let (Some(layer), Some(path)) = (layer, name.strip_suffix(".gamma")) {
-                restated.extend(layer.restate(path, &tensors)?);
+                recalibrated.extend(layer.recalibrated(path, &tensors)?);
             }
         }
-        apply_some(classifier, restated)
+        apply_some(classifier, recalibrated)
     }
 }
 
 impl InputMoments {
-    fn add(&mut self, seen: &Observation) {
-        let count = seen.count as f64;
-        let mean: Vec<f64> = values(&seen.mean);
-        self.epsilon = seen.epsilon;
+    fn add(&mut self, input: &InputStatistics) {
+        let count = input.count as f64;
+        let mean: Vec<f64> = values(&input.mean);
+        self.epsilon = input.epsilon;
         self.count += count;
         self.sum.resize(mean.len(), 0.0);
         self.squares.resize(mean.len(), 0.0);
-        for (channel, (mean, variance)) in mean.iter().zip(values(&seen.variance)).enumerate() {
+        for (channel, (mean, variance)) in mean.iter().zip(values(&input.variance)).enumerate() {
             self.sum[channel] += count * mean;
             self.squares[channel] += count * (variance + mean * mean);
         }
     }
 
-    /// Mean and unbiased variance of a channel.
+    /// Returns mean and unbiased variance of a channel.
     fn statistics(&self, channel: usize) -> (f64, f64) {
         let mean = self.sum[channel] / self.count;
         let biased = (self.squares[channel] / self.count - mean * mean).max(0.0);
         (mean, biased * self.count / (self.count - 1.0).max(1.0))
     }
 
-    /// New values of a layer's four tensors.
-    fn restate(
+    /// Returns the new values of the layer's four tensors.
+    fn recalibrated(
         &self,
         path: &str,
         tensors: &HashMap<String, PackTensor>,
@@ -163,33 +163,33 @@ mod tests {
     }
 
     #[test]
-    fn inference_stays_and_training_comes_to_agree_with_it() {
+    fn recalibration_keeps_inference_and_aligns_training() {
         let device = Device::flex();
         let filters = [Filter::Red, Filter::Green, Filter::Blue, Filter::Mean];
         let export = Pretrained::new(random_export(Arch::ResNet50, 5).unwrap()).unwrap();
-        // Its statistics have nothing to do with the images, as those of an unfolded file.
+        // Its statistics are unrelated to the images, like those of an unfolded file.
         let training = device.clone().autodiff();
         let load = || {
             let config = ModelConfig::new(Arch::ResNet50, SIDE as u32);
             let fresh = Classifier::new(&config, 0, &training);
             export.load(Arch::ResNet50, &filters, fresh).unwrap().0
         };
-        let (seen, other) = (images(0, &device), images(1, &device));
+        let (measured, other) = (images(0, &device), images(1, &device));
         let before = load().valid();
         let mut recalibration = Recalibration::default();
-        recalibration.add(&before, seen.clone());
+        recalibration.add(&before, measured.clone());
         assert_eq!(recalibration.layers(), 53);
-        let restated = recalibration.apply(load()).unwrap();
+        let recalibrated = recalibration.apply(load()).unwrap();
 
-        let after = restated.valid().features(other.clone());
+        let after = recalibrated.valid().features(other.clone());
         let apart = difference(&after, &before.features(other));
-        assert!(apart < 1e-3, "inference moved by {apart:e}");
+        assert!(apart < 1e-3, "inference changed by {apart:e}");
 
-        // In training mode the batch that was measured has the statistics that were stored.
-        let wanted = before.features(seen.clone());
-        let images = || Tensor::from_data(seen.to_data(), &training);
-        let without = difference(&load().features(images()).inner(), &wanted);
-        let with = difference(&restated.features(images()).inner(), &wanted);
+        // In training mode, the measured batch has the stored statistics.
+        let expected = before.features(measured.clone());
+        let images = || Tensor::from_data(measured.to_data(), &training);
+        let without = difference(&load().features(images()).inner(), &expected);
+        let with = difference(&recalibrated.features(images()).inner(), &expected);
         assert!(with < 0.1 && without > 3.0 * with, "{without} → {with}");
     }
 }

@@ -1,40 +1,41 @@
-//! The first convolution of an imported network, for any number of channels.
+//! The stem (first convolution) of an imported network, for any number of channels.
 
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Distribution, Tensor};
 
-use super::identity::Path;
+use super::parameters::ModulePath;
 
-/// Gives `network` a stem of `channels` inputs with random filters, where it has another number.
+/// Replaces the stem of `network` by one with `channels` inputs and random filters, unless it
+/// already has this number.
 ///
-/// `path` names the stem's filters `[out, in, kh, kw]`. They are drawn uniformly from
-/// ±√(1 / fan-in), as all convolutions of an imported network are.
+/// `path` is the path of the stem's filters `[out, in, kh, kw]`. They are drawn uniformly from
+/// ±√(1 / fan-in), like all convolutions of an imported network.
 pub(super) fn with_channels<M: Module>(network: M, path: &str, channels: usize) -> M {
     network.map(&mut StemMapper {
-        at: Path::default(),
-        path,
+        current: ModulePath::default(),
+        stem: path,
         channels,
     })
 }
 
 struct StemMapper<'a> {
-    at: Path,
-    path: &'a str,
+    current: ModulePath,
+    stem: &'a str,
     channels: usize,
 }
 
 impl ModuleMapper for StemMapper<'_> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.at.enter(name, container_type);
+        self.current.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.at.exit();
+        self.current.exit();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let mut shape = param.lazy_shape();
-        if self.at.name() != self.path || shape[1] == self.channels {
+        if self.current.name() != self.stem || shape[1] == self.channels {
             return param;
         }
         shape[1] = self.channels;

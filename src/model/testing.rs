@@ -1,4 +1,4 @@
-//! What the tests of networks share.
+//! Helpers for the tests of networks.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use burn_store::{ModuleSnapshot, bridge};
 
 use super::{Arch, Classifier, ModelConfig};
 
-/// A small network: plain, 16×16, two classes, one hidden layer.
+/// Returns the config of a small network: plain, 16×16, two classes, one hidden layer.
 pub fn small() -> ModelConfig {
     let mut config = ModelConfig::new(Arch::Plain, 16);
     config.classes.truncate(2);
@@ -17,7 +17,7 @@ pub fn small() -> ModelConfig {
     config
 }
 
-/// `count` images for a network, of values from −1 to 1 that depend on `seed`.
+/// Returns `count` images for a network, with values from −1 to 1 that depend on `seed`.
 pub fn images(config: &ModelConfig, count: usize, seed: usize, device: &Device) -> Tensor<4> {
     let side = config.input_size as usize;
     let shape = [count, config.channels.len(), side, side];
@@ -27,7 +27,7 @@ pub fn images(config: &ModelConfig, count: usize, seed: usize, device: &Device) 
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// One step towards large logits of the first class and small ones of the others.
+/// Takes one step towards large logits of the first class and small logits of the others.
 pub fn step(
     classifier: Classifier,
     config: &ModelConfig,
@@ -41,7 +41,7 @@ pub fn step(
     optimizer.step(0.01, classifier, gradients)
 }
 
-/// The bits of every parameter and statistic, by name.
+/// Returns the bits of every parameter and running statistic, by name.
 pub fn bits(classifier: &Classifier) -> BTreeMap<String, Vec<u32>> {
     let tensors = classifier.valid().collect(None, None, true);
     tensors

@@ -8,7 +8,7 @@ use burn::tensor::Shape;
 use burn_store::burn_pack::{Reader, Tensor as PackTensor};
 use burn_store::{ApplyResult, BurnpackStore, ModuleSnapshot};
 
-use super::identity::parameters;
+use super::parameters::list_parameters;
 use super::{Arch, Classifier, Imported};
 use crate::graph::{GraphError, matching::Mismatch};
 use crate::model_metadata::Precision;
@@ -181,7 +181,7 @@ fn shared_layers(tensors: &[PackTensor], classifier: &Classifier) -> Vec<String>
     let theirs = tensors
         .iter()
         .map(|tensor| (tensor.name.as_str(), &tensor.shape));
-    let ours = parameters(classifier);
+    let ours = list_parameters(classifier);
     let ours = ours.iter().map(|ours| (ours.path.as_str(), &ours.shape));
     let (theirs, ours): (BTreeMap<_, _>, BTreeMap<_, _>) = (theirs.collect(), ours.collect());
     let layer = |parameters: &BTreeMap<&str, &Shape>, prefix: &str| -> Vec<(String, Shape)> {

@@ -1,4 +1,4 @@
-//! What a training run writes about each of its epochs.
+//! Rows of `metrics.csv` and `timing.csv`.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::ReportError;
 
-/// What one epoch of training came to: a row of `metrics.csv`.
+/// Metrics of one epoch: a row of `metrics.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
-    /// Number of the epoch, from 1.
+    /// From 1.
     pub epoch: u32,
     /// Mean loss over the epoch's training batches.
     pub train_loss: f64,
@@ -28,38 +28,38 @@ pub struct EpochRow {
     pub lr: f64,
 }
 
-/// How long an epoch took: a row of `timing.csv`. It stands apart from the metrics, which are the
-/// same to the bit however often a run was interrupted.
+/// Timing of one epoch: a row of `timing.csv`.
+///
+/// Separate from the metrics, which are bit-identical for interrupted and uninterrupted runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TimingRow {
-    /// Number of the epoch, from 1.
+    /// From 1.
     pub epoch: u32,
-    /// Seconds that its training steps took.
+    /// Duration of the training steps, seconds.
     pub seconds: f64,
-    /// Training samples per second.
     pub images_per_s: f64,
-    /// Of the seconds, those in which the next batch was not there yet.
+    /// Time spent waiting for batches, seconds; part of `seconds`.
     pub waited: f64,
 }
 
 impl TimingRow {
-    /// Of the seconds, the share in which steps waited for data, percent.
+    /// Returns the share of the training time spent waiting for batches, percent.
     #[must_use]
     pub fn waited_percent(&self) -> f64 {
         100.0 * self.waited / self.seconds.max(1e-9)
     }
 }
 
-/// The epoch of the lowest validation loss; without such losses the last one.
+/// Returns the epoch with the lowest finite validation loss; without any, the last epoch.
 #[must_use]
 pub fn best_epoch(rows: &[EpochRow]) -> Option<&EpochRow> {
     let loss = |row: &EpochRow| row.valid_loss.filter(|loss| loss.is_finite());
-    let judged = rows.iter().filter_map(|row| Some((row, loss(row)?)));
-    let best = judged.min_by(|(_, a), (_, b)| a.total_cmp(b));
+    let validated = rows.iter().filter_map(|row| Some((row, loss(row)?)));
+    let best = validated.min_by(|(_, a), (_, b)| a.total_cmp(b));
     best.map(|(row, _)| row).or(rows.last())
 }
 
-/// The numbers of an epoch, under the names that programs which follow runs show them by.
+/// Returns the scalars of an epoch by their names in `TensorBoard` and `MLflow`.
 pub fn scalars(row: &EpochRow, timing: &TimingRow) -> impl Iterator<Item = (&'static str, f64)> {
     let scalars = [
         ("loss/train", Some(row.train_loss)),
@@ -73,8 +73,8 @@ pub fn scalars(row: &EpochRow, timing: &TimingRow) -> impl Iterator<Item = (&'st
         ("time/images_per_s", Some(timing.images_per_s)),
         ("time/waited", Some(timing.waited)),
     ];
-    let there = |(name, value): (_, Option<f64>)| Some((name, value?));
-    scalars.into_iter().filter_map(there)
+    let defined = |(name, value): (_, Option<f64>)| Some((name, value?));
+    scalars.into_iter().filter_map(defined)
 }
 
 /// Reads the rows of a `metrics.csv` or `timing.csv`.
@@ -85,8 +85,8 @@ pub fn scalars(row: &EpochRow, timing: &TimingRow) -> impl Iterator<Item = (&'st
 pub fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, ReportError> {
     csv::Reader::from_path(path)
         .and_then(|reader| reader.into_deserialize().collect())
-        .map_err(|source| ReportError::Rows {
+        .map_err(|cause| ReportError::Rows {
             path: path.to_owned(),
-            source,
+            cause,
         })
 }

@@ -1,9 +1,9 @@
-//! A training run's course as `TensorBoard` reads it: an event file of scalars, one step an epoch.
+//! Event files for `TensorBoard` with the scalars of a training run, one step per epoch.
 //!
-//! The file is a chain of `TFRecord`s (length, its checksum, data, its checksum), each an `Event`
-//! message of TensorFlow's `event.proto`. Only the few fields below are ever written, so they are
-//! encoded here. `TensorBoard` follows a growing file by its offset, which is why this one, unlike
-//! all others, is added to and not replaced; a record cut short at its end is passed over.
+//! A file is a sequence of `TFRecord`s (length, its checksum, data, its checksum), each an `Event`
+//! message of TensorFlow's `event.proto`. Only the few fields below are written, so they are encoded
+//! here. `TensorBoard` reads a growing file by offset. Therefore this file is appended to, unlike all
+//! other outputs, which are replaced. Readers skip a truncated record at the end.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -12,25 +12,26 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{EpochRow, TimingRow, scalars};
 
-/// What event files' names begin with; readers look for it.
+/// Prefix by which readers find event files.
 const PREFIX: &str = "events.out.tfevents.";
-/// The version that lets a `SessionLog` take back what an earlier process wrote.
+/// Format version in which a `SessionLog` discards the events of earlier processes.
 const VERSION: &str = "brain.Event:2";
 
-/// An event file that grows by an epoch at a time.
+/// An event file that grows by one epoch at a time.
 #[derive(Debug)]
 pub struct EventFile {
     file: File,
 }
 
 impl EventFile {
-    /// Begins a file in the folder `dir`, which is made if it is not there. It sorts after those of
-    /// earlier processes and takes back all that they said of epoch `first` and later ones, so that
-    /// an interrupted run is one curve.
+    /// Creates a file in the folder `dir`, and the folder if it is missing.
+    ///
+    /// The file sorts after those of earlier processes and discards their events from epoch `first`
+    /// on, so that a resumed run is one curve.
     ///
     /// # Errors
     ///
-    /// The folder or file cannot be made or written.
+    /// The folder or file cannot be created or written.
     pub fn create(dir: &Path, first: u32) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let now = seconds();
@@ -44,7 +45,7 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Adds an epoch.
+    /// Appends an epoch.
     ///
     /// # Errors
     ///
@@ -54,7 +55,7 @@ impl EventFile {
         self.append(&record)
     }
 
-    /// In one write, so that a reader hardly ever meets half a record.
+    /// Uses one write call, so that readers rarely see a partial record.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)
     }
@@ -65,7 +66,8 @@ fn seconds() -> f64 {
     since.map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// A name after all that are there, even if the clock was set back: readers go by their order.
+/// Returns a name that sorts after all existing ones, even if the clock was set back. Readers use
+/// files in the order of their names.
 fn next_name(dir: &Path, now: u64) -> io::Result<String> {
     let (mut time, mut count) = (now, 0);
     for entry in fs::read_dir(dir)? {
@@ -80,7 +82,7 @@ fn next_name(dir: &Path, now: u64) -> io::Result<String> {
     Ok(format!("{PREFIX}{time:010}.{count:06}.rgby"))
 }
 
-/// The records that every file begins with.
+/// Returns the first two records of a file: version and session start.
 fn opening(wall_time: f64, first: u32) -> Vec<u8> {
     let mut version = event(wall_time, 0);
     bytes_field(&mut version, 3, VERSION.as_bytes());
@@ -90,7 +92,7 @@ fn opening(wall_time: f64, first: u32) -> Vec<u8> {
     [record(&version), record(&start)].concat()
 }
 
-/// An `Event` with the scalars of an epoch.
+/// Encodes an `Event` with the scalars of an epoch.
 fn epoch(wall_time: f64, row: &EpochRow, timing: &TimingRow) -> Vec<u8> {
     let mut summary = Vec::new();
     for (tag, value) in scalars(row, timing) {
@@ -106,11 +108,11 @@ fn epoch(wall_time: f64, row: &EpochRow, timing: &TimingRow) -> Vec<u8> {
     event
 }
 
-/// `Event` with `wall_time` and `step`.
+/// Encodes an `Event` with `wall_time` and `step`.
 fn event(wall_time: f64, step: u32) -> Vec<u8> {
     let mut event = vec![1 << 3 | 1];
     event.extend_from_slice(&wall_time.to_le_bytes());
-    // Zero is what a reader takes a missing number for, and writers leave it out.
+    // proto3 writers omit fields that are zero.
     if step > 0 {
         event.push(2 << 3);
         varint(&mut event, u64::from(step));
@@ -118,7 +120,7 @@ fn event(wall_time: f64, step: u32) -> Vec<u8> {
     event
 }
 
-/// A field of bytes, text or a message. Fields up to 15 have a key of one byte.
+/// Appends a field of bytes, text or a message. Fields up to 15 have a key of one byte.
 fn bytes_field(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
     out.push(field << 3 | 2);
     varint(out, bytes.len() as u64);
@@ -133,7 +135,7 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// A `TFRecord`.
+/// Encodes a `TFRecord`.
 fn record(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
     let mut record = length.to_vec();
@@ -143,7 +145,8 @@ fn record(data: &[u8]) -> Vec<u8> {
     record
 }
 
-/// CRC-32C, turned and shifted, so that the checksum of data that holds checksums is a good one.
+/// Returns the masked CRC-32C of `TFRecord`. Masking keeps the checksum of data that contains
+/// checksums well distributed.
 fn masked_crc(data: &[u8]) -> u32 {
     crc32c::crc32c(data)
         .rotate_right(15)
@@ -154,7 +157,7 @@ fn masked_crc(data: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// What `TensorBoard`'s own writer makes of the same events (`tests/golden/event_file.py`).
+    /// The same events by `TensorBoard`'s own writer (`tests/golden/event_file.py`).
     const GOLDEN: &[u8] = include_bytes!("../../tests/golden/event_file.tfevents");
 
     fn rows() -> (EpochRow, TimingRow) {
@@ -178,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_those_of_tensorboards_writer() {
+    fn bytes_match_tensorboards_writer() {
         let (row, timing) = rows();
         let mut bytes = opening(1_500_000_000.25, 300);
         bytes.extend(record(&epoch(1_500_000_060.5, &row, &timing)));
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_validation_loss_there_is_no_such_scalar() {
+    fn omits_a_missing_validation_loss() {
         let (row, timing) = rows();
         let with = epoch(0.0, &row, &timing);
         let without = EpochRow {
@@ -194,12 +197,12 @@ mod tests {
             ..row
         };
         let without = epoch(0.0, &without, &timing);
-        let named = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains("loss/validation");
-        assert!(named(&with) && !named(&without));
+        let has_scalar = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains("loss/validation");
+        assert!(has_scalar(&with) && !has_scalar(&without));
     }
 
     #[test]
-    fn names_follow_each_other_though_the_clock_goes_back() {
+    fn names_ascend_if_the_clock_is_set_back() {
         let dir = tempfile::tempdir().unwrap();
         let mut names = Vec::new();
         for now in [1_500_000_000, 1_500_000_000, 1_400_000_000, 1_600_000_000] {

@@ -1,4 +1,4 @@
-//! The page of a training run and its charts, on courses that charts do not like.
+//! The page of a training run and its charts on edge cases.
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +30,7 @@ fn timing(count: u32) -> Vec<TimingRow> {
     (1..=count).map(row).collect()
 }
 
-/// A finished run of these epochs, of which nothing else is known.
+/// Returns the page of a finished run with these epochs.
 fn run<'a>(rows: &'a [EpochRow], timing: &'a [TimingRow]) -> RunPage<'a> {
     RunPage {
         name: "run".into(),
@@ -45,12 +45,12 @@ fn run<'a>(rows: &'a [EpochRow], timing: &'a [TimingRow]) -> RunPage<'a> {
     }
 }
 
-/// The page of these epochs; the folder has the charts.
+/// Writes the page of these epochs and returns it; the charts are in the folder.
 fn page(rows: &[EpochRow], dir: &Path, change: impl FnOnce(&mut RunPage)) -> String {
     let timing = timing(rows.len() as u32);
     let mut page = RunPage {
         name: "a<b".into(),
-        progress: RunStatus::UnderWay,
+        progress: RunStatus::Running,
         epochs: 40,
         about: vec![("started from", "runs/first & more".into())],
         config: "[model]\narch = \"<baseline>\"\n".into(),
@@ -78,14 +78,14 @@ fn chart(dir: &Path, name: &str) -> String {
 }
 
 #[test]
-fn a_run_is_shown_by_epoch_with_its_best_and_where_it_came_from() {
+fn page_shows_epochs_best_epoch_and_provenance() {
     let dir = tempfile::tempdir().unwrap();
     let text = page(&rows(12), dir.path(), |page| {
         page.stages = vec![(1, "backbone frozen".into()), (5, "nothing frozen".into())];
     });
     for part in [
         "Training of a&lt;b",
-        "12 of 40 epochs so far",
+        "12 of 40 epochs, running",
         "runs/first &amp; more",
         "&lt;baseline&gt;",
         "backbone frozen",
@@ -110,7 +110,7 @@ fn a_run_is_shown_by_epoch_with_its_best_and_where_it_came_from() {
         for word in words {
             assert!(chart.contains(&format!(">{word}</text>")), "{name}: {word}");
         }
-        // The stage's beginning, and the best epoch.
+        // Start of the second stage, and the best epoch.
         assert_eq!(chart.matches("class=\"mark\"").count(), 1, "{name}");
         assert_eq!(chart.matches("class=\"dashed\"").count(), 1, "{name}");
     }
@@ -119,23 +119,23 @@ fn a_run_is_shown_by_epoch_with_its_best_and_where_it_came_from() {
 }
 
 #[test]
-fn runs_that_are_short_diverged_or_not_validated_are_shown() {
+fn page_shows_short_diverged_and_unvalidated_runs() {
     let mut diverged = rows(3);
     diverged[1].train_loss = f64::NAN;
     diverged[0].train_loss = 1e300;
     diverged[2].train_loss = f64::INFINITY;
     diverged[2].valid_loss = Some(f64::NAN);
     diverged[1].lr = 1e-310;
-    let mut unjudged = rows(4);
-    for row in &mut unjudged {
+    let mut unvalidated = rows(4);
+    for row in &mut unvalidated {
         row.valid_loss = None;
     }
-    for rows in [vec![], rows(1), unjudged] {
+    for rows in [vec![], rows(1), unvalidated] {
         let dir = tempfile::tempdir().unwrap();
         let text = page(&rows, dir.path(), |page| {
             page.progress = RunStatus::Failed("a <cause>".into());
         });
-        assert!(text.contains("ended with an error: a &lt;cause&gt;"));
+        assert!(text.contains("; failed: a &lt;cause&gt;"));
         let validated = rows.iter().any(|row| row.valid_loss.is_some());
         let loss = chart(dir.path(), "loss.svg");
         assert_eq!(loss.contains(">validation</text>"), validated);
@@ -145,7 +145,7 @@ fn runs_that_are_short_diverged_or_not_validated_are_shown() {
         );
         assert_eq!(loss.matches("<circle").count() > 0, !rows.is_empty());
     }
-    // Numbers that are none stand in the table as they are, and nowhere else.
+    // Values that are not finite appear in the table only.
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("plots")).unwrap();
     let timing = timing(3);
@@ -161,7 +161,7 @@ fn runs_that_are_short_diverged_or_not_validated_are_shown() {
 }
 
 #[test]
-fn a_long_run_is_written_fast_and_stays_small() {
+fn long_runs_are_fast_to_write_and_small() {
     let dir = tempfile::tempdir().unwrap();
     for count in [300, 5000] {
         let start = Instant::now();
@@ -171,14 +171,14 @@ fn a_long_run_is_written_fast_and_stays_small() {
         assert!(text.len() < 400_000, "{count}: {}", text.len());
         assert!(took.as_secs_f64() < 5.0, "{count}: {took:?}");
         assert_eq!(
-            text.contains("metrics.csv and timing.csv have all"),
+            text.contains("metrics.csv and timing.csv contain all"),
             count > 500
         );
     }
 }
 
 #[test]
-fn the_best_epoch_has_the_lowest_finite_validation_loss() {
+fn best_epoch_has_the_lowest_finite_validation_loss() {
     let mut some = rows(9);
     some[3].valid_loss = Some(f64::NAN);
     some[4].valid_loss = None;
@@ -191,7 +191,7 @@ fn the_best_epoch_has_the_lowest_finite_validation_loss() {
 }
 
 #[test]
-fn rows_are_read_as_they_are_written() {
+fn rows_round_trip_through_csv() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("metrics.csv");
     let mut some = rows(4);
@@ -211,7 +211,7 @@ fn rows_are_read_as_they_are_written() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_named() {
+fn missing_folder_is_named_in_the_error() {
     let (rows, timing) = (rows(1), timing(1));
     let page = run(&rows, &timing);
     let error = page.write(Path::new("/no/such/folder")).unwrap_err();

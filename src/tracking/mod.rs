@@ -1,21 +1,21 @@
-//! A training run on a tracking server: MLflow, over its REST API.
+//! Logging of training runs to an MLflow tracking server, over its REST API.
 //!
-//! Nothing that a server does or fails to do stops or slows the training: a thread of its own posts,
-//! and what is to be posted waits in the run's folder, in `metrics.csv` and `timing.csv`, not in
-//! memory. So what a server missed is posted as soon as it answers, if need be by the next process
-//! that resumes the run. Which epochs the server has is asked of the server, so that none is posted
-//! twice.
+//! A separate thread posts to the server, so that a slow or failing server neither stops nor slows
+//! training. The thread reads `metrics.csv` and `timing.csv` in the run directory and keeps no
+//! queue in memory. Epochs that the server missed are posted when it responds again, if necessary
+//! by the next process that resumes the run. The server is asked for the last epoch that it has, so
+//! that no epoch is posted twice.
 //!
-//! Without the feature `remote`, the URL is refused where it is parsed.
+//! Without the feature `remote`, parsing the URL is an error.
 
+#[cfg(not(feature = "remote"))]
+mod disabled;
 #[cfg(feature = "remote")]
 mod mlflow;
-mod run;
-#[cfg(not(feature = "remote"))]
-mod without;
+mod tracked_run;
 
+#[cfg(not(feature = "remote"))]
+pub use disabled::{Mlflow, MlflowUrl};
 #[cfg(feature = "remote")]
 pub use mlflow::{Mlflow, MlflowUrl};
-pub use run::{Notice, Status, TrackedRun};
-#[cfg(not(feature = "remote"))]
-pub use without::{Mlflow, MlflowUrl};
+pub use tracked_run::{TrackedRun, TrackingNotice, TrackingStatus};

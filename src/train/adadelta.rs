@@ -4,7 +4,7 @@ use burn::optim::{LearningRate, Optimizer, RecordState, StateSink, StateSource};
 use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::one_pass::{CHUNK, is_cpu, values, values_mut};
+use super::cpu_slices::{CHUNK, is_cpu, values, values_mut};
 
 /// Settings of [`Adadelta`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,16 +15,16 @@ pub struct AdadeltaConfig {
     pub epsilon: f32,
 }
 
-/// The optimizer.
+/// The Adadelta optimizer.
 ///
 /// `E[g²] ← ρE[g²] + (1−ρ)g²`; `Δ = √(E[Δ²]+ε)/√(E[g²]+ε)·g`; `E[Δ²] ← ρE[Δ²] + (1−ρ)Δ²`;
-/// `p ← p − lr·Δ`. PyTorch and Keras compute the same with other constants.
+/// `p ← p − lr·Δ`. PyTorch and Keras use the same formula with different constants.
 #[derive(Debug, Clone)]
 pub struct Adadelta {
     config: AdadeltaConfig,
 }
 
-/// Running averages of one parameter, each of its shape.
+/// Running averages of one parameter, each of the same shape as the parameter.
 #[derive(Clone)]
 pub struct AdadeltaState<const D: usize> {
     square_average: Tensor<D>,
@@ -32,7 +32,7 @@ pub struct AdadeltaState<const D: usize> {
 }
 
 impl AdadeltaConfig {
-    /// The rule for one tensor.
+    /// Creates the update rule for one tensor.
     #[must_use]
     pub fn build(self) -> Adadelta {
         Adadelta { config: self }
@@ -84,7 +84,7 @@ impl Optimizer for Adadelta {
 }
 
 impl Adadelta {
-    /// The rule in tensor operations, for any device.
+    /// Updates with tensor operations, on any device.
     fn step_by_tensors<const D: usize>(
         &self,
         lr: f64,
@@ -109,8 +109,8 @@ impl Adadelta {
         )
     }
 
-    /// The rule in one pass over memory. In tensor operations the update takes sixteen, which on
-    /// the CPU is a third of a small network's step.
+    /// Updates in one pass over memory. Tensor operations take sixteen passes, which on the CPU is
+    /// a third of a small network's step.
     fn step_fused<const D: usize>(
         &self,
         lr: f32,
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_pass_and_tensor_operations_agree() {
+    fn fused_update_agrees_with_tensor_operations() {
         let device = Device::flex();
         let optimizer = Adadelta {
             config: AdadeltaConfig {

@@ -1,4 +1,4 @@
-//! How fast training goes, and where the time goes: the step alone, the loader alone, the loop.
+//! Benchmark of training: the step alone, the loader alone, the whole loop.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 
-use super::step::StepRule;
+use super::step::StepConfig;
 use super::{
     Config, RunOrigin, StepReport, TrainError, TrainJob, Trainer, TrainingObserver, train,
 };
@@ -17,41 +17,41 @@ use crate::memory;
 use crate::model::Classifier;
 use crate::report::{EpochRow, TimingRow};
 
-/// Steps before the clock starts: the first ones allocate, and compile on a GPU.
+/// Steps that are not measured: the first ones allocate memory, and compile kernels on a GPU.
 const WARM_UP: usize = 2;
 
-/// Images per second of each part.
+/// Result of a [`TrainBench`], in images per second.
 #[derive(Debug, Clone, Copy)]
 pub struct TrainSpeed {
-    /// Steps on one batch that is always there.
+    /// Training steps on one reused batch.
     pub step: f64,
-    /// Batches from the pixel cache that nobody trains on.
+    /// Loading batches from the pixel cache, without training.
     pub loader: f64,
-    /// Batches from the image files that nobody trains on.
+    /// Loading batches from the image files, without training.
     pub decoder: f64,
-    /// Training as `rgby train` does it, from the cache, without validation and saving.
+    /// The loop of `rgby train` from the pixel cache, without validation and saving.
     pub whole: f64,
-    /// The most bytes of memory that the process had up to the end of the bare steps.
+    /// Peak memory of the process up to the end of the first bare steps, bytes.
     pub step_peak: Option<usize>,
 }
 
-/// What is measured.
+/// A benchmark of training.
 pub struct TrainBench<'a> {
-    /// The run; one epoch of `train.steps_per_epoch` steps is measured.
+    /// The config of the run. `train.steps_per_epoch` steps are measured.
     pub config: Config,
-    /// Samples and labels.
     pub dataset: Arc<Dataset>,
-    /// Their pixels.
+    /// The pixels of `dataset`.
     pub cache: Arc<PixelCache>,
-    /// Where to compute.
     pub device: Device,
-    /// An empty folder for the run.
+    /// An empty folder for the run directory.
     pub folder: &'a Path,
 }
 
 impl TrainBench<'_> {
-    /// Measures all parts. The bare step is measured before and after the loop, so that a machine
-    /// that changes its pace meanwhile does not tell them apart; the median step counts.
+    /// Measures all parts.
+    ///
+    /// The bare step is measured before and after the loop, so that a change of the machine's speed
+    /// affects both. The median step counts.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl TrainBench<'_> {
         })
     }
 
-    /// The samples by their image files.
+    /// Returns the samples with pixels from the image files.
     fn files(&self) -> SampleSource {
         SampleSource::new(self.dataset.clone(), Arc::new(self.config.preprocess()))
     }
@@ -85,12 +85,12 @@ impl TrainBench<'_> {
         self.config.train.steps_per_epoch.unwrap_or(1)
     }
 
-    /// Images per second of a loader, over at least as many batches as steps and all samples.
+    /// Returns the images per second of a loader, over at least all steps and all samples.
     fn loader(&self, source: &Arc<SampleSource>) -> Result<f64, TrainError> {
         let all: Vec<usize> = (0..self.dataset.len()).collect();
         let batch = self.config.train.step_size();
-        let wanted = (WARM_UP + self.steps()) * batch;
-        let passes = wanted.div_ceil(all.len()) as u64;
+        let least = (WARM_UP + self.steps()) * batch;
+        let passes = least.div_ceil(all.len()) as u64;
         let stream: Vec<usize> = (0..passes).flat_map(|n| epoch_order(&all, 0, n)).collect();
         let plan = LoadPlan::new(stream.chunks(batch).map(<[usize]>::to_vec).collect());
         let start = Instant::now();
@@ -100,12 +100,12 @@ impl TrainBench<'_> {
         Ok(stream.len() as f64 / start.elapsed().as_secs_f64())
     }
 
-    /// Seconds of each step on one and the same batch.
+    /// Returns the seconds of each step on one reused batch.
     fn bare_steps(&self) -> Result<Vec<f64>, TrainError> {
         let config = &self.config;
         let device = config.train.with_gradients(&self.device);
         let counts = self.dataset.class_counts();
-        let rule = StepRule::new(&config.train, &counts, self.dataset.len(), &device);
+        let rule = StepConfig::new(&config.train, &counts, self.dataset.len(), &device);
         let mut trainer = Trainer::new(
             Classifier::new(&config.model, config.train.seed, &device),
             config.optimizer.init(),
@@ -118,14 +118,14 @@ impl TrainBench<'_> {
         for step in 0..WARM_UP + self.steps() {
             let start = Instant::now();
             let loss = trainer.submit(batch.clone(), config.optimizer.lr(), step as u64, 0);
-            // Waits for the device.
+            // Reading the loss waits for the device.
             let _ = loss.read();
             seconds.push(start.elapsed().as_secs_f64());
         }
         Ok(seconds.split_off(WARM_UP))
     }
 
-    /// One batch.
+    /// Loads one batch.
     fn batch(&self) -> Result<Batch, TrainError> {
         let size = self.config.train.step_size();
         let indices = (0..self.dataset.len()).cycle().take(size).collect();
@@ -136,14 +136,14 @@ impl TrainBench<'_> {
             .ok_or_else(|| TrainError::Data("no batch".into()))??)
     }
 
-    /// Seconds from step to step of a run.
+    /// Returns the seconds between the steps of a run.
     fn loop_steps(&self) -> Result<Vec<f64>, TrainError> {
         let stop = AtomicBool::new(false);
         let mut config = self.config.clone();
         config.train.epochs = 1;
         config.train.steps_per_epoch = Some(WARM_UP + self.steps());
         config.train.validation_steps = Some(1);
-        let clock = Clock::default();
+        let clock = StepClock::default();
         let job = TrainJob {
             config,
             dataset: self.dataset.clone(),
@@ -167,13 +167,13 @@ impl TrainBench<'_> {
     }
 }
 
-/// Notes when each step ended.
+/// Records the end of each step.
 #[derive(Default)]
-struct Clock {
+struct StepClock {
     steps: RefCell<Vec<Instant>>,
 }
 
-impl TrainingObserver for Clock {
+impl TrainingObserver for StepClock {
     fn step(&self, _: &StepReport) {
         self.steps.borrow_mut().push(Instant::now());
     }

@@ -1,7 +1,7 @@
-//! Checkpoints: a folder of weights, optimizer state and where the run stood.
+//! Checkpoints: folders with weights, optimizer state and the progress of the run.
 //!
-//! A checkpoint is written aside and renamed into place, with a hash of each file, so that a
-//! crash leaves the previous one and a damaged one is refused.
+//! A checkpoint is written to a temporary folder and renamed into place, with a hash of each file.
+//! A crash therefore leaves the previous checkpoint intact, and a damaged one is rejected.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -14,7 +14,7 @@ use burn::tensor::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Config;
-use super::state::optimizer_bytes;
+use super::optimizer_state::optimizer_bytes;
 use crate::atomic_file;
 use crate::model::{
     Classifier, ModelConfig, WeightTransfer, WeightsError, load_weights, save_weights,
@@ -23,109 +23,101 @@ use crate::model_metadata::ModelSpec;
 
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "checkpoint.json";
-/// SHA-256 of the manifest, which holds those of the other files.
+/// SHA-256 of the manifest, which contains the hashes of the other files.
 const MANIFEST_HASH: &str = "checkpoint.sha256";
 const WEIGHTS: &str = "weights.bpk";
 const EMA: &str = "ema.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 
-/// What a checkpoint says about itself: `checkpoint.json`.
+/// Metadata of a checkpoint: `checkpoint.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
-    /// Version of this layout.
+    /// Version of the checkpoint format.
     pub format: u32,
-    /// The network.
     pub model: ModelConfig,
-    /// What a deployed model must know.
+    /// Metadata of the deployed model.
     pub spec: ModelSpec,
-    /// The run's config; none where the weights were converted.
+    /// The run's config; `None` for converted weights.
     pub config: Option<Config>,
-    /// Where the run stood; none where the weights were converted.
+    /// Progress of the run; `None` for converted weights.
     pub progress: Option<TrainProgress>,
-    /// BatchNorm layers whose statistics were made up, because a converted file had them folded.
+    /// Number of BatchNorm layers with placeholder statistics, because the converted file had them
+    /// folded.
     #[serde(default)]
     pub unfolded: usize,
-    /// SHA-256 of each file beside this one.
+    /// SHA-256 of each other file, by name.
     pub files: BTreeMap<String, String>,
 }
 
-/// Where a run stands. Order and dropout follow from the seed and these numbers alone.
+/// Progress of a run. Sample order and dropout depend on the seed and these numbers alone.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainProgress {
-    /// Epochs finished.
+    /// Number of finished epochs.
     pub epoch: u32,
-    /// Steps finished in the epoch under way.
+    /// Number of finished steps in the current epoch.
     pub step_in_epoch: usize,
-    /// Steps finished since the weights were made.
+    /// Number of steps since the weights were initialized, including earlier runs.
     pub steps: u64,
-    /// Sum of the losses of the epoch under way.
+    /// Sum of the losses of the current epoch's steps.
     pub loss_sum: f64,
-    /// Seconds spent on the epoch under way.
+    /// Seconds spent on the current epoch.
     pub seconds: f64,
-    /// Of them, those spent waiting for data.
+    /// Part of these seconds that was spent waiting for data.
     #[serde(default)]
     pub waited: f64,
     /// Lowest validation loss so far.
     pub best_loss: Option<f64>,
-    /// Epochs finished since then.
+    /// Number of epochs since the lowest validation loss.
     #[serde(default)]
     pub since_best: u32,
-    /// Hash of the data set's ids and labels, and of its pixel cache if it has one.
+    /// Hash of the data set's ids and labels, and of the pixel cache if one is used.
     pub data: String,
 }
 
-/// Why a checkpoint cannot be read or written.
+/// An error while reading or writing a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The file system's error.
-    #[error("{path}: {source}")]
-    Io {
-        /// File or folder.
-        path: String,
-        /// What happened.
-        source: io::Error,
-    },
-    /// There is nothing.
+    /// The file system reported an error.
+    #[error("{path}: {cause}")]
+    Io { path: String, cause: io::Error },
+    /// The path does not exist.
     #[error(
-        "there is no {0}; `rgby convert --onnx FILE --out {0}` makes a checkpoint of that name"
+        "{0} does not exist\n\
+         hint: `rgby convert --onnx FILE --out {0}` creates a checkpoint with this name"
     )]
-    Absent(String),
-    /// There is no checkpoint.
-    #[error("{0} is not a checkpoint: it has no {MANIFEST}, and no checkpoints/best or last in it")]
-    Missing(String),
-    /// A file is not as it was written.
-    #[error("{path} is damaged ({reason}); use another checkpoint of the run")]
-    Damaged {
-        /// The file.
-        path: String,
-        /// How that shows.
-        reason: String,
-    },
-    /// Weights that do not fit.
-    #[error("{path}: {source}")]
+    NotFound(String),
+    /// The path exists, but is neither a checkpoint nor a run directory with one.
+    #[error(
+        "{0} is not a checkpoint: it contains no {MANIFEST}, checkpoints/best or checkpoints/last"
+    )]
+    NotACheckpoint(String),
+    /// A file differs from what was written.
+    #[error("{path} is damaged: {reason}\nhint: use another checkpoint of the run")]
+    Damaged { path: String, reason: String },
+    /// The weights do not fit the network.
+    #[error("{path}: {cause}")]
     Weights {
-        /// The checkpoint.
+        /// Checkpoint directory.
         path: String,
-        /// What does not fit.
-        source: WeightsError,
+        cause: WeightsError,
     },
 }
 
-/// What a checkpoint keeps beside its description.
+/// The networks and the optimizer state to save in a checkpoint.
 #[derive(Clone, Copy)]
 pub struct CheckpointContents<'a> {
-    /// The weights under training.
+    /// The trained network.
     pub classifier: &'a Classifier,
-    /// Their average, if one is kept; it is what is deployed then.
+    /// The averaged network, if `train.ema` is set; it is then the one to deploy.
     pub ema: Option<&'a Classifier>,
-    /// The optimizer's state, for going on.
+    /// The optimizer with its state, needed to resume the run.
     pub optimizer: Option<&'a ModuleOptimizer>,
 }
 
 impl<'a> CheckpointContents<'a> {
-    /// Weights alone.
+    /// Saves weights only.
     #[must_use]
     pub fn weights(classifier: &'a Classifier) -> Self {
         Self {
@@ -137,7 +129,7 @@ impl<'a> CheckpointContents<'a> {
 }
 
 impl Checkpoint {
-    /// A checkpoint's description, before it is saved.
+    /// Creates the metadata of a checkpoint that is not saved yet.
     #[must_use]
     pub fn new(model: ModelConfig, spec: ModelSpec) -> Self {
         let files = BTreeMap::new();
@@ -152,11 +144,11 @@ impl Checkpoint {
         }
     }
 
-    /// Writes a checkpoint folder, replacing an older one of that name in one step.
+    /// Writes a checkpoint directory and atomically replaces an older one of the same name.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]; what was there before is still there.
+    /// [`CheckpointError`]; an older checkpoint is then still intact.
     pub fn save(mut self, dir: &Path, saved: CheckpointContents) -> Result<(), CheckpointError> {
         let parent = dir
             .parent()
@@ -170,9 +162,9 @@ impl Checkpoint {
         for (name, network) in [(WEIGHTS, Some(saved.classifier)), (EMA, saved.ema)] {
             let Some(network) = network else { continue };
             let saved = save_weights(network, &staged.path().join(name));
-            saved.map_err(|source| CheckpointError::Weights {
+            saved.map_err(|cause| CheckpointError::Weights {
                 path: dir.display().to_string(),
-                source,
+                cause,
             })?;
         }
         if let Some(optimizer) = saved.optimizer {
@@ -201,7 +193,7 @@ impl Checkpoint {
         atomic_file::replace_dir(&staged.keep(), dir).map_err(io_error(dir))
     }
 
-    /// Reads a checkpoint's description and checks its files against their hashes.
+    /// Reads a checkpoint's metadata and verifies the hash of each file.
     ///
     /// # Errors
     ///
@@ -210,33 +202,36 @@ impl Checkpoint {
         atomic_file::recover_dir(dir).map_err(io_error(dir))?;
         let path = dir.join(MANIFEST);
         if !path.is_file() {
-            return Err(CheckpointError::Missing(dir.display().to_string()));
+            return Err(CheckpointError::NotACheckpoint(dir.display().to_string()));
         }
         let hash = dir.join(MANIFEST_HASH);
         let expected = fs::read_to_string(&hash).map_err(|error| damaged(&hash, error))?;
         if atomic_file::sha256_file(&path).map_err(io_error(dir))? != expected {
-            let reason = format!("its SHA-256 is not the one in {MANIFEST_HASH}");
+            let reason = format!("its SHA-256 differs from {MANIFEST_HASH}");
             return Err(damaged(&path, reason));
         }
         let checkpoint: Self = serde_json::from_slice(&fs::read(&path).map_err(io_error(dir))?)
             .map_err(|error| damaged(&path, error))?;
         if checkpoint.format != FORMAT {
-            let reason = format!("format {}, this rgby reads {FORMAT}", checkpoint.format);
+            let reason = format!(
+                "its format is {}, but this version of rgby reads format {FORMAT}",
+                checkpoint.format
+            );
             return Err(damaged(&path, reason));
         }
         for (name, expected) in &checkpoint.files {
             let path = dir.join(name);
             let found = atomic_file::sha256_file(&path).map_err(|error| damaged(&path, error))?;
             if found != *expected {
-                let reason = format!("its SHA-256 is not the one in {MANIFEST}");
+                let reason = format!("its SHA-256 differs from {MANIFEST}");
                 return Err(damaged(&path, reason));
             }
         }
         Ok(checkpoint)
     }
 
-    /// Puts as many of the weights that are deployed into `classifier` as `keep` says: of their
-    /// average, if one was kept.
+    /// Loads the deployed weights into `classifier`: the averaged weights if the checkpoint has
+    /// them. `transfer` selects which weights are loaded.
     ///
     /// # Errors
     ///
@@ -244,17 +239,18 @@ impl Checkpoint {
     pub fn load(
         dir: &Path,
         classifier: Classifier,
-        keep: WeightTransfer,
+        transfer: WeightTransfer,
     ) -> Result<Classifier, CheckpointError> {
         let file = if dir.join(EMA).is_file() {
             EMA
         } else {
             WEIGHTS
         };
-        load_file(dir, file, classifier, keep)
+        load_file(dir, file, classifier, transfer)
     }
 
-    /// Puts back the weights under training and, into a network made by `fresh`, their average.
+    /// Loads the trained weights and, if present, the averaged weights, each into a network created
+    /// by `fresh`.
     ///
     /// # Errors
     ///
@@ -271,11 +267,11 @@ impl Checkpoint {
         ))
     }
 
-    /// Puts the optimizer's state back.
+    /// Loads the optimizer's state.
     ///
     /// # Errors
     ///
-    /// The checkpoint has none, or it is damaged.
+    /// The checkpoint has no optimizer state, or the state is damaged.
     pub fn load_optimizer(
         dir: &Path,
         optimizer: ModuleOptimizer,
@@ -290,7 +286,7 @@ impl Checkpoint {
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
     let path = path.display().to_string();
-    move |source| CheckpointError::Io { path, source }
+    move |cause| CheckpointError::Io { path, cause }
 }
 
 fn damaged(path: &Path, reason: impl Display) -> CheckpointError {
@@ -304,19 +300,20 @@ fn load_file(
     dir: &Path,
     file: &str,
     classifier: Classifier,
-    keep: WeightTransfer,
+    transfer: WeightTransfer,
 ) -> Result<Classifier, CheckpointError> {
-    load_weights(classifier, &dir.join(file), keep).map_err(|source| CheckpointError::Weights {
+    load_weights(classifier, &dir.join(file), transfer).map_err(|cause| CheckpointError::Weights {
         path: dir.display().to_string(),
-        source,
+        cause,
     })
 }
 
-/// The checkpoint folder meant by `--from`: itself, or a run's `best`, else its `last`.
+/// Returns the checkpoint directory that `--from` refers to: `path` itself, or the run's `best`, or
+/// else its `last`.
 ///
 /// # Errors
 ///
-/// [`CheckpointError::Missing`], or [`CheckpointError::Absent`].
+/// [`CheckpointError::NotACheckpoint`] or [`CheckpointError::NotFound`].
 pub fn resolve(path: &Path) -> Result<PathBuf, CheckpointError> {
     let candidates = [
         path.to_owned(),
@@ -326,16 +323,16 @@ pub fn resolve(path: &Path) -> Result<PathBuf, CheckpointError> {
     candidates
         .into_iter()
         .find(|dir| {
-            // A swap that a crash cut short is finished first; a folder without one is just absent.
+            // Completes a replacement that a crash interrupted. An error means that there is none.
             let _ = atomic_file::recover_dir(dir);
             dir.join(MANIFEST).is_file()
         })
         .ok_or_else(|| {
             let name = path.display().to_string();
             if path.exists() {
-                CheckpointError::Missing(name)
+                CheckpointError::NotACheckpoint(name)
             } else {
-                CheckpointError::Absent(name)
+                CheckpointError::NotFound(name)
             }
         })
 }

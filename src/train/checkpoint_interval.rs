@@ -1,4 +1,4 @@
-//! `--checkpoint-every`: how often a run is saved within an epoch.
+//! `--checkpoint-every`: the interval of checkpoints within an epoch.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 /// An interval between two checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckpointInterval {
-    /// After each so many steps.
+    /// Every `n` steps.
     Steps(u64),
-    /// After the first step that ends so many minutes after the last checkpoint.
+    /// After the first step that ends at least `n` minutes after the last checkpoint.
     Minutes(u64),
 }
 
 impl CheckpointInterval {
-    /// Whether a checkpoint is due after step number `steps`, from 1.
+    /// Returns whether a checkpoint is due after step number `steps`, from 1.
     #[must_use]
     pub fn is_due(self, steps: u64, last_save: Instant) -> bool {
         match self {
-            Self::Steps(every) => steps.is_multiple_of(every),
-            Self::Minutes(every) => {
-                last_save.elapsed() >= Duration::from_secs(every.saturating_mul(60))
+            Self::Steps(interval) => steps.is_multiple_of(interval),
+            Self::Minutes(interval) => {
+                last_save.elapsed() >= Duration::from_secs(interval.saturating_mul(60))
             }
         }
     }
@@ -30,15 +30,15 @@ impl FromStr for CheckpointInterval {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("`{text}` is no interval; write it as \"100 steps\" or \"10 minutes\"");
-        let (number, unit) = text.trim().split_once(' ').ok_or_else(wrong)?;
+        let invalid =
+            || format!("`{text}` is not an interval; write it as \"100 steps\" or \"10 minutes\"");
+        let (number, unit) = text.trim().split_once(' ').ok_or_else(invalid)?;
         let number = number.parse().ok().filter(|&number| number > 0);
-        let number = number.ok_or_else(wrong)?;
+        let number = number.ok_or_else(invalid)?;
         match unit.trim() {
             "step" | "steps" => Ok(Self::Steps(number)),
             "minute" | "minutes" => Ok(Self::Minutes(number)),
-            _ => Err(wrong()),
+            _ => Err(invalid()),
         }
     }
 }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn intervals_are_written_as_they_are_read() {
+    fn intervals_round_trip_through_text() {
         for text in ["3 steps", "10 minutes"] {
             assert_eq!(
                 text.parse::<CheckpointInterval>().unwrap().to_string(),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_is_due_after_so_many_steps_or_so_long() {
+    fn checkpoint_is_due_after_the_interval() {
         let now = Instant::now();
         let due: Vec<u64> = (1..=7)
             .filter(|&n| CheckpointInterval::Steps(3).is_due(n, now))

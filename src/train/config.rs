@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use self::overrides::set;
-use super::nearest::suggestion;
+use super::did_you_mean::suggestion;
 use super::{ClassWeights, LossConfig, LossName, OptimizerConfig, TrainPrecision};
 use crate::data::{AugmentConfig, CacheForm, Sampler, Split};
 use crate::imaging::{Preprocess, Resize};

@@ -1,4 +1,4 @@
-//! Where training runs.
+//! Devices for training.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,26 +10,26 @@ use super::gpu::{self, Gpu};
 /// `--device` of the training commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TrainDevice {
-    /// All cores of the processor.
+    /// The CPU, all cores.
     #[default]
     Cpu,
     /// An NVIDIA GPU, by index.
     Cuda(usize),
-    /// A GPU with a Vulkan, Metal or DirectX 12 driver: the one of that index in `rgby devices`, or
-    /// else the system's first choice.
+    /// A GPU with a Vulkan, Metal or DirectX 12 driver, by its index in `rgby devices`; without an
+    /// index, the system's default.
     Wgpu(Option<usize>),
 }
 
 impl TrainDevice {
-    /// Burn's device, without autodiff, after a first small computation on it.
+    /// Returns Burn's device, without autodiff, after a small test computation on it.
     ///
     /// # Errors
     ///
-    /// A sentence that says why it cannot be had, and what there is.
+    /// Why the device is not available, and which devices are.
     pub fn open(self) -> Result<Device, String> {
         let numbered = |gpus: Result<Vec<Gpu>, String>, index: usize| {
             let gpu = gpus?.into_iter().nth(index);
-            gpu.ok_or_else(|| "there is no device of that number".to_owned())
+            gpu.ok_or_else(|| "no device has this index".to_owned())
         };
         let gpu = match self {
             Self::Cpu => return Ok(Device::flex()),
@@ -38,10 +38,13 @@ impl TrainDevice {
             Self::Wgpu(Some(index)) => numbered(gpu::wgpu_adapters(), index),
         };
         gpu.and_then(Gpu::open).map_err(|reason| {
-            let there: Vec<String> = Found::all().iter().map(ToString::to_string).collect();
+            let available: Vec<String> = DetectedDevice::all()
+                .iter()
+                .map(ToString::to_string)
+                .collect();
             format!(
-                "--device {self} cannot be had: {reason}. There is {}",
-                there.join(", ")
+                "--device {self} is not available: {reason}\nhint: available devices: {}",
+                available.join(", ")
             )
         })
     }
@@ -51,16 +54,16 @@ impl FromStr for TrainDevice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a device; use cpu, cuda, cuda:1, wgpu or wgpu:1");
+        let invalid = || format!("`{text}` is not a device; use cpu, cuda, cuda:1, wgpu or wgpu:1");
         let (kind, index) = match text.split_once(':') {
-            Some((kind, index)) => (kind, Some(index.parse().map_err(|_| wrong())?)),
+            Some((kind, index)) => (kind, Some(index.parse().map_err(|_| invalid())?)),
             None => (text, None),
         };
         match (kind, index) {
             ("cpu", None) => Ok(Self::Cpu),
             ("cuda", index) => Ok(Self::Cuda(index.unwrap_or(0))),
             ("wgpu", index) => Ok(Self::Wgpu(index)),
-            _ => Err(wrong()),
+            _ => Err(invalid()),
         }
     }
 }
@@ -78,17 +81,17 @@ impl fmt::Display for TrainDevice {
 
 /// A device that training can use on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// As `--device` takes it.
+pub struct DetectedDevice {
+    /// Value for `--device`.
     pub device: TrainDevice,
-    /// What its driver calls it, or why it does not work.
+    /// The driver's name for it, or why it does not work.
     pub name: Result<String, String>,
-    /// As in `processor`, `discrete GPU`.
+    /// For example `processor` or `discrete GPU`.
     pub kind: &'static str,
 }
 
-impl Found {
-    /// All devices that this build knows how to use, in the order of their indices.
+impl DetectedDevice {
+    /// Returns all devices that this build can use, in the order of their indices.
     #[must_use]
     pub fn all() -> Vec<Self> {
         let cpu = Self {
@@ -109,9 +112,9 @@ impl Found {
         std::iter::once(cpu).chain(wgpu).chain(cuda).collect()
     }
 
-    /// The kinds of devices of which there is none, and why.
+    /// Returns the kinds of devices that are not available, each with the reason.
     #[must_use]
-    pub fn none_of() -> Vec<(&'static str, String)> {
+    pub fn missing() -> Vec<(&'static str, String)> {
         let kinds = [
             ("wgpu", gpu::wgpu_adapters().err()),
             ("cuda", gpu::cuda_gpus().err()),
@@ -121,17 +124,17 @@ impl Found {
     }
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for DetectedDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = self.kind;
         match &self.name {
             Ok(name) => write!(f, "{} ({name}, {kind})", self.device),
-            Err(reason) => write!(f, "{} ({kind}, out of order: {reason})", self.device),
+            Err(reason) => write!(f, "{} ({kind}, not working: {reason})", self.device),
         }
     }
 }
 
-/// Cores, and the widest vector instructions.
+/// Returns the number of cores and the widest vector instructions.
 fn processor() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let plural = if cores == 1 { "" } else { "s" };
@@ -165,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_parse_and_print() {
+    fn parses_and_prints_devices() {
         for text in ["cpu", "cuda:0", "cuda:3", "wgpu", "wgpu:1"] {
             assert_eq!(
                 text.parse::<TrainDevice>().map(|d| d.to_string()),
@@ -180,27 +183,31 @@ mod tests {
 
     #[test]
     #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
-    fn a_device_that_was_not_built_in_is_an_error_that_says_what_there_is() {
+    fn error_for_a_device_that_is_not_built_in_lists_available_devices() {
         for (device, feature) in [
             (TrainDevice::Cuda(0), "cuda"),
             (TrainDevice::Wgpu(None), "wgpu"),
             (TrainDevice::Wgpu(Some(3)), "wgpu"),
         ] {
             let message = device.open().unwrap_err();
-            for part in [&*format!("--features {feature}"), "There is cpu (", " core"] {
+            for part in [
+                &*format!("--features {feature}"),
+                "available devices: cpu (",
+                " core",
+            ] {
                 assert!(message.contains(part), "no {part} in {message}");
             }
         }
-        let missing = Found::none_of();
+        let missing = DetectedDevice::missing();
         assert_eq!(missing.len(), 2, "{missing:?}");
     }
 
     #[test]
     #[cfg(feature = "wgpu")]
-    fn an_index_beyond_the_list_is_an_error_that_says_what_there_is() {
+    fn error_for_an_index_out_of_range_lists_available_devices() {
         let message = TrainDevice::Wgpu(Some(1000)).open().unwrap_err();
         assert!(message.contains("wgpu:1000"), "{message}");
-        for found in Found::all() {
+        for found in DetectedDevice::all() {
             assert!(
                 message.contains(&found.to_string()),
                 "no {found} in {message}"
@@ -209,8 +216,8 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_is_always_there() {
-        let all = Found::all();
+    fn cpu_is_always_available() {
+        let all = DetectedDevice::all();
         assert_eq!(all[0].device, TrainDevice::Cpu);
         assert!(TrainDevice::Cpu.open().is_ok());
     }

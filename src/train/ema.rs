@@ -5,59 +5,59 @@ use burn::tensor::Tensor;
 use burn::tensor::container::TensorContainer;
 use rayon::prelude::*;
 
-use super::one_pass::{CHUNK, is_cpu, values, values_mut};
+use super::cpu_slices::{CHUNK, is_cpu, values, values_mut};
 use crate::model::Classifier;
 
-/// The average of a network's parameters and of BatchNorm's running statistics.
+/// The moving average of a network's parameters and BatchNorm statistics.
 ///
-/// `average ← d·average + (1−d)·weight` after each step, with `d` the lesser of the decay and
-/// `(1+n)/(10+n)` at step `n` from 0, as TensorFlow's `ExponentialMovingAverage` has it: so the
-/// first, bad weights are soon forgotten.
+/// After each step, `average ← d·average + (1−d)·weight`, where `d` is the smaller of the decay and
+/// `(1+n)/(10+n)` at step `n` from 0, as in TensorFlow's `ExponentialMovingAverage`. This warm-up
+/// quickly reduces the influence of the first weights.
 #[derive(Debug)]
 pub struct Ema<M = Classifier> {
-    /// Taken out only while it is rewritten, which happens in place if nobody else has it.
+    /// `None` only during an update, which works in place if this is the only reference.
     average: Option<M>,
     decay: f64,
 }
 
-/// [`Ema::update`] puts back what it takes.
+/// Invariant: [`Ema::update`] restores the average that it takes.
 const PRESENT: &str = "the average is absent only inside an update";
-/// Networks that were built alike are visited in the same order.
-const SAME_NETWORK: &str = "the trained network is built as the averaged one";
+/// Invariant: networks of the same structure are visited in the same order.
+const SAME_NETWORK: &str = "the trained network has the structure of the averaged one";
 
 impl<M: Module> Ema<M> {
-    /// An average that starts at `network`: at a new run's, or at the average that an earlier part
-    /// of the run came to. `decay` is the share of the past, 0–1.
+    /// Creates an average that starts at `network`: the network of a new run, or the averaged
+    /// network of a resumed run. `decay` is the weight of the old average, 0–1.
     #[must_use]
     pub fn new(network: &M, decay: f64) -> Self {
         Self {
-            // A clone would share its running statistics with the network; this form has its own.
+            // `valid` gives the average its own running statistics.
             average: Some(network.valid()),
             decay,
         }
     }
 
-    /// Takes in `network` as it is after step `step` of the run, counted from 0.
+    /// Updates the average with the weights after step `step` of the run, counted from 0.
     ///
     /// # Panics
     ///
-    /// If `network` is not built as the average is, or an earlier update panicked.
+    /// If `network` has another structure than the average, or an earlier update panicked.
     pub fn update(&mut self, network: &M, step: u64) {
-        let mut weights = Weights::default();
-        // This form is no copy, and brings the running statistics up to date.
+        let mut weights = TensorCollector::default();
+        // `valid` shares the parameters and returns the current running statistics.
         network.valid().visit(&mut weights);
         let step = step as f64;
-        let kept = self.decay.min((1.0 + step) / (10.0 + step));
-        let mut blend = Blend {
+        let decay = self.decay.min((1.0 + step) / (10.0 + step));
+        let mut update = EmaUpdate {
             weights: weights.tensors,
             visited: 0,
-            share: 1.0 - kept,
+            rate: 1.0 - decay,
         };
         let average = self.average.take().expect(PRESENT);
-        self.average = Some(average.map(&mut blend));
+        self.average = Some(average.map(&mut update));
     }
 
-    /// The averaged network in inference mode, to validate with and to save.
+    /// Returns the averaged network in inference mode.
     ///
     /// # Panics
     ///
@@ -68,43 +68,43 @@ impl<M: Module> Ema<M> {
     }
 }
 
-/// Collects tensors under their number in the order of visits.
+/// Collects tensors, keyed by their position in the order of visits.
 #[derive(Default)]
-struct Weights {
+struct TensorCollector {
     tensors: TensorContainer<usize>,
 }
 
-impl ModuleVisitor for Weights {
+impl ModuleVisitor for TensorCollector {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         self.tensors.register(self.tensors.len(), param.val());
     }
 }
 
-/// `average ← average + share·(weight − average)`.
-struct Blend {
+/// Updates `average ← average + rate·(weight − average)`.
+struct EmaUpdate {
     weights: TensorContainer<usize>,
     visited: usize,
-    share: f64,
+    rate: f64,
 }
 
-impl ModuleMapper for Blend {
+impl ModuleMapper for EmaUpdate {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let weight: Tensor<D> = self.weights.remove(&self.visited).expect(SAME_NETWORK);
         self.visited += 1;
         param.map(|average| {
             assert_eq!(average.dims(), weight.dims(), "{SAME_NETWORK}");
             if is_cpu(&average.device()) {
-                blend_fused(average, weight, self.share as f32)
+                update_fused(average, weight, self.rate as f32)
             } else {
-                let step = (weight - average.clone()).mul_scalar(self.share);
+                let step = (weight - average.clone()).mul_scalar(self.rate);
                 average + step
             }
         })
     }
 }
 
-/// The same in one pass over memory.
-fn blend_fused<const D: usize>(average: Tensor<D>, weight: Tensor<D>, share: f32) -> Tensor<D> {
+/// Computes the update in one pass over memory.
+fn update_fused<const D: usize>(average: Tensor<D>, weight: Tensor<D>, rate: f32) -> Tensor<D> {
     let device = average.device();
     let mut average = average.into_data();
     let weight = weight.into_data();
@@ -115,7 +115,7 @@ fn blend_fused<const D: usize>(average: Tensor<D>, weight: Tensor<D>, share: f32
         .into_par_iter()
         .for_each(|(averages, weights)| {
             for (average, &weight) in averages.iter_mut().zip(weights) {
-                *average += share * (weight - *average);
+                *average += rate * (weight - *average);
             }
         });
     Tensor::from_data(average, &device)
@@ -134,17 +134,17 @@ mod tests {
     };
 
     #[derive(Module, Debug)]
-    struct Network {
+    struct NormLinear {
         norm: BatchNorm2d,
         output: Linear,
     }
 
-    impl Network {
+    impl NormLinear {
         fn new() -> Self {
             let device = Device::flex().autodiff();
             let network = Self {
                 norm: BatchNorm2d::new(3, 1e-5, 0.1, &device),
-                // Not drawn: other tests draw from the same device.
+                // Constant, because other tests use the random generator of the same device.
                 output: LinearConfig::new(3, 2)
                     .with_initializer(Initializer::Constant { value: 0.3 })
                     .init(&device),
@@ -152,7 +152,7 @@ mod tests {
             network.materialize()
         }
 
-        /// The network after a step on a batch of its own.
+        /// Returns the network after a training step on batch number `step`.
         fn trained(self, step: u64) -> Self {
             let device = Device::flex().autodiff();
             let value = |i: u64| ((i * 7919 + step * 104_729) % 2003) as f32 / 1001.0 - 0.5;
@@ -175,9 +175,9 @@ mod tests {
 
     const STEPS: u64 = 40;
 
-    /// The average after each step, and the network.
+    /// Returns the averaged and the trained network after each step.
     fn run(decay: f64) -> Vec<(Snapshot, Snapshot)> {
-        let mut network = Network::new();
+        let mut network = NormLinear::new();
         let mut ema = Ema::new(&network, decay);
         let mut found = vec![(snapshot(ema.network()), snapshot(&network.valid()))];
         for step in 0..STEPS {
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn averages_follow_the_formula() {
-        // The first decay is above the warm-up to the end, the second below it from step 8.
+        // The first decay exceeds the warm-up in all steps, the second only before step 8.
         for decay in [0.999, 0.5] {
             let found = run(decay);
             let (start, network) = &found[0];
@@ -215,7 +215,7 @@ mod tests {
                     }
                 }
             }
-            // Everything moves, and the average is behind.
+            // Every value changes, and the average differs from the network.
             let (average, network) = &found[STEPS as usize];
             for ((start, average), network) in start.iter().zip(average).zip(network) {
                 assert!(start != average && average != network, "{}", start.0);
@@ -224,12 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn the_same_run_gives_the_same_bits() {
+    fn equal_runs_are_bit_identical() {
         assert_eq!(run(0.99), run(0.99));
     }
 
     #[test]
-    fn one_pass_and_tensor_operations_agree() {
+    fn fused_update_agrees_with_tensor_operations() {
         let device = Device::flex();
         let size = CHUNK + 37;
         let tensor = |factor: usize| {
@@ -239,12 +239,12 @@ mod tests {
         };
         let (average, weight) = (tensor(7919), tensor(104_729));
         let plain = average.clone() + (weight.clone() - average.clone()).mul_scalar(0.1);
-        let fused = blend_fused(average, weight, 0.1);
+        let fused = update_fused(average, weight, 0.1);
         assert!((fused - plain).abs().max().into_scalar::<f32>() <= 1e-7);
     }
 
     #[test]
-    fn a_saved_average_predicts_and_goes_on_alike() {
+    fn saved_average_predicts_and_resumes_bit_identically() {
         let device = Device::flex().autodiff();
         let config = ModelConfig::new(Arch::Baseline, 12);
         let network = |seed| Classifier::new(&config, seed, &device);
@@ -274,8 +274,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "the trained network is built as the averaged one")]
-    fn another_network_is_refused() {
+    #[should_panic(expected = "the trained network has the structure of the averaged one")]
+    fn rejects_a_network_of_another_structure() {
         let device = Device::flex().autodiff();
         let network = |side| Classifier::new(&ModelConfig::new(Arch::Baseline, side), 0, &device);
         Ema::new(&network(12), 0.9).update(&network(16), 0);

@@ -1,5 +1,5 @@
-//! A frozen backbone is computed once: its features are written to a file, and the head trains
-//! from that.
+//! Feature cache: the features of a frozen backbone are computed once and written to a file, from
+//! which the head trains.
 
 use std::fmt::Display;
 use std::fs;
@@ -21,80 +21,82 @@ use crate::data::{
 use crate::imaging::{DIHEDRAL, SampleError};
 use crate::model::Classifier;
 
-/// Computes what a network's head takes. On the CPU ONNX Runtime is faster at it than Burn.
+/// Computes the input of a network's head. On the CPU, ONNX Runtime is faster than Burn.
 pub trait Extractor {
-    /// `[N, L]`, row by row, of the images `[N, C, S, S]` of a batch.
+    /// Returns the head inputs `[N, L]`, row by row, for the images `[N, C, S, S]` of a batch.
     ///
     /// # Errors
     ///
-    /// A sentence that says why they could not be computed.
+    /// Why they could not be computed.
     fn extract(&mut self, batch: Batch) -> Result<Vec<f32>, String>;
 
-    /// What computes them.
+    /// Name of the implementation.
     fn name(&self) -> String;
 }
 
-/// Makes an [`Extractor`] of a network in inference mode; `None` where Burn itself is best.
+/// Creates an [`Extractor`] for a network in inference mode; `None` to use Burn.
 pub type MakeExtractor = dyn Fn(&Classifier, &Config) -> Result<Option<Box<dyn Extractor>>, String>;
 
-/// Where features are kept.
+/// Location of the cached features and the implementation that computes them.
 pub struct FeatureCache<'a> {
-    /// The folder; `None` for one in the run's, which is emptied once they are not needed.
+    /// Folder; `None` for a folder in the run directory that is removed when no longer needed.
     pub folder: Option<PathBuf>,
-    /// What computes them.
     pub extractor: &'a MakeExtractor,
 }
 
-/// The samples of a run, as the split has them.
-pub(super) struct Samples<'a> {
+/// The samples of a run by their role in the split.
+pub(super) struct RunSamples<'a> {
     pub training: &'a [usize],
     pub validation: &'a [usize],
     pub source: &'a Arc<SampleSource>,
 }
 
-/// The part of a run for which features may be computed.
-pub(super) struct StageAt {
-    /// Its first epoch.
+/// Position and length of a training stage.
+pub(super) struct StageSpan {
+    /// First epoch, from 0.
     pub first: u32,
-    /// Its length in epochs.
+    /// Length in epochs.
     pub epochs: usize,
-    /// Steps of an epoch.
+    /// Steps in an epoch.
     pub steps: usize,
 }
 
-/// The symmetries in which a training sample is shown, if there are no other variations.
-fn views(augment: AugmentConfig) -> Option<usize> {
+/// Number of dihedral variants of each training sample, if no other augmentation is enabled.
+fn dihedral_variants(augment: AugmentConfig) -> Option<usize> {
     let dihedral = augment.dihedral;
-    let few = AugmentConfig {
+    let dihedral_only = AugmentConfig {
         dihedral,
         ..AugmentConfig::default()
     };
-    (augment == few).then_some(if dihedral { DIHEDRAL.into() } else { 1 })
+    (augment == dihedral_only).then_some(if dihedral { DIHEDRAL.into() } else { 1 })
 }
 
-/// The samples by their features, if in this stage nothing but the head trains, the views are few
-/// and computing them all once is less work than computing what the stage needs.
+/// Returns a sample source that reads cached features. `None` unless only the head trains in this
+/// stage, the only augmentation is dihedral, and computing all features once is no more work than
+/// the stage itself.
 ///
-/// If the run is told to stop meanwhile, there is no file; the caller must stop then.
+/// If the run is stopped meanwhile, no file is written and the result is `None`; the caller must
+/// check [`TrainJob::stop`].
 pub(super) fn features(
     job: &TrainJob,
     classifier: &Classifier,
-    samples: &Samples,
-    stage: &StageAt,
-    watch: &dyn TrainingObserver,
+    samples: &RunSamples,
+    stage: &StageSpan,
+    observer: &dyn TrainingObserver,
 ) -> Result<Option<Arc<SampleSource>>, TrainError> {
-    let (Some(cache), Some(views)) = (&job.features, views(job.config.data.augment)) else {
+    let (Some(cache), Some(variants)) = (&job.features, dihedral_variants(job.config.data.augment))
+    else {
         return Ok(None);
     };
     let train = &job.config.train;
-    // An average of the weights would have a backbone of its own once that has trained.
+    // After a stage that trained the backbone, the averaged network has a different backbone.
     let averaged = stage.first > 0 && train.ema.is_some();
-    if averaged || !classifier.only_head_trains() || !saves_work(train, samples, views, stage) {
+    if averaged || !classifier.only_head_trains() || !saves_work(train, samples, variants, stage) {
         return Ok(None);
     }
     let network = classifier.valid();
-    let made = (cache.extractor)(&network, &job.config).map_err(TrainError::Features)?;
-    let mut extractor = made.unwrap_or_else(|| {
+    let extractor = (cache.extractor)(&network, &job.config).map_err(TrainError::Features)?;
+    let mut extractor = extractor.unwrap_or_else(|| {
         Box::new(BurnExtractor {
             network,
             images: job.config.model.image_shape(),
@@ -105,27 +107,30 @@ pub(super) fn features(
         key: key(job, classifier, samples.source, &extractor.name()).map_err(failed)?,
         len: job.config.model.head_input_len(),
         training: samples.training.to_vec(),
-        views,
+        views: variants,
         validation: samples.validation.to_vec(),
     };
-    let folder = cache.folder.clone().unwrap_or_else(|| folder_of(job));
+    let folder = cache
+        .folder
+        .clone()
+        .unwrap_or_else(|| run_features_dir(job));
     let path = folder.join(format!("{}.features", &form.key[..16]));
     let count = job.dataset.len();
     let features = if let Ok(features) = Features::open(&path, &form, count) {
-        watch.note(&format!(
-            "the frozen part's features are those in {}",
+        observer.note(&format!(
+            "using the cached features of the frozen backbone in {}",
             path.display()
         ));
         features
     } else {
         fs::create_dir_all(&folder).map_err(failed)?;
-        let mut pass = Pass {
+        let mut writer = FeatureWriter {
             job,
             form: &form,
             source: samples.source,
             failed: None,
         };
-        if !pass.write(&path, &mut *extractor, watch)? {
+        if !writer.write(&path, &mut *extractor, observer)? {
             return Ok(None);
         }
         Features::open(&path, &form, count).map_err(failed)?
@@ -133,30 +138,35 @@ pub(super) fn features(
     Ok(Some(Arc::new(samples.source.with_features(features))))
 }
 
-/// Whether a pass over all samples and views is no more work than the stage itself.
-fn saves_work(train: &TrainConfig, samples: &Samples, views: usize, stage: &StageAt) -> bool {
+/// Returns whether computing all samples and variants once is no more work than the stage itself.
+fn saves_work(
+    train: &TrainConfig,
+    samples: &RunSamples,
+    variants: usize,
+    stage: &StageSpan,
+) -> bool {
     let epoch = stage.steps * train.step_size() + samples.validation.len();
-    samples.training.len() * views + samples.validation.len() <= epoch * stage.epochs
+    samples.training.len() * variants + samples.validation.len() <= epoch * stage.epochs
 }
 
 fn failed(error: impl Display) -> TrainError {
     TrainError::Features(error.to_string())
 }
 
-/// Where features are kept that only this run needs.
-fn folder_of(job: &TrainJob) -> PathBuf {
+/// Folder of the features that only this run uses.
+fn run_features_dir(job: &TrainJob) -> PathBuf {
     job.out.join("features")
 }
 
-/// Removes what an earlier stage of the run kept there.
+/// Removes the features that an earlier stage of the run stored.
 pub(super) fn remove_features(job: &TrainJob) -> Result<(), TrainError> {
-    match fs::remove_dir_all(folder_of(job)) {
+    match fs::remove_dir_all(run_features_dir(job)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         _ => Ok(()),
     }
 }
 
-/// Hash of all that the features depend on, but which samples train and how they are shown.
+/// Hash of everything that the features depend on, except the split and the augmentation.
 fn key(
     job: &TrainJob,
     classifier: &Classifier,
@@ -184,8 +194,8 @@ fn key(
     Ok(hex(&hasher.finalize()))
 }
 
-/// One pass over all samples and views.
-struct Pass<'a> {
+/// Computes the features of all samples and variants and writes them to a file.
+struct FeatureWriter<'a> {
     job: &'a TrainJob<'a>,
     form: &'a FeatureForm,
     source: &'a Arc<SampleSource>,
@@ -193,18 +203,18 @@ struct Pass<'a> {
     failed: Option<SampleError>,
 }
 
-impl Pass<'_> {
-    /// Writes all features to `path`; false if the run was told to stop meanwhile.
+impl FeatureWriter<'_> {
+    /// Writes all features to `path`; returns false if the run was stopped meanwhile.
     fn write(
         &mut self,
         path: &Path,
         extractor: &mut dyn Extractor,
-        watch: &dyn TrainingObserver,
+        observer: &dyn TrainingObserver,
     ) -> Result<bool, TrainError> {
         let form = self.form;
-        watch.note(&format!(
-            "computing the frozen part once, with {}: {} samples × {}, and {} as they are; \
-             {:.1} MB in {}",
+        observer.note(&format!(
+            "computing the features of the frozen backbone once with {}: {} training samples × {} \
+             variants, {} validation samples; {:.1} MB in {}",
             extractor.name(),
             form.training.len(),
             form.views,
@@ -212,7 +222,7 @@ impl Pass<'_> {
             (form.count() * form.len * size_of::<f32>()) as f64 / 1e6,
             path.display()
         ));
-        let written = Features::write(path, form, |push| self.run(extractor, push, watch));
+        let written = Features::write(path, form, |push| self.run(extractor, push, observer));
         if let Some(error) = self.failed.take() {
             return Err(error.into());
         }
@@ -227,14 +237,14 @@ impl Pass<'_> {
         &mut self,
         extractor: &mut dyn Extractor,
         push: &mut dyn FnMut(&[f32]) -> io::Result<()>,
-        watch: &dyn TrainingObserver,
+        observer: &dyn TrainingObserver,
     ) -> io::Result<()> {
         let config = &self.job.config;
         let mut done = 0;
-        for (view, samples) in self.form.groups() {
+        for (variant, samples) in self.form.groups() {
             let batches = samples.chunks(config.train.batch_size);
             let plan = LoadPlan {
-                show: SampleView::View(view),
+                show: SampleView::View(variant),
                 ..LoadPlan::new(batches.map(<[usize]>::to_vec).collect())
             };
             for batch in BatchLoader::batches(self.source, plan, config.data.workers) {
@@ -246,7 +256,7 @@ impl Pass<'_> {
                 done += batch.indices.len();
                 let rows = extractor.extract(batch).map_err(io::Error::other)?;
                 rows.chunks_exact(self.form.len).try_for_each(&mut *push)?;
-                watch.extracted(done, self.form.count());
+                observer.extracted(done, self.form.count());
                 if self.job.stop.load(Ordering::Relaxed) {
                     return Err(io::Error::other("stopped"));
                 }
@@ -256,7 +266,7 @@ impl Pass<'_> {
     }
 }
 
-/// The network itself, where it trains.
+/// Computes features with the network itself, on the training device.
 struct BurnExtractor {
     network: Classifier,
     images: (usize, usize),

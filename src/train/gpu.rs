@@ -1,7 +1,7 @@
 //! The GPUs that this build can use on this machine.
 //!
-//! Burn takes a device at its word and panics when it first computes on one that is not there. So
-//! devices are only had from a list of what is there, and each is tried before it is used.
+//! Burn accepts any device and panics at the first computation if it does not exist. This module
+//! therefore returns devices from an enumeration only, and tests each one before use.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::{Mutex, PoisonError};
@@ -10,36 +10,36 @@ use burn::tensor::{Device, Tensor};
 
 use rgby_common::catch_panic;
 
-/// A GPU, or a processor that plays one.
+/// A GPU, or a software implementation of one.
 #[derive(Debug, Clone)]
 pub(super) struct Gpu {
     device: Device,
-    /// As in `discrete GPU`.
+    /// For example `discrete GPU`.
     kind: &'static str,
 }
 
 impl Gpu {
-    /// As in `discrete GPU` or `software`.
+    /// Returns the kind, for example `discrete GPU` or `software`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         self.kind
     }
 
-    /// Tries a small computation on it; returns what its driver calls it.
+    /// Runs a small computation on the device and returns the driver's name for it.
     ///
     /// # Errors
     ///
-    /// A driver that does not work, in its own words.
+    /// The driver's message, or that the result is wrong.
     pub fn check(&self) -> Result<String, String> {
         let ones = || Tensor::<1>::ones([1000], &self.device);
-        let sum = quietly(|| ones().sum().into_scalar::<f32>())?;
+        let sum = catch_quietly(|| ones().sum().into_scalar::<f32>())?;
         if sum as i32 != 1000 {
-            return Err(format!("it says that a thousand ones add up to {sum}"));
+            return Err(format!("the sum of 1000 ones is {sum} on this device"));
         }
-        quietly(|| name(&self.device))
+        catch_quietly(|| name(&self.device))
     }
 
-    /// Burn's device, without autodiff, once it passed its [`check`](Self::check).
+    /// Returns Burn's device, without autodiff, if it passes [`check`](Self::check).
     ///
     /// # Errors
     ///
@@ -50,8 +50,8 @@ impl Gpu {
     }
 }
 
-/// The adapters that wgpu finds, in the order of their indices: those of the first graphics system
-/// that has a GPU, of Vulkan, DirectX 12 and OpenGL; on macOS those of Metal.
+/// Returns the adapters that wgpu finds, in the order of their indices. They belong to the first
+/// API that has a GPU, of Vulkan, DirectX 12 and OpenGL; on macOS to Metal.
 ///
 /// # Errors
 ///
@@ -60,7 +60,8 @@ impl Gpu {
 pub(super) fn wgpu_adapters() -> Result<Vec<Gpu>, String> {
     use burn::tensor::{DeviceKind, DeviceType};
 
-    let found: Vec<Device> = quietly(|| Device::enumerate(DeviceType::Wgpu).into_iter().collect())?;
+    let found: Vec<Device> =
+        catch_quietly(|| Device::enumerate(DeviceType::Wgpu).into_iter().collect())?;
     let kind = |device: &Device| {
         let is = |kind| Device::wgpu(kind) == *device;
         let each = 0..found.len();
@@ -81,12 +82,12 @@ pub(super) fn wgpu_adapters() -> Result<Vec<Gpu>, String> {
         device: device.clone(),
     };
     if found.is_empty() {
-        return Err("no driver for Vulkan, DirectX 12, Metal or OpenGL offers an adapter".into());
+        return Err("no driver for Vulkan, DirectX 12, Metal or OpenGL provides an adapter".into());
     }
     Ok(found.iter().map(gpu).collect())
 }
 
-/// The adapter that wgpu itself would take: a fast one.
+/// Returns wgpu's default adapter, a fast one.
 ///
 /// # Errors
 ///
@@ -100,16 +101,16 @@ pub(super) fn wgpu_default() -> Result<Gpu, String> {
     })
 }
 
-/// The NVIDIA GPUs, in the order of their indices.
+/// Returns the NVIDIA GPUs, in the order of their indices.
 ///
 /// # Errors
 ///
 /// Why there are none.
 #[cfg(feature = "cuda")]
 pub(super) fn cuda_gpus() -> Result<Vec<Gpu>, String> {
-    let found = quietly(|| Device::enumerate(burn::tensor::DeviceType::Cuda))?;
+    let found = catch_quietly(|| Device::enumerate(burn::tensor::DeviceType::Cuda))?;
     if found.is_empty() {
-        return Err("no NVIDIA driver (libcuda) was found, or it offers no GPU".into());
+        return Err("no NVIDIA driver (libcuda) was found, or it reports no GPU".into());
     }
     let gpu = |device| Gpu {
         device,
@@ -118,11 +119,7 @@ pub(super) fn cuda_gpus() -> Result<Vec<Gpu>, String> {
     Ok(found.into_iter().map(gpu).collect())
 }
 
-/// This build has no wgpu.
-///
-/// # Errors
-///
-/// Always.
+/// Stub for a build without wgpu; always an error.
 #[cfg(not(feature = "wgpu"))]
 pub(super) fn wgpu_adapters() -> Result<Vec<Gpu>, String> {
     Err(not_built("wgpu"))
@@ -133,11 +130,7 @@ pub(super) fn wgpu_default() -> Result<Gpu, String> {
     Err(not_built("wgpu"))
 }
 
-/// This build has no CUDA.
-///
-/// # Errors
-///
-/// Always.
+/// Stub for a build without CUDA; always an error.
 #[cfg(not(feature = "cuda"))]
 pub(super) fn cuda_gpus() -> Result<Vec<Gpu>, String> {
     Err(not_built("cuda"))
@@ -146,8 +139,7 @@ pub(super) fn cuda_gpus() -> Result<Vec<Gpu>, String> {
 #[cfg(not(all(feature = "cuda", feature = "wgpu")))]
 fn not_built(feature: &str) -> String {
     format!(
-        "this rgby was built without {feature}; `cargo build --release --features {feature}` \
-         makes one that has it"
+        "rgby was built without {feature}; `cargo build --release --features {feature}` enables it"
     )
 }
 
@@ -162,18 +154,18 @@ fn name(device: &Device) -> String {
     format!("{device:?}")
 }
 
-/// Runs `ask`; if it panics, that is returned instead of printed, whichever thread of Burn's it
-/// starts in.
-fn quietly<T>(ask: impl FnOnce() -> T) -> Result<T, String> {
-    // What prints panics belongs to the whole process.
-    static ASKING: Mutex<()> = Mutex::new(());
-    let guard = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
+/// Runs `operation` and returns the message of a panic instead of printing it, even if one of
+/// Burn's threads panics first.
+fn catch_quietly<T>(operation: impl FnOnce() -> T) -> Result<T, String> {
+    // The panic hook is global to the process.
+    static HOOK_LOCK: Mutex<()> = Mutex::new(());
+    let guard = HOOK_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     let hook = take_hook();
     set_hook(Box::new(|_| {}));
-    let answer = catch_unwind(AssertUnwindSafe(ask));
+    let result = catch_unwind(AssertUnwindSafe(operation));
     set_hook(hook);
     drop(guard);
-    answer.map_err(|panic| catch_panic::message(&*panic))
+    result.map_err(|panic| catch_panic::message(&*panic))
 }
 
 #[cfg(test)]
@@ -181,17 +173,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_becomes_an_error() {
-        assert_eq!(quietly(|| 1), Ok(1));
+    fn returns_a_panic_as_an_error() {
+        assert_eq!(catch_quietly(|| 1), Ok(1));
         assert_eq!(
-            quietly(|| panic!("no {}", "driver")),
+            catch_quietly(|| panic!("no {}", "driver")),
             Err::<(), _>("no driver".into())
         );
-        assert_eq!(quietly(|| panic!("none")), Err::<(), _>("none".into()));
+        assert_eq!(
+            catch_quietly(|| panic!("none")),
+            Err::<(), _>("none".into())
+        );
     }
 
     #[test]
-    fn a_device_that_computes_passes_its_check() {
+    fn working_device_passes_its_check() {
         let gpu = Gpu {
             device: Device::flex(),
             kind: "processor",

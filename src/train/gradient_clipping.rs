@@ -1,25 +1,26 @@
-//! A limit to the length of a step's gradient.
+//! Clipping of a step's gradient to a maximum norm.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
-/// Keeps a gradient of zero from dividing by zero; PyTorch's.
+/// Avoids division by zero for a gradient of zero; PyTorch's value.
 const EPSILON: f64 = 1e-6;
 
-/// Scales all gradients of `module` alike, so that their global L2 norm is at most `max_norm`.
+/// Scales all gradients of `module` by one factor, so that their global L2 norm is at most
+/// `max_norm`.
 ///
-/// `g ← g·min(1, max_norm/(‖g‖+1e-6))`, with the norm taken over all tensors together: PyTorch's
-/// `clip_grad_norm_`. A gradient that is short enough keeps every bit. Nothing is read back from
-/// the device. The second result is the norm before clipping, of shape `[1]`; it is absent where
-/// there are no gradients.
+/// `g ← g·min(1, max_norm/(‖g‖+1e-6))`, with the norm over all tensors together: PyTorch's
+/// `clip_grad_norm_`. Gradients below the limit stay bit-identical. Nothing is read back from the
+/// device. The second result is the norm before clipping, of shape `[1]`; it is `None` if there are
+/// no gradients.
 #[must_use]
 pub(super) fn clip_gradients<M: Module>(
     module: &M,
     gradients: GradientsParams,
     max_norm: f64,
 ) -> (GradientsParams, Option<Tensor<1>>) {
-    let mut squares = Squares {
+    let mut squares = SquaredNorm {
         gradients: &gradients,
         sum: None,
     };
@@ -27,7 +28,7 @@ pub(super) fn clip_gradients<M: Module>(
     let Some(norm) = squares.sum.map(Tensor::sqrt) else {
         return (gradients, None);
     };
-    let mut scale = Scale {
+    let mut scale = GradientScaler {
         gradients,
         factor: (norm.clone().add_scalar(EPSILON).recip())
             .mul_scalar(max_norm)
@@ -37,13 +38,13 @@ pub(super) fn clip_gradients<M: Module>(
     (scale.gradients, Some(norm))
 }
 
-/// Adds up the squares of all gradients.
-struct Squares<'a> {
+/// Computes the squared L2 norm of all gradients.
+struct SquaredNorm<'a> {
     gradients: &'a GradientsParams,
     sum: Option<Tensor<1>>,
 }
 
-impl ModuleVisitor for Squares<'_> {
+impl ModuleVisitor for SquaredNorm<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.get::<D>(param.id) {
             let square = gradient.square().sum();
@@ -56,12 +57,12 @@ impl ModuleVisitor for Squares<'_> {
 }
 
 /// Multiplies all gradients by one factor `[1]`.
-struct Scale {
+struct GradientScaler {
     gradients: GradientsParams,
     factor: Tensor<1>,
 }
 
-impl ModuleVisitor for Scale {
+impl ModuleVisitor for GradientScaler {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.remove::<D>(param.id) {
             let factor = self.factor.clone().unsqueeze::<D>();
@@ -77,19 +78,20 @@ mod tests {
     use super::*;
 
     #[derive(Module, Debug)]
-    struct Pair {
+    struct GradientPair {
         matrix: Param<Tensor<2>>,
         vector: Param<Tensor<1>>,
     }
 
-    /// A module and gradients `[3, 0], [0, 4]` and `[12]`, times `scale`: of norm 13 times `scale`.
-    fn problem(scale: f32) -> (Pair, GradientsParams) {
+    /// A module and the gradients `[3, 0], [0, 4]` and `[12]` times `scale`, of norm 13 times
+    /// `scale`.
+    fn problem(scale: f32) -> (GradientPair, GradientsParams) {
         let device = Device::flex().autodiff();
         let matrix = |values: [f32; 4]| {
             Tensor::<2>::from_data(TensorData::new(values.to_vec(), [2, 2]), &device)
         };
         let vector = |value: f32| Tensor::<1>::from_data([value], &device);
-        let pair = Pair {
+        let pair = GradientPair {
             matrix: Param::from_tensor(matrix([1.0; 4])),
             vector: Param::from_tensor(vector(1.0)),
         };
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn long_gradients_get_the_length_that_is_allowed() {
+    fn scales_long_gradients_to_the_maximum_norm() {
         for (scale, max_norm) in [(1.0, 6.5), (1000.0, 1.0), (1e-3, 1e-4), (1.0, 0.0)] {
             let (values, norm) = clipped(scale, max_norm);
             assert!((norm / (13.0 * scale) - 1.0).abs() < 1e-6, "{norm}");
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn short_gradients_keep_every_bit() {
+    fn keeps_short_gradients_bit_identical() {
         for (scale, max_norm) in [(1.0, 13.1), (0.1, 1e6), (0.0, 1.0)] {
             let expected = [3.0, 0.0, 0.0, 4.0, 12.0].map(|g: f32| g * scale);
             assert_eq!(clipped(scale, max_norm).0, expected);
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn no_gradients_are_no_error() {
+    fn accepts_missing_gradients() {
         let (pair, _) = problem(1.0);
         let (gradients, norm) = clip_gradients(&pair, GradientsParams::new(), 1.0);
         assert!(gradients.is_empty() && norm.is_none());

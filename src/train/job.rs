@@ -1,4 +1,4 @@
-//! What a run is told, what it tells, and how it ends.
+//! The input, the observer and the outcome of a training run.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,46 +11,46 @@ use crate::data::{Dataset, PixelCache};
 use crate::model::WeightTransfer;
 use crate::report::{EpochRow, TimingRow};
 
-/// What to train, on what, into which folder.
+/// Everything that [`train`](super::train) needs.
 pub struct TrainJob<'a> {
-    /// The resolved config.
+    /// Resolved config.
     pub config: Config,
     /// Samples and labels.
     pub dataset: Arc<Dataset>,
-    /// The samples' pixels, decoded and resized; without it they come from the image files.
+    /// Decoded and resized pixels of the samples; without it, the image files are read.
     pub cache: Option<Arc<PixelCache>>,
-    /// Where the features of a frozen backbone are kept; without it they are computed again in
-    /// each step.
+    /// Cache for the features of a frozen backbone; without it, each step computes them again.
     pub features: Option<FeatureCache<'a>>,
-    /// Checkpoint to start from, and what of it is kept; random weights without one.
+    /// Checkpoint to start from and the weights to transfer; without it, random weights.
     pub from: Option<(PathBuf, WeightTransfer)>,
-    /// Where all that comes from, for the run's page.
+    /// Sources of data and weights, for the run's report.
     pub origin: RunOrigin,
-    /// Training samples on which a new run's BatchNorm statistics are measured first; 0 for none.
+    /// Number of training samples used to recalibrate BatchNorm before a new run; 0 for none.
     pub recalibrate: usize,
-    /// The run's folder.
+    /// Run directory.
     pub out: PathBuf,
-    /// Goes on with the run in `out`.
+    /// Whether to resume the run in `out`.
     pub resume: bool,
-    /// How often `checkpoints/last` is written within an epoch; at its end only if absent.
+    /// How often `checkpoints/last` is written within an epoch; if absent, only at its end.
     pub checkpoint_every: Option<CheckpointInterval>,
-    /// Where to compute.
     pub device: Device,
-    /// Set from outside, it ends the run after the step under way, with everything saved.
+    /// If set by another thread, the run saves its state and ends after the current step.
     pub stop: &'a AtomicBool,
 }
 
-/// Sees a run as it goes.
+/// Receives the progress of a run.
 pub trait TrainingObserver {
-    /// Once, when the run's folder is there; so many epochs of a resumed run are done.
+    /// Called once, when the run directory exists. `_done` is the number of epochs that a resumed
+    /// run has finished.
     fn started(&self, _done: u32) {}
-    /// After each step.
+    /// Called after each step.
     fn step(&self, report: &StepReport);
-    /// After each batch of the pass that computes a frozen backbone's features, so many of all.
+    /// Called after each batch while the features of a frozen backbone are computed: `_done` of
+    /// `_all` rows.
     fn extracted(&self, _done: usize, _all: usize) {}
-    /// After each epoch.
+    /// Called after each epoch.
     fn epoch(&self, row: &EpochRow, timing: &TimingRow);
-    /// Something worth a line.
+    /// Called with a one-line message for the user.
     fn note(&self, text: &str);
 }
 
@@ -59,6 +59,6 @@ pub trait TrainingObserver {
 pub enum RunEnd {
     /// All epochs are done.
     Finished,
-    /// It was told to stop, and can be resumed.
+    /// [`TrainJob::stop`] was set; the run can be resumed.
     Stopped,
 }

@@ -1,30 +1,32 @@
-//! Whether a batch fits into memory, told before the first step and not by the system's killer.
+//! Checks before the first step that a batch fits into memory.
+//!
+//! Without the check, the system's out-of-memory killer would end the run.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::one_pass::is_cpu;
+use super::cpu_slices::is_cpu;
 use super::{Config, TrainError};
 use crate::memory;
 use crate::model::{Classifier, freeze};
 
-/// Backwards passes need less than this many times a batch's own bytes, whatever the network; a
-/// batch so small that even that is there need not be measured.
-const MOST: usize = 2000;
-/// Batches whose memory is measured; the rest follows from the difference.
+/// Upper bound of the memory of a training step, as a multiple of the batch's own bytes, for any
+/// network. If even this bound is available, nothing is measured.
+const MAX_STEP_FACTOR: usize = 2000;
+/// Batch sizes whose memory is measured; other sizes are extrapolated.
 const PROBES: [usize; 2] = [1, 3];
-/// Values that an optimizer keeps of each parameter at most, beside it and its gradient.
+/// Maximum number of state values that an optimizer stores for each parameter.
 const STATES: usize = 2;
 
-/// Refuses a config whose batches would not fit into the memory that is free.
+/// Checks that a batch of the config fits into the available memory.
 ///
-/// The memory of a forward and backward pass of small batches is measured on a network of the
-/// config; it grows in proportion. Only Linux tells how much memory there is and how much was
-/// taken, and only of the CPU's.
+/// The function measures the memory of a forward and backward pass with small batches, and
+/// extrapolates linearly. Only Linux reports available and used memory, so other systems are not
+/// checked. GPU memory is not checked either.
 ///
 /// # Errors
 ///
-/// [`TrainError::Memory`] says what would fit. A name in `freeze` that nothing has.
+/// [`TrainError::Memory`] with settings that would fit; [`TrainError::Freeze`].
 pub(super) fn check_memory(config: &Config, device: &Device) -> Result<(), TrainError> {
     let batch = config.train.batch_size;
     let (channels, side) = config.model.image_shape();
@@ -32,25 +34,25 @@ pub(super) fn check_memory(config: &Config, device: &Device) -> Result<(), Train
     let Some(free) = memory::available() else {
         return Ok(());
     };
-    if !is_cpu(device) || batch <= PROBES[1] || batch * image * MOST < free {
+    if !is_cpu(device) || batch <= PROBES[1] || batch * image * MAX_STEP_FACTOR < free {
         return Ok(());
     }
-    let Some(Need { fixed, each }) = measure(config, device)? else {
+    let Some(StepMemory { fixed, per_sample }) = measure(config, device)? else {
         return Ok(());
     };
-    let needed = fixed + each * batch;
-    // Others want memory too, and the file cache should not be squeezed out.
+    let needed = fixed + per_sample * batch;
+    // Leaves memory for other processes and the file cache.
     let free = free / 10 * 9;
-    if each == 0 || needed <= free {
+    if per_sample == 0 || needed <= free {
         return Ok(());
     }
-    let fitting = free.saturating_sub(fixed) / each;
-    let mend = if fitting == 0 {
-        "not even one sample fits; take a smaller model.input_size or another network".to_owned()
+    let fitting = free.saturating_sub(fixed) / per_sample;
+    let hint = if fitting == 0 {
+        "not even one sample fits; use a smaller model.input_size or another network".to_owned()
     } else {
         format!(
-            "set train.batch_size = {fitting} and train.accumulate = {}, which makes nearly the \
-             same step",
+            "set train.batch_size = {fitting} and train.accumulate = {}; the step stays nearly the \
+             same",
             batch.div_ceil(fitting)
         )
     };
@@ -58,21 +60,20 @@ pub(super) fn check_memory(config: &Config, device: &Device) -> Result<(), Train
         batch,
         needed: needed as f64 / 1e9,
         free: free as f64 / 1e9,
-        mend,
+        hint,
     })
 }
 
-/// Bytes that a step takes.
-struct Need {
-    /// Whatever the batch.
+/// Memory of a training step, in bytes.
+struct StepMemory {
+    /// Independent of the batch size.
     fixed: usize,
-    /// For each of its samples.
-    each: usize,
+    per_sample: usize,
 }
 
-/// Takes passes of small batches; none where the system does not tell what they took, or where
-/// nothing goes backwards through the backbone.
-fn measure(config: &Config, device: &Device) -> Result<Option<Need>, TrainError> {
+/// Measures the memory of a step with small batches. Returns `None` if the system does not report
+/// memory use, or if no gradient passes through the backbone.
+fn measure(config: &Config, device: &Device) -> Result<Option<StepMemory>, TrainError> {
     let before = memory::resident();
     let device = config.train.with_gradients(device);
     let classifier = Classifier::new(&config.model, 0, &device);
@@ -83,7 +84,7 @@ fn measure(config: &Config, device: &Device) -> Result<Option<Need>, TrainError>
     let (channels, side) = config.model.image_shape();
     let mut peaks = [0; 2];
     for (peak, count) in peaks.iter_mut().zip(PROBES) {
-        // Lets the peak begin at what is taken now.
+        // Restarts the peak at the current memory use.
         if !memory::reset_peak() {
             return Ok(None);
         }
@@ -94,15 +95,15 @@ fn measure(config: &Config, device: &Device) -> Result<Option<Need>, TrainError>
         };
         *peak = peak_now.saturating_sub(before.unwrap_or(0));
     }
-    let each = peaks[1].saturating_sub(peaks[0]) / (PROBES[1] - PROBES[0]);
+    let per_sample = peaks[1].saturating_sub(peaks[0]) / (PROBES[1] - PROBES[0]);
     let parameters = classifier.num_params() * size_of::<f32>();
-    Ok(Some(Need {
-        fixed: peaks[0].saturating_sub(each) + STATES * parameters,
-        each,
+    Ok(Some(StepMemory {
+        fixed: peaks[0].saturating_sub(per_sample) + STATES * parameters,
+        per_sample,
     }))
 }
 
-/// What is frozen in the stage that freezes least.
+/// Returns the freeze patterns of the stage with the fewest.
 fn least_frozen(config: &Config) -> Vec<String> {
     let epochs = 0..config.train.epochs;
     let stages = epochs.map(|epoch| config.train.stage(epoch).1.freeze);

@@ -1,34 +1,34 @@
-//! Training: configs, the loop, optimizers and checkpoints.
+//! Training: configs, the training loop, optimizers and checkpoints.
 
-mod accumulate;
 mod adadelta;
 mod bench;
 mod checkpoint;
 mod checkpoint_interval;
 mod config;
+mod cpu_slices;
 mod device;
+mod did_you_mean;
 mod ema;
 mod error;
 mod features;
 mod gpu;
+mod gradient_accumulation;
 mod gradient_clipping;
 mod job;
 mod loss;
-mod losses;
 mod memory_estimate;
-mod nearest;
-mod one_pass;
 mod optimizer;
-mod plan;
+mod optimizer_state;
 mod precision;
 mod recalibrate;
 mod run;
 mod run_directory;
 mod run_origin;
+mod sample_order;
 mod schedule;
 mod start;
-mod state;
 mod step;
+mod step_loss;
 mod weight_decay;
 
 pub use adadelta::{Adadelta, AdadeltaConfig, AdadeltaState};
@@ -36,7 +36,7 @@ pub use bench::{TrainBench, TrainSpeed};
 pub use checkpoint::{Checkpoint, CheckpointContents, CheckpointError, TrainProgress, resolve};
 pub use checkpoint_interval::CheckpointInterval;
 pub use config::{Config, ConfigError, DataConfig, Stage, TrainConfig};
-pub use device::{Found, TrainDevice};
+pub use device::{DetectedDevice, TrainDevice};
 pub use ema::Ema;
 pub use error::TrainError;
 pub use features::{Extractor, FeatureCache, MakeExtractor};
@@ -44,11 +44,11 @@ pub use job::{RunEnd, TrainJob, TrainingObserver};
 pub use loss::{
     ClassWeights, Loss, LossConfig, LossName, MAX_BALANCED_WEIGHT, bce, focal, soft_f1,
 };
-pub use losses::StepLoss;
-pub use optimizer::{Constants, OptimizerConfig, OptimizerName};
+pub use optimizer::{OptimizerConfig, OptimizerConstants, OptimizerName};
 pub use precision::TrainPrecision;
 pub use recalibrate::RECALIBRATE_DEFAULT;
 pub use run::train;
 pub use run_origin::RunOrigin;
 pub use schedule::{Decay, Schedule, ScheduleName};
-pub use step::{BatchContent, StepReport, StepRule, Trainer};
+pub use step::{BatchContent, StepConfig, StepReport, Trainer};
+pub use step_loss::StepLoss;

@@ -1,4 +1,4 @@
-//! `[optimizer]` of a config: which rule, with whose constants, at which rate.
+//! `[optimizer]` of a config: the update rule, its constants and the learning rate.
 
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, Optimizer, SgdConfig};
@@ -17,25 +17,25 @@ pub enum OptimizerName {
     Adam,
     /// Adam with decoupled weight decay (Loshchilov and Hutter 2017).
     Adamw,
-    /// Stochastic gradient descent, with momentum as PyTorch has it: `v ← m·v + g`, `p ← p − lr·v`;
-    /// Burn's implementation without dampening.
+    /// Stochastic gradient descent with PyTorch's momentum: `v ← m·v + g`, `p ← p − lr·v`; Burn's
+    /// implementation without dampening.
     Sgd,
 }
 
-/// Whose defaults fill in what a config leaves out.
+/// The framework and version whose default constants are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Constants {
-    /// PyTorch 2: Adadelta lr 1, ρ 0.9, ε 1e-6; Adam lr 1e-3, ε 1e-8; AdamW the same and weight
-    /// decay 0.01; SGD lr 1e-3.
+pub enum OptimizerConstants {
+    /// PyTorch 2: Adadelta lr 1, ρ 0.9, ε 1e-6; Adam lr 1e-3, ε 1e-8; AdamW the same with
+    /// weight decay 0.01; SGD lr 1e-3.
     #[default]
     #[serde(rename = "pytorch")]
     PyTorch,
-    /// Keras 2.0.8, the reference's version: Adadelta lr 1, ρ 0.95, ε 1e-8; Adam lr 1e-3, ε 1e-8;
-    /// SGD lr 0.01. It has no AdamW.
+    /// Keras 2.0.8, the version of the reference experiments: Adadelta lr 1, ρ 0.95, ε 1e-8; Adam
+    /// lr 1e-3, ε 1e-8; SGD lr 0.01. It has no AdamW.
     #[serde(rename = "keras-2.0.8")]
     Keras208,
-    /// Keras 3: Adadelta lr 1e-3, ρ 0.95, ε 1e-7; Adam lr 1e-3, ε 1e-7; AdamW the same and weight
-    /// decay 0.004; SGD lr 0.01.
+    /// Keras 3: Adadelta lr 1e-3, ρ 0.95, ε 1e-7; Adam lr 1e-3, ε 1e-7; AdamW the same with
+    /// weight decay 0.004; SGD lr 0.01.
     #[serde(rename = "keras")]
     Keras,
 }
@@ -44,14 +44,14 @@ pub enum Constants {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerConfig {
-    /// The rule.
+    /// Update rule.
     pub name: OptimizerName,
-    /// Whose defaults apply to what is left out.
+    /// Source of the defaults for keys that are not set.
     #[serde(default)]
-    pub constants: Constants,
-    /// Learning rate, after the warm-up and before any decay.
+    pub constants: OptimizerConstants,
+    /// Learning rate after the warm-up and before any decay.
     pub lr: Option<f64>,
-    /// Decay of Adadelta's averages, 0–1.
+    /// Decay of Adadelta's running averages, 0–1.
     pub rho: Option<f32>,
     /// Added for numerical stability.
     pub epsilon: Option<f32>,
@@ -59,34 +59,34 @@ pub struct OptimizerConfig {
     pub beta1: Option<f32>,
     /// Adam's decay of the mean squared gradient, 0–1.
     pub beta2: Option<f32>,
-    /// How much of SGD's last update is kept, 0–1.
+    /// Momentum of SGD, 0–1.
     pub momentum: Option<f64>,
-    /// Whether SGD looks ahead along its momentum.
+    /// Whether SGD uses Nesterov momentum.
     pub nesterov: Option<bool>,
-    /// Weight decay of all parameters but biases and BatchNorm's; decoupled for `adamw`, part of
-    /// the gradient for the others.
+    /// Weight decay of all parameters except biases and BatchNorm's. Decoupled for `adamw`, added
+    /// to the gradient for the others.
     pub weight_decay: Option<f64>,
-    /// How the rate goes after the warm-up.
+    /// Schedule of the learning rate after the warm-up.
     #[serde(default)]
     pub schedule: ScheduleName,
-    /// Steps over which the rate rises to `lr`.
+    /// Number of steps over which the learning rate rises to `lr`.
     #[serde(default)]
     pub warmup_steps: u64,
-    /// Epochs between two falls of the schedule `step`.
+    /// Epochs between two reductions of the schedule `step`.
     pub step_epochs: Option<u32>,
-    /// What the schedule `step` multiplies the rate by.
+    /// Factor of each reduction of the schedule `step`.
     pub step_factor: Option<f64>,
-    /// The rate at the end of the schedule `cosine`.
+    /// Learning rate at the end of the schedule `cosine`.
     pub min_lr: Option<f64>,
 }
 
 impl OptimizerConfig {
-    /// A rule with PyTorch's constants and a constant rate.
+    /// Creates a config with PyTorch's constants and a constant learning rate.
     #[must_use]
     pub fn new(name: OptimizerName) -> Self {
         Self {
             name,
-            constants: Constants::default(),
+            constants: OptimizerConstants::default(),
             lr: None,
             rho: None,
             epsilon: None,
@@ -103,34 +103,44 @@ impl OptimizerConfig {
         }
     }
 
-    /// The same with every number written out.
+    /// Returns a copy in which every default is filled in.
     ///
     /// # Errors
     ///
-    /// A sentence that names a number which is out of range or belongs to another rule.
+    /// A message that names the key that is out of range or belongs to another rule.
     pub fn resolved(&self) -> Result<Self, String> {
         let defaults = self.defaults()?;
         let resolved = Self {
             lr: self.lr.or(defaults.lr),
-            rho: own("rho", self.rho, defaults.rho, "adadelta")?,
-            epsilon: own("epsilon", self.epsilon, defaults.epsilon, ADAPTIVE)?,
-            beta1: own("beta1", self.beta1, defaults.beta1, "adam and adamw")?,
-            beta2: own("beta2", self.beta2, defaults.beta2, "adam and adamw")?,
-            momentum: own("momentum", self.momentum, defaults.momentum, "sgd")?,
-            nesterov: own("nesterov", self.nesterov, defaults.nesterov, "sgd")?,
+            rho: given_or_default("rho", self.rho, defaults.rho, "adadelta")?,
+            epsilon: given_or_default("epsilon", self.epsilon, defaults.epsilon, ADAPTIVE)?,
+            beta1: given_or_default("beta1", self.beta1, defaults.beta1, "adam and adamw")?,
+            beta2: given_or_default("beta2", self.beta2, defaults.beta2, "adam and adamw")?,
+            momentum: given_or_default("momentum", self.momentum, defaults.momentum, "sgd")?,
+            nesterov: given_or_default("nesterov", self.nesterov, defaults.nesterov, "sgd")?,
             weight_decay: self.weight_decay.or(defaults.weight_decay),
-            step_epochs: own("step_epochs", self.step_epochs, defaults.step_epochs, STEP)?,
-            step_factor: own("step_factor", self.step_factor, defaults.step_factor, STEP)?,
-            min_lr: own("min_lr", self.min_lr, defaults.min_lr, "schedule cosine")?,
+            step_epochs: given_or_default(
+                "step_epochs",
+                self.step_epochs,
+                defaults.step_epochs,
+                STEP,
+            )?,
+            step_factor: given_or_default(
+                "step_factor",
+                self.step_factor,
+                defaults.step_factor,
+                STEP,
+            )?,
+            min_lr: given_or_default("min_lr", self.min_lr, defaults.min_lr, "schedule cosine")?,
             ..self.clone()
         };
         resolved.validate()?;
         Ok(resolved)
     }
 
-    /// What applies where nothing is said; absent where there is nothing to say.
+    /// Returns the defaults of this rule and schedule; `None` for keys that do not apply.
     fn defaults(&self) -> Result<Self, String> {
-        use Constants::{Keras, Keras208, PyTorch};
+        use OptimizerConstants::{Keras, Keras208, PyTorch};
         let mut defaults = Self {
             weight_decay: Some(0.0),
             ..Self::new(self.name)
@@ -152,8 +162,8 @@ impl OptimizerConfig {
                 (defaults.beta1, defaults.beta2) = (Some(0.9), Some(0.999));
                 if self.name == OptimizerName::Adamw {
                     if self.constants == Keras208 {
-                        return Err("optimizer.constants is keras-2.0.8, which has no adamw; \
-                                    choose keras or pytorch"
+                        return Err("optimizer.constants is keras-2.0.8, which has no adamw\n\
+                                    hint: use keras or pytorch"
                             .into());
                     }
                     defaults.weight_decay = Some(if keras { 0.004 } else { 0.01 });
@@ -185,28 +195,29 @@ impl OptimizerConfig {
         for (field, value) in at_least_0 {
             if let Some(value) = value.filter(|v| !v.is_finite() || *v < 0.0) {
                 return Err(format!(
-                    "optimizer.{field} is {value}; it must be 0 or more"
+                    "optimizer.{field} is {value}; it must be at least 0"
                 ));
             }
         }
         if self.epsilon.is_some_and(|e| !e.is_finite() || e <= 0.0) {
-            return Err("optimizer.epsilon must be more than 0".into());
+            return Err("optimizer.epsilon must be greater than 0".into());
         }
-        let shares = [
+        let fractions = [
             ("rho", self.rho.map(f64::from)),
             ("beta1", self.beta1.map(f64::from)),
             ("beta2", self.beta2.map(f64::from)),
             ("momentum", self.momentum),
         ];
-        for (field, value) in shares {
+        for (field, value) in fractions {
             if value.is_some_and(|v| !(0.0..1.0).contains(&v)) {
-                return Err(format!(
-                    "optimizer.{field} must be at least 0 and less than 1"
-                ));
+                return Err(format!("optimizer.{field} must be at least 0 and below 1"));
             }
         }
         if self.nesterov == Some(true) && self.momentum == Some(0.0) {
-            return Err("optimizer.nesterov needs optimizer.momentum above 0, such as 0.9".into());
+            return Err(
+                "optimizer.nesterov requires optimizer.momentum above 0\nhint: set it to 0.9"
+                    .into(),
+            );
         }
         if self.step_epochs == Some(0) {
             return Err("optimizer.step_epochs is 0; it must be at least 1".into());
@@ -220,13 +231,13 @@ impl OptimizerConfig {
         }
     }
 
-    /// Learning rate of a resolved config, before its schedule.
+    /// Returns the learning rate of a resolved config, without its schedule.
     #[must_use]
     pub fn lr(&self) -> f64 {
         self.lr.unwrap_or(1.0)
     }
 
-    /// The learning rate of every step, of a resolved config.
+    /// Returns the schedule of a resolved config.
     #[must_use]
     pub fn schedule(&self) -> Schedule {
         Schedule {
@@ -245,19 +256,19 @@ impl OptimizerConfig {
         }
     }
 
-    /// The optimizer of a resolved config, without state.
+    /// Creates the optimizer of a resolved config, without state.
     #[must_use]
     pub fn init(&self) -> ModuleOptimizer {
         let epsilon = self.epsilon.unwrap_or(1e-8);
         match self.name {
-            OptimizerName::Adadelta => self.decayed(
+            OptimizerName::Adadelta => self.with_weight_decay(
                 AdadeltaConfig {
                     rho: self.rho.unwrap_or(0.9),
                     epsilon,
                 }
                 .build(),
             ),
-            OptimizerName::Adam | OptimizerName::Adamw => self.decayed(
+            OptimizerName::Adam | OptimizerName::Adamw => self.with_weight_decay(
                 AdamConfig::new()
                     .with_beta_1(self.beta1.unwrap_or(0.9))
                     .with_beta_2(self.beta2.unwrap_or(0.999))
@@ -271,13 +282,13 @@ impl OptimizerConfig {
                         .with_dampening(0.0)
                         .with_nesterov(self.nesterov == Some(true))
                 });
-                self.decayed(SgdConfig::new().with_momentum(momentum).build())
+                self.with_weight_decay(SgdConfig::new().with_momentum(momentum).build())
             }
         }
     }
 
-    /// `rule` with this config's weight decay.
-    fn decayed(&self, rule: impl Optimizer) -> ModuleOptimizer {
+    /// Wraps `rule` in this config's weight decay.
+    fn with_weight_decay(&self, rule: impl Optimizer) -> ModuleOptimizer {
         let kind = match self.name {
             OptimizerName::Adamw => DecayKind::Decoupled,
             _ => DecayKind::L2,
@@ -290,15 +301,17 @@ impl OptimizerConfig {
 const ADAPTIVE: &str = "adadelta, adam and adamw";
 const STEP: &str = "schedule step";
 
-/// `given`, else its default; without a default the key is another rule's.
-fn own<T>(
+/// Returns `given` or else its default. If there is no default, the key belongs to another rule.
+fn given_or_default<T>(
     field: &str,
     given: Option<T>,
     default: Option<T>,
     owner: &str,
 ) -> Result<Option<T>, String> {
     if given.is_some() && default.is_none() {
-        return Err(format!("optimizer.{field} belongs to {owner}; take it out"));
+        return Err(format!(
+            "optimizer.{field} applies only to {owner}\nhint: remove it"
+        ));
     }
     Ok(given.or(default))
 }

@@ -1,4 +1,4 @@
-//! `train.precision`: the numbers that training computes with.
+//! `train.precision`: the number format of training.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,20 +9,20 @@ pub enum TrainPrecision {
     /// float32 throughout.
     #[default]
     Fp32,
-    /// bfloat16 in convolutions and matrix products, float32 elsewhere. Not offered yet; the name
-    /// is known so that a config that asks for it is told why.
+    /// bfloat16 in convolutions and matrix products, float32 elsewhere. Not implemented; the name
+    /// is accepted so that the error can explain why.
     Bf16,
 }
 
 impl TrainPrecision {
-    /// Checks that training can keep to it.
+    /// Checks that training supports this precision.
     pub(super) fn check(self) -> Result<(), String> {
         match self {
             Self::Fp32 => Ok(()),
             Self::Bf16 => Err(
-                "train.precision is bf16, in which this version cannot train: the CPU has no fast \
-                 arithmetic for it here, wgpu's shading language has no such type, and on CUDA it \
-                 was never tested; use fp32 (see docs/devices.md)"
+                "train.precision is bf16, which training does not support: bf16 is slow on the \
+                 CPU, WGSL (wgpu) has no such type, and it was never tested on CUDA\n\
+                 hint: use fp32 (see docs/devices.md)"
                     .into(),
             ),
         }

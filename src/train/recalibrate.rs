@@ -1,4 +1,4 @@
-//! Measures BatchNorm statistics anew before a run starts.
+//! Recalibrates BatchNorm statistics before a run starts.
 
 use std::sync::Arc;
 
@@ -9,24 +9,25 @@ use super::{TrainError, TrainJob, TrainingObserver};
 use crate::data::{BatchLoader, LoadPlan, SampleSource, epoch_order};
 use crate::model::{Classifier, Recalibration};
 
-/// Samples measured where the user does not say how many.
+/// Default number of samples for recalibration.
 pub const RECALIBRATE_DEFAULT: usize = 256;
 
-/// `classifier` restated by the statistics of [`TrainJob::recalibrate`] of the `training` samples.
+/// Recalibrates `classifier` with the statistics of [`TrainJob::recalibrate`] of the `training`
+/// samples.
 ///
-/// Its answers stay the same; see [`Recalibration`].
+/// Its outputs in inference mode do not change; see [`Recalibration`].
 pub(super) fn recalibrate(
     job: &TrainJob,
     classifier: Classifier,
     training: &[usize],
     source: &Arc<SampleSource>,
-    watch: &dyn TrainingObserver,
+    observer: &dyn TrainingObserver,
 ) -> Result<Classifier, TrainError> {
     let train = &job.config.train;
-    // No epoch of training ever has this number.
+    // No epoch of training has this number, so the order differs from every epoch.
     let mut samples = epoch_order(training, train.seed, u64::MAX - 1);
     samples.truncate(job.recalibrate);
-    watch.note(&format!(
+    observer.note(&format!(
         "measuring BatchNorm statistics on {} samples",
         samples.len()
     ));
@@ -41,9 +42,9 @@ pub(super) fn recalibrate(
     let classifier = recalibration
         .apply(classifier)
         .map_err(|error| TrainError::Data(format!("recalibration: {error}")))?;
-    watch.note(&format!(
-        "{} BatchNorm layers now have the statistics of these images; the network answers as \
-         before",
+    observer.note(&format!(
+        "recalibrated {} BatchNorm layers with the statistics of these images; the network's \
+         outputs do not change",
         recalibration.layers()
     ));
     Ok(classifier)

@@ -1,4 +1,4 @@
-//! A training run from data to best checkpoint.
+//! A training run, from the data set to the best checkpoint.
 
 mod page;
 mod save;
@@ -9,71 +9,72 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::losses::{BadLoss, Losses};
 use super::memory_estimate::check_memory;
-use super::plan::{Training, divide, split_file};
 use super::run_directory::{
     add_events, check_folder, event_file, lock_folder, make_folder, write_config, write_rows,
 };
+use super::sample_order::{TrainingSamples, split_file, split_samples};
 use super::start::{begin, resume};
-use super::step::StepRule;
+use super::step::StepConfig;
+use super::step_loss::PendingLosses;
 use super::{RunEnd, StepReport, TrainError, TrainJob, TrainProgress, Trainer, TrainingObserver};
 use crate::data::{Augment, BatchLoader, LoadPlan, SampleSource, write_split};
 use crate::metrics::{Labelled, evaluate};
 use crate::model_metadata::Provenance;
 use crate::report::{self, EpochRow, EventFile, TimingRow};
 
-/// Epochs may be shorter than it takes to write the page to a slow disk.
-const PAGE_EVERY: Duration = Duration::from_secs(1);
+/// Minimum interval between two report pages; an epoch can be shorter than a write to a slow disk.
+const PAGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Trains until all epochs are done or [`TrainJob::stop`] is set.
 ///
 /// # Errors
 ///
-/// [`TrainError`]; the last checkpoint stays usable.
-pub fn train(job: TrainJob, watch: &dyn TrainingObserver) -> Result<RunEnd, TrainError> {
-    let mut run = Run::open(job, watch)?;
+/// [`TrainError`]; the last checkpoint is still usable.
+pub fn train(job: TrainJob, observer: &dyn TrainingObserver) -> Result<RunEnd, TrainError> {
+    let mut run = TrainingRun::open(job, observer)?;
     if !run.job.resume {
-        // So that a run killed in its first epoch can be resumed, and a full disk shows at once.
+        // A run killed in its first epoch can then be resumed, and a full disk is detected at once.
         run.save("last")?;
         run.job.origin.write(&run.job.out)?;
         write_config(&run.job)?;
     }
-    watch.started(run.progress.epoch);
-    let ended = run.all_epochs(watch);
-    let page = run.write_page(Run::how(&ended));
-    let ended = ended?;
+    observer.started(run.progress.epoch);
+    let result = run.all_epochs(observer);
+    let page = run.write_page(TrainingRun::status(&result));
+    let end = result?;
     page?;
-    Ok(ended)
+    Ok(end)
 }
 
-/// Where the samples' pixels come from.
+/// Opens the source of the samples' pixels: the pixel cache or the image files.
 fn open_source(job: &TrainJob) -> Result<SampleSource, TrainError> {
     let preprocess = job.config.preprocess();
-    let wanted = job.config.cache_form();
+    let cache_form = job.config.cache_form();
     let source = SampleSource::new(job.dataset.clone(), Arc::new(preprocess));
     match &job.cache {
         Some(cache) => source
-            .with_cache(cache.clone(), &wanted)
+            .with_cache(cache.clone(), &cache_form)
             .map_err(TrainError::Cache),
         None => Ok(source),
     }
 }
 
-struct Run<'a> {
+struct TrainingRun<'a> {
     job: TrainJob<'a>,
-    /// Keeps other runs out of the folder.
+    /// Locks the run directory.
     _lock: File,
     last_save: Instant,
     last_page: Option<Instant>,
     source: Arc<SampleSource>,
-    /// The same samples by the features of a frozen backbone, and the stage that has them.
+    /// The same samples as cached features of a frozen backbone.
     features: Option<Arc<SampleSource>>,
-    features_of: Option<u32>,
-    training: Training,
+    /// First epoch of the stage for which `features` was decided.
+    features_stage: Option<u32>,
+    training: TrainingSamples,
     validation: Vec<usize>,
     trainer: Trainer,
-    losses: Losses,
+    losses: PendingLosses,
     progress: TrainProgress,
     provenance: Provenance,
     rows: Vec<EpochRow>,
@@ -81,25 +82,31 @@ struct Run<'a> {
     events: EventFile,
 }
 
-impl<'a> Run<'a> {
-    fn open(mut job: TrainJob<'a>, watch: &dyn TrainingObserver) -> Result<Self, TrainError> {
+impl<'a> TrainingRun<'a> {
+    fn open(mut job: TrainJob<'a>, observer: &dyn TrainingObserver) -> Result<Self, TrainError> {
         check_folder(&job)?;
         let lock = job.resume.then(|| lock_folder(&job.out)).transpose()?;
         let config = &job.config;
-        let (training, validation) = divide(&job)?;
+        let (training, validation) = split_samples(&job)?;
         let source = Arc::new(open_source(&job)?);
         check_memory(config, &job.device)?;
         let start = if job.resume {
-            resume(&job, watch)?
+            resume(&job, observer)?
         } else {
-            begin(&job, &training, &source, watch)?
+            begin(&job, &training, &source, observer)?
         };
         let counts = job.dataset.class_counts_of(&training);
         let device = config.train.with_gradients(&job.device);
-        let rule = StepRule::new(&config.train, &counts, training.len(), &device);
+        let step_config = StepConfig::new(&config.train, &counts, training.len(), &device);
         let inputs = (config.model.channels.len(), config.model.input_size);
-        let trainer = Trainer::new(start.classifier, start.optimizer, rule, &device, inputs)
-            .with_ema(start.ema);
+        let trainer = Trainer::new(
+            start.classifier,
+            start.optimizer,
+            step_config,
+            &device,
+            inputs,
+        )
+        .with_ema(start.ema);
         let lock = match lock {
             Some(lock) => lock,
             None => make_folder(&job)?,
@@ -107,22 +114,23 @@ impl<'a> Run<'a> {
         write_split(&split_file(&job), &job.dataset, &training, &validation)
             .map_err(|error| TrainError::Data(error.to_string()))?;
         if validation.is_empty() {
-            watch.note("no validation split: the metrics are those of the training samples");
+            observer.note("no validation split: metrics are computed on the training samples");
         }
-        let training = Training::new(&job.dataset, training, job.config.data.balance_threshold);
+        let training =
+            TrainingSamples::new(&job.dataset, training, job.config.data.balance_threshold);
         if job.resume {
             job.origin = std::mem::take(&mut job.origin).resumed(&job.out)?;
         }
         Ok(Self {
             events: event_file(&job.out, start.progress.epoch + 1)?,
-            losses: Losses::on(&job.device),
+            losses: PendingLosses::for_device(&job.device),
             job,
             _lock: lock,
             last_save: Instant::now(),
             last_page: None,
             source,
             features: None,
-            features_of: None,
+            features_stage: None,
             training,
             validation,
             trainer,
@@ -134,12 +142,12 @@ impl<'a> Run<'a> {
     }
 
     /// Trains and validates, epoch by epoch.
-    fn all_epochs(&mut self, watch: &dyn TrainingObserver) -> Result<RunEnd, TrainError> {
-        while self.goes_on(watch) {
-            if self.train_epoch(watch)? == RunEnd::Stopped {
+    fn all_epochs(&mut self, observer: &dyn TrainingObserver) -> Result<RunEnd, TrainError> {
+        while self.has_next_epoch(observer) {
+            if self.train_epoch(observer)? == RunEnd::Stopped {
                 self.save("last")?;
-                watch.note(&format!(
-                    "stopped at epoch {}, step {}; go on with --resume",
+                observer.note(&format!(
+                    "stopped at epoch {}, step {}; resume with --resume",
                     self.progress.epoch + 1,
                     self.progress.step_in_epoch
                 ));
@@ -148,35 +156,35 @@ impl<'a> Run<'a> {
             let row = match self.validate() {
                 Ok(row) => row,
                 Err(error) => {
-                    // The epoch's steps are done, whatever is wrong with a validation sample.
+                    // The epoch's steps are done even if a validation sample cannot be read.
                     self.save("last")?;
                     return Err(error);
                 }
             };
-            self.finish_epoch(&row, watch)?;
+            self.finish_epoch(&row, observer)?;
         }
         Ok(RunEnd::Finished)
     }
 
-    /// Whether another epoch is due.
-    fn goes_on(&self, watch: &dyn TrainingObserver) -> bool {
+    /// Returns whether another epoch follows.
+    fn has_next_epoch(&self, observer: &dyn TrainingObserver) -> bool {
         let train = &self.job.config.train;
-        let tired = train
+        let out_of_patience = train
             .patience
             .is_some_and(|patience| self.progress.since_best >= patience);
-        if tired && self.progress.epoch < train.epochs {
-            watch.note(&format!(
-                "no lower validation loss for {} epochs: stopping early (train.patience)",
+        if out_of_patience && self.progress.epoch < train.epochs {
+            observer.note(&format!(
+                "the validation loss did not improve for {} epochs: stopping early (train.patience)",
                 self.progress.since_best
             ));
         }
-        !tired && self.progress.epoch < train.epochs
+        !out_of_patience && self.progress.epoch < train.epochs
     }
 
-    /// Takes the steps of the epoch under way that are not taken yet.
-    fn train_epoch(&mut self, watch: &dyn TrainingObserver) -> Result<RunEnd, TrainError> {
-        self.enter_stage(watch)?;
-        self.use_features(watch)?;
+    /// Takes the remaining steps of the current epoch.
+    fn train_epoch(&mut self, observer: &dyn TrainingObserver) -> Result<RunEnd, TrainError> {
+        self.enter_stage(observer)?;
+        self.use_features(observer)?;
         if self.job.stop.load(Ordering::Relaxed) {
             return Ok(RunEnd::Stopped);
         }
@@ -192,7 +200,7 @@ impl<'a> Run<'a> {
         });
         let start = Instant::now();
         let earlier = (self.progress.seconds, self.progress.waited);
-        let mut taken = 0;
+        let mut samples_done = 0;
         while let Some(batch) = loader.next() {
             let batch = match batch {
                 Ok(batch) => batch,
@@ -207,51 +215,51 @@ impl<'a> Run<'a> {
             let lr = self.lr(number, steps);
             let loss = self.trainer.submit(batch, lr, number, train.seed);
             let step = self.progress.step_in_epoch + 1;
-            taken += samples[step - 1];
+            samples_done += samples[step - 1];
             self.progress.step_in_epoch = step;
             self.progress.steps += 1;
             self.losses.push(loss, step, first);
-            // An epoch's first loss shows that it works; at its end there is one for each step.
-            if self.losses.are_due() || self.losses.len() == step || step == steps {
-                self.settle()?;
+            // The first loss of an epoch is shown at once; at its end all losses are needed.
+            if self.losses.is_read_due() || self.losses.len() == step || step == steps {
+                self.read_losses()?;
             }
             self.progress.seconds = earlier.0 + start.elapsed().as_secs_f64();
             self.progress.waited = earlier.1 + loader.waited().as_secs_f64();
-            watch.step(&StepReport {
+            observer.step(&StepReport {
                 epoch: self.progress.epoch + 1,
                 step,
                 steps,
                 loss: self.progress.loss_sum / (step - self.losses.len()) as f64,
-                images_per_s: taken as f64 / start.elapsed().as_secs_f64(),
+                images_per_s: samples_done as f64 / start.elapsed().as_secs_f64(),
             });
             if self.job.stop.load(Ordering::Relaxed) {
                 return Ok(RunEnd::Stopped);
             }
-            let every = self.job.checkpoint_every;
-            if every.is_some_and(|every| every.is_due(self.progress.steps, self.last_save)) {
+            let interval = self.job.checkpoint_every;
+            if interval.is_some_and(|it| it.is_due(self.progress.steps, self.last_save)) {
                 self.save("last")?;
             }
         }
         Ok(RunEnd::Finished)
     }
 
-    /// Reads the losses that wait on the device.
-    fn settle(&mut self) -> Result<(), TrainError> {
-        let settled = self.losses.settle(&mut self.progress.loss_sum);
-        settled.map_err(|BadLoss { loss, step, first }| TrainError::Diverged {
-            loss,
+    /// Reads the pending losses from the device.
+    fn read_losses(&mut self) -> Result<(), TrainError> {
+        let result = self.losses.read_into(&mut self.progress.loss_sum);
+        result.map_err(|error| TrainError::Diverged {
+            loss: error.loss,
             epoch: self.progress.epoch + 1,
-            step,
-            id: self.job.dataset.samples[first].id.clone(),
+            step: error.step,
+            id: self.job.dataset.samples[error.first_sample].id.clone(),
         })
     }
 
-    /// Number of the next step in this run, from 0, where an epoch has `steps`.
+    /// Returns the number of the next step in this run, from 0; `steps` is the length of an epoch.
     fn step_number(&self, steps: usize) -> u64 {
         u64::from(self.progress.epoch) * steps as u64 + self.progress.step_in_epoch as u64
     }
 
-    /// Learning rate of a step by its number in this run.
+    /// Returns the learning rate of step `number` of this run.
     fn lr(&self, number: u64, steps: usize) -> f64 {
         let (config, steps) = (&self.job.config, steps as u64);
         let (first, stage) = config.train.stage((number / steps) as u32);
@@ -261,10 +269,10 @@ impl<'a> Run<'a> {
         schedule.lr(number, u64::from(stage.epochs) * steps, steps)
     }
 
-    /// Sample indices of each step of the epoch under way.
+    /// Returns the sample indices of each step of the current epoch.
     fn plan(&self) -> Vec<Vec<usize>> {
         let epoch = u64::from(self.progress.epoch);
-        self.training.epoch(&self.job.config, epoch)
+        self.training.epoch_steps(&self.job.config, epoch)
     }
 
     fn loader(&self, plan: LoadPlan) -> BatchLoader {
@@ -272,7 +280,8 @@ impl<'a> Run<'a> {
         BatchLoader::batches(source, plan, self.job.config.data.workers)
     }
 
-    /// Loss and F1 on the validation samples.
+    /// Computes loss and F1 on the validation samples, or on the training samples if there are
+    /// none.
     fn validate(&mut self) -> Result<EpochRow, TrainError> {
         let held_out = !self.validation.is_empty();
         let indices = if held_out {
@@ -308,18 +317,18 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Records the epoch: row, page, events, `last`, and `best` if it is.
+    /// Records the epoch: metrics, report page, events, and the checkpoints `last` and `best`.
     fn finish_epoch(
         &mut self,
         row: &EpochRow,
-        watch: &dyn TrainingObserver,
+        observer: &dyn TrainingObserver,
     ) -> Result<(), TrainError> {
-        let better = match (row.valid_loss, self.progress.best_loss) {
+        let improved = match (row.valid_loss, self.progress.best_loss) {
             (Some(loss), Some(best)) => loss < best,
             _ => true,
         };
         self.progress.since_best += 1;
-        if better {
+        if improved {
             self.progress.best_loss = row.valid_loss;
             self.progress.since_best = 0;
         }
@@ -342,21 +351,21 @@ impl<'a> Run<'a> {
         self.timing.push(timing.clone());
         write_rows(&self.job.out.join("metrics.csv"), &self.rows)?;
         write_rows(&self.job.out.join("timing.csv"), &self.timing)?;
-        // Before `last`: an epoch that is taken twice takes its events back, a lost one could not.
+        // Before saving `last`: a repeated epoch overwrites its events, a lost event stays lost.
         add_events(&mut self.events, &self.job.out, row, &timing)?;
-        if better {
+        if improved {
             self.save("best")?;
         }
         self.keep_top(row.epoch)?;
         self.save("last")?;
         if self
             .last_page
-            .is_none_or(|last| last.elapsed() >= PAGE_EVERY)
+            .is_none_or(|last| last.elapsed() >= PAGE_INTERVAL)
         {
-            self.write_page(report::RunStatus::UnderWay)?;
+            self.write_page(report::RunStatus::Running)?;
             self.last_page = Some(Instant::now());
         }
-        watch.epoch(row, &timing);
+        observer.epoch(row, &timing);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The folder of a run: its config, its rows of metrics, and whether a run may use it.
+//! The run directory: access checks, lock, config, metrics and event files.
 
 use std::fmt::Display;
 use std::fs::{self, File, TryLockError};
@@ -11,63 +11,72 @@ use super::{TrainError, TrainJob};
 use crate::atomic_file;
 use crate::report::{EpochRow, EventFile, TimingRow};
 
-/// Refuses a folder in use; for a resumed run, one without that run.
+/// Checks that the run may use its directory.
+///
+/// # Errors
+///
+/// A new run requires a directory without a run; a resumed run requires the same run.
 pub(super) fn check_folder(job: &TrainJob) -> Result<(), TrainError> {
     let out = &job.out;
     if out.exists() && !out.is_dir() {
-        return Err(refuse(out, "is a file; --out names the folder of the run"));
+        return Err(refuse(
+            out,
+            "is a file\nhint: --out names the run directory",
+        ));
     }
     let config = out.join("config.toml");
     if !job.resume {
         return if config.exists() {
             Err(refuse(
                 out,
-                "holds a run; go on with --resume, or choose another --out",
+                "already contains a run\nhint: resume it with --resume, or choose another --out",
             ))
         } else {
             Ok(())
         };
     }
-    let before = fs::read_to_string(&config).map_err(|error| {
+    let recorded = fs::read_to_string(&config).map_err(|error| {
         refuse(
             &config,
-            format!("{error}; there is no run to resume, leave out --resume"),
+            format!("there is no run to resume: {error}\nhint: remove --resume to start a new run"),
         )
     })?;
-    if before != resolved_config(job)? {
+    if recorded != resolved_config(job)? {
         return Err(refuse(
             &config,
-            "the run was started with another config; resume it with the same --config and \
-             --set, or start a new run with retrain --from",
+            "the run was started with another config\n\
+             hint: resume it with the same --config and --set, or start a new run with retrain \
+             --from",
         ));
     }
     Ok(())
 }
 
-/// Makes the run's folder and locks it.
+/// Creates the run directory and locks it.
 pub(super) fn make_folder(job: &TrainJob) -> Result<File, TrainError> {
     fs::create_dir_all(job.out.join("plots")).map_err(|error| refuse(&job.out, error))?;
     let lock = lock_folder(&job.out)?;
-    // Another run may have made it since it was looked at.
+    // Another run may have used the directory since the first check.
     check_folder(job)?;
     Ok(lock)
 }
 
-/// Writes the resolved config, by which a folder counts as a run: its first checkpoint is there.
+/// Writes the resolved config. It marks the directory as a run, so the first checkpoint must exist.
 pub(super) fn write_config(job: &TrainJob) -> Result<(), TrainError> {
     let text = resolved_config(job)?;
     atomic_file::write_atomic(&job.out.join("config.toml"), text.as_bytes())
         .map_err(|error| refuse(&job.out, error))
 }
 
-/// Keeps other processes out of the folder as long as the result lives.
+/// Locks the directory against other processes until the result is dropped.
 pub(super) fn lock_folder(out: &Path) -> Result<File, TrainError> {
     let path = out.join(".lock");
     let file = File::create(&path).map_err(|error| refuse(&path, error))?;
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => refuse(
             out,
-            "another rgby is training into it; wait for its end, or choose another --out",
+            "another rgby process is training in this directory\n\
+             hint: wait until it ends, or choose another --out",
         ),
         TryLockError::Error(error) => refuse(&path, error),
     })?;
@@ -101,13 +110,13 @@ pub(super) fn write_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), Tr
     written().map_err(|error| refuse(path, error))
 }
 
-/// Begins the event file for `TensorBoard` whose first epoch is `first`.
+/// Creates the `TensorBoard` event file whose first epoch is `first`.
 pub(super) fn event_file(out: &Path, first: u32) -> Result<EventFile, TrainError> {
     let dir = events_dir(out);
     EventFile::create(&dir, first).map_err(|error| refuse(&dir, error))
 }
 
-/// Adds an epoch to it.
+/// Appends an epoch to the event file.
 pub(super) fn add_events(
     events: &mut EventFile,
     out: &Path,
@@ -122,7 +131,7 @@ fn events_dir(out: &Path) -> PathBuf {
     out.join("tensorboard")
 }
 
-/// Removes the folders in `folder` whose names begin with `prefix`, but for `kept`.
+/// Removes the folders in `folder` whose names begin with `prefix`, except those in `kept`.
 pub(super) fn remove_others(
     folder: &Path,
     prefix: &str,

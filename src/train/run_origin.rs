@@ -1,5 +1,6 @@
 //! Where a run came from, for those who look at it later.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::{fs, io};
 
@@ -21,6 +22,12 @@ pub struct RunOrigin {
     pub images: String,
     /// The labels file.
     pub labels: String,
+    /// The regular expression of file names, as in `--pattern`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// The channel of each stain, as in `--channel`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub channels: BTreeMap<String, String>,
     /// The checkpoint, run or model that it started from; without one, random weights.
     pub from: Option<String>,
     /// What became of that one's head.
@@ -30,6 +37,21 @@ pub struct RunOrigin {
 const NAME: &str = "run.json";
 
 impl RunOrigin {
+    /// Reads `run.json` of a run directory. Runs of early versions have none.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn read(run: &Path) -> Result<Option<Self>, TrainError> {
+        let path = run.join(NAME);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(|error| refuse(&path, error))?,
+        };
+        let origin = serde_json::from_str(&text).map_err(|error| refuse(&path, error))?;
+        Ok(Some(origin))
+    }
+
     /// Writes it into a run's folder.
     pub(super) fn write(&self, out: &Path) -> Result<(), TrainError> {
         let path = out.join(NAME);

@@ -1,55 +1,55 @@
-//! Learning rate schedules: the rate of a step is a function of its number alone, so that a
-//! resumed run needs no saved state.
+//! Learning rate schedules.
+//!
+//! The rate of a step is a function of its number alone, so a resumed run needs no saved state.
 
 use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate goes after the warm-up.
+/// Schedule of the learning rate after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScheduleName {
-    /// It stays.
+    /// No change.
     #[default]
     Constant,
-    /// It is multiplied by a factor every few epochs; PyTorch's `StepLR`.
+    /// Multiplied by a factor every few epochs; PyTorch's `StepLR`.
     Step,
-    /// It falls along half a cosine until the end of the run; PyTorch's `CosineAnnealingLR`.
+    /// Reduced along half a cosine until the end of the run; PyTorch's `CosineAnnealingLR`.
     Cosine,
 }
 
 /// The learning rate of every step of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
-    /// The highest rate.
+    /// Highest rate.
     pub lr: f64,
-    /// Steps over which the rate rises from `lr / warmup_steps` to `lr`, in equal parts.
+    /// Number of steps over which the rate rises linearly from `lr / warmup_steps` to `lr`.
     pub warmup_steps: u64,
-    /// What comes after.
+    /// Reduction of the rate after the warm-up.
     pub decay: Decay,
 }
 
 /// The falling part of a [`Schedule`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Decay {
-    /// None.
+    /// No reduction.
     Constant,
-    /// Times `factor` every `epochs` epochs, counted from the start of the run.
+    /// Multiplied by `factor` every `epochs` epochs, counted from the start of the run.
     Step {
-        /// Epochs at one rate.
+        /// Epochs between two reductions.
         epochs: u32,
-        /// What the rate is multiplied by.
         factor: f64,
     },
     /// Half a cosine from the end of the warm-up to the end of the run, where it reaches `min_lr`.
     Cosine {
-        /// The lowest rate.
+        /// Lowest rate.
         min_lr: f64,
     },
 }
 
 impl Schedule {
-    /// The rate of step `step`, counted from 0, of a run of `total_steps`.
+    /// Returns the rate of step `step`, counted from 0, in a run of `total_steps`.
     #[must_use]
     pub fn lr(&self, step: u64, total_steps: u64, steps_per_epoch: u64) -> f64 {
         let lr = match self.decay {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_are_where_they_should_be() {
+    fn rates_at_the_ends_of_warmup_and_decay() {
         let cosine = Schedule {
             lr: 1.0,
             warmup_steps: 10,
@@ -120,10 +120,10 @@ mod tests {
         let rate = |step| cosine.lr(step, 110, 7);
         assert_eq!((rate(0), rate(9), rate(10)), (0.1, 1.0, 1.0));
         assert!((rate(60) - 0.625).abs() < 1e-12, "{}", rate(60));
-        // The last step is above the end; what comes after it is not.
+        // The last step is above the minimum; steps after the run are not.
         assert!(rate(109) > 0.25 && rate(109) < 0.251);
         assert_eq!((rate(110), rate(5000)), (0.25, 0.25));
-        // A run that is all warm-up never falls.
+        // A run shorter than the warm-up has no decay.
         assert_eq!((cosine.lr(4, 5, 5), cosine.lr(0, 5, 5)), (0.5, 0.1));
         let step = Schedule {
             decay: Decay::Step {
@@ -132,7 +132,7 @@ mod tests {
             },
             ..cosine
         };
-        // While it warms up the rate falls too, so that there is no jump at the end.
+        // The decay applies during the warm-up too, so the rate does not jump at its end.
         assert_eq!((step.lr(8, 100, 4), step.lr(16, 100, 4)), (0.45, 0.25));
     }
 }

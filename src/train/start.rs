@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use burn::optim::ModuleOptimizer;
 
+use super::error::without_hint;
 use super::recalibrate::recalibrate;
 use super::run_directory::refuse;
 use super::{
@@ -73,12 +74,13 @@ pub(super) fn resume(job: &TrainJob, watch: &dyn TrainingObserver) -> Result<Run
     let last = checkpoints.join("last");
     let (dir, checkpoint) = match Checkpoint::open(&last) {
         Ok(checkpoint) => (last, checkpoint),
-        Err(error @ (CheckpointError::Damaged { .. } | CheckpointError::Missing(_))) => {
+        Err(error @ (CheckpointError::Damaged { .. } | CheckpointError::NotACheckpoint(_))) => {
             let Some((dir, checkpoint)) = newest_whole(&checkpoints) else {
                 return Err(error.into());
             };
             watch.note(&format!(
-                "{error}: going on from {}, the newest one that is whole",
+                "{}; resuming from {}, the newest intact checkpoint",
+                without_hint(&error),
                 dir.display()
             ));
             (dir, checkpoint)

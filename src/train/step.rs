@@ -1,17 +1,17 @@
-//! One step: a batch through the network, its gradients through the optimizer.
+//! A training step: forward and backward pass, and the optimizer's update.
 
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::accumulate::Accumulator;
+use super::gradient_accumulation::GradientAccumulator;
 use super::gradient_clipping::clip_gradients;
 use super::{Ema, Loss, StepLoss, TrainConfig};
 use crate::data::Batch;
 use crate::model::{Classifier, FreezeError, freeze};
 
-/// What a step came to.
+/// Progress after a step.
 #[derive(Debug, Clone, Copy)]
 pub struct StepReport {
     /// Number of the epoch, from 1.
@@ -20,28 +20,28 @@ pub struct StepReport {
     pub step: usize,
     /// Steps in an epoch.
     pub steps: usize,
-    /// Mean loss of the epoch so far, over the steps whose losses were read.
+    /// Mean loss of the epoch so far, over the steps whose losses have been read.
     pub loss: f64,
-    /// Samples a second in this epoch.
+    /// Samples per second in this epoch.
     pub images_per_s: f64,
 }
 
-/// [`Trainer::submit`] puts back what it takes.
+/// Invariant: [`Trainer::submit`] restores the classifier that it takes.
 const PRESENT: &str = "the classifier is absent only inside a step";
 
-/// How a step is taken.
-pub struct StepRule {
-    /// What is minimised.
+/// Settings of a training step.
+pub struct StepConfig {
+    /// Loss to minimize.
     pub loss: Loss,
-    /// Greatest global norm of the gradient.
+    /// Maximum global L2 norm of the gradient; no clipping if absent.
     pub clip_norm: Option<f64>,
-    /// Samples in memory at a time.
+    /// Number of samples in memory at a time; larger batches are split and accumulated.
     pub batch_size: usize,
 }
 
-impl StepRule {
-    /// That of a run with the settings `train`, on `samples` samples; `counts` are those of each
-    /// class.
+impl StepConfig {
+    /// Creates the settings for a run on `samples` training samples; `counts` `[K]` is their number
+    /// in each class.
     pub(super) fn new(
         train: &TrainConfig,
         counts: &[usize],
@@ -56,12 +56,12 @@ impl StepRule {
     }
 }
 
-/// A network under training.
+/// A network, its optimizer and the averaged weights.
 pub struct Trainer {
-    /// Taken out only while the optimizer rewrites it, which it can do in place if it alone has it.
+    /// `None` only during a step: the optimizer updates in place if it holds the only reference.
     classifier: Option<Classifier>,
     optimizer: ModuleOptimizer,
-    rule: StepRule,
+    config: StepConfig,
     ema: Option<Ema>,
     device: Device,
     /// Channels and side of the images.
@@ -69,12 +69,12 @@ pub struct Trainer {
     input: BatchContent,
 }
 
-/// What batches hold.
+/// The content of batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchContent {
     /// Images, `[N, C, S, S]`.
     Images,
-    /// What [`Classifier::head_input`] made of them, `[N, L]`.
+    /// Outputs of [`Classifier::head_input`] for the images, `[N, L]`.
     Features,
 }
 
@@ -84,7 +84,7 @@ impl Trainer {
     pub fn new(
         classifier: Classifier,
         optimizer: ModuleOptimizer,
-        rule: StepRule,
+        config: StepConfig,
         device: &Device,
         (channels, size): (usize, u32),
     ) -> Self {
@@ -92,7 +92,7 @@ impl Trainer {
         Self {
             classifier: Some(classifier),
             optimizer,
-            rule,
+            config,
             ema: None,
             device,
             images: (channels, size as usize),
@@ -100,18 +100,18 @@ impl Trainer {
         }
     }
 
-    /// Keeps an average of the weights, which [`validation`](Self::validation) answers with.
+    /// Enables an average of the weights; [`validation`](Self::validation) then returns it.
     #[must_use]
     pub fn with_ema(mut self, ema: Option<Ema>) -> Self {
         self.ema = ema;
         self
     }
 
-    /// Leaves the parameters whose names begin with one of `frozen` as they are, from now on.
+    /// Freezes the parameters whose names match one of `frozen`; all others train.
     ///
     /// # Errors
     ///
-    /// A beginning that no name has; the trainer cannot be used after that.
+    /// A pattern that matches no name; the trainer cannot be used afterwards.
     ///
     /// # Panics
     ///
@@ -122,17 +122,17 @@ impl Trainer {
         Ok(())
     }
 
-    /// Goes on with another optimizer.
+    /// Replaces the optimizer and its state.
     pub fn set_optimizer(&mut self, optimizer: ModuleOptimizer) {
         self.optimizer = optimizer;
     }
 
-    /// What the batches hold from now on.
+    /// Sets the content of the following batches.
     pub fn set_input(&mut self, input: BatchContent) {
         self.input = input;
     }
 
-    /// The network as it stands.
+    /// Returns the network under training.
     ///
     /// # Panics
     ///
@@ -142,52 +142,53 @@ impl Trainer {
         self.classifier.as_ref().expect(PRESENT)
     }
 
-    /// The average of the weights, if one is kept.
+    /// Returns the averaged network, if enabled.
     #[must_use]
     pub fn ema(&self) -> Option<&Classifier> {
         self.ema.as_ref().map(Ema::network)
     }
 
-    /// The optimizer with its state.
+    /// Returns the optimizer with its state.
     #[must_use]
     pub fn optimizer(&self) -> &ModuleOptimizer {
         &self.optimizer
     }
 
-    /// Takes step number `step`, from 0, and returns the samples' mean loss before it.
+    /// Takes step number `step`, from 0, and returns the mean loss of its samples before the
+    /// update.
     ///
-    /// `seed` and `step` decide which units dropout leaves out.
+    /// `seed` and `step` determine the units that dropout removes.
     ///
     /// # Panics
     ///
-    /// If the batch is not of the network's shape, or an earlier step panicked.
+    /// If the batch does not have the network's shape, or an earlier step panicked.
     pub fn step(&mut self, batch: Batch, lr: f64, step: u64, seed: u64) -> f64 {
         self.submit(batch, lr, step, seed).read()
     }
 
-    /// As [`step`](Self::step), but leaves the loss on the device and does not wait for it.
+    /// Like [`step`](Self::step), but leaves the loss on the device and does not wait for it.
     ///
     /// # Panics
     ///
     /// As [`step`](Self::step).
     pub fn submit(&mut self, batch: Batch, lr: f64, step: u64, seed: u64) -> StepLoss {
         let classifier = self.classifier.take().expect(PRESENT);
-        let mut gradients = Accumulator::default();
+        let mut gradients = GradientAccumulator::default();
         let mut losses = Vec::new();
-        for (number, part) in batch.split(self.rule.batch_size).into_iter().enumerate() {
-            // The constant spreads neighbouring steps over all bits.
-            let place = step.wrapping_add((number as u64) << 48);
+        for (number, part) in batch.split(self.config.batch_size).into_iter().enumerate() {
+            // The multiplication spreads adjacent step numbers over all bits.
+            let position = step.wrapping_add((number as u64) << 48);
             self.device
-                .seed(seed ^ place.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+                .seed(seed ^ position.wrapping_mul(0x9E37_79B9_7F4A_7C15));
             let count = part.indices.len();
             let (logits, targets) = self.logits(&classifier, part, &self.device);
-            let loss = self.rule.loss.forward(logits, targets);
+            let loss = self.config.loss.forward(logits, targets);
             losses.push((loss.clone().without_autodiff(), count));
             let part = GradientsParams::from_grads(loss.backward(), &classifier);
             gradients.add(&classifier, part, count);
         }
         let mut gradients = gradients.take();
-        if let Some(norm) = self.rule.clip_norm {
+        if let Some(norm) = self.config.clip_norm {
             (gradients, _) = clip_gradients(&classifier, gradients, norm);
         }
         let classifier = self.optimizer.step(lr, classifier, gradients);
@@ -198,21 +199,21 @@ impl Trainer {
         StepLoss::new(losses)
     }
 
-    /// Probabilities `[N, K]` of a batch, row by row, in inference mode.
+    /// Returns the probabilities `[N, K]` of a batch, row by row, in inference mode.
     #[must_use]
     pub fn predict(&self, validation: &Classifier, batch: Batch) -> Vec<f32> {
         let (logits, _) = self.logits(validation, batch, &self.device.clone().without_autodiff());
         sigmoid(logits).into_data().iter::<f32>().collect()
     }
 
-    /// The network that is deployed, in inference mode: the average, if one is kept.
+    /// Returns the network to deploy, in inference mode: the averaged network, if enabled.
     #[must_use]
     pub fn validation(&self) -> Classifier {
         self.ema()
             .map_or_else(|| self.classifier().valid(), Module::valid)
     }
 
-    /// Logits and targets of a batch, `[N, K]` each.
+    /// Returns logits and targets of a batch, `[N, K]` each.
     fn logits(
         &self,
         classifier: &Classifier,
@@ -234,7 +235,7 @@ impl Trainer {
     }
 }
 
-/// A batch's images, `[N, channels, side, side]`.
+/// Returns a batch's images as a tensor `[N, channels, side, side]`.
 pub(super) fn image_tensor(
     batch: Batch,
     (channels, side): (usize, usize),

@@ -1,33 +1,32 @@
 //! Weight decay around any update rule.
 //!
-//! Tensors of rank 1 (biases, BatchNorm's scale and shift) are spared, which is timm's rule:
-//! there is nothing to gain from a small bias, and BatchNorm's scale has its own work.
+//! Tensors of rank 1 (biases, BatchNorm's scale and shift) do not decay, as in timm: a small bias
+//! has no benefit, and BatchNorm's scale has a different role.
 
 use burn::optim::{LearningRate, ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 
-/// Where the decay enters.
+/// How the decay enters the update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DecayKind {
-    /// As the gradient of `rate/2·Σp²`, before the rule sees it: `g ← g + rate·p`.
+    /// As the gradient of `rate/2·Σp²`, added before the rule: `g ← g + rate·p`.
     L2,
-    /// Beside the rule, as in AdamW (Loshchilov and Hutter 2017): `p ← p·(1 − lr·rate)`.
+    /// Separately from the rule, as in AdamW (Loshchilov and Hutter 2017): `p ← p·(1 − lr·rate)`.
     Decoupled,
 }
 
 /// An update rule with weight decay.
 #[derive(Debug, Clone)]
 pub(super) struct WeightDecay<O> {
-    /// The rule. Its state is the state of both.
+    /// Wrapped rule; its state is the whole state.
     pub rule: O,
-    /// How much decays, 0 or more.
+    /// Decay rate, at least 0.
     pub rate: f64,
-    /// Where.
     pub kind: DecayKind,
 }
 
 impl<O: Optimizer> WeightDecay<O> {
-    /// An optimizer for a whole module.
+    /// Creates the optimizer for a whole module.
     #[must_use]
     pub fn init(self) -> ModuleOptimizer {
         ModuleOptimizer::from(self)
@@ -52,7 +51,8 @@ impl<O: Optimizer> Optimizer for WeightDecay<O> {
                 let grad = grad + tensor.clone().mul_scalar(self.rate);
                 (tensor, grad)
             }
-            // Not p·(1 − lr·rate): that factor's rounding error would add up over the steps.
+            // Not p·(1 − lr·rate): the rounding error of this factor would accumulate over the
+            // steps.
             DecayKind::Decoupled => (tensor.clone() - tensor.mul_scalar(lr * self.rate), grad),
         };
         self.rule.step(lr, tensor, grad, state)

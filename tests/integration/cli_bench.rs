@@ -1,11 +1,11 @@
-//! `rgby bench`: every part is measured, and nothing is measured of what cannot be run.
+//! `rgby bench`: results of each benchmark, and errors.
 
 use std::fs;
 
 use crate::support::{assert_refused, json, must, read, workplace_with_samples};
 
 #[test]
-fn scoring_is_measured_by_batch_size() {
+fn measures_scoring_by_batch_size() {
     let dir = workplace_with_samples();
     let path = dir.path();
     let report = json(
@@ -22,10 +22,10 @@ fn scoring_is_measured_by_batch_size() {
         let number = |pointer: &str| batch.pointer(pointer).unwrap().as_f64().unwrap();
         let percentiles = ["p50", "p95", "p99"].map(|p| number(&format!("/session/{p}_ms")));
         assert!(percentiles.is_sorted() && percentiles[0] > 0.0, "{batch}");
-        // Preparation costs something, so that less than the session's speed is allowed.
-        let allowed = number("/allowed_images_per_s");
+        // Preprocessing has a cost, so the bound is below the speed of the session.
+        let bound = number("/allowed_images_per_s");
         assert!(
-            0.0 < allowed && allowed < number("/session/images_per_s"),
+            0.0 < bound && bound < number("/session/images_per_s"),
             "{batch}"
         );
         assert!(number("/end_to_end/images_per_s") > 0.0);
@@ -35,7 +35,7 @@ fn scoring_is_measured_by_batch_size() {
     for text in ["batch size", "session alone", "end to end"] {
         assert!(plot.contains(text), "{text}");
     }
-    // A table.
+    // Without --json the result is a table.
     let shown = must(
         path,
         "bench --model model.onnx --images images --engine tract --batch-sizes 2 --seconds 0.01 --rounds 1",
@@ -44,7 +44,7 @@ fn scoring_is_measured_by_batch_size() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_refused() {
+fn rejects_unusable_flags_models_and_images() {
     let dir = workplace_with_samples();
     let path = dir.path();
     let bench = "bench --engine tract --batch-sizes 1 --seconds 0.01 --model";
@@ -53,7 +53,7 @@ fn what_cannot_be_measured_is_refused() {
         path,
         &[
             ("bench", &["--model", "--train"]),
-            // A flag that would do nothing.
+            // Flags without effect.
             ("bench --train --sessions 2", &["--train", "--sessions"]),
             ("bench --train --rounds 2", &["--rounds"]),
             ("bench --model model.onnx --arch resnet50", &["--arch"]),
@@ -89,7 +89,7 @@ fn what_cannot_be_measured_is_refused() {
 }
 
 #[test]
-fn each_part_of_training_is_measured() {
+fn measures_each_part_of_training() {
     let dir = tempfile::tempdir().unwrap();
     let report = json(
         dir.path(),
@@ -99,7 +99,7 @@ fn each_part_of_training_is_measured() {
     for key in ["step", "loader", "decoder", "loop"] {
         assert!(number(&format!("{key}_images_per_s")) > 0.0, "{report}");
     }
-    // Decoding costs more than reading what is decoded.
+    // Decoding images is slower than reading decoded pixels.
     assert!(number("loader_images_per_s") > number("decoder_images_per_s"));
     assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
     assert_refused(
@@ -113,7 +113,7 @@ fn each_part_of_training_is_measured() {
 }
 
 #[test]
-fn preprocessing_is_measured() {
+fn measures_preprocessing() {
     let dir = tempfile::tempdir().unwrap();
     must(dir.path(), "synth --out data --count 3 --size 64");
     let bench = "bench --preprocess --images data/images --input-size 32 --steps 2";

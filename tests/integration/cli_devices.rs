@@ -1,10 +1,10 @@
-//! What `rgby devices` lists, and `--device` for what is not there.
+//! `rgby devices`, and `--device` with unavailable devices.
 
 use serde_json::Value;
 
 use crate::support::{assert_refused, finish, rgby, run, workplace};
 
-/// What `rgby devices --json` says in an environment.
+/// Returns the output of `rgby devices --json` with these environment variables.
 fn devices(variables: &[(&str, &str)]) -> Value {
     let mut command = rgby();
     command.args(["devices", "--json"]);
@@ -14,7 +14,7 @@ fn devices(variables: &[(&str, &str)]) -> Value {
 }
 
 #[test]
-fn the_engine_that_scores_and_its_devices_are_listed() {
+fn lists_the_scoring_engine_and_its_devices() {
     let listed = devices(&[]);
     assert!(listed["scoring"]["engine"].is_string(), "{listed}");
     assert_eq!(listed["scoring"]["devices"][0], "cpu", "{listed}");
@@ -52,7 +52,7 @@ mod training {
 
     use super::*;
 
-    /// The start of a training on a device that has to be refused before anything is read.
+    /// Returns a training command whose device is rejected before any file is read.
     fn train(device: &str) -> String {
         format!("train --config c.toml --images images --labels l.csv --out run --device {device}")
     }
@@ -61,7 +61,7 @@ mod training {
                           [train]\nepochs = 1\nbatch_size = 4\n[optimizer]\nname = \"adadelta\"\n";
 
     #[test]
-    fn the_cpu_is_listed_and_what_is_not_built_in_is_explained() {
+    fn lists_the_cpu_and_explains_missing_devices() {
         let listed = devices(&[]);
         let cpu = &listed["training"]["devices"][0];
         assert_eq!(cpu["device"], "cpu", "{listed}");
@@ -79,10 +79,10 @@ mod training {
     }
 
     #[test]
-    fn a_device_that_is_not_there_is_one_error_that_lists_those_that_are() {
+    fn unavailable_device_is_an_error_that_lists_available_ones() {
         let dir = workplace();
         fs::write(dir.path().join("c.toml"), CONFIG).unwrap();
-        let none = |device| ["--device", device, "There is cpu (", " core"];
+        let none = |device| ["--device", device, "available devices: cpu (", " core"];
         assert_refused(
             dir.path(),
             &[
@@ -97,10 +97,10 @@ mod training {
         );
     }
 
-    /// Without a driver there is no adapter, and nothing panics.
+    /// A missing driver is an error, not a panic.
     #[cfg(feature = "wgpu")]
     #[test]
-    fn without_a_driver_wgpu_is_refused() {
+    fn wgpu_without_a_driver_is_an_error() {
         const NO_DRIVER: [(&str, &str); 2] = [
             ("VK_DRIVER_FILES", "/nowhere"),
             ("__EGL_VENDOR_LIBRARY_FILENAMES", "/nowhere"),
@@ -117,7 +117,7 @@ mod training {
             let refused = finish(command.current_dir(dir.path()).envs(NO_DRIVER));
             assert_eq!(refused.code, Some(2), "{refused:?}");
             assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
-            for part in ["--device", "no driver", "There is cpu ("] {
+            for part in ["--device", "no driver", "available devices: cpu ("] {
                 assert!(refused.stderr.contains(part), "no {part} in {refused:?}");
             }
         }

@@ -1,4 +1,4 @@
-//! `eval`, on good input and on bad.
+//! `eval` of models, runs and scores files.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_model_is_judged_by_labels() {
+fn evaluates_a_model_against_labels() {
     let dir = workplace_with_samples();
     // `light` shows all classes but 27; `mixed` shows red's, of which it has class 0.
     let light = all_but_27();
@@ -19,26 +19,26 @@ fn a_model_is_judged_by_labels() {
     )
     .unwrap();
     let eval = "eval --engine tract --model model.onnx --images images --labels labels.csv";
-    let judged = json(dir.path(), &format!("{eval} --json --tune-thresholds"));
+    let report = json(dir.path(), &format!("{eval} --json --tune-thresholds"));
     // Of 28 classes, 21 are perfect, 6 have one false positive to one hit, class 27 is absent.
-    let f1 = |key: &str| judged[key].as_f64().unwrap();
+    let f1 = |key: &str| report[key].as_f64().unwrap();
     assert!(
         (f1("macro_f1") - (21.0 + 6.0 * 2.0 / 3.0) / 28.0).abs() < 1e-9,
-        "{judged}"
+        "{report}"
     );
     assert!(
         (f1("macro_f1_present") - 25.0 / 27.0).abs() < 1e-9,
-        "{judged}"
+        "{report}"
     );
-    let class = &judged["classes"][4];
+    let class = &report["classes"][4];
     assert_eq!(
         (&class["name"], &class["support"]),
         (&"Nuclear speckles".into(), &1.into())
     );
     assert_eq!(class["false_positives"], 1);
-    // Red's probabilities tie, so that no threshold tells `light` from `mixed`.
-    let tuned = &judged["tuned"];
-    assert_eq!(tuned["on_its_own_labels"]["macro_f1"], judged["macro_f1"]);
+    // The probabilities of red's classes tie, so no threshold separates `light` from `mixed`.
+    let tuned = &report["tuned"];
+    assert_eq!(tuned["on_its_own_labels"]["macro_f1"], report["macro_f1"]);
     assert_eq!(
         (&tuned["method"], &tuned["folds"]),
         (&"f1".into(), &3.into())
@@ -48,7 +48,7 @@ fn a_model_is_judged_by_labels() {
         ("macro_f1", "macro_f1_interval"),
         ("micro_f1", "micro_f1_interval"),
     ] {
-        let ends = judged[interval].as_array().unwrap();
+        let ends = report[interval].as_array().unwrap();
         assert!(ends[0].as_f64() <= ends[1].as_f64(), "{key}: {ends:?}");
     }
 
@@ -63,10 +63,10 @@ fn a_model_is_judged_by_labels() {
         assert!(text.stdout.contains(part), "{part}: {}", text.stdout);
     }
     let written: Value = serde_json::from_str(&read(dir.path(), "report/metrics.json")).unwrap();
-    assert_eq!(written["macro_f1"], judged["macro_f1"]);
+    assert_eq!(written["macro_f1"], report["macro_f1"]);
     assert!(read(dir.path(), "report/plots/class_f1.svg").contains("<svg"));
     let page = read(dir.path(), "report/report.html");
-    // Pictures of all three samples, most wrong and most uncertain.
+    // Three samples in both sections, each with a picture.
     assert_eq!(page.matches("alt=\"sample ").count(), 6);
 
     let score = "score --engine tract --model model.onnx --images images --out out.csv";
@@ -74,15 +74,15 @@ fn a_model_is_judged_by_labels() {
     let from_scores = json(dir.path(), "eval --scores p.csv --labels labels.csv --json");
     assert_eq!(
         from_scores["mean_average_precision"],
-        judged["mean_average_precision"]
+        report["mean_average_precision"]
     );
-    assert_eq!(from_scores["loss"], judged["loss"]);
+    assert_eq!(from_scores["loss"], report["loss"]);
     // One threshold for all: class 27 is predicted at 0.5.
     assert_eq!(from_scores["classes"][27]["false_positives"], 1);
 }
 
-/// Scores of 40 samples and three classes: the third class's lie too low by a half, but not in
-/// `better.csv`.
+/// Writes scores of 40 samples and three classes. Those of the third class are halved in `scores.csv`,
+/// but not in `better.csv`.
 fn scores_and_labels(dir: &std::path::Path) {
     let (mut scores, mut labels) = ("Id,x,y,z\n".to_owned(), "Id,Target\n".to_owned());
     let mut better = scores.clone();
@@ -103,7 +103,7 @@ fn scores_and_labels(dir: &std::path::Path) {
 }
 
 #[test]
-fn thresholds_are_tuned_judged_and_written() {
+fn tunes_evaluates_and_writes_thresholds() {
     let dir = tempfile::tempdir().unwrap();
     scores_and_labels(dir.path());
     let eval = "eval --scores scores.csv --labels labels.csv --json --bootstrap 50";
@@ -132,7 +132,7 @@ fn thresholds_are_tuned_judged_and_written() {
             assert_eq!(file["thresholds"][0], file["thresholds"][2]);
         }
     }
-    // Everybody gets a class, whatever the threshold.
+    // Every sample has one predicted class, at any threshold.
     let strict = format!("{eval} --threshold 1");
     let kept = json(dir.path(), &format!("{strict} --keep-argmax"));
     assert_eq!(json(dir.path(), &strict)["macro_f1"], 0.0);
@@ -144,7 +144,7 @@ fn thresholds_are_tuned_judged_and_written() {
 }
 
 #[test]
-fn equal_runs_have_equal_intervals_and_other_seeds_do_not() {
+fn intervals_depend_on_the_seed_only() {
     let dir = tempfile::tempdir().unwrap();
     scores_and_labels(dir.path());
     let eval = "eval --scores scores.csv --labels labels.csv --json --bootstrap 200";
@@ -158,7 +158,7 @@ fn equal_runs_have_equal_intervals_and_other_seeds_do_not() {
 }
 
 #[test]
-fn two_models_are_compared_by_sample() {
+fn compares_two_scores_files_by_sample() {
     let dir = tempfile::tempdir().unwrap();
     scores_and_labels(dir.path());
     let compare = "eval --compare scores.csv better.csv --labels labels.csv";
@@ -183,7 +183,7 @@ fn two_models_are_compared_by_sample() {
 
 #[cfg(feature = "train")]
 #[test]
-fn tuned_thresholds_go_into_an_exported_file() {
+fn exports_a_model_with_tuned_thresholds() {
     use crate::support::probabilities;
 
     let dir = workplace_with_samples();
@@ -197,7 +197,7 @@ fn tuned_thresholds_go_into_an_exported_file() {
     assert!(exported.stderr.contains("--keep-argmax"), "{exported:?}");
     let inspected = json(dir.path(), "inspect tuned.onnx --json");
     assert_eq!(inspected["spec"]["thresholds"], tuned);
-    // All else is as it was.
+    // Everything else is unchanged.
     let before = json(dir.path(), "inspect model.onnx --json");
     assert_eq!(inspected["spec"]["classes"], before["spec"]["classes"]);
     for model in ["model", "tuned"] {
@@ -206,7 +206,7 @@ fn tuned_thresholds_go_into_an_exported_file() {
              --scores {model}.p.csv --keep-argmax"
         );
         must(dir.path(), &score);
-        // Everything dark: nothing reaches a threshold, but the first class is kept.
+        // No class of the dark sample reaches its threshold; the first is kept.
         let dark = records(dir.path(), "model.csv").remove(0);
         assert_eq!(dark, ["dark", "0"]);
     }
@@ -243,7 +243,7 @@ fn tuned_thresholds_go_into_an_exported_file() {
 
 #[cfg(feature = "train")]
 #[test]
-fn a_run_is_judged_on_burn_as_its_export_is() {
+fn run_on_burn_has_the_metrics_of_its_export() {
     use crate::train_support::{DATA, judge, workplace};
 
     let dir = workplace(16, "0,7,21,25");
@@ -272,7 +272,7 @@ fn a_run_is_judged_on_burn_as_its_export_is() {
         &[
             (
                 &format!("eval --model first {DATA} --device cuda"),
-                &["Burn runs on the CPU", "rgby export --from first"],
+                &["on the CPU", "rgby export --from first"],
             ),
             (
                 &format!("eval --model data {DATA}"),
@@ -280,4 +280,105 @@ fn a_run_is_judged_on_burn_as_its_export_is() {
             ),
         ],
     );
+}
+
+#[cfg(feature = "train")]
+#[test]
+fn evaluates_a_run_on_its_validation_split() {
+    use crate::train_support::{DATA, workplace};
+
+    let dir = workplace(32, "0,7,21,25");
+    let path = dir.path();
+    let set = "--set train.epochs=1 --set data.split=random:0.25";
+    must(
+        path,
+        &format!("train --config baseline.toml {set} {DATA} --out first"),
+    );
+    let folds = records(path, "first/split.csv");
+    let validates = |id: &str| folds.iter().any(|row| row[0] == id && row[1] == "valid");
+    let mut only = "Id,Target\n".to_owned();
+    for row in records(path, "data/labels.csv") {
+        if validates(&row[0]) {
+            only += &format!("{},{}\n", row[0], row[1]);
+        }
+    }
+    assert_eq!(only.lines().count(), 9);
+    fs::write(path.join("only.csv"), only).unwrap();
+
+    let flags = "--json --tune-thresholds --threshold 0.3";
+    let run = json(path, &format!("eval --run first {flags} --out report"));
+    assert_eq!(run["samples"], 8);
+    assert!(run["engine"].as_str().unwrap().contains("checkpoints/best"));
+    let mut model = json(
+        path,
+        &format!("eval --model first --images data/images --labels only.csv {flags}"),
+    );
+    // Nothing but the name of the labels file differs.
+    assert_eq!(run["labels"], "data/labels.csv");
+    model["labels"] = run["labels"].clone();
+    assert_eq!(run, model);
+    assert!(
+        read(path, "report/report.html").contains("8 of the run&#39;s validation split")
+            || read(path, "report/report.html").contains("8 of the run's validation split")
+    );
+
+    // Recorded paths that do not exist can be replaced.
+    fs::rename(path.join("data"), path.join("moved")).unwrap();
+    assert_refused(
+        path,
+        &[(
+            "eval --run first",
+            &["--run first", "data/images", "hint: pass --images"],
+        )],
+    );
+    assert_refused(
+        path,
+        &[(
+            "eval --run first --images moved/images",
+            &["data/labels.csv", "hint: pass --labels"],
+        )],
+    );
+    let moved = "eval --run first --images moved/images --labels moved/labels.csv";
+    let moved = json(path, &format!("{moved} {flags}"));
+    assert_eq!(moved["macro_f1"], run["macro_f1"]);
+    assert_eq!(moved["loss"], run["loss"]);
+
+    fs::rename(path.join("moved"), path.join("data")).unwrap();
+    must(
+        path,
+        &format!("train --config baseline.toml --set train.epochs=1 {DATA} --out all"),
+    );
+    assert_refused(
+        path,
+        &[
+            ("eval --run all", &["no validation samples", "hint: "]),
+            ("eval --run data", &["data", "not a run directory"]),
+            ("eval --run first --model first", &["--run", "--model"]),
+            ("eval --run first --scores p.csv", &["--run", "--scores"]),
+        ],
+    );
+}
+
+/// Pattern and channels of the images are recorded in `run.json`.
+#[cfg(feature = "train")]
+#[test]
+fn evaluates_a_run_with_its_own_image_layout() {
+    use crate::train_support::workplace;
+
+    let dir = workplace(16, "0,7,21,25");
+    let path = dir.path();
+    // `<Id>_<stain>.png` becomes `<Id>-<channel>.png`.
+    for entry in fs::read_dir(path.join("data/images")).unwrap() {
+        let file = entry.unwrap().path();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let name = name.replace("_green", "-protein").replace('_', "-");
+        fs::rename(&file, file.with_file_name(name)).unwrap();
+    }
+    let layout = "--pattern (?<id>.+)-(?<channel>[a-z]+)\\.png --channel green=protein";
+    let train = "train --config baseline.toml --set train.epochs=1 --set data.split=random:0.5 \
+                 --images data/images --labels data/labels.csv --out run";
+    must(path, &format!("{train} {layout}"));
+    let recorded: Value = serde_json::from_str(&read(path, "run/run.json")).unwrap();
+    assert_eq!(recorded["channels"]["green"], "protein");
+    assert_eq!(json(path, "eval --run run --json")["samples"], 8);
 }

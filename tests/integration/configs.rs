@@ -1,5 +1,5 @@
-//! Each experiment of `configs/` by the commands in its own header, on synthetic data at its real
-//! input size: fewer samples a batch and two steps an epoch, everything else as it stands.
+//! Runs each experiment of `configs/` with the commands in its header, on synthetic data at its
+//! real input size. Only the batch size and the steps per epoch are smaller.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use rgby::model::{Arch, random_export};
 
 use crate::support::{listing, must, read, records, run, write_model};
 
-/// What is cut. A run's stages follow one another after an epoch each.
+/// Overrides that shorten a training command. Each stage also lasts only one epoch.
 const CUT: &str = "--set train.batch_size=2 --set train.steps_per_epoch=2 \
                    --set train.validation_steps=1 --recalibrate 4";
 
-/// The commands of a config's header, a line each.
+/// Returns the commands in a config's header, with continuation lines joined.
 fn commands(config: &str) -> Vec<String> {
     let header = config.lines().take_while(|line| line.starts_with('#'));
     let lines: Vec<&str> = header
@@ -23,21 +23,21 @@ fn commands(config: &str) -> Vec<String> {
     joined.lines().map(str::to_owned).collect()
 }
 
-/// Value of a flag in a command.
+/// Returns the value of a flag in a command.
 fn value<'a>(command: &'a str, flag: &str) -> &'a str {
     let mut words = command.split_whitespace();
     words.find(|word| *word == flag).unwrap();
     words.next().unwrap()
 }
 
-/// Stands in for `onnx/export.py`, which needs weights from the internet.
+/// Replaces `onnx/export.py`, which downloads weights.
 fn write_random_export(dir: &Path, command: &str) {
     let arch = Arch::from_str(value(command, "--arch"), false).unwrap();
     let out = dir.join(value(command, "--out"));
     write_model(&out, &random_export(arch, 1).unwrap());
 }
 
-/// The command with its config found and cut to what a test can run.
+/// Makes a command short enough for a test, with the absolute path of its config.
 fn cut(command: &str, config: &toml::Table) -> String {
     let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/");
     let command = command
@@ -64,7 +64,7 @@ fn cut(command: &str, config: &toml::Table) -> String {
     cut
 }
 
-/// Runs all commands of a config in `dir` and looks at what they left behind.
+/// Runs all commands of a config in `dir` and checks their output files.
 fn run_config(dir: &Path, file: &PathBuf) {
     let text = fs::read_to_string(file).unwrap();
     let config: toml::Table = text.parse().unwrap();
@@ -100,7 +100,7 @@ fn run_config(dir: &Path, file: &PathBuf) {
 }
 
 #[test]
-fn each_experiment_runs_by_its_own_commands() {
+fn experiments_run_by_the_commands_in_their_headers() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     for (name, count) in [("train", 15), ("test", 2)] {
@@ -111,7 +111,7 @@ fn each_experiment_runs_by_its_own_commands() {
         fs::rename(labels, path.join(format!("{name}.csv"))).unwrap();
     }
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/configs"));
-    // In the order of their names inception-pretrained comes before inception-retrain, as it must.
+    // Sorted by name, inception-pretrained comes before inception-retrain, which needs its result.
     let configs = listing(folder);
     assert_eq!(configs.len(), 9);
     for config in &configs {

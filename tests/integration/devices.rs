@@ -1,7 +1,7 @@
-//! A GPU computes what the CPU computes: steps from the same weights on the same batches.
+//! Compares training on a GPU with the CPU: steps from equal weights on equal batches.
 //!
-//! `RGBY_TEST_GPU` names it as `--device` does, `wgpu` unless it is set. For that `VK_DRIVER_FILES`
-//! chooses the driver; two that need no GPU are Mesa's lavapipe and `SwiftShader`.
+//! `RGBY_TEST_GPU` selects the GPU in the syntax of `--device`; the default is `wgpu`.
+//! `VK_DRIVER_FILES` selects the Vulkan driver. Mesa's lavapipe and `SwiftShader` need no GPU.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -14,8 +14,8 @@ use burn_store::{ModuleSnapshot, bridge};
 use rgby::data::Batch;
 use rgby::model::{Arch, Classifier, ModelConfig, Pooling};
 use rgby::train::{
-    Constants, Ema, Loss, LossConfig, OptimizerConfig, OptimizerName, StepLoss, StepRule,
-    TrainDevice, Trainer,
+    Ema, Loss, LossConfig, OptimizerConfig, OptimizerConstants, OptimizerName, StepConfig,
+    StepLoss, TrainDevice, Trainer,
 };
 
 use crate::layer_kinds::{CLASSES, Kinds, SIDE};
@@ -26,40 +26,41 @@ const STEPS: usize = 20;
 const SAMPLES: usize = 6;
 const BATCHES: usize = 4;
 
-/// How a device rounds, and what two trainings may differ by.
+/// Rounding of a device, and the tolerated difference of two trainings.
 struct Arithmetic {
-    /// The CPU's inputs are off by this share of them in the control.
+    /// Relative perturbation of the inputs in the control training on the CPU.
     rounding: f32,
-    /// Most steps after which a comparison still means something.
+    /// Maximum number of steps after which a comparison is meaningful.
     steps: usize,
-    /// Largest differences, each relative to the largest value of a tensor.
-    tolerance: Difference,
+    /// Maximum differences, each relative to the largest value of a tensor.
+    tolerance: TrainingDifference,
 }
 
-/// Several roundings of a float32.
+/// Several rounding errors of float32.
 const FLOAT32: Arithmetic = Arithmetic {
     rounding: 1e-6,
     steps: STEPS,
-    tolerance: Difference {
+    tolerance: TrainingDifference {
         loss: 1e-4,
         weights: 1e-4,
         statistics: 1e-4,
     },
 };
 
-/// A rounding of TensorFloat-32, in which Burn multiplies on CUDA. Adadelta makes a full step of
-/// the smallest gradient, whose sign it can turn; so of the weights less can be asked.
+/// One rounding error of TensorFloat-32, in which Burn multiplies on CUDA. Adadelta takes a full
+/// step for the smallest gradient, whose sign can flip by rounding. Weights therefore have a larger
+/// tolerance.
 const TENSOR_FLOAT32: Arithmetic = Arithmetic {
     rounding: 5e-4,
     steps: 2,
-    tolerance: Difference {
+    tolerance: TrainingDifference {
         loss: 2e-3,
         weights: 2e-2,
         statistics: 2e-3,
     },
 };
 
-/// How the GPU that is tested rounds.
+/// Returns the arithmetic of the tested GPU.
 fn arithmetic() -> Arithmetic {
     if gpu_name().starts_with("cuda") {
         TENSOR_FLOAT32
@@ -68,12 +69,12 @@ fn arithmetic() -> Arithmetic {
     }
 }
 
-/// The GPU that is tested, as `--device` names it.
+/// Returns the tested GPU in the syntax of `--device`.
 pub fn gpu_name() -> String {
     env::var("RGBY_TEST_GPU").unwrap_or_else(|_| "wgpu".to_owned())
 }
 
-/// That GPU, if there is one.
+/// Opens the tested GPU, if available.
 pub fn gpu() -> Option<Device> {
     match gpu_name().parse::<TrainDevice>().unwrap().open() {
         Ok(device) => Some(device),
@@ -84,21 +85,21 @@ pub fn gpu() -> Option<Device> {
     }
 }
 
-/// What training came to.
-struct Trained {
+/// The losses and final tensors of a training.
+struct TrainingResult {
     losses: Vec<f64>,
     tensors: BTreeMap<String, Vec<f32>>,
 }
 
 /// Largest relative differences between two trainings.
 #[derive(Debug, Default)]
-struct Difference {
+struct TrainingDifference {
     loss: f64,
     weights: f64,
     statistics: f64,
 }
 
-impl Trained {
+impl TrainingResult {
     fn new<M: Module>(losses: Vec<f64>, network: &M) -> Self {
         let tensors = network.valid().collect(None, None, true);
         let values =
@@ -110,8 +111,8 @@ impl Trained {
         }
     }
 
-    fn difference(&self, other: &Self) -> Difference {
-        let mut most = Difference::default();
+    fn difference(&self, other: &Self) -> TrainingDifference {
+        let mut most = TrainingDifference::default();
         assert_eq!(self.losses.len(), other.losses.len());
         for (ours, theirs) in self.losses.iter().zip(&other.losses) {
             most.loss = larger(most.loss, (ours - theirs).abs() / theirs);
@@ -134,12 +135,12 @@ impl Trained {
     }
 }
 
-/// The larger one, where no number is larger than NaN.
+/// Returns the larger number; NaN is the largest.
 fn larger(a: f64, b: f64) -> f64 {
     if b.is_nan() { b } else { a.max(b) }
 }
 
-impl Difference {
+impl TrainingDifference {
     fn is_within(&self, tolerance: &Self) -> bool {
         self.loss <= tolerance.loss
             && self.weights <= tolerance.weights
@@ -147,7 +148,7 @@ impl Difference {
     }
 }
 
-impl fmt::Display for Difference {
+impl fmt::Display for TrainingDifference {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Self {
             loss,
@@ -159,7 +160,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Gives every parameter and statistic values that depend on its name alone.
+/// Sets every parameter and running statistic to values that depend on its name alone.
 fn fill<M: Module>(network: &mut M) {
     let tensors = network.valid().collect(None, None, true);
     let filled = tensors.iter().map(|tensor| {
@@ -180,8 +181,8 @@ fn fill<M: Module>(network: &mut M) {
     assert_eq!(applied.applied.len(), count);
 }
 
-/// The batch of a step, of patches of that side; they come again, so that there is something to
-/// learn. Inputs are off by a share of up to `error`.
+/// Returns the batch of a step, with constant patches of side `patch`. Batches repeat, so that the
+/// network can learn them. Inputs have a relative perturbation of up to `error`.
 fn batch(step: usize, side: usize, patch: usize, error: f32) -> Batch {
     let number = step % BATCHES;
     let patches = side / patch;
@@ -208,7 +209,7 @@ fn batch(step: usize, side: usize, patch: usize, error: f32) -> Batch {
 
 fn adadelta() -> OptimizerConfig {
     let optimizer = OptimizerConfig {
-        constants: Constants::PyTorch,
+        constants: OptimizerConstants::PyTorch,
         ..OptimizerConfig::new(OptimizerName::Adadelta)
     };
     optimizer.resolved().unwrap()
@@ -218,32 +219,32 @@ fn bce(device: &Device) -> Loss {
     Loss::new(&LossConfig::default(), &[0; CLASSES], 1, device)
 }
 
-/// A network to train through [`Trainer`], and how far that is well-conditioned: in a large one
-/// some ReLU soon lies so near to zero that one rounding decides over its gradient.
-struct Case {
+/// A network to train with [`Trainer`], and the number of steps for which this is well-conditioned:
+/// in a large network, some ReLU is soon so close to zero that rounding decides its gradient.
+struct DeviceCase {
     arch: Arch,
     side: usize,
     steps: usize,
     lr: f64,
 }
 
-const BASELINE: Case = Case {
+const BASELINE: DeviceCase = DeviceCase {
     arch: Arch::Baseline,
     side: 12,
     steps: STEPS,
     lr: 1.0,
 };
 
-const PLAIN: Case = Case {
+const PLAIN: DeviceCase = DeviceCase {
     arch: Arch::Plain,
     side: 16,
     steps: 5,
     lr: 0.1,
 };
 
-/// A network with everything that a head can have, through everything that a step can do. Inputs
-/// are off by a share of up to `error`.
-fn train(case: &Case, device: &Device, error: f32) -> Trained {
+/// Trains a network with all options of a head, with all options of a step. Inputs have a relative
+/// perturbation of up to `error`.
+fn train(case: &DeviceCase, device: &Device, error: f32) -> TrainingResult {
     let size = case.side as u32;
     let mut config = ModelConfig::new(case.arch, size);
     config.classes.truncate(CLASSES);
@@ -254,39 +255,39 @@ fn train(case: &Case, device: &Device, error: f32) -> Trained {
     let autodiff = device.clone().autodiff();
     let mut classifier = Classifier::new(&config.resolved().unwrap(), 0, &autodiff);
     fill(&mut classifier);
-    let rule = StepRule {
+    let step_config = StepConfig {
         loss: bce(&autodiff),
         clip_norm: Some(0.5),
         batch_size: SAMPLES / 2,
     };
     let average = Ema::new(&classifier, 0.9);
     let optimizer = adadelta().init();
-    let trainer = Trainer::new(classifier, optimizer, rule, device, (4, size));
+    let trainer = Trainer::new(classifier, optimizer, step_config, device, (4, size));
     let mut trainer = trainer.with_ema(Some(average));
     let mut losses = Vec::new();
     for step in 0..case.steps.min(arithmetic().steps) {
-        // Where pooled samples hardly differ, BatchNorm makes much of their rounding.
+        // If pooled samples hardly differ, BatchNorm amplifies their rounding errors.
         let batch = batch(step, case.side, case.side / 4, error);
         losses.push(trainer.submit(batch, case.lr, step as u64, 0));
     }
     let losses = losses.into_iter().map(StepLoss::read).collect();
-    let mut result = Trained::new(losses, trainer.classifier());
-    let average = Trained::new(Vec::new(), trainer.ema().unwrap());
+    let mut result = TrainingResult::new(losses, trainer.classifier());
+    let average = TrainingResult::new(Vec::new(), trainer.ema().unwrap());
     let average = average.tensors.into_iter();
     let named = average.map(|(name, values)| (format!("average of {name}"), values));
     result.tensors.extend(named);
     result
 }
 
-/// Trains [`Kinds`]; with `fault`, one dense layer gets no gradient, as one driver had it.
-fn train_kinds(device: &Device, steps: usize, error: f32, fault: bool) -> Trained {
+/// Trains [`Kinds`]. With `fault`, one dense layer gets no gradient, like a defect of one driver.
+fn train_kinds(device: &Device, steps: usize, error: f32, fault: bool) -> TrainingResult {
     let autodiff = device.clone().autodiff();
     let mut network = Kinds::new(&autodiff);
     fill(&mut network);
     let (loss, mut optimizer) = (bce(&autodiff), adadelta().init());
     let mut losses = Vec::new();
     for step in 0..steps {
-        // In patches, poolings would meet ties.
+        // With larger patches, poolings would have ties.
         let batch = batch(step, SIDE, 1, error);
         let images = TensorData::new(batch.images, [SAMPLES, 4, SIDE, SIDE]);
         let targets = TensorData::new(batch.targets, [SAMPLES, CLASSES]);
@@ -300,12 +301,12 @@ fn train_kinds(device: &Device, steps: usize, error: f32, fault: bool) -> Traine
         }
         network = optimizer.step(1.0, network, gradients);
     }
-    Trained::new(losses, &network)
+    TrainingResult::new(losses, &network)
 }
 
-/// Compares a training on the GPU with that on the CPU, once it is known that rounding alone does
-/// not set two trainings on the CPU apart.
-fn compare(name: &str, train: impl Fn(&Device, f32) -> Trained) {
+/// Compares a training on the GPU with the CPU, after checking that rounding alone does not
+/// separate two trainings on the CPU.
+fn compare(name: &str, train: impl Fn(&Device, f32) -> TrainingResult) {
     let Some(gpu) = gpu() else { return };
     let Arithmetic {
         rounding,
@@ -322,24 +323,24 @@ fn compare(name: &str, train: impl Fn(&Device, f32) -> Trained) {
 }
 
 #[test]
-fn the_baseline_trains_on_a_gpu_as_on_the_cpu() {
+fn baseline_trains_equally_on_gpu_and_cpu() {
     compare("baseline", |device, error| train(&BASELINE, device, error));
 }
 
 #[test]
-fn the_plain_network_trains_on_a_gpu_as_on_the_cpu() {
+fn plain_network_trains_equally_on_gpu_and_cpu() {
     compare("plain", |device, error| train(&PLAIN, device, error));
 }
 
 #[test]
-fn each_kind_of_layer_trains_on_a_gpu_as_on_the_cpu() {
+fn each_kind_of_layer_trains_equally_on_gpu_and_cpu() {
     compare("each kind of layer", |device, error| {
         train_kinds(device, arithmetic().steps, error, false)
     });
 }
 
 #[test]
-fn the_comparison_sees_a_gradient_that_is_missing() {
+fn comparison_detects_a_missing_gradient() {
     let cpu = train_kinds(&Device::flex(), 2, 0.0, false);
     for device in std::iter::once(Device::flex()).chain(gpu()) {
         let difference = train_kinds(&device, 2, 0.0, true).difference(&cpu);
@@ -349,7 +350,7 @@ fn the_comparison_sees_a_gradient_that_is_missing() {
     }
 }
 
-/// Why `train.precision` has no bf16 here.
+/// The reason why `train.precision` does not support bf16.
 #[test]
 fn only_cuda_has_bfloat16() {
     let Some(gpu) = gpu() else { return };

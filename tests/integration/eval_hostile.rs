@@ -1,4 +1,4 @@
-//! `eval` on bad input: what is listed, what is refused, what stays text.
+//! `eval` on invalid input: failed samples, errors, and escaped names.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::{assert_refused, read, records, run, workplace_with_samples};
 
 #[test]
-fn what_cannot_be_judged_is_listed() {
+fn lists_samples_that_cannot_be_evaluated() {
     let dir = workplace_with_samples();
     let labels = "Id,Target\nlight,0\nghost,1\ndark,2\nmixed,0\n";
     fs::write(dir.path().join("labels.csv"), labels).unwrap();
@@ -44,11 +44,11 @@ fn what_cannot_be_judged_is_listed() {
     let json: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(json["samples"], 2);
     assert_eq!(json["failures"][0]["id"], "ghost");
-    assert_eq!(json["failures"][1]["error"], "its line is empty");
+    assert_eq!(json["failures"][1]["error"], "its row is empty");
 }
 
 #[test]
-fn bad_input_is_fatal_named_and_writes_nothing() {
+fn invalid_input_is_an_error_and_writes_nothing() {
     let dir = workplace_with_samples();
     for (name, text) in [
         ("range.csv", "Id,Target\ndark,0\nlight,3 28\n"),
@@ -79,7 +79,7 @@ fn bad_input_is_fatal_named_and_writes_nothing() {
             ),
             (
                 &eval("--model model.onnx --labels ghosts.csv"),
-                &["not one of the 1", "`ghost`"],
+                &["none of the 1", "`ghost`"],
             ),
             (
                 &eval("--model run --labels good.csv"),
@@ -105,7 +105,7 @@ fn bad_input_is_fatal_named_and_writes_nothing() {
             ),
             (
                 "eval --scores ok.csv --labels empty.csv",
-                &["empty.csv", "not one of its 2 samples has a class"],
+                &["empty.csv", "none of its 2 samples has a class"],
             ),
             (
                 "eval --scores ok.csv --labels good.csv --tune-thresholds",
@@ -125,7 +125,7 @@ fn bad_input_is_fatal_named_and_writes_nothing() {
             ),
             (
                 "eval --compare ok.csv other.csv --labels two.csv",
-                &["ok.csv and other.csv", "other classes"],
+                &["ok.csv and other.csv", "different classes"],
             ),
             (
                 "eval --compare ok.csv ok.csv --labels good.csv",
@@ -152,7 +152,7 @@ fn bad_input_is_fatal_named_and_writes_nothing() {
 }
 
 #[test]
-fn hostile_names_stay_text() {
+fn names_are_escaped_in_report_and_charts() {
     let dir = tempfile::tempdir().unwrap();
     let evil = "<script>alert(1)</script>\"'&";
     let mut scores = csv::Writer::from_path(dir.path().join("s.csv")).unwrap();
@@ -178,7 +178,7 @@ fn hostile_names_stay_text() {
         for bad in ["<script", "<img src=x", "</style></svg>"] {
             assert!(!text.contains(bad), "{bad} in {}", path.display());
         }
-        // Nothing that a browser would fetch.
+        // A browser loads nothing from these files.
         for address in ["src=\"http", "href=", "url(", "@import"] {
             assert!(!text.contains(address), "{address} in {}", path.display());
         }

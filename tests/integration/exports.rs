@@ -1,4 +1,5 @@
-//! One small network as every exporter writes it; `tests/exports/` says how the files were made.
+//! Converts a small network from the files of many exporters. The scripts in `tests/exports/`
+//! generate the files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,30 +23,30 @@ fn skeleton() -> ModelProto {
     model
 }
 
-/// The skeleton with the weights of an export, and how many layers were unfolded, weights kept
-/// and weights made.
+/// Returns the skeleton with the weights of an export, and three counts: unfolded layers, copied
+/// weights, computed weights.
 fn adopted(path: &Path) -> Result<(ModelProto, [usize; 3]), GraphError> {
     let mut source = read(path)?;
     normalise(source.graph.mut_or_insert_default())?;
     let (mut model, skeleton) = (skeleton(), skeleton());
-    let theirs = Network::new(&source.graph)?;
-    let adopted = adopt(&theirs, &Network::new(&skeleton.graph)?)?;
+    let network = Network::new(&source.graph)?;
+    let adopted = adopt(&network, &Network::new(&skeleton.graph)?)?;
     let same = |weight: &&Weight<_>| matches!(weight, Weight::Same(_));
-    let kept = adopted.weights.values().filter(same).count();
+    let copied = adopted.weights.values().filter(same).count();
     for tensor in &mut model.graph.mut_or_insert_default().initializer {
         if let Some(weight) = adopted.weights.get(&tensor.name) {
             let (shape, values) = weight.read()?;
-            let wanted: Vec<i64> = shape.iter().map(|&dim| dim as i64).collect();
-            assert_eq!(wanted, tensor.dims, "{}", tensor.name);
+            let dims: Vec<i64> = shape.iter().map(|&dim| dim as i64).collect();
+            assert_eq!(dims, tensor.dims, "{}", tensor.name);
             set_values(tensor, &values);
         }
     }
-    let made = adopted.weights.len() - kept;
-    Ok((model, [adopted.unfolded, kept, made]))
+    let computed = adopted.weights.len() - copied;
+    Ok((model, [adopted.unfolded, copied, computed]))
 }
 
 #[test]
-fn every_exporters_file_converts_to_the_same_features() {
+fn files_of_all_exporters_give_the_same_features() {
     let expected: serde_json::Value =
         serde_json::from_slice(&fs::read(folder().join("expected.json")).unwrap()).unwrap();
     let shape: Vec<usize> = serde_json::from_value(expected["input_shape"].clone()).unwrap();
@@ -64,13 +65,13 @@ fn every_exporters_file_converts_to_the_same_features() {
         if path.extension().is_none_or(|end| end != "onnx") || name == "skeleton.onnx" {
             continue;
         }
-        let (model, [unfolded, kept, made]) =
+        let (model, [unfolded, copied, computed]) =
             adopted(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
-        // A file that kept its BatchNorm has the very tensors of the skeleton.
+        // A file with its BatchNorm nodes has the same tensors as the skeleton.
         if name.contains("-kept-") {
-            assert_eq!((unfolded, made), (0, 0), "{name}");
+            assert_eq!((unfolded, computed), (0, 0), "{name}");
         } else {
-            assert!(unfolded > 0 && kept > 0, "{name}");
+            assert!(unfolded > 0 && copied > 0, "{name}");
         }
         let tolerance = if name.contains("fp16") { 1e-2 } else { 1e-4 };
         let difference = relative_difference(&pooled_features(&model, shape, &images), &features);
@@ -81,7 +82,7 @@ fn every_exporters_file_converts_to_the_same_features() {
 }
 
 #[test]
-fn one_changed_attribute_is_found_and_named() {
+fn error_names_a_changed_attribute() {
     let mut source = read(&folder().join("legacy-kept-opset17.onnx")).unwrap();
     let graph = source.graph.mut_or_insert_default();
     let pool = graph
@@ -93,19 +94,19 @@ fn one_changed_attribute_is_found_and_named() {
     rgby::graph::attributes::set_ints(pool, "strides", &[3, 3]);
     normalise(graph).unwrap();
     let skeleton = skeleton();
-    let (theirs, ours) = (
+    let (changed, original) = (
         Network::new(&source.graph).unwrap(),
         Network::new(&skeleton.graph).unwrap(),
     );
-    let Err(GraphError::Mismatch(Mismatch { expected, found })) = adopt(&theirs, &ours) else {
-        panic!("another stride is another network");
+    let Err(GraphError::Mismatch(Mismatch { expected, found })) = adopt(&changed, &original) else {
+        panic!("a network with another stride was accepted");
     };
     assert!(expected.starts_with("AveragePool"), "{expected}");
     assert!(
         found.contains("strides [3, 3]") && found.contains(&name),
         "{found}"
     );
-    // All but that pooling are alike.
-    let alike = likeness(&theirs, &ours);
+    // Everything else is equal.
+    let alike = likeness(&changed, &original);
     assert!((0.97..1.0).contains(&alike), "{alike}");
 }

@@ -39,7 +39,7 @@ fn features_change_nothing_but_the_time() {
         let said = "18 samples × 8, and 6 as they are";
         assert!(shown.stderr.contains(said), "{}", shown.stderr);
         let off = must(path, &format!("{staged} --feature-cache off --out {slow}"));
-        assert!(!off.stderr.contains("frozen part"), "{}", off.stderr);
+        assert!(!off.stderr.contains("frozen backbone"), "{}", off.stderr);
         let pairs = losses(path, &fast).into_iter().zip(losses(path, &slow));
         assert_eq!(pairs.len(), 4);
         for (epoch, (fast, slow)) in pairs.enumerate() {
@@ -81,7 +81,7 @@ fn runs_share_features_and_those_that_vary_more_do_without() {
     assert!(
         second
             .stderr
-            .contains("frozen part's features are those in"),
+            .contains("using the cached features of the frozen backbone in"),
         "{}",
         second.stderr
     );
@@ -94,7 +94,7 @@ fn runs_share_features_and_those_that_vary_more_do_without() {
         path,
         &format!("{shared} --set data.augment.crop=0.8 --out crop"),
     );
-    assert!(!crop.stderr.contains("frozen part"), "{}", crop.stderr);
+    assert!(!crop.stderr.contains("frozen backbone"), "{}", crop.stderr);
 
     // One that is damaged is not trained on.
     for file in files {

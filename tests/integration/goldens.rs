@@ -5,7 +5,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_store::{ModuleSnapshot, bridge};
 use rgby::model::BatchNorm2d;
-use rgby::train::{Constants, OptimizerConfig, OptimizerName};
+use rgby::train::{OptimizerConfig, OptimizerConstants, OptimizerName};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -62,7 +62,11 @@ fn largest_difference(
     largest
 }
 
-fn optimizer(name: OptimizerName, constants: Constants, lr: Option<f64>) -> OptimizerConfig {
+fn optimizer(
+    name: OptimizerName,
+    constants: OptimizerConstants,
+    lr: Option<f64>,
+) -> OptimizerConfig {
     OptimizerConfig {
         constants,
         lr,
@@ -76,22 +80,22 @@ fn optimizer(name: OptimizerName, constants: Constants, lr: Option<f64>) -> Opti
 fn adadelta_follows_pytorch_and_keras() {
     let golden: Value = serde_json::from_str(ADADELTA).unwrap();
     for (constants, expected) in [
-        (Constants::PyTorch, "pytorch_float64"),
-        (Constants::Keras208, "keras_2_0_8_float64"),
+        (OptimizerConstants::PyTorch, "pytorch_float64"),
+        (OptimizerConstants::Keras208, "keras_2_0_8_float64"),
     ] {
         let config = optimizer(OptimizerName::Adadelta, constants, None);
         let difference = largest_difference(&golden, expected, config.init(), config.lr());
         assert!(difference <= 1e-6, "{expected}: {difference:e}");
     }
     // The comparison can fail: PyTorch's constants are not Keras's.
-    let config = optimizer(OptimizerName::Adadelta, Constants::PyTorch, None);
+    let config = optimizer(OptimizerName::Adadelta, OptimizerConstants::PyTorch, None);
     assert!(largest_difference(&golden, "keras_2_0_8_float64", config.init(), 1.0) > 1e-3);
 }
 
 #[test]
 fn adam_follows_pytorch() {
     let golden: Value = serde_json::from_str(ADAM).unwrap();
-    let config = optimizer(OptimizerName::Adam, Constants::PyTorch, Some(1e-4));
+    let config = optimizer(OptimizerName::Adam, OptimizerConstants::PyTorch, Some(1e-4));
     let difference = largest_difference(&golden, "pytorch_float64", config.init(), config.lr());
     assert!(difference <= 1e-6, "{difference:e}");
 }

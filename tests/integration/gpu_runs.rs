@@ -1,4 +1,4 @@
-//! Whole runs on a GPU, whose losses are read several at a time.
+//! Training runs on a GPU, where several losses are read at once.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::devices::{gpu, gpu_name};
 use crate::support::{finish, json, must, rgby};
 use crate::train_support::{DATA, assert_same, stop_early, workplace};
 
-/// The start of a training of two epochs of 40 steps of the baseline on tiny images.
+/// Returns the arguments of a baseline training with two epochs of 40 steps on tiny images.
 fn train() -> String {
     format!(
         "train --config baseline.toml {DATA} --set model.input_size=16 --set train.batch_size=4 \
@@ -16,14 +16,14 @@ fn train() -> String {
     )
 }
 
-/// Steps in a run's last checkpoint.
+/// Returns the number of steps in a run's last checkpoint.
 fn steps(dir: &Path, run: &str) -> Value {
     let inspected = json(dir, &format!("inspect --json {run}/checkpoints/last"));
     inspected["progress"]["steps"].clone()
 }
 
 #[test]
-fn a_run_that_was_stopped_on_a_gpu_goes_on_as_if_it_had_not() {
+fn stopped_gpu_run_resumes_bit_identically() {
     if gpu().is_none() {
         return;
     }
@@ -42,7 +42,7 @@ fn a_run_that_was_stopped_on_a_gpu_goes_on_as_if_it_had_not() {
 }
 
 #[test]
-fn the_first_bad_step_is_named_and_never_saved() {
+fn first_non_finite_step_is_reported_and_not_saved() {
     if gpu().is_none() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Every head and every number of channels: trained, exported, and back again.
+//! Trains, exports and re-imports heads of all kinds, with different numbers of channels.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::onnx_support::run_model;
 
 const IMAGES: usize = 2;
 
-/// `[model]` of a test: the network and its side, then more keys.
+/// Returns a `[model]` table: network and input size, then `keys`.
 fn config(arch: Arch, size: u32, keys: &str) -> ModelConfig {
     let text = format!(
         "arch = '{}'\ninput_size = {size}\nclasses = ['dead', 'infected', 'healthy']\n{keys}",
@@ -48,7 +48,7 @@ fn images(config: &ModelConfig) -> Vec<f32> {
     (0..count).map(value).collect()
 }
 
-/// A network after two steps, so that nothing in it is as it begins.
+/// Returns a network after two training steps, so that no tensor has its initial values.
 fn trained(config: &ModelConfig) -> Classifier {
     let device = Device::flex().autodiff();
     let mut classifier = Classifier::new(config, 5, &device);
@@ -73,7 +73,7 @@ fn bits(classifier: &Classifier) -> BTreeMap<String, Vec<u32>> {
     bits.collect()
 }
 
-/// Exports a trained network and checks that the engine agrees with Burn.
+/// Exports a trained network and asserts that the serving engine agrees with Burn.
 fn export(config: &ModelConfig) -> (Classifier, rgby::graph::ModelProto) {
     let classifier = trained(config);
     let input = TensorData::new(images(config), shape(config));
@@ -94,8 +94,8 @@ fn export(config: &ModelConfig) -> (Classifier, rgby::graph::ModelProto) {
 }
 
 #[test]
-fn every_head_is_exported_and_comes_back_bit_for_bit() {
-    let winners = "pooling = 'average-max'\nhidden = [8]\nhidden_dropout = 0.5";
+fn heads_survive_export_and_import_bit_identically() {
+    let average_max = "pooling = 'average-max'\nhidden = [8]\nhidden_dropout = 0.5";
     let pretrained = "input_norm = true\nprojection = 12\npooling = 'flatten'\ndropout = 0.25\n\
                       hidden = [16]\nhidden_dropout = 0.25";
     let retrained = "input_norm = true\nprojection = 12\npooling = 'flatten'\ndropout = 0.25\n\
@@ -104,21 +104,21 @@ fn every_head_is_exported_and_comes_back_bit_for_bit() {
         (Arch::Baseline, 16, "hidden = [8]"),
         (Arch::Plain, 24, "hidden = [8, 8]\nhidden_dropout = 0.5"),
         (Arch::Plain, 16, "pooling = 'average'\nprojection = 4"),
-        (Arch::ResNet50, 64, winners),
+        (Arch::ResNet50, 64, average_max),
         (Arch::ResNet50, 64, retrained),
         (Arch::InceptionResNetV2, 107, pretrained),
     ] {
         let config = config(arch, size, keys);
         let (classifier, model) = export(&config);
-        let back = Exported::new(model).unwrap();
-        assert_eq!(back.config, config);
-        let (before, after) = (bits(&classifier), bits(&back.load().unwrap()));
+        let exported = Exported::new(model).unwrap();
+        assert_eq!(exported.config, config);
+        let (before, after) = (bits(&classifier), bits(&exported.load().unwrap()));
         assert!(before == after, "{keys}");
     }
 }
 
 #[test]
-fn three_and_five_channels_are_as_good_as_four() {
+fn exports_three_and_five_channels() {
     for channels in ["['red', 'green', 'blue']", "['a', 'b', 'c', 'd', 'e']"] {
         let config = config(Arch::ResNet50, 64, &format!("channels = {channels}"));
         export(&config);

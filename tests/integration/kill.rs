@@ -169,7 +169,7 @@ fn a_damaged_checkpoint_is_never_gone_on_from() {
             let resumed = run(path, &resume);
             assert_eq!(resumed.code, Some(0), "{name}: {resumed:?}");
             assert!(
-                resumed.stderr.contains("damaged") && resumed.stderr.contains("going on from"),
+                resumed.stderr.contains("damaged") && resumed.stderr.contains("resuming from"),
                 "{name}: {resumed:?}"
             );
         }

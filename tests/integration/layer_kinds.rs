@@ -1,4 +1,4 @@
-//! A small network of every kind of layer that the imported networks are made of.
+//! A small network with every kind of layer of the imported networks.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -9,10 +9,10 @@ use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
 use rgby::model::BatchNorm2d;
 
-/// Classes of [`Kinds`].
+/// Number of classes of [`Kinds`].
 pub const CLASSES: usize = 5;
 
-/// A convolution without bias, BatchNorm, ReLU.
+/// Convolution without bias, then BatchNorm and ReLU.
 #[derive(Module, Debug)]
 struct Unit {
     conv: Conv2d,
@@ -20,7 +20,7 @@ struct Unit {
 }
 
 impl Unit {
-    /// `pads` are those of height and width.
+    /// `pads` is the padding of height and width.
     fn new(
         widths: [usize; 2],
         kernel: [usize; 2],
@@ -44,7 +44,7 @@ impl Unit {
     }
 }
 
-/// `BatchNorm` and ReLU before the convolution, as `DenseNet` has it.
+/// `BatchNorm` and ReLU before the convolution, as in `DenseNet`.
 #[derive(Module, Debug)]
 struct Growth {
     norm: BatchNorm2d,
@@ -68,7 +68,7 @@ impl Growth {
     }
 }
 
-/// One layer of each kind that the imported networks are made of, on images of side 72.
+/// One layer of each kind in the imported networks, for images of side [`SIDE`].
 #[derive(Module, Debug)]
 pub struct Kinds {
     input_norm: BatchNorm2d,
@@ -85,13 +85,13 @@ pub struct Kinds {
     growths: Vec<Growth>,
     transition: Growth,
     transition_pool: AvgPool2d,
-    /// Its gradient can be withheld.
+    /// Public, so that a test can remove its gradient.
     pub hidden: Linear,
     dropout: Dropout,
     output: Linear,
 }
 
-/// Input side of [`Kinds`], and the side after each reduction: 36, 18, 9, 4, 2.
+/// Input side of [`Kinds`] in pixels. The reductions give 36, 18, 9, 4 and 2.
 pub const SIDE: usize = 72;
 
 impl Kinds {
@@ -141,7 +141,7 @@ impl Kinds {
     pub fn logits(&self, images: Tensor<4>) -> Tensor<2> {
         let x = self.stem.forward(self.input_norm.forward(images));
         let x = self.stem_pool.forward(x);
-        // Inception's branches, concatenated, scaled and added.
+        // Inception's branches: concatenated, scaled and added.
         let run = |units: &Vec<Unit>| units.iter().fold(x.clone(), |x, unit| unit.forward(x));
         let mut branches: Vec<_> = self.branches.iter().map(run).collect();
         branches.push(self.average.forward(x.clone()));
@@ -150,10 +150,10 @@ impl Kinds {
         // ResNet's reduction with a projected shortcut.
         let shortcut = self.shortcut_norm.forward(self.shortcut.forward(x.clone()));
         let x = relu(self.down.forward(x).add(shortcut));
-        // Inception's, of a convolution and a pooling without padding.
+        // Inception's reduction: a convolution and a pooling without padding.
         let pooled = self.reduce_pool.forward(x.clone());
         let mut chain = vec![self.reduce.forward(x), pooled];
-        // DenseNet's chain: each layer sees all before it.
+        // DenseNet's chain: each layer reads the outputs of all layers before it.
         for growth in &self.growths {
             chain.push(growth.forward(Tensor::cat(chain.clone(), 1)));
         }

@@ -201,7 +201,7 @@ impl Sources {
 
     /// Every import from one module to another.
     fn imports(&self) -> impl Iterator<Item = (&Place, Place)> {
-        self.0.iter().flat_map(|(from, module)| {
+        self.0.iter().flat_map(move |(from, module)| {
             let targets = module.paths.iter();
             targets.filter_map(move |path| Some((from, self.target(from, path, 0)?)))
         })

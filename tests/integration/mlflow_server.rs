@@ -1,7 +1,7 @@
-//! A small MLflow tracking server that fails on purpose.
+//! A mock MLflow tracking server that fails on purpose.
 //!
-//! It knows what rgby asks for, and refuses what MLflow refuses: changed parameters, too many of
-//! them, runs that are not there.
+//! It implements the endpoints that rgby uses and rejects what MLflow rejects: changed parameters,
+//! too many parameters, and unknown runs.
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, Write};
@@ -14,129 +14,131 @@ use serde_json::{Value, json};
 
 use crate::http_request::HttpRequest;
 
-/// What goes wrong.
+/// How the server responds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Mood {
+pub enum ServerBehavior {
     #[default]
-    Well,
-    /// Every request is answered with 500.
-    Broken,
-    /// None is answered.
-    Silent,
-    /// It is no MLflow server.
-    Other,
-    /// It sends on to another server.
-    Moved,
+    Normal,
+    /// Responds to every request with status 500.
+    InternalError,
+    /// Sends no response.
+    NoResponse,
+    /// Responds like a server other than MLflow.
+    NotMlflow,
+    /// Redirects to another server.
+    Redirect,
 }
 
-/// A run.
 #[derive(Debug, Default)]
-pub struct Run {
+pub struct PostedRun {
     pub name: String,
     pub status: String,
     pub deleted: bool,
     pub tags: BTreeMap<String, String>,
     pub params: BTreeMap<String, String>,
-    /// Every number that was posted, by name: step and value.
+    /// Posted metrics by name: step and value.
     pub metrics: BTreeMap<String, Vec<(u64, Value)>>,
-    /// Files by their path.
+    /// Uploaded files by path.
     pub files: BTreeMap<String, Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
-pub struct State {
-    pub mood: Mood,
-    /// Of so many requests; then it is well again. Without it, of all.
+pub struct MlflowServerState {
+    pub behavior: ServerBehavior,
+    /// Number of requests with this behavior, then normal; `None` for all requests.
     pub for_requests: Option<usize>,
     pub experiments: Vec<String>,
-    /// Their ids are `run-0`, `run-1`, …
-    pub runs: Vec<Run>,
+    /// The ids are `run-0`, `run-1`, …
+    pub runs: Vec<PostedRun>,
     pub requests: Vec<String>,
-    /// The request of this number is done, and not answered.
-    pub mute_at: usize,
-    /// What clients have to give as `Authorization`.
-    pub wanted: Option<String>,
-    /// Longest value of a parameter.
-    pub most: usize,
+    /// Number of the request, from 1, that is executed without a response.
+    pub unanswered_request: usize,
+    /// Required value of the `Authorization` header.
+    pub authorization: Option<String>,
+    /// Maximum length of a parameter's value.
+    pub max_value_length: usize,
 }
 
-pub struct Server {
-    pub state: Arc<Mutex<State>>,
+pub struct MlflowServer {
+    pub state: Arc<Mutex<MlflowServerState>>,
     pub url: String,
 }
 
-impl Server {
+impl MlflowServer {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let state = Arc::new(Mutex::new(State {
-            most: 6000,
-            ..State::default()
+        let state = Arc::new(Mutex::new(MlflowServerState {
+            max_value_length: 6000,
+            ..MlflowServerState::default()
         }));
         let shared = state.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let state = shared.clone();
-                thread::spawn(move || while answer(&stream, &state).is_some() {});
+                thread::spawn(move || while respond(&stream, &state).is_some() {});
             }
         });
         Self { state, url }
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, State> {
+    pub fn lock(&self) -> MutexGuard<'_, MlflowServerState> {
         self.state.lock().unwrap()
     }
 }
 
-/// Answers a request; `None` when the connection is to be closed.
-fn answer(mut stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
+/// Responds to a request; `None` closes the connection.
+fn respond(mut stream: &TcpStream, state: &Mutex<MlflowServerState>) -> Option<()> {
     let request = HttpRequest::read(&mut BufReader::new(stream))?;
     let authorization = request.headers.get("authorization");
     let (method, target) = (&*request.method, &*request.target);
     let mut state = state.lock().unwrap();
     state.requests.push(format!("{method} {target}"));
-    let (mood, mute) = (state.mood, state.requests.len() == state.mute_at);
+    let (behavior, unanswered) = (
+        state.behavior,
+        state.requests.len() == state.unanswered_request,
+    );
     if let Some(left) = &mut state.for_requests {
         *left -= 1;
         if *left == 0 {
             state.for_requests = None;
-            state.mood = Mood::Well;
+            state.behavior = ServerBehavior::Normal;
         }
     }
-    if mood == Mood::Silent {
+    if behavior == ServerBehavior::NoResponse {
         drop(state);
         thread::sleep(Duration::from_mins(1));
         return None;
     }
-    let (status, answer) = match mood {
-        Mood::Broken => (
+    let (status, body) = match behavior {
+        ServerBehavior::InternalError => (
             500,
             json!({"error_code": "INTERNAL_ERROR", "message": "no\ndisk"}),
         ),
-        Mood::Other => (404, Value::Null),
-        Mood::Moved => (302, Value::Null),
-        _ if state.wanted.is_some() && state.wanted.as_ref() != authorization => {
-            // Some repeat what they were given.
-            let said = format!("wrong: {}", authorization.map_or("", String::as_str));
+        ServerBehavior::NotMlflow => (404, Value::Null),
+        ServerBehavior::Redirect => (302, Value::Null),
+        _ if state.authorization.is_some() && state.authorization.as_ref() != authorization => {
+            // Some servers repeat the credentials.
+            let message = format!("wrong: {}", authorization.map_or("", String::as_str));
             (
                 401,
-                json!({"error_code": "UNAUTHENTICATED", "message": said}),
+                json!({"error_code": "UNAUTHENTICATED", "message": message}),
             )
         }
         _ => match state.act(method, target, &request.body) {
-            Ok(answer) => (200, answer),
+            Ok(body) => (200, body),
             Err(code) if code.ends_with("NOT_EXIST") => (404, json!({"error_code": code})),
-            Err(code) => (400, json!({"error_code": code, "message": "so it is"})),
+            Err(code) => (400, json!({"error_code": code, "message": "invalid"})),
         },
     };
     drop(state);
-    if mute {
+    if unanswered {
         return None;
     }
-    let text = if answer.is_null() {
+    let text = if body.is_null() {
         "<html>".into()
     } else {
-        answer.to_string()
+        body.to_string()
     };
     let head = format!(
         "HTTP/1.1 {status} Status\r\ncontent-length: {}\r\nlocation: http://elsewhere/\r\n\r\n",
@@ -145,10 +147,10 @@ fn answer(mut stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
     stream.write_all((head + &text).as_bytes()).ok()
 }
 
-type Answer = Result<Value, &'static str>;
+type ApiResult = Result<Value, &'static str>;
 
-impl State {
-    fn act(&mut self, method: &str, target: &str, body: &[u8]) -> Answer {
+impl MlflowServerState {
+    fn act(&mut self, method: &str, target: &str, body: &[u8]) -> ApiResult {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         if let Some(path) = path.strip_prefix("/api/2.0/mlflow-artifacts/artifacts/0/") {
             let (run, file) = path.split_once("/artifacts/").unwrap();
@@ -173,24 +175,25 @@ impl State {
             ("POST", "runs/search") => {
                 let filter = text(&body["filter"]);
                 let key = filter.split('\'').nth(1).unwrap();
-                let tagged = |run: &Run| run.tags.get("rgby.run").is_some_and(|tag| tag == key);
+                let tagged =
+                    |run: &PostedRun| run.tags.get("rgby.run").is_some_and(|tag| tag == key);
                 let found = self.runs.iter().position(tagged);
-                Ok(found.map_or(json!({}), |at| json!({"runs": [self.told(at)]})))
+                Ok(found.map_or(json!({}), |at| json!({"runs": [self.run_info(at)]})))
             }
             ("POST", "runs/create") => {
-                self.runs.push(Run {
+                self.runs.push(PostedRun {
                     name: text(&body["run_name"]),
                     status: "RUNNING".into(),
                     tags: pairs(&body["tags"]),
-                    ..Run::default()
+                    ..PostedRun::default()
                 });
-                Ok(json!({"run": self.told(self.runs.len() - 1)}))
+                Ok(json!({"run": self.run_info(self.runs.len() - 1)}))
             }
             ("GET", "runs/get") => {
                 let id = query.strip_prefix("run_id=").unwrap();
                 let at = id.strip_prefix("run-").and_then(|at| at.parse().ok());
                 let at = at.filter(|at| *at < self.runs.len());
-                Ok(json!({"run": self.told(at.ok_or("RESOURCE_DOES_NOT_EXIST")?)}))
+                Ok(json!({"run": self.run_info(at.ok_or("RESOURCE_DOES_NOT_EXIST")?)}))
             }
             ("POST", "runs/update") => {
                 self.run(&text(&body["run_id"]))?.status = text(&body["status"]);
@@ -201,11 +204,11 @@ impl State {
         }
     }
 
-    fn log(&mut self, body: &Value) -> Answer {
-        let most = self.most;
+    fn log(&mut self, body: &Value) -> ApiResult {
+        let max_length = self.max_value_length;
         let run = self.run(&text(&body["run_id"]))?;
         let params = pairs(&body["params"]);
-        if params.len() > 100 || params.values().any(|value| value.len() > most) {
+        if params.len() > 100 || params.values().any(|value| value.len() > max_length) {
             return Err("INVALID_PARAMETER_VALUE");
         }
         for (key, value) in params {
@@ -223,7 +226,7 @@ impl State {
         Ok(json!({}))
     }
 
-    fn run(&mut self, id: &str) -> Result<&mut Run, &'static str> {
+    fn run(&mut self, id: &str) -> Result<&mut PostedRun, &'static str> {
         let at = id
             .strip_prefix("run-")
             .and_then(|at| at.parse::<usize>().ok());
@@ -231,7 +234,7 @@ impl State {
         run.ok_or("RESOURCE_DOES_NOT_EXIST")
     }
 
-    fn told(&self, at: usize) -> Value {
+    fn run_info(&self, at: usize) -> Value {
         let run = &self.runs[at];
         let latest: Vec<Value> = run
             .metrics

@@ -1,4 +1,4 @@
-//! 50 steps of ResNet50 against PyTorch's, from the same converted weights on the same batches.
+//! Compares 50 training steps of ResNet50 with PyTorch, with equal weights and batches.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,9 @@ use rgby::data::Batch;
 use rgby::graph::surgery::{Filter, fill_weights};
 use rgby::graph::{ModelProto, read_bytes};
 use rgby::model::{Arch, Classifier, ModelConfig, Pretrained};
-use rgby::train::{Constants, Loss, LossConfig, OptimizerConfig, OptimizerName, StepRule, Trainer};
+use rgby::train::{
+    Loss, LossConfig, OptimizerConfig, OptimizerConstants, OptimizerName, StepConfig, Trainer,
+};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -26,7 +28,8 @@ const SIDE: usize = 64;
 const PATCH: usize = 16;
 const CLASSES: usize = 28;
 
-/// `noise` of the generator: uniform values from `low` to `high`, each a hash of a name and a place.
+/// Uniform values from `low` to `high`, each a hash of a name and an index; `noise` of the
+/// generator script.
 pub fn noise(name: &str, count: usize, low: f32, high: f32) -> Vec<f32> {
     let start = name.bytes().fold(0x811C_9DC5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
@@ -44,7 +47,7 @@ pub fn noise(name: &str, count: usize, low: f32, high: f32) -> Vec<f32> {
     (0..count).map(value).collect()
 }
 
-/// The three-channel file that is converted; its classifier is not used.
+/// Returns the three-channel file to convert; its classifier is not used.
 fn export() -> ModelProto {
     let mut model = read_bytes(Arch::ResNet50.imported().unwrap().skeleton).unwrap();
     fill_weights(model.graph.mut_or_insert_default(), |op, input, tensor| {
@@ -64,7 +67,7 @@ fn export() -> ModelProto {
     model
 }
 
-/// The classifier with the generator's weights.
+/// Returns the classifier with the generator's weights.
 fn classifier(device: &Device) -> Classifier {
     let config = ModelConfig::new(Arch::ResNet50, SIDE as u32)
         .resolved()
@@ -75,13 +78,13 @@ fn classifier(device: &Device) -> Classifier {
     let (mut classifier, _) = pretrained
         .load(Arch::ResNet50, &channels, classifier)
         .unwrap();
-    // Burn keeps a dense layer's weights the other way round.
+    // Burn stores a dense layer's weights transposed.
     let (rows, features) = (noise("fc.weight", CLASSES * 2048, -0.02, 0.02), 2048);
-    let turned = (0..features * CLASSES).map(|at| rows[at % CLASSES * features + at / CLASSES]);
-    let turned: Vec<f32> = turned.collect();
+    let transposed = (0..features * CLASSES).map(|at| rows[at % CLASSES * features + at / CLASSES]);
+    let transposed: Vec<f32> = transposed.collect();
     let bias = noise("fc.bias", CLASSES, -0.02, 0.02);
     let head = [
-        ("head.output.weight", turned, vec![features, CLASSES]),
+        ("head.output.weight", transposed, vec![features, CLASSES]),
         ("head.output.bias", bias, vec![CLASSES]),
     ];
     let head = head.map(|(name, values, shape)| {
@@ -115,7 +118,8 @@ fn batch(number: usize) -> Batch {
     }
 }
 
-/// Largest difference of a tensor of running statistics, relative to the tensor's largest value.
+/// Returns the largest difference of the running statistics, relative to each tensor's largest
+/// value.
 fn statistics_difference(classifier: &Classifier) -> f64 {
     let golden = SafeTensors::deserialize(STATISTICS).unwrap();
     let tensors = classifier.valid().collect(None, None, true);
@@ -148,31 +152,31 @@ fn statistics_difference(classifier: &Classifier) -> f64 {
 }
 
 #[test]
-fn resnet50_trains_as_in_pytorch() {
-    trains_as_in_pytorch(&Device::flex());
+fn resnet50_trains_like_pytorch() {
+    assert_trains_like_pytorch(&Device::flex());
 }
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 #[test]
-fn resnet50_trains_on_a_gpu_as_in_pytorch() {
+fn resnet50_trains_on_a_gpu_like_pytorch() {
     if gpu_name() == "wgpu" {
         return not_applicable("software renderers take too long; RGBY_TEST_GPU names a real GPU");
     }
     if let Some(gpu) = gpu() {
-        trains_as_in_pytorch(&gpu);
+        assert_trains_like_pytorch(&gpu);
     }
 }
 
-fn trains_as_in_pytorch(device: &Device) {
+fn assert_trains_like_pytorch(device: &Device) {
     let golden: Value = serde_json::from_str(STEPS).unwrap();
     let losses = golden["losses"].as_array().unwrap();
     assert_eq!(losses.len(), 50);
     let optimizer = OptimizerConfig {
-        constants: Constants::PyTorch,
+        constants: OptimizerConstants::PyTorch,
         ..OptimizerConfig::new(OptimizerName::Adadelta)
     };
     let autodiff = device.clone().autodiff();
-    let rule = StepRule {
+    let step_config = StepConfig {
         loss: Loss::new(&LossConfig::default(), &[0; CLASSES], 1, &autodiff),
         clip_norm: None,
         batch_size: BATCH,
@@ -180,7 +184,7 @@ fn trains_as_in_pytorch(device: &Device) {
     let mut trainer = Trainer::new(
         classifier(&autodiff),
         optimizer.resolved().unwrap().init(),
-        rule,
+        step_config,
         device,
         (4, SIDE as u32),
     );
@@ -197,6 +201,6 @@ fn trains_as_in_pytorch(device: &Device) {
     let after = statistics_difference(trainer.classifier());
     println!("PyTorch's ResNet50: losses within {most:.1e}, running statistics {after:.1e}");
     assert!(after <= 1e-3, "running statistics: {after:e}");
-    // They moved so far that the comparison could have failed.
+    // They changed enough for the comparison to be meaningful.
     assert!(before > 0.1, "{before}");
 }

@@ -1,4 +1,4 @@
-//! `report.html` of runs and evaluations: what is in it, and how a browser shows it.
+//! `report.html` of runs and evaluations: its content, and its rendering in a browser.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::train_support::{DATA, stop_early, workplace};
 
 const TRAIN: &str = "train --config baseline.toml --set data.split=random:0.25";
 
-/// The epochs in the page's table, the newest first.
+/// Returns the epochs in the table of the page, the newest first.
 fn epochs(dir: &Path, run: &str) -> Vec<u32> {
     let page = read(dir, &format!("{run}/report.html"));
     let rows = page.split("<tr").skip(2);
@@ -27,7 +27,7 @@ fn epochs(dir: &Path, run: &str) -> Vec<u32> {
 }
 
 #[test]
-fn a_resumed_run_has_the_whole_runs_page() {
+fn page_of_a_resumed_run_contains_all_epochs() {
     let dir = workplace(48, "0,25");
     let path = dir.path();
     must(
@@ -39,7 +39,7 @@ fn a_resumed_run_has_the_whole_runs_page() {
         format!("re{TRAIN} {DATA} --set train.epochs=4 --from first --head replace --out second");
     stop_early(path, &retrain, "second");
     let stopped = read(path, "second/report.html");
-    assert!(stopped.contains("; stopped, rgby train --resume goes on"));
+    assert!(stopped.contains("; interrupted, continue with rgby train --resume"));
     must(path, &format!("{retrain} --resume"));
     assert_eq!(epochs(path, "second"), [4, 3, 2, 1]);
     let page = read(path, "second/report.html");
@@ -56,7 +56,7 @@ fn a_resumed_run_has_the_whole_runs_page() {
         "first/checkpoints/best",
         "replaced by a new one",
         "data/labels.csv",
-        "48: 36 train, 12 validate",
+        "48: 36 training, 12 validation",
         "<dd>cpu</dd>",
         "arch = &quot;baseline&quot;",
         &format!("best: {}", best[0]),
@@ -69,7 +69,7 @@ fn a_resumed_run_has_the_whole_runs_page() {
 }
 
 #[test]
-fn stages_and_a_missing_validation_are_said() {
+fn page_shows_stages_and_missing_validation() {
     let dir = workplace(16, "0,25");
     let path = dir.path();
     let config = read(path, "baseline.toml").replace(
@@ -102,7 +102,7 @@ fn stages_and_a_missing_validation_are_said() {
     assert!(resumed.stderr.contains("run.json"), "{resumed:?}");
 }
 
-/// The overlays of a report.
+/// Returns the overlays of a report.
 fn overlays(page: &str) -> Vec<RgbaImage> {
     const BEGINS: &str = "<img class=\"overlay\" alt=\"\" src=\"data:image/png;base64,";
     let images = page.split(BEGINS).skip(1);
@@ -115,10 +115,10 @@ fn overlays(page: &str) -> Vec<RgbaImage> {
     images.map(decode).collect()
 }
 
-/// `light` is a false alarm of a model that looks at the corner at the top right, and is missed by
-/// one that says the opposite.
+/// `light` is a false positive of a model whose output depends on the top right corner, and a false
+/// negative of its negation.
 #[test]
-fn overlays_show_where_a_model_looked() {
+fn overlays_show_the_cells_that_a_model_depends_on() {
     let dir = workplace_with_samples();
     let path = dir.path();
     let mut model = corner_model();
@@ -129,14 +129,14 @@ fn overlays_show_where_a_model_looked() {
     write_model(&path.join("negative.onnx"), &model);
     fs::write(path.join("labels.csv"), "Id,Target\nlight,0\ndark,0\n").unwrap();
     let eval = "eval --engine tract --images images --labels labels.csv --batch 10 --out out";
-    // The false alarms are all the same; the first of them is shown.
-    for (model, said) in [
-        ("corner", "what speaks for Nuclear membrane, by 0.43"),
-        ("negative", "what speaks against Nucleoplasm, by 0.43"),
+    // All classes have the same probability; the first is shown.
+    for (model, caption) in [
+        ("corner", "evidence for Nuclear membrane, at most 0.43"),
+        ("negative", "evidence against Nucleoplasm, at most 0.43"),
     ] {
         must(path, &format!("{eval} --model {model}.onnx"));
         let page = read(path, "out/report.html");
-        assert!(page.contains(said), "{model}: {said}");
+        assert!(page.contains(caption), "{model}: {caption}");
         let overlay = &overlays(&page)[0];
         let (width, height) = overlay.dimensions();
         let alpha = |x: u32, y: u32| overlay.get_pixel(x, y).0[3];
@@ -144,8 +144,8 @@ fn overlays_show_where_a_model_looked() {
         for (x, y) in [(0, 0), (width / 2, 0), (width - 1, height / 2)] {
             assert_eq!(alpha(x, y), 0, "{x} {y}");
         }
-        // What is black already cannot be hidden.
-        assert!(page.contains("no single square speaks"));
+        // Hiding cells of a black image changes nothing.
+        assert!(page.contains("in any single square"));
     }
     must(path, &format!("{eval} --model corner.onnx --no-overlays"));
     assert!(overlays(&read(path, "out/report.html")).is_empty());
@@ -160,7 +160,7 @@ fn overlays_show_where_a_model_looked() {
 }
 
 #[test]
-fn reports_look_right_in_chromium() {
+fn reports_render_in_chromium() {
     let Some(script) = browser_script("reports.mjs") else {
         return;
     };
@@ -176,16 +176,16 @@ fn reports_look_right_in_chromium() {
     );
     must(
         path,
-        &format!("eval --model a-run-with-a-very-long-name {DATA} --threshold 0.3 --out judged"),
+        &format!("eval --model a-run-with-a-very-long-name {DATA} --threshold 0.3 --out report"),
     );
-    // A model of which it is known where it looks.
+    // This model has occlusion maps.
     write_model(&path.join("corner.onnx"), &corner_model());
     must(
         path,
         &format!("eval --engine tract --model corner.onnx {DATA} --out corner"),
     );
     assert!(!overlays(&read(path, "corner/report.html")).is_empty());
-    let files = ["a-run-with-a-very-long-name", "short", "judged", "corner"]
+    let files = ["a-run-with-a-very-long-name", "short", "report", "corner"]
         .map(|folder| format!("{folder}/report.html"));
     let mut browser = Command::new("node");
     browser.arg(script).args(&files).current_dir(path);

@@ -1,4 +1,4 @@
-//! A run that was stopped goes on as if it had not been, whatever it does; equal runs are equal.
+//! Resumed runs are bit-identical to uninterrupted ones, and equal runs write equal files.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::support::{listing, must, read, records, run_on_full_disk};
 use crate::train_support::{DATA, assert_same, exported_weights, judge, stop_early, workplace};
 
 #[test]
-fn a_stopped_run_goes_on_as_if_it_had_not_stopped() {
+fn resumes_bit_identically() {
     let dir = workplace(48, "0,25");
     let path = dir.path();
     let dropout = "--set model.dropout=0.25 --set model.hidden_dropout=0.5";
@@ -24,7 +24,7 @@ fn a_stopped_run_goes_on_as_if_it_had_not_stopped() {
 }
 
 #[test]
-fn varied_balanced_runs_resume_and_their_splits_are_used_again() {
+fn resumes_augmented_balanced_runs_and_reuses_their_split() {
     let dir = workplace(48, "0,7,25");
     let path = dir.path();
     let train = format!(
@@ -40,7 +40,7 @@ fn varied_balanced_runs_resume_and_their_splits_are_used_again() {
     must(path, &format!("{stratified} --out parts --resume"));
     assert_same(path, "whole", "parts");
     let split = read(path, "whole/split.csv");
-    // Stratification evens out the classes; the folds' sizes follow only nearly.
+    // Stratification balances the classes, so the sizes of the folds are only about equal.
     let held_out = split.matches(",valid").count();
     assert!((9..=15).contains(&held_out), "{split}");
     let again = format!("{train} --set data.split=file:whole/split.csv --out again");
@@ -54,7 +54,7 @@ fn varied_balanced_runs_resume_and_their_splits_are_used_again() {
         path,
         "export -q --engine tract --from whole --out whole.onnx",
     );
-    // Sums of stains are made of the same files in judging as in training.
+    // Evaluation computes sums of stains from the same files as training.
     assert!(judge(path, "whole.onnx", "data")["macro_f1"].is_number());
 }
 
@@ -91,11 +91,11 @@ fn stages_freeze_and_resume() {
          train.stages=[{{epochs=2,freeze=['backbone'],lr=1e-2}},{{epochs=2,freeze=[],lr=1e-4}}]"
     );
     let shown = must(path, &format!("{staged} --out whole"));
-    for said in [
+    for line in [
         "epochs 1 to 2: backbone frozen, learning rate 0.01",
         "epochs 3 to 4: nothing frozen, learning rate 0.0001",
     ] {
-        assert!(shown.stderr.contains(said), "{said}: {}", shown.stderr);
+        assert!(shown.stderr.contains(line), "{line}: {}", shown.stderr);
     }
     let weights = |checkpoint: &str, part: &str| -> Vec<(String, Vec<u8>)> {
         let mut weights = exported_weights(path, checkpoint);
@@ -107,11 +107,14 @@ fn stages_freeze_and_resume() {
     assert!(!before.is_empty());
     assert!(
         before == weights(&epoch(2), "backbone"),
-        "a frozen weight moved"
+        "a frozen weight changed"
     );
-    assert!(before != weights(&epoch(3), "backbone"), "no weight moved");
+    assert!(
+        before != weights(&epoch(3), "backbone"),
+        "no weight changed"
+    );
     assert!(weights(&epoch(1), "head") != weights(&epoch(2), "head"));
-    // The run's rates are those of its stages.
+    // The learning rates are those of the stages.
     let rows = records(path, "whole/metrics.csv");
     let rates: Vec<f64> = rows.iter().map(|row| row[7].parse().unwrap()).collect();
     assert_eq!(rates, [1e-2, 1e-2, 1e-4, 1e-4]);
@@ -123,7 +126,7 @@ fn stages_freeze_and_resume() {
 
 #[test]
 #[cfg(unix)]
-fn a_full_disk_leaves_the_last_checkpoint() {
+fn full_disk_keeps_the_last_checkpoint() {
     let dir = workplace(32, "0,25");
     let path = dir.path();
     let train = format!("train --config baseline.toml {DATA} --set train.epochs=3");

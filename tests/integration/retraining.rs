@@ -1,4 +1,4 @@
-//! What a retrained network keeps of the one that it starts from.
+//! Weights that `retrain` and `train --from` keep from the starting network.
 
 use std::fs;
 
@@ -44,7 +44,7 @@ fn retraining_keeps_or_replaces_the_head() {
             .parse()
             .unwrap()
     };
-    // A kept head goes on from where it was; a new one starts over.
+    // A kept head starts with trained weights, a new one with random weights.
     assert!(
         loss("second") < loss("third"),
         "{} {}",
@@ -54,7 +54,7 @@ fn retraining_keeps_or_replaces_the_head() {
 }
 
 #[test]
-fn a_longer_head_keeps_the_layers_that_it_shares() {
+fn longer_head_keeps_the_shared_layers() {
     let dir = workplace(16, "0,25");
     let path = dir.path();
     let train = format!("--config baseline.toml --set train.epochs=1 {DATA}");
@@ -86,7 +86,7 @@ fn a_longer_head_keeps_the_layers_that_it_shares() {
 }
 
 #[test]
-fn training_takes_a_pretrained_file_as_convert_would() {
+fn training_from_a_pretrained_file_equals_training_after_convert() {
     let dir = workplace(4, "0,25");
     let path = dir.path();
     let export = random_export(Arch::ResNet50, 3).unwrap();
@@ -102,12 +102,12 @@ fn training_takes_a_pretrained_file_as_convert_would() {
         path,
         &format!("train {train} --from pretrained.onnx --out direct"),
     );
-    for said in [
+    for text in [
         "pretrained network",
         "yellow from zero",
         "its head replaced",
     ] {
-        assert!(direct.stderr.contains(said), "{said}: {}", direct.stderr);
+        assert!(direct.stderr.contains(text), "{text}: {}", direct.stderr);
     }
     for name in ["metrics.csv", "checkpoints/last/weights.bpk"] {
         let bytes = |run: &str| fs::read(path.join(run).join(name)).unwrap();
@@ -127,7 +127,7 @@ fn training_takes_a_pretrained_file_as_convert_would() {
             ),
             (
                 &format!("train {train} --from nowhere --out x"),
-                &["there is no nowhere", "rgby convert"],
+                &["nowhere does not exist", "rgby convert"],
             ),
             (
                 &format!("retrain {train} --from pretrained.onnx --head keep --out x"),

@@ -1,4 +1,4 @@
-//! A run's event files, read back by `TensorBoard`'s own library (`tests/clients`).
+//! The event files of a run, read back with `TensorBoard`'s own library (`tests/clients`).
 
 use std::fs;
 use std::path::Path;
@@ -11,14 +11,14 @@ use serde_json::Value;
 
 use crate::support::{must, records, skipped, spawn};
 
-/// The scalars in a folder of event files; `None` where `TensorBoard` is not installed.
+/// Returns the scalars in a folder of event files; `None` if `TensorBoard` is not installed.
 fn scalars(dir: &Path) -> Option<Value> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/tensorboard_scalars.py");
     let output = Command::new("python3").arg(script).arg(dir).output();
     let output = match output {
         Ok(output) if output.status.code() != Some(3) => output,
         missing => {
-            skipped(format!("TensorBoard's library cannot be had: {missing:?}"));
+            skipped(format!("TensorBoard's library is not available: {missing:?}"));
             return None;
         }
     };
@@ -55,7 +55,7 @@ fn write(dir: &Path, first: u32, losses: &[f64]) {
 }
 
 #[test]
-fn what_was_lost_is_taken_back_and_half_a_record_passed_over() {
+fn resumed_epochs_replace_lost_ones_and_a_truncated_record_is_skipped() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), 1, &[8.0, 4.0, 3.0]);
     let first = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap();
@@ -87,7 +87,7 @@ split = \"random:0.25\"
 
 #[test]
 #[cfg(unix)]
-fn a_run_that_was_killed_is_one_curve() {
+fn killed_and_resumed_run_is_one_curve() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     let synth = "synth --out data --count 32 --size 32 --classes 0,25";
@@ -97,7 +97,7 @@ fn a_run_that_was_killed_is_one_curve() {
         "train --config run.toml --images data/images --labels data/labels.csv --out run --quiet";
     let mut child = spawn(path, args);
     while !path.join("run/plots/loss.svg").exists() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended too soon");
+        assert!(child.try_wait().unwrap().is_none(), "the run ended too early");
         sleep(Duration::from_millis(2));
     }
     child.kill().unwrap();
@@ -132,7 +132,7 @@ fn a_run_that_was_killed_is_one_curve() {
     }
 }
 
-/// A curve is a column of a table, rounded to float32.
+/// Asserts that a curve equals a column of a table, rounded to float32.
 fn compare(records: &[Vec<String>], column: usize, curve: &Value) {
     let expected: Vec<(u64, f32)> = records
         .iter()

@@ -1,4 +1,4 @@
-//! `--log-mlflow`, against a stand-in that fails in all ways; `tracking_mlflow` has MLflow itself.
+//! `--log-mlflow` with a mock server that can fail; `tracking_mlflow` tests the real MLflow.
 
 use std::fs;
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::mlflow_server::{Mood, Server};
+use crate::mlflow_server::{MlflowServer, ServerBehavior};
 use crate::support::{Run, assert_refused, finish, read, records, rgby, run, signal, spawn};
 use crate::train_support::{DATA, workplace};
 
@@ -29,7 +29,7 @@ fn train(dir: &Path, args: &str) -> Run {
     finish(command.env("MLFLOW_TRACKING_TOKEN", TOKEN))
 }
 
-/// Each number of the run's files is on the server, each once.
+/// Asserts that each number of the run's files is on the server exactly once.
 pub fn assert_posted(dir: &Path, metrics: impl Fn(&str) -> Vec<(u64, Value)>) {
     let names = [
         ("metrics.csv", 1, "loss/train"),
@@ -40,7 +40,7 @@ pub fn assert_posted(dir: &Path, metrics: impl Fn(&str) -> Vec<(u64, Value)>) {
     ];
     for (file, column, name) in names {
         let rows = records(dir, &format!("runs/first/{file}"));
-        let wanted: Vec<(u64, f64)> = rows
+        let expected: Vec<(u64, f64)> = rows
             .iter()
             .map(|row| (row[0].parse().unwrap(), row[column].parse().unwrap()))
             .collect();
@@ -48,11 +48,11 @@ pub fn assert_posted(dir: &Path, metrics: impl Fn(&str) -> Vec<(u64, Value)>) {
             .into_iter()
             .map(|(step, value)| (step, value.as_f64().unwrap()))
             .collect();
-        assert_eq!(found, wanted, "{name}");
+        assert_eq!(found, expected, "{name}");
     }
 }
 
-fn assert_on(server: &Server, dir: &Path, status: &str) {
+fn assert_on_server(server: &MlflowServer, dir: &Path, status: &str) {
     let state = server.lock();
     assert_eq!(state.runs.len(), 1, "{:?}", state.requests);
     assert_eq!(state.runs[0].status, status);
@@ -60,20 +60,20 @@ fn assert_on(server: &Server, dir: &Path, status: &str) {
 }
 
 #[test]
-fn a_run_is_on_the_server_as_it_is_in_its_files() {
+fn server_has_the_data_of_the_run_files() {
     let dir = workplace(24, "0,25");
     let path = dir.path();
-    let server = Server::start();
-    server.lock().wanted = Some(format!("Bearer {TOKEN}"));
-    // An old one, which does not take the names of 28 classes.
-    server.lock().most = 500;
+    let server = MlflowServer::start();
+    server.lock().authorization = Some(format!("Bearer {TOKEN}"));
+    // An old server, whose limit is too short for the names of 28 classes.
+    server.lock().max_value_length = 500;
     let args = train_args(&server.url, 3);
     let ended = train(path, &args);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let link = format!("MLflow: {}/#/experiments/0/runs/run-0", server.url);
     assert!(ended.stderr.contains(&link), "{ended:?}");
     assert!(!ended.stderr.contains("could not be posted"), "{ended:?}");
-    assert_on(&server, path, "FINISHED");
+    assert_on_server(&server, path, "FINISHED");
     {
         let state = server.lock();
         assert_eq!(state.experiments, ["rgby"]);
@@ -93,10 +93,10 @@ fn a_run_is_on_the_server_as_it_is_in_its_files() {
         let page = String::from_utf8(run.files["report.html"].clone()).unwrap();
         assert!(page.contains("3 of 3 epochs, finished"));
     }
-    // Nothing is posted twice, and a deleted run is not written to.
+    // Nothing is posted twice, and a deleted run is replaced by a new one.
     let resume = format!("{args} --resume");
     assert_eq!(train(path, &resume).code, Some(0));
-    assert_on(&server, path, "FINISHED");
+    assert_on_server(&server, path, "FINISHED");
     server.lock().runs[0].deleted = true;
     assert_eq!(train(path, &resume).code, Some(0));
     let state = server.lock();
@@ -106,25 +106,25 @@ fn a_run_is_on_the_server_as_it_is_in_its_files() {
 }
 
 #[test]
-fn what_a_server_misses_is_told_once_and_posted_by_a_resumed_run() {
+fn warns_once_about_missing_data_and_posts_it_on_resume() {
     let dir = workplace(24, "0,25");
     let path = dir.path();
-    let server = Server::start();
-    server.lock().mood = Mood::Broken;
+    let server = MlflowServer::start();
+    server.lock().behavior = ServerBehavior::InternalError;
     let args = train_args(&server.url, 3);
     let ended = train(path, &args);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!(ended.stderr.matches("training goes on").count(), 1);
+    assert_eq!(ended.stderr.matches("training continues").count(), 1);
     for part in [
-        "it answers 500 Internal Server Error: no disk",
+        "the server returned 500 Internal Server Error: no disk",
         "MLflow: 3 epochs could not be posted",
-        "--resume posts what is missing",
+        "--resume to post the missing data",
     ] {
         assert!(ended.stderr.contains(part), "{part}: {ended:?}");
         assert!(read(path, "runs/first/log.txt").contains(part), "{part}");
     }
     assert!(server.lock().runs.is_empty());
-    // It is well after two more requests.
+    // The server works again after two more requests.
     server.lock().for_requests = Some(2);
     let resumed = train(path, &format!("{args} --resume --quiet"));
     assert_eq!(resumed.code, Some(0), "{resumed:?}");
@@ -132,63 +132,75 @@ fn what_a_server_misses_is_told_once_and_posted_by_a_resumed_run() {
         !resumed.stderr.contains("could not be posted"),
         "{resumed:?}"
     );
-    assert_on(&server, path, "FINISHED");
+    assert_on_server(&server, path, "FINISHED");
 }
 
 #[test]
-fn what_was_done_without_an_answer_is_not_done_twice() {
+fn repeats_nothing_after_a_lost_response() {
     let dir = workplace(24, "0,25");
     let path = dir.path();
-    let server = Server::start();
-    // The first ones make the run, then there are its config, its epochs and its end.
-    for mute in 1..=8 {
+    let server = MlflowServer::start();
+    // The first requests create the run; the others post its config, its epochs and its end.
+    for number in 1..=8 {
         let _ = fs::remove_dir_all(path.join("runs"));
         {
             let mut state = server.lock();
             state.runs.clear();
             state.experiments.clear();
             state.requests.clear();
-            state.mute_at = mute;
+            state.unanswered_request = number;
         }
         let ended = train(path, &train_args(&server.url, 2));
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(!ended.stderr.contains("could not be posted"), "{ended:?}");
-        assert_on(&server, path, "FINISHED");
+        assert_on_server(&server, path, "FINISHED");
     }
 }
 
 #[test]
-fn a_server_that_cannot_be_used_stops_nothing_and_is_told_why() {
+fn unusable_server_does_not_stop_training_and_is_reported() {
     let dir = workplace(24, "0,25");
     let path = dir.path();
-    let server = Server::start();
+    let server = MlflowServer::start();
     let closed = {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap())
     };
-    let other = "is there an MLflow server at this URL?";
-    for (mood, url, said) in [
-        (Mood::Well, closed.as_str(), "Connection refused"),
-        (Mood::Other, &server.url, other),
-        (Mood::Moved, &server.url, "it sends on to http://elsewhere/"),
-        (Mood::Silent, &server.url, "could not be posted"),
+    let other = "check that an MLflow server runs at this URL";
+    for (behavior, url, expected) in [
+        (
+            ServerBehavior::Normal,
+            closed.as_str(),
+            "Connection refused",
+        ),
+        (ServerBehavior::NotMlflow, &server.url, other),
+        (
+            ServerBehavior::Redirect,
+            &server.url,
+            "it redirects to http://elsewhere/",
+        ),
+        (
+            ServerBehavior::NoResponse,
+            &server.url,
+            "could not be posted",
+        ),
     ] {
         let _ = fs::remove_dir_all(path.join("runs"));
-        server.lock().mood = mood;
+        server.lock().behavior = behavior;
         let start = Instant::now();
         let ended = train(path, &train_args(url, 1));
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert!(ended.stderr.contains(said), "{said}: {ended:?}");
+        assert!(ended.stderr.contains(expected), "{expected}: {ended:?}");
         assert_eq!(records(path, "runs/first/metrics.csv").len(), 1);
-        // The end waits ten seconds at most.
+        // The end of the run waits for at most ten seconds.
         let took = start.elapsed();
-        assert!(took < Duration::from_secs(25), "{mood:?}: {took:?}");
+        assert!(took < Duration::from_secs(25), "{behavior:?}: {took:?}");
     }
     let _ = fs::remove_dir_all(path.join("runs"));
     {
         let mut state = server.lock();
-        state.mood = Mood::Well;
-        state.wanted = Some("Bearer another".into());
+        state.behavior = ServerBehavior::Normal;
+        state.authorization = Some("Bearer another".into());
     }
     let ended = train(path, &train_args(&server.url, 1));
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -202,7 +214,7 @@ fn a_server_that_cannot_be_used_stops_nothing_and_is_told_why() {
 }
 
 #[test]
-fn what_is_no_server_is_refused_before_anything_is_done() {
+fn rejects_an_invalid_server_before_training() {
     let dir = workplace(4, "0");
     let train = format!("train --config baseline.toml {DATA} --out run");
     assert_refused(
@@ -229,7 +241,7 @@ fn what_is_no_server_is_refused_before_anything_is_done() {
 }
 
 #[test]
-fn a_setting_that_cannot_be_used_is_named() {
+fn invalid_setting_is_named() {
     let dir = workplace(24, "0");
     let path = dir.path();
     let mut command = rgby();
@@ -248,10 +260,10 @@ fn a_setting_that_cannot_be_used_is_named() {
 
 #[test]
 #[cfg(unix)]
-fn a_killed_run_goes_on_as_the_same_one_and_a_stopped_one_says_so() {
+fn killed_run_resumes_as_the_same_run_and_reports_a_stop() {
     let dir = workplace(24, "0,25");
     let path = dir.path();
-    let server = Server::start();
+    let server = MlflowServer::start();
     let args = train_args(&server.url, 60);
     let posted = || {
         let state = server.lock();
@@ -261,7 +273,10 @@ fn a_killed_run_goes_on_as_the_same_one_and_a_stopped_one_says_so() {
     };
     let mut child = spawn(path, &args);
     while posted() < 2 {
-        assert!(child.try_wait().unwrap().is_none(), "it ended too soon");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the run ended too early"
+        );
         sleep(Duration::from_millis(2));
     }
     child.kill().unwrap();
@@ -270,21 +285,24 @@ fn a_killed_run_goes_on_as_the_same_one_and_a_stopped_one_says_so() {
     let before = posted();
     let mut child = spawn(path, &format!("{args} --resume"));
     while posted() <= before {
-        assert!(child.try_wait().unwrap().is_none(), "it ended too soon");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the run ended too early"
+        );
         sleep(Duration::from_millis(2));
     }
     signal(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(143));
-    assert_on(&server, path, "KILLED");
+    assert_on_server(&server, path, "KILLED");
     assert_eq!(train(path, &format!("{args} --resume")).code, Some(0));
-    assert_on(&server, path, "FINISHED");
+    assert_on_server(&server, path, "FINISHED");
 }
 
 #[test]
-fn a_run_that_fails_is_failed() {
+fn failed_run_has_the_status_failed() {
     let dir = workplace(24, "0,25");
     let path = dir.path();
-    let server = Server::start();
+    let server = MlflowServer::start();
     let args = train_args(&server.url, 3);
     let ended = run(
         path,
@@ -294,5 +312,5 @@ fn a_run_that_fails_is_failed() {
     assert!(ended.stderr.contains("the loss became"), "{ended:?}");
     assert_eq!(server.lock().runs[0].status, "FAILED");
     let page = read(path, "runs/first/report.html");
-    assert!(page.contains("ended with an error: the loss became"));
+    assert!(page.contains("failed: the loss became"));
 }

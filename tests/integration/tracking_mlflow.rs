@@ -1,4 +1,4 @@
-//! `--log-mlflow` against MLflow itself, read back through its own client (`tests/clients`).
+//! `--log-mlflow` with the real MLflow, read back with its own client (`tests/clients`).
 
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
@@ -13,14 +13,14 @@ use crate::support::{read, run, skipped};
 use crate::tracking::{assert_posted, train_args};
 use crate::train_support::workplace;
 
-/// MLflow itself, on a port of its own; ends with the test.
-struct Real {
+/// A running MLflow server; stopped when dropped.
+struct MlflowProcess {
     child: Child,
     url: String,
 }
 
-impl Real {
-    /// `None` where it is not installed.
+impl MlflowProcess {
+    /// Returns `None` if MLflow is not installed.
     fn start(dir: &Path) -> Option<Self> {
         let found = Command::new("python3")
             .args(["-c", "import mlflow.server"])
@@ -49,27 +49,27 @@ impl Real {
             .current_dir(dir)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Its workers end with it.
+            // Allows stopping its workers with it.
             .process_group(0)
             .spawn()
             .unwrap();
-        let real = Self {
+        let server = Self {
             child,
             url: format!("http://127.0.0.1:{port}"),
         };
         let start = Instant::now();
-        while real.ask("--check").is_none() {
+        while server.query("--check").is_none() {
             assert!(
                 start.elapsed() < Duration::from_mins(2),
-                "it does not start"
+                "MLflow does not start"
             );
             sleep(Duration::from_millis(500));
         }
-        Some(real)
+        Some(server)
     }
 
-    /// What `tests/clients/mlflow_runs.py` prints.
-    fn ask(&self, args: &str) -> Option<Value> {
+    /// Returns the output of `tests/clients/mlflow_runs.py`.
+    fn query(&self, args: &str) -> Option<Value> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/mlflow_runs.py");
         let mut command = Command::new("python3");
         let output = command
@@ -84,7 +84,7 @@ impl Real {
     }
 }
 
-impl Drop for Real {
+impl Drop for MlflowProcess {
     fn drop(&mut self) {
         let group = format!("-{}", self.child.id());
         let _ = Command::new("kill").args(["--", &group]).status();
@@ -93,40 +93,46 @@ impl Drop for Real {
 }
 
 #[test]
-fn mlflow_itself_has_the_run() {
+fn real_mlflow_has_the_run() {
     let dir = workplace(24, "0,25");
     let path = dir.path();
-    let Some(real) = Real::start(path) else {
+    let Some(server) = MlflowProcess::start(path) else {
         return;
     };
-    let args = format!("{} --mlflow-experiment my/plates", train_args(&real.url, 3));
+    let args = format!(
+        "{} --mlflow-experiment my/plates",
+        train_args(&server.url, 3)
+    );
     for args in [args.clone(), format!("{args} --resume")] {
         let ended = run(path, &args);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(!ended.stderr.contains("could not be posted"), "{ended:?}");
     }
-    let runs = real.ask("my/plates").unwrap();
+    let runs = server.query("my/plates").unwrap();
     assert_eq!(runs.as_array().unwrap().len(), 1, "{runs}");
-    let told = &runs[0];
+    let run_on_server = &runs[0];
     assert_eq!(
-        (&told["name"], &told["status"]),
+        (&run_on_server["name"], &run_on_server["status"]),
         (&json!("first"), &json!("FINISHED"))
     );
-    assert_eq!(told["params"]["train.epochs"], "3");
-    let classes = told["params"]["model.classes"].as_str().unwrap();
+    assert_eq!(run_on_server["params"]["train.epochs"], "3");
+    let classes = run_on_server["params"]["model.classes"].as_str().unwrap();
     assert!(classes.contains("Rods & rings"), "{classes}");
-    assert_eq!(told["tags"]["rgby.device"], "cpu");
+    assert_eq!(run_on_server["tags"]["rgby.device"], "cpu");
     assert_posted(path, |name| {
-        let points = told["metrics"][name].as_array().unwrap();
+        let points = run_on_server["metrics"][name].as_array().unwrap();
         points
             .iter()
             .map(|point| (point[0].as_u64().unwrap(), point[1].clone()))
             .collect()
     });
     let config = read(path, "runs/first/config.toml");
-    assert_eq!(told["files"]["config.toml"].as_str(), Some(config.as_str()));
+    assert_eq!(
+        run_on_server["files"]["config.toml"].as_str(),
+        Some(config.as_str())
+    );
     assert!(
-        told["files"]["report.html"]
+        run_on_server["files"]["report.html"]
             .as_str()
             .unwrap()
             .contains("Training of first")

@@ -1,4 +1,4 @@
-//! What the tests of training share: a data set, a config, and runs that are stopped and compared.
+//! Helpers for the tests of training: a data set, a config, and runs that are stopped and compared.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::{json, listing, must, read, signal, spawn};
 
-/// The flags that name the data set of [`workplace`].
+/// The flags for the data set of [`workplace`].
 pub const DATA: &str = "--images data/images --labels data/labels.csv";
 
 /// `baseline.toml` of [`workplace`].
@@ -31,7 +31,7 @@ name = \"adadelta\"
 split = \"none\"
 ";
 
-/// A folder with a synthetic data set in `data` and a baseline config.
+/// Creates a folder with a synthetic data set in `data` and a baseline config.
 pub fn workplace(count: usize, classes: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     must(
@@ -42,7 +42,7 @@ pub fn workplace(count: usize, classes: &str) -> TempDir {
     dir
 }
 
-/// The judgement of a model on a data set, at a threshold of 0.3.
+/// Evaluates a model on a data set at threshold 0.3.
 pub fn judge(dir: &Path, model: &str, data: &str) -> Value {
     let args = format!(
         "eval --json --engine tract --threshold 0.3 --model {model} --images {data}/images \
@@ -62,7 +62,7 @@ pub fn stop_early(path: &Path, args: &str, run: &str) {
     assert_eq!(child.wait().unwrap().code(), Some(143));
 }
 
-/// Every file of two runs is the same, but those that tell of time and of interruptions.
+/// Asserts that metrics and weights of two runs are bit-identical.
 pub fn assert_same(dir: &Path, whole: &str, parts: &str) {
     let metrics = |run: &str| read(dir, &format!("{run}/metrics.csv"));
     assert_eq!(metrics(whole), metrics(parts));
@@ -73,7 +73,7 @@ pub fn assert_same(dir: &Path, whole: &str, parts: &str) {
             listing(&folder(run)).iter().map(name).collect()
         };
         assert_eq!(names(whole), names(parts));
-        // All but the description, which says how long the run took.
+        // All files except the metadata, which contain the duration.
         let tensors = |name: &&String| !name.starts_with("checkpoint.");
         for name in names(whole).iter().filter(tensors) {
             let bytes = |run: &str| fs::read(folder(run).join(name)).unwrap();
@@ -82,7 +82,7 @@ pub fn assert_same(dir: &Path, whole: &str, parts: &str) {
     }
 }
 
-/// Names and bytes of a checkpoint's weights, sorted, by way of an export.
+/// Returns names and bytes of a checkpoint's weights, sorted, from an exported model.
 pub fn exported_weights(path: &Path, checkpoint: &str) -> Vec<(String, Vec<u8>)> {
     must(
         path,

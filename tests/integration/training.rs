@@ -231,7 +231,7 @@ fn bad_input_is_refused_by_name() {
             (&format!("{baseline} --out file"), &["file is a file"]),
             (
                 &format!("{baseline} --out run"),
-                &["holds a run", "--resume"],
+                &["already contains a run", "--resume"],
             ),
             (
                 &format!("{baseline} --out run --resume --set train.epochs=9"),

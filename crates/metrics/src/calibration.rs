@@ -1,38 +1,37 @@
-//! Whether probabilities are what they say.
+//! Expected calibration error.
 
 use serde::Serialize;
 
 use super::{Labelled, ratio};
 
-/// Bins of equal width, as in Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural
-/// Networks", 2017.
+/// Number of bins of equal width, as in Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern
+/// Neural Networks", 2017.
 const BINS: usize = 15;
 
-/// How often what was called probable was true.
+/// Agreement of probabilities with the observed share of positives.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Calibration {
-    /// Expected calibration error, 0–1: the mean over the probabilities of the gap between the mean
-    /// probability of their bin and the share of it that is true.
+    /// Expected calibration error, 0–1: the gap between the mean probability of a bin and its share
+    /// of positives, averaged over the probabilities.
     pub error: f64,
-    /// The bins from 0 to 1, each without its lower end but the first.
+    /// Bins from 0 to 1, ascending. Only the first includes its lower end.
     pub bins: Vec<CalibrationBin>,
 }
 
-/// Probabilities of about the same size.
+/// One bin of probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct CalibrationBin {
-    /// How many there are.
     pub count: usize,
-    /// Their mean, 0 of none.
+    /// Mean probability; 0 for an empty bin.
     pub mean_probability: f64,
-    /// The share of them whose class is true, 0 of none.
+    /// Share of positives, 0–1; 0 for an empty bin.
     pub share_true: f64,
 }
 
 impl Calibration {
-    /// Of pairs of a probability and the truth.
+    /// Computes the calibration of pairs of probability and truth.
     #[must_use]
-    pub fn of(pairs: impl Iterator<Item = (f32, bool)>) -> Self {
+    pub fn new(pairs: impl Iterator<Item = (f32, bool)>) -> Self {
         let width = 1.0 / BINS as f64;
         let edges: Vec<f64> = (1..BINS).map(|edge| edge as f64 * width).collect();
         let mut sums = [(0_usize, 0.0, 0_usize); BINS];
@@ -57,9 +56,9 @@ impl Calibration {
         }
     }
 
-    /// Of all classes of `data` together.
+    /// Computes the calibration over the probabilities of all classes of `data`.
     #[must_use]
     pub fn of_all(data: &Labelled) -> Self {
-        Self::of((0..data.classes()).flat_map(|class| data.column(class)))
+        Self::new((0..data.classes()).flat_map(|class| data.column(class)))
     }
 }

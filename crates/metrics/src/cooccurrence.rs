@@ -1,11 +1,13 @@
-//! Which classes come together.
+//! Co-occurrence of classes.
 
-/// `[classes][classes]`: of the samples that have the row's class, the share that has the column's,
-/// 0–1; a row of a class that none has is 0. `sets` are the classes of each sample.
+/// Returns `[classes][classes]`: the share (0–1) of samples with the row's class that also have the
+/// column's class.
+///
+/// The row of a class without samples is 0. `sets` holds the classes of each sample.
 ///
 /// # Panics
 ///
-/// If a set holds a class that does not exist.
+/// If a set contains a class outside `0..classes`.
 #[must_use]
 pub fn cooccurrence(sets: &[Vec<u16>], classes: usize) -> Vec<Vec<f64>> {
     let mut counts = vec![vec![0_u32; classes]; classes];
@@ -16,10 +18,10 @@ pub fn cooccurrence(sets: &[Vec<u16>], classes: usize) -> Vec<Vec<f64>> {
             }
         }
     }
-    let share = |(row, counts): (usize, &Vec<u32>)| {
-        let all = f64::from(counts[row]);
-        let of = |count: &u32| super::ratio(f64::from(*count), all);
-        counts.iter().map(of).collect()
+    let shares = |(row, counts): (usize, &Vec<u32>)| {
+        let total = f64::from(counts[row]);
+        let share = |count: &u32| super::ratio(f64::from(*count), total);
+        counts.iter().map(share).collect()
     };
-    counts.iter().enumerate().map(share).collect()
+    counts.iter().enumerate().map(shares).collect()
 }

@@ -1,57 +1,67 @@
-//! What is predicted of each sample, and what of that is right.
+//! Predicted classes and their outcomes.
 
 use super::Labelled;
 
-/// Which classes are predicted for which samples, kept as the samples where that matters: those
-/// that have a class or are said to have it.
+/// The predicted classes of all samples, compared with the truth.
+///
+/// Stored sparsely: true negatives, the most frequent outcome, are implied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decisions {
     samples: usize,
-    classes: Vec<Outcomes>,
+    classes: Vec<ClassOutcomes>,
 }
 
-/// The samples of one class but for the true negatives, each list ascending.
+/// Sample indices of one class by outcome, without the true negatives. Each list is ascending.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outcomes {
-    /// Predicted and true.
-    pub hits: Vec<u32>,
-    /// Predicted, but not true.
-    pub false_alarms: Vec<u32>,
-    /// True, but not predicted.
-    pub misses: Vec<u32>,
+pub struct ClassOutcomes {
+    pub true_positives: Vec<u32>,
+    pub false_positives: Vec<u32>,
+    pub false_negatives: Vec<u32>,
+}
+
+impl ClassOutcomes {
+    /// Returns the number of true positives, false positives and false negatives.
+    pub(super) fn counts(&self) -> [usize; 3] {
+        let Self {
+            true_positives,
+            false_positives,
+            false_negatives,
+        } = self;
+        [true_positives, false_positives, false_negatives].map(Vec::len)
+    }
 }
 
 impl Decisions {
-    /// A class is predicted where its probability is at least its threshold.
+    /// Predicts each class whose probability is at least its threshold.
     ///
     /// # Panics
     ///
-    /// If there is not one threshold for each class.
+    /// If the number of thresholds differs from the number of classes.
     #[must_use]
     pub fn at(data: &Labelled, thresholds: &[f32]) -> Self {
-        assert_eq!(thresholds.len(), data.classes(), "one threshold a class");
+        assert_eq!(thresholds.len(), data.classes(), "one threshold per class");
         Self::new(data, |_, class| thresholds[class])
     }
 
-    /// As [`at`](Self::at), with the thresholds of each sample's fold.
+    /// Like [`at`](Self::at), but with separate thresholds for each fold.
     ///
     /// # Panics
     ///
-    /// If there is not a fold for each sample, or one threshold a class for each fold.
+    /// If a sample has no fold, or a fold lacks a threshold for a class.
     #[must_use]
     pub fn by_fold(data: &Labelled, folds: &[usize], thresholds: &[Vec<f32>]) -> Self {
-        assert_eq!(folds.len(), data.samples(), "one fold a sample");
+        assert_eq!(folds.len(), data.samples(), "one fold per sample");
         Self::new(data, |sample, class| thresholds[folds[sample]][class])
     }
 
     fn new(data: &Labelled, threshold: impl Fn(usize, usize) -> f32) -> Self {
         let classes = (0..data.classes()).map(|class| {
-            let mut outcomes = Outcomes::default();
+            let mut outcomes = ClassOutcomes::default();
             for (sample, (probability, truth)) in data.column(class).enumerate() {
                 let list = match (probability >= threshold(sample, class), truth) {
-                    (true, true) => &mut outcomes.hits,
-                    (true, false) => &mut outcomes.false_alarms,
-                    (false, true) => &mut outcomes.misses,
+                    (true, true) => &mut outcomes.true_positives,
+                    (true, false) => &mut outcomes.false_positives,
+                    (false, true) => &mut outcomes.false_negatives,
                     (false, false) => continue,
                 };
                 list.push(sample as u32);
@@ -64,31 +74,30 @@ impl Decisions {
         }
     }
 
-    /// Number of samples.
     #[must_use]
     pub fn samples(&self) -> usize {
         self.samples
     }
 
-    /// Each class, in the model's order.
+    /// Returns the outcomes of each class, in the model's order.
     #[must_use]
-    pub fn classes(&self) -> &[Outcomes] {
+    pub fn classes(&self) -> &[ClassOutcomes] {
         &self.classes
     }
 
-    /// The classes predicted for each sample, ascending.
+    /// Returns the predicted classes of each sample, ascending.
     #[must_use]
     pub fn predicted(&self) -> Vec<Vec<u16>> {
-        self.by_sample(|outcomes| [&outcomes.hits, &outcomes.false_alarms])
+        self.by_sample(|outcomes| [&outcomes.true_positives, &outcomes.false_positives])
     }
 
-    /// The classes that each sample has, ascending.
+    /// Returns the true classes of each sample, ascending.
     #[must_use]
     pub fn truth(&self) -> Vec<Vec<u16>> {
-        self.by_sample(|outcomes| [&outcomes.hits, &outcomes.misses])
+        self.by_sample(|outcomes| [&outcomes.true_positives, &outcomes.false_negatives])
     }
 
-    fn by_sample(&self, lists: impl Fn(&Outcomes) -> [&Vec<u32>; 2]) -> Vec<Vec<u16>> {
+    fn by_sample(&self, lists: impl Fn(&ClassOutcomes) -> [&Vec<u32>; 2]) -> Vec<Vec<u16>> {
         let mut classes = vec![Vec::new(); self.samples];
         for (class, outcomes) in self.classes.iter().enumerate() {
             for &sample in lists(outcomes).into_iter().flatten() {

@@ -1,27 +1,27 @@
-//! Confidence intervals of 95 %: of macro- and micro-F1 and of differences by bootstrap over the
-//! samples, of a class's F1 by Wilson's interval. docs/evaluation.md says why these.
+//! 95 % confidence intervals.
+//!
+//! Macro-F1, micro-F1 and differences use a bootstrap over samples; the F1 of a class uses Wilson's
+//! interval. docs/evaluation.md gives the reasons.
 
 use serde::{Serialize, Serializer};
 
-use super::bootstrap::Scores;
-use super::{Bootstrap, Decisions, Outcomes};
+use super::bootstrap::F1Scores;
+use super::{Bootstrap, ClassOutcomes, Decisions};
 
-/// The normal quantile of 0.975.
+/// The 0.975 quantile of the standard normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// Where a value may well lie, both ends included. In JSON `[low, high]`.
+/// A 95 % confidence interval, both ends included. Serialized as `[low, high]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
-    /// The lower end.
     pub low: f64,
-    /// The upper end.
     pub high: f64,
 }
 
 impl Interval {
-    /// Whether `value` lies in it.
+    /// Returns whether the interval contains `value`.
     #[must_use]
-    pub fn holds(&self, value: f64) -> bool {
+    pub fn contains(&self, value: f64) -> bool {
         (self.low..=self.high).contains(&value)
     }
 }
@@ -32,50 +32,46 @@ impl Serialize for Interval {
     }
 }
 
-/// Intervals of one set of decisions.
+/// Confidence intervals of one set of decisions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Intervals {
-    /// Of the macro-F1.
     pub macro_f1: Interval,
-    /// Of the micro-F1.
     pub micro_f1: Interval,
-    /// Of each class's F1.
+    /// F1 of each class.
     pub classes: Vec<Interval>,
 }
 
-/// How much better `b` is than `a`, and the interval of that.
+/// Difference of two scores, with its confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Difference {
-    /// `b`'s score less `a`'s.
+    /// Score of `b` minus score of `a`.
     pub difference: f64,
-    /// Where it may well lie.
     pub interval: Interval,
 }
 
-/// How much better one set of decisions is than another on the same samples.
+/// Differences of two sets of decisions on the same samples.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Differences {
-    /// In macro-F1.
     pub macro_f1: Difference,
-    /// In micro-F1.
     pub micro_f1: Difference,
-    /// In each class's F1.
+    /// F1 of each class.
     pub classes: Vec<Difference>,
 }
 
-/// The intervals of several sets of decisions on the same samples, or `None` where there are fewer
-/// than two samples or draws to tell anything by.
+/// Returns the confidence intervals of several sets of decisions on the same samples.
+///
+/// `None` with fewer than two samples or draws.
 #[must_use]
 pub fn intervals(sets: &[&Decisions], bootstrap: &Bootstrap) -> Option<Vec<Intervals>> {
     if sets.first()?.samples() < 2 || bootstrap.draws < 2 {
         return None;
     }
     let draws = bootstrap.scores(sets);
-    let of = |(number, set): (usize, &&Decisions)| {
-        let whole = Scores::whole(set);
-        let interval = |score: fn(&Scores) -> f64| {
-            let found = draws.iter().map(|draw| score(&draw[number]));
-            bootstrap_interval(found, score(&whole), 0.0)
+    let intervals_of = |(number, set): (usize, &&Decisions)| {
+        let observed = F1Scores::observed(set);
+        let interval = |score: fn(&F1Scores) -> f64| {
+            let resampled = draws.iter().map(|draw| score(&draw[number]));
+            bootstrap_interval(resampled, score(&observed), 0.0)
         };
         Intervals {
             macro_f1: interval(|scores| scores.macro_f1),
@@ -83,24 +79,25 @@ pub fn intervals(sets: &[&Decisions], bootstrap: &Bootstrap) -> Option<Vec<Inter
             classes: set.classes().iter().map(class_interval).collect(),
         }
     };
-    Some(sets.iter().enumerate().map(of).collect())
+    Some(sets.iter().enumerate().map(intervals_of).collect())
 }
 
-/// How much better `b` is than `a`, which decide about the same samples; `None` as
-/// [`intervals`].
+/// Returns the differences `b` − `a` of two sets of decisions on the same samples.
+///
+/// `None` with fewer than two samples or draws.
 #[must_use]
 pub fn differences(a: &Decisions, b: &Decisions, bootstrap: &Bootstrap) -> Option<Differences> {
     if a.samples() < 2 || bootstrap.draws < 2 {
         return None;
     }
     let draws = bootstrap.scores(&[a, b]);
-    let whole = [Scores::whole(a), Scores::whole(b)];
-    let difference = |score: &dyn Fn(&Scores) -> f64| {
-        let difference = score(&whole[1]) - score(&whole[0]);
-        let found = draws.iter().map(|draw| score(&draw[1]) - score(&draw[0]));
+    let observed = [a, b].map(F1Scores::observed);
+    let difference = |score: &dyn Fn(&F1Scores) -> f64| {
+        let difference = score(&observed[1]) - score(&observed[0]);
+        let resampled = draws.iter().map(|draw| score(&draw[1]) - score(&draw[0]));
         Difference {
             difference,
-            interval: bootstrap_interval(found, difference, -1.0),
+            interval: bootstrap_interval(resampled, difference, -1.0),
         }
     };
     let classes = 0..a.classes().len();
@@ -113,21 +110,21 @@ pub fn differences(a: &Decisions, b: &Decisions, bootstrap: &Bootstrap) -> Optio
     })
 }
 
-/// Wilson's interval of a class's F1.
+/// Returns Wilson's interval of a class's F1.
 ///
-/// Of the `m` samples that are hits, false alarms or misses, the hits are binomial with the
-/// Jaccard index J as their probability, and F1 = 2J / (1 + J) rises with J: so the interval of J
-/// (Wilson 1927) becomes that of F1. A class of which nothing was seen may have any F1.
-fn class_interval(outcomes: &Outcomes) -> Interval {
-    let hits = outcomes.hits.len() as f64;
-    let m = hits + (outcomes.false_alarms.len() + outcomes.misses.len()) as f64;
+/// Among the `m` true positives, false positives and false negatives, the true positives are
+/// binomial. Their probability is the Jaccard index J. F1 = 2J / (1 + J) increases with J, so
+/// Wilson's interval of J (1927) transforms to F1. A class with m = 0 has the interval 0–1.
+fn class_interval(outcomes: &ClassOutcomes) -> Interval {
+    let [tp, fp, fn_] = outcomes.counts();
+    let m = (tp + fp + fn_) as f64;
     if m < 1.0 {
         return Interval {
             low: 0.0,
             high: 1.0,
         };
     }
-    let (share, z2) = (hits / m, Z * Z / m);
+    let (share, z2) = (tp as f64 / m, Z * Z / m);
     let centre = (share + z2 / 2.0) / (1.0 + z2);
     let half = Z / (1.0 + z2) * (share * (1.0 - share) / m + z2 / (4.0 * m)).sqrt();
     let f1 = |jaccard: f64| {
@@ -140,10 +137,11 @@ fn class_interval(outcomes: &Outcomes) -> Interval {
     }
 }
 
-/// The bias-corrected normal interval from bootstrap draws (A. C. Davison and D. V. Hinkley,
-/// "Bootstrap Methods and their Application", 1997, section 5.2): the observed value, less what the
-/// draws are off on average, and 1.96 of their standard deviations to both sides. It is made to hold
-/// the observed value, and cut off at `lowest` and at 1.
+/// Returns the bias-corrected normal interval of bootstrap draws.
+///
+/// It is the observed value minus the mean bias of the draws, ± 1.96 of their standard deviations
+/// (A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their Application", 1997, section 5.2).
+/// It is widened to contain the observed value and clipped to `lowest`–1.
 fn bootstrap_interval(
     draws: impl Iterator<Item = f64> + Clone,
     observed: f64,

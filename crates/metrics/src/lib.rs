@@ -1,9 +1,13 @@
 //! Multi-label metrics from probabilities and targets, as scikit-learn defines them.
 //!
-//! [`Labelled`] pairs probabilities with the truth; [`Decisions`] is what is predicted of them, by
-//! thresholds or fold by fold; [`judge`] counts how good that is, [`intervals`] how sure that is,
-//! [`Tuning`] looks for better thresholds. Where a ratio is 0/0 it counts as 0
-//! (`zero_division=0`). All sums are in float64. docs/evaluation.md has the definitions.
+//! - [`Labelled`] pairs probabilities with the truth.
+//! - [`Decisions`] are the predicted classes, by thresholds or by fold.
+//! - [`evaluate_decisions`] computes the metrics, [`intervals()`] their confidence
+//!   intervals.
+//! - [`Tuning`] chooses thresholds.
+//!
+//! Ratios of 0/0 are 0 (`zero_division=0`). All sums are in float64. docs/evaluation.md has the
+//! definitions.
 
 mod bootstrap;
 mod calibration;
@@ -20,10 +24,10 @@ mod tests;
 pub use bootstrap::Bootstrap;
 pub use calibration::{Calibration, CalibrationBin};
 pub use cooccurrence::cooccurrence;
-pub use decisions::{Decisions, Outcomes};
-pub use evaluation::cross_entropy;
+pub use decisions::{ClassOutcomes, Decisions};
 pub use evaluation::{
-    Chance, ClassMetrics, Evaluation, RARE_SHARE, RareClasses, chance, evaluate, judge,
+    ChanceLevel, ClassMetrics, Evaluation, RARE_SHARE, RareClasses, chance_level, cross_entropy,
+    evaluate, evaluate_decisions,
 };
 pub use intervals::{Difference, Differences, Interval, Intervals, differences, intervals};
 pub use ranking::Ranking;
@@ -38,21 +42,21 @@ pub struct Labelled<'a> {
 }
 
 impl<'a> Labelled<'a> {
-    /// Pairs `probabilities` with `targets`: both `[samples, classes]`, row by row;
-    /// probabilities 0–1, targets 0 or 1.
+    /// Pairs `probabilities` (0–1) with `targets` (0 or 1), both `[samples, classes]` in row-major
+    /// order.
     ///
     /// # Errors
     ///
-    /// A sentence that says which of the two does not fit, and where.
+    /// The lengths do not match `classes`, or a value is out of range; the message gives its place.
     pub fn new(
         probabilities: &'a [f32],
         targets: &'a [f32],
         classes: usize,
     ) -> Result<Self, String> {
-        let (len, wanted) = (probabilities.len(), targets.len());
-        if classes == 0 || len != wanted || len % classes != 0 {
+        let (len, target_len) = (probabilities.len(), targets.len());
+        if classes == 0 || len != target_len || len % classes != 0 {
             return Err(format!(
-                "{len} probabilities and {wanted} targets do not make rows of {classes} classes"
+                "{len} probabilities and {target_len} targets do not make rows of {classes} classes"
             ));
         }
         let place = |at: usize| format!("sample {}, class {}", at / classes, at % classes);
@@ -78,23 +82,21 @@ impl<'a> Labelled<'a> {
         })
     }
 
-    /// Number of samples.
     #[must_use]
     pub fn samples(&self) -> usize {
         self.probabilities.len() / self.classes
     }
 
-    /// Number of classes.
     #[must_use]
     pub fn classes(&self) -> usize {
         self.classes
     }
 
-    /// Probability and truth of each class for one sample.
+    /// Returns probability and truth of each class for one sample.
     ///
     /// # Panics
     ///
-    /// If there is no such sample.
+    /// If `sample` is out of range.
     pub fn row(&self, sample: usize) -> impl Iterator<Item = (f32, bool)> {
         let row = sample * self.classes..(sample + 1) * self.classes;
         let pairs = self.probabilities[row.clone()]
@@ -103,7 +105,7 @@ impl<'a> Labelled<'a> {
         pairs.map(|(p, t)| (*p, *t > 0.5))
     }
 
-    /// Probability and truth of each sample for one class.
+    /// Returns probability and truth of each sample for one class.
     pub fn column(&self, class: usize) -> impl Iterator<Item = (f32, bool)> {
         let pairs = self.probabilities.iter().zip(self.targets);
         pairs
@@ -113,8 +115,8 @@ impl<'a> Labelled<'a> {
     }
 }
 
-/// The probabilities `[samples, classes]` with each sample's highest (of equal ones the first)
-/// replaced by 1, so that no threshold rules it out.
+/// Returns the probabilities `[samples, classes]` with the highest of each sample replaced by 1, so
+/// that every threshold lets it pass. Of equal probabilities, the first is replaced.
 #[must_use]
 pub fn with_highest_kept(probabilities: &[f32], classes: usize) -> Vec<f32> {
     let mut kept = probabilities.to_vec();
@@ -132,12 +134,12 @@ fn f1_score(true_positives: usize, false_positives: usize, false_negatives: usiz
     ratio(twice, twice + (false_positives + false_negatives) as f64)
 }
 
-/// `part / whole`, or 0 if there is no whole.
+/// Returns `part / whole`, or 0 if `whole` is 0.
 fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
-/// The mean, or 0 of nothing.
+/// Returns the mean, or 0 without values.
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.fold((0.0, 0.0), |(sum, count), x| (sum + x, count + 1.0));
     ratio(sum, count)

@@ -1,31 +1,30 @@
-//! What follows from the order of a class's probabilities: average precision, the areas under the
-//! curves, and the curves.
+//! Metrics of the order of a class's probabilities: average precision, AUROC, precision-recall curve.
 
 use std::cmp::Ordering;
 
 use super::Labelled;
 
-/// One class's samples by probability, the highest first.
+/// Samples of one class in descending order of probability.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranking {
-    pub(super) samples: Vec<Ranked>,
+    pub(super) samples: Vec<RankedSample>,
 }
 
-/// A sample in its place.
+/// A sample with its probability and truth for one class.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Ranked {
+pub(super) struct RankedSample {
     pub probability: f32,
     pub truth: bool,
     pub sample: u32,
 }
 
 impl Ranking {
-    /// Ranks the samples of `data` by their probability of `class`.
+    /// Sorts the samples of `data` by their probability for `class`.
     #[must_use]
     pub fn new(data: &Labelled, class: usize) -> Self {
         let column = data.column(class).enumerate();
         let mut samples: Vec<_> = column
-            .map(|(sample, (probability, truth))| Ranked {
+            .map(|(sample, (probability, truth))| RankedSample {
                 probability,
                 truth,
                 sample: sample as u32,
@@ -38,14 +37,14 @@ impl Ranking {
         Self { samples }
     }
 
-    /// Number of samples that have the class.
+    /// Returns the number of samples that have the class.
     #[must_use]
     pub fn positives(&self) -> usize {
         positives_in(&self.samples)
     }
 
-    /// Σ (Rₙ − Rₙ₋₁) Pₙ over the distinct probabilities from high to low, as scikit-learn's
-    /// `average_precision_score`; `None` for a class without positives.
+    /// Returns Σ (Rₙ − Rₙ₋₁) Pₙ over the distinct probabilities in descending order, like
+    /// scikit-learn's `average_precision_score`; `None` without positives.
     #[must_use]
     pub fn average_precision(&self) -> Option<f64> {
         let positives = self.positives();
@@ -59,8 +58,8 @@ impl Ranking {
         (positives > 0).then(|| area / positives as f64)
     }
 
-    /// Area under the ROC curve, ties counted half, as scikit-learn's `roc_auc_score`; `None` for
-    /// a class that no sample or every sample has.
+    /// Returns the area under the ROC curve, ties counted half, like scikit-learn's
+    /// `roc_auc_score`; `None` without positives or without negatives.
     #[must_use]
     pub fn auroc(&self) -> Option<f64> {
         let positives = self.positives();
@@ -75,11 +74,11 @@ impl Ranking {
         (positives > 0 && negatives > 0).then(|| pairs / positives as f64 / negatives as f64)
     }
 
-    /// The precision-recall curve from high probabilities to low: recall and precision at each
-    /// distinct probability, thinned to about `most` points where there are more; empty for a
-    /// class without positives.
+    /// Returns the precision-recall curve as `(recall, precision)` points by descending threshold.
+    ///
+    /// More than about `max_points` are thinned. Empty without positives.
     #[must_use]
-    pub fn precision_recall(&self, most: usize) -> Vec<(f64, f64)> {
+    pub fn precision_recall(&self, max_points: usize) -> Vec<(f64, f64)> {
         let positives = self.positives();
         if positives == 0 {
             return Vec::new();
@@ -90,9 +89,11 @@ impl Ranking {
             seen += tie.len();
             hits += positives_in(tie);
             let recall = hits as f64 / positives as f64;
-            // Without a hit there is no recall, and a point over the last one says nothing.
+            // Points without recall, or less than one step after the last, are omitted.
             let step = recall - last;
-            if hits > 0 && (points.is_empty() || step >= 1.0 / most as f64 || hits == positives) {
+            if hits > 0
+                && (points.is_empty() || step >= 1.0 / max_points as f64 || hits == positives)
+            {
                 points.push((recall, hits as f64 / seen as f64));
                 last = recall;
             }
@@ -104,12 +105,12 @@ impl Ranking {
     }
 }
 
-/// Runs of equal probability.
-pub(super) fn ties(ranked: &[Ranked]) -> impl Iterator<Item = &[Ranked]> {
-    // 0 and −0 are one probability.
-    ranked.chunk_by(|a, b| a.probability.partial_cmp(&b.probability) == Some(Ordering::Equal))
+/// Returns the groups of equal probability.
+pub(super) fn ties(samples: &[RankedSample]) -> impl Iterator<Item = &[RankedSample]> {
+    // 0 and −0 are equal, unlike in `total_cmp`.
+    samples.chunk_by(|a, b| a.probability.partial_cmp(&b.probability) == Some(Ordering::Equal))
 }
 
-pub(super) fn positives_in(ranked: &[Ranked]) -> usize {
-    ranked.iter().filter(|ranked| ranked.truth).count()
+pub(super) fn positives_in(samples: &[RankedSample]) -> usize {
+    samples.iter().filter(|sample| sample.truth).count()
 }

@@ -1,4 +1,4 @@
-//! Metrics against scikit-learn, and what they refuse.
+//! Metrics compared with scikit-learn, and invalid input.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 
 #[derive(Deserialize)]
-struct Case {
+struct MetricsCase {
     name: String,
     classes: usize,
     probabilities: Vec<f32>,
@@ -17,7 +17,7 @@ struct Case {
     tuned: Value,
 }
 
-/// Compares two JSON documents, numbers to 1e-9.
+/// Compares two JSON documents, numbers with a tolerance of 1e-9.
 fn assert_same(ours: &Value, golden: &Value, path: &str) {
     match (ours, golden) {
         (Value::Object(a), Value::Object(b)) => {
@@ -50,23 +50,23 @@ fn assert_same(ours: &Value, golden: &Value, path: &str) {
 }
 
 #[test]
-fn everything_agrees_with_scikit_learn() {
+fn matches_scikit_learn() {
     let golden = include_str!("../../../tests/golden/metrics.json");
     let mut golden: Value = serde_json::from_str(golden).unwrap();
-    let cases: Vec<Case> = serde_json::from_value(golden["cases"].take()).unwrap();
+    let cases: Vec<MetricsCase> = serde_json::from_value(golden["cases"].take()).unwrap();
     assert!(cases.len() >= 5);
     for case in cases {
         let data = Labelled::new(&case.probabilities, &case.targets, case.classes).unwrap();
-        let judge = |t: &[f32]| serde_json::to_value(evaluate(&data, t)).unwrap();
-        assert_same(&judge(&case.thresholds), &case.evaluation, &case.name);
+        let metrics = |t: &[f32]| serde_json::to_value(evaluate(&data, t)).unwrap();
+        assert_same(&metrics(&case.thresholds), &case.evaluation, &case.name);
         let tuned = tune_thresholds(&data);
         assert_eq!(tuned, case.tuned_thresholds, "{}", case.name);
-        assert_same(&judge(&tuned), &case.tuned, &case.name);
+        assert_same(&metrics(&tuned), &case.tuned, &case.name);
     }
 }
 
 #[test]
-fn chance_is_what_its_predictors_reach() {
+fn chance_level_matches_constant_predictors() {
     // One class of prevalence 1/4: all-positive has precision 1/4 and recall 1.
     let data = Labelled::new(&[1.0; 4], &[1.0, 0.0, 0.0, 0.0], 1).unwrap();
     let evaluation = evaluate(&data, &[0.5]);
@@ -77,8 +77,8 @@ fn chance_is_what_its_predictors_reach() {
 }
 
 #[test]
-fn input_that_does_not_fit_is_named() {
-    for (probabilities, targets, classes, wanted) in [
+fn invalid_input_is_reported_with_its_place() {
+    for (probabilities, targets, classes, expected) in [
         (
             &[0.5, 0.5][..],
             &[1.0][..],
@@ -92,12 +92,12 @@ fn input_that_does_not_fit_is_named() {
         (&[0.5, 0.5], &[1.0, 0.7], 2, "target 0.7"),
     ] {
         let error = Labelled::new(probabilities, targets, classes).unwrap_err();
-        assert!(error.contains(wanted), "{error}");
+        assert!(error.contains(expected), "{error}");
     }
 }
 
 #[test]
-fn no_samples_are_no_trouble() {
+fn accepts_zero_samples() {
     let data = Labelled::new(&[], &[], 3).unwrap();
     let evaluation = evaluate(&data, &[0.5; 3]);
     assert!(

@@ -1,47 +1,46 @@
-//! Thresholds from data, and an honest score of them.
+//! Threshold tuning, and cross-fitted decisions that evaluate it without optimism.
 //!
-//! A threshold lies half-way between the lowest probability that it lets pass and the next lower
-//! one.
+//! A threshold lies half-way between the lowest probability that passes and the next lower one.
 
 use rayon::prelude::*;
 
-use super::ranking::{Ranked, positives_in, ties};
+use super::ranking::{RankedSample, positives_in, ties};
 use super::{Decisions, Labelled, Ranking, f1_score};
 
-/// The threshold of a class about which the data say nothing.
-const UNKNOWN: f32 = 0.5;
+/// Threshold of a class without positives.
+const DEFAULT: f32 = 0.5;
 
-/// How thresholds are chosen.
+/// Method of choosing thresholds.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Tuning {
-    /// The highest F1 of each class; of equally good thresholds the highest. A class without
-    /// positives keeps 0.5.
+    /// Maximizes the F1 of each class. Of equally good thresholds, the highest is chosen; a class
+    /// without positives has 0.5.
     F1,
-    /// One threshold for all classes, with the highest macro-F1; of equally good ones the highest.
-    /// 0.5 where no class has positives.
+    /// Maximizes the macro-F1 with one threshold for all classes. Of equally good thresholds, the
+    /// highest is chosen; 0.5 if no class has positives.
     Global,
-    /// Each class is predicted for this share of the samples, as near as ties allow; of equally
-    /// near thresholds the highest. Labels are not looked at.
+    /// Predicts each class for this share (0–1) of the samples, as closely as ties allow. Of equally
+    /// close thresholds, the highest is chosen. Labels are not used.
     Ratio(Vec<f64>),
 }
 
 impl Tuning {
-    /// The thresholds that `data` ask for, one a class, 0–1.
+    /// Returns the tuned thresholds for `data`, one per class, 0–1.
     ///
     /// # Panics
     ///
-    /// If there is not one ratio for each class.
+    /// If the number of ratios differs from the number of classes.
     #[must_use]
     pub fn thresholds(&self, data: &Labelled) -> Vec<f32> {
-        self.of(&rankings(data))
+        self.tune(&rankings(data))
     }
 
-    fn of(&self, rankings: &[Ranking]) -> Vec<f32> {
+    fn tune(&self, rankings: &[Ranking]) -> Vec<f32> {
         match self {
             Self::F1 => rankings.par_iter().map(best_threshold).collect(),
             Self::Global => vec![best_for_all(rankings); rankings.len()],
             Self::Ratio(ratios) => {
-                assert_eq!(ratios.len(), rankings.len(), "one ratio a class");
+                assert_eq!(ratios.len(), rankings.len(), "one ratio per class");
                 let pairs = rankings.par_iter().zip(ratios);
                 pairs.map(|(r, ratio)| threshold_at(r, *ratio)).collect()
             }
@@ -49,45 +48,47 @@ impl Tuning {
     }
 }
 
-/// The thresholds of [`Tuning::F1`].
+/// Returns the thresholds of [`Tuning::F1`].
 #[must_use]
 pub fn tune_thresholds(data: &Labelled) -> Vec<f32> {
     Tuning::F1.thresholds(data)
 }
 
-/// Tuned thresholds, and what they decide where they were not tuned.
+/// Tuned thresholds, and cross-fitted decisions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CrossFit {
-    /// Tuned on all samples: for use on others.
+    /// Tuned on all samples, one per class; for use on other samples.
     pub thresholds: Vec<f32>,
-    /// What [`thresholds`](Self::thresholds) decide on the samples that they were tuned on.
+    /// Decisions of [`thresholds`](Self::thresholds) on the samples that they were tuned on.
     pub apparent: Decisions,
-    /// Each sample decided by thresholds that were tuned on the other folds.
+    /// Decisions on each sample by thresholds tuned on the other folds.
     pub cross_fitted: Decisions,
 }
 
 impl CrossFit {
-    /// Tunes on all samples, and on all but each fold. `folds` is the fold of each sample, from 0;
-    /// `data` are what is decided by, see [`with_highest_kept`](super::with_highest_kept).
+    /// Tunes on all samples, and on all samples except those of each fold.
+    ///
+    /// `folds` is the fold of each sample, from 0. For the option `keep_argmax`, `data` holds the
+    /// result of [`with_highest_kept`](super::with_highest_kept).
     ///
     /// # Panics
     ///
-    /// If there is not one fold for each sample.
+    /// If the number of folds differs from the number of samples.
     #[must_use]
     pub fn new(data: &Labelled, tuning: &Tuning, folds: &[usize]) -> Self {
         let rankings = rankings(data);
-        let thresholds = tuning.of(&rankings);
+        let thresholds = tuning.tune(&rankings);
         let count = folds.iter().max().map_or(0, |last| last + 1);
         let without = |fold: usize| {
             let rest = rankings.iter().map(|ranking| Ranking {
                 samples: ranking
                     .samples
                     .iter()
-                    .filter(|ranked| folds[ranked.sample as usize] != fold)
+                    .filter(|entry| folds[entry.sample as usize] != fold)
                     .copied()
                     .collect(),
             });
-            tuning.of(&rest.collect::<Vec<_>>())
+            tuning.tune(&rest.collect::<Vec<_>>())
         };
         let by_fold: Vec<_> = (0..count).map(without).collect();
         Self {
@@ -107,7 +108,7 @@ fn best_threshold(ranking: &Ranking) -> f32 {
     let ranked = &ranking.samples;
     let positives = positives_in(ranked);
     let (mut seen, mut hits) = (0, 0);
-    let (mut best, mut threshold) = (0.0, UNKNOWN);
+    let (mut best, mut threshold) = (0.0, DEFAULT);
     for tie in ties(ranked) {
         seen += tie.len();
         hits += positives_in(tie);
@@ -120,18 +121,18 @@ fn best_threshold(ranking: &Ranking) -> f32 {
     threshold
 }
 
-/// Goes through the probabilities of all classes from high to low.
+/// Visits the probabilities of all classes in descending order, and updates the macro-F1 with each.
 fn best_for_all(rankings: &[Ranking]) -> f32 {
     let with_class = rankings.iter().enumerate().flat_map(|(class, ranking)| {
         let samples = ranking.samples.iter();
         samples.map(move |ranked| (*ranked, class))
     });
-    let mut all: Vec<(Ranked, usize)> = with_class.collect();
+    let mut all: Vec<(RankedSample, usize)> = with_class.collect();
     all.par_sort_unstable_by(|a, b| b.0.probability.total_cmp(&a.0.probability));
     let positives: Vec<usize> = rankings.iter().map(Ranking::positives).collect();
     let mut counts = vec![(0_usize, 0_usize); rankings.len()];
     let mut f1 = vec![0.0; rankings.len()];
-    let (mut sum, mut best, mut threshold) = (0.0, 0.0, UNKNOWN);
+    let (mut sum, mut best, mut threshold) = (0.0, 0.0, DEFAULT);
     for (at, (ranked, class)) in all.iter().enumerate() {
         let (seen, hits) = &mut counts[*class];
         *seen += 1;
@@ -141,7 +142,7 @@ fn best_for_all(rankings: &[Ranking]) -> f32 {
         f1[*class] = new;
         let next = all.get(at + 1).map(|(next, _)| next.probability);
         let ends_tie = next.is_none_or(|next| next < ranked.probability);
-        // Rounding of the running sum must not look like a better threshold.
+        // Rounding of the running sum must not count as an improvement.
         if ends_tie && sum > best + 1e-9 {
             (best, threshold) = (sum, between(ranked.probability, next.unwrap_or(0.0)));
         }
@@ -151,27 +152,27 @@ fn best_for_all(rankings: &[Ranking]) -> f32 {
 
 fn threshold_at(ranking: &Ranking, ratio: f64) -> f32 {
     let ranked = &ranking.samples;
-    let wanted = ratio * ranked.len() as f64;
+    let target = ratio * ranked.len() as f64;
     let Some(first) = ranked.first() else {
-        return UNKNOWN;
+        return DEFAULT;
     };
-    // Above the highest probability nothing is predicted; above 1 there is no threshold.
+    // A threshold above the highest probability predicts nothing, but a threshold is at most 1.
     let none = (first.probability < 1.0).then(|| between(1.0, first.probability));
-    let (mut seen, mut nearest) = (0, none.map_or(f64::INFINITY, |_| wanted));
+    let (mut seen, mut nearest) = (0, none.map_or(f64::INFINITY, |_| target));
     let mut threshold = none.unwrap_or(1.0);
     for tie in ties(ranked) {
         seen += tie.len();
-        let off = (seen as f64 - wanted).abs();
-        if off < nearest {
+        let distance = (seen as f64 - target).abs();
+        if distance < nearest {
             let next = ranked.get(seen).map_or(0.0, |next| next.probability);
-            (nearest, threshold) = (off, between(tie[0].probability, next));
+            (nearest, threshold) = (distance, between(tie[0].probability, next));
         }
     }
     threshold
 }
 
-/// A number in `(next, lowest]`: half-way between the lowest probability that passes and the next
-/// lower one, or the former where neighbouring floats have no middle.
+/// Returns a threshold in `(next, lowest]`: half-way between the lowest probability that passes and
+/// the next lower one. Adjacent floats have no middle; then it is `lowest`.
 fn between(lowest: f32, next: f32) -> f32 {
     let middle = f32::midpoint(lowest, next);
     if middle > next { middle } else { lowest }
@@ -183,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tuning_separates_neighbouring_floats() {
+    fn separates_adjacent_floats() {
         let low = 0.3_f32;
         let high = low.next_up();
         let probabilities = [low, high];
@@ -193,13 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn ratios_decide_how_many_are_predicted() {
+    fn ratio_sets_the_number_of_predictions() {
         let probabilities = [0.9, 0.8, 0.8, 0.4, 0.2];
         let data = Labelled::new(&probabilities, &[0.0; 5], 1).unwrap();
         for (ratio, predicted) in [
             (0.0, 0),
             (0.2, 1),
-            (0.35, 1), // one or three: the nearer
+            (0.35, 1), // 1 or 3: 1 is nearer to 1.75
             (0.6, 3),
             (0.8, 4),
             (1.0, 5),
@@ -208,13 +209,13 @@ mod tests {
             let passed = probabilities.iter().filter(|p| **p >= thresholds[0]);
             assert_eq!(passed.count(), predicted, "{ratio}: {thresholds:?}");
         }
-        // Where even the highest threshold lets some pass.
+        // A sample at probability 1 passes every threshold.
         let data = Labelled::new(&[1.0, 1.0, 0.5], &[0.0; 3], 1).unwrap();
         assert_eq!(Tuning::Ratio(vec![0.0]).thresholds(&data), [0.75]);
     }
 
     #[test]
-    fn one_threshold_for_all_maximises_the_mean() {
+    fn global_threshold_maximizes_macro_f1() {
         let probabilities = [0.9, 0.1, 0.6, 0.35, 0.4, 0.3, 0.2, 0.05];
         let targets = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0];
         let data = Labelled::new(&probabilities, &targets, 2).unwrap();
@@ -227,15 +228,17 @@ mod tests {
     }
 
     #[test]
-    fn noise_has_optimism_and_cross_fitting_sees_it() {
-        // Probabilities that know nothing: whatever tuning finds is chance.
+    fn cross_fitting_removes_optimism_on_noise() {
+        // The probabilities are independent of the labels, so any gain from tuning is chance.
         let n = 60;
         let probabilities: Vec<f32> = (0..n).map(|i| (i * 37 % 60) as f32 / 60.0).collect();
         let targets: Vec<f32> = (0..n).map(|i| f32::from(i * 7 % 10 == 0)).collect();
         let data = Labelled::new(&probabilities, &targets, 1).unwrap();
         let folds: Vec<usize> = (0..n).map(|i| i / 6 % 5).collect();
         let fit = CrossFit::new(&data, &Tuning::F1, &folds);
-        let f1 = |decisions| super::super::judge(&data, decisions, &fit.thresholds).macro_f1;
+        let f1 = |decisions| {
+            super::super::evaluate_decisions(&data, decisions, &fit.thresholds).macro_f1
+        };
         assert!(f1(&fit.apparent) > f1(&fit.cross_fitted), "{fit:?}");
         assert_eq!(fit.apparent, Decisions::at(&data, &fit.thresholds));
     }

@@ -1,6 +1,9 @@
-//! How fast a model scores: its sessions alone, preparing images alone, both together.
+//! Benchmark of scoring: sessions alone, preprocessing alone, and both together.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+mod preprocess;
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,111 +11,114 @@ use cpu_time::ProcessTime;
 use serde::Serialize;
 
 use super::{Buffer, Engine, EngineError, PipelineOptions, ScoreError, ScoreSource, score_to};
+use crate::model_metadata::Precision;
 use rgby_common::memory;
-use rgby_imaging::{DecodeLimits, LocalFiles, Preparers, Sample, SampleError};
+use rgby_imaging::{LocalFiles, Preparers, Sample, SampleError};
 
-/// Runs of a session at least, however long they take: a percentile of fewer means nothing.
-const LEAST_RUNS: usize = 5;
+pub use preprocess::PreprocessSpeed;
+use preprocess::prepare_for;
 
-/// Why nothing was measured.
+/// Minimum number of runs per session, however long they take. Percentiles need that many.
+const MIN_RUNS: usize = 5;
+
+/// A benchmark failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The pipeline failed.
     #[error(transparent)]
     Score(#[from] ScoreError),
-    /// A sample cannot be read.
     #[error(transparent)]
     Sample(#[from] SampleError),
-    /// A sample failed while it was scored.
-    #[error("{id}: {error}; only samples that can be read are measured")]
-    Failed {
-        /// The sample.
-        id: String,
-        /// What is wrong with it.
-        error: String,
-    },
+    /// A sample failed to score.
+    #[error("sample {id}: {error}\nhint: remove samples that cannot be read")]
+    Failed { id: String, error: String },
 }
 
-/// Reading, decoding, resizing and normalising alone.
+/// Speed of reading, decoding, resizing and normalizing alone.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct PrepareSpeed {
-    /// On all decoding threads together.
+    /// On all decode threads together.
     pub images_per_s: f64,
-    /// Time of one core that an image takes.
+    /// Time of one core per image.
     pub core_ms_per_image: f64,
 }
 
-/// The sessions alone, on a batch that is always there.
+/// Speed of the sessions alone, on a reused batch.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct SessionSpeed {
-    /// All sessions together.
+    /// Of all sessions together.
     pub images_per_s: f64,
-    /// Median time of a batch.
+    /// Median duration of a batch.
     pub p50_ms: f64,
-    /// 95th percentile of that.
+    /// 95th percentile of the duration of a batch.
     pub p95_ms: f64,
-    /// 99th percentile of that.
+    /// 99th percentile of the duration of a batch.
     pub p99_ms: f64,
-    /// Processor time of all threads that an image takes.
+    /// CPU time of all threads per image.
     pub cpu_ms_per_image: f64,
 }
 
-/// From files to probabilities, as `rgby score` does it.
+/// Speed from files to probabilities, as in `rgby score`.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct EndToEndSpeed {
     /// From the first file to the last probability.
     pub images_per_s: f64,
-    /// Processor time of all threads that an image takes.
+    /// CPU time of all threads per image.
     pub cpu_ms_per_image: f64,
-    /// The most memory that the process had meanwhile, the model included; only Linux tells.
+    /// Peak memory of the process, including the model. Available on Linux only.
     pub peak_rss_mb: Option<f64>,
 }
 
-/// One batch size.
+/// Result for one batch size.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct BatchSpeed {
-    /// Images that the model is given at once.
     pub batch: usize,
-    /// The sessions alone.
     pub session: SessionSpeed,
-    /// The whole.
     pub end_to_end: EndToEndSpeed,
-    /// What both costs allow. On shared cores: one over the sum of the seconds that an image takes
-    /// in the sessions, and in preparation on all cores. With a GPU: the slower of the two.
+    /// Upper bound from both costs. On shared cores, the inverse of the sum of the seconds per image in
+    /// the sessions and in preprocessing on all cores. With a GPU, the lower of the two speeds.
     pub allowed_images_per_s: f64,
 }
 
-/// What was measured.
+/// Result of a [`ScoreBench`].
 #[derive(Debug, Clone, Serialize)]
 pub struct ScoreSpeed {
-    /// Preparing images alone.
     pub prepare: PrepareSpeed,
-    /// Each batch size.
     pub batches: Vec<BatchSpeed>,
 }
 
-/// What is measured, and how long.
+/// Result of a [`ScoreBench`], with the model and the engine.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelSpeed {
+    /// The model file.
+    pub model: PathBuf,
+    pub precision: Precision,
+    /// Engine and device, for example `tract 0.23.9 on cpu`.
+    pub engine: String,
+    #[serde(flatten)]
+    pub speed: ScoreSpeed,
+}
+
+/// A benchmark of scoring.
 #[derive(Debug)]
 pub struct ScoreBench<'a> {
-    /// Images; they are used again and again.
+    /// At least one sample; they are reused.
     pub samples: &'a [Sample],
     /// Batch sizes, each at least 1.
     pub batches: &'a [usize],
-    /// How the pipeline works, but for the batch.
+    /// Options of the pipeline, except for the batch size.
     pub options: &'a PipelineOptions,
-    /// Each part is measured as often as this, in turns with the others, so that a machine that
-    /// changes its pace does not tell them apart.
+    /// Number of rounds. Each round measures all parts in turn, so that a change of the machine's speed
+    /// affects all of them.
     pub rounds: usize,
-    /// How long each part takes in a round.
+    /// Duration of each part in a round.
     pub time: Duration,
-    /// Whether the sessions run on the cores that prepare images.
+    /// Whether sessions and preprocessing run on the same cores.
     pub shared_cores: bool,
 }
 
-/// What came together over the rounds.
+/// Sums over all rounds.
 #[derive(Default)]
 struct BenchTally {
     images: usize,
@@ -131,7 +137,7 @@ impl BenchTally {
         self.cpu.as_secs_f64() * 1e3 / self.images as f64
     }
 
-    /// Counts the time and the images of some work.
+    /// Adds the time and the number of images of `work`.
     fn time<E>(&mut self, work: impl FnOnce() -> Result<usize, E>) -> Result<(), E> {
         let (start, cpu) = (Instant::now(), ProcessTime::now());
         self.images += work()?;
@@ -142,7 +148,14 @@ impl BenchTally {
 }
 
 impl ScoreBench<'_> {
-    /// Measures `engines` (copies of one model). `progress` is called before each part of a round.
+    /// Returns the number of measurements, each of which calls `progress` once.
+    #[must_use]
+    pub fn measurements(&self) -> usize {
+        self.rounds * (1 + 2 * self.batches.len())
+    }
+
+    /// Measures `engines`, which are copies of one model. `progress` is called before each
+    /// measurement.
     ///
     /// # Errors
     ///
@@ -157,10 +170,10 @@ impl ScoreBench<'_> {
         let mut prepare = BenchTally::default();
         let tallies =
             || -> Vec<BenchTally> { self.batches.iter().map(|_| BenchTally::default()).collect() };
-        let (mut sessions, mut wholes) = (tallies(), tallies());
+        let (mut sessions, mut pipelines) = (tallies(), tallies());
         for batch in self.batches {
-            // The first run at a size allocates.
-            let inputs = inputs_of(engines, *batch * preparers.input_len())?;
+            // The first run at a batch size allocates memory.
+            let inputs = allocate_inputs(engines, *batch * preparers.input_len())?;
             run_sessions(engines, &inputs, *batch, Duration::ZERO)?;
         }
         for _ in 0..self.rounds {
@@ -170,7 +183,7 @@ impl ScoreBench<'_> {
             for (at, batch) in self.batches.iter().enumerate() {
                 progress();
                 let session = &mut sessions[at];
-                let inputs = inputs_of(engines, *batch * preparers.input_len())?;
+                let inputs = allocate_inputs(engines, *batch * preparers.input_len())?;
                 let mut runs = Vec::new();
                 session.time(|| {
                     runs = run_sessions(engines, &inputs, *batch, self.time)?;
@@ -179,47 +192,47 @@ impl ScoreBench<'_> {
                 session.runs.extend(runs);
                 progress();
                 let count = session.images_per_s() * self.time.as_secs_f64();
-                self.whole(engines, *batch, count as usize, &mut wholes[at])?;
+                self.end_to_end(engines, *batch, count as usize, &mut pipelines[at])?;
             }
         }
         let prepare = PrepareSpeed {
             images_per_s: prepare.images_per_s(),
             core_ms_per_image: prepare.cpu_ms_per_image(),
         };
-        let tallies = sessions.into_iter().zip(wholes);
+        let tallies = sessions.into_iter().zip(pipelines);
         let batches = self.batches.iter().zip(tallies);
         Ok(ScoreSpeed {
             prepare,
             batches: batches
-                .map(|(batch, (session, whole))| self.speed(*batch, session, &whole, prepare))
+                .map(|(batch, (session, pipeline))| self.speed(*batch, session, &pipeline, prepare))
                 .collect(),
         })
     }
 
-    /// Scores about `count` images by batches of `batch`.
-    fn whole(
+    /// Scores about `count` images in batches of `batch`.
+    fn end_to_end(
         &self,
         engines: &mut [Box<dyn Engine>],
         batch: usize,
         count: usize,
         tally: &mut BenchTally,
     ) -> Result<(), BenchError> {
-        let count = count.div_ceil(batch).max(LEAST_RUNS) * batch;
+        let count = count.div_ceil(batch).max(MIN_RUNS) * batch;
         let samples: Vec<Sample> = self.samples.iter().cycle().take(count).cloned().collect();
         let options = PipelineOptions {
             batch,
             ..self.options.clone()
         };
         let mut failure = None;
-        // Where it cannot be done, the peak is that of the whole process.
+        // If this fails, the peak is that of the whole process.
         let _ = memory::reset_peak();
-        let from = ScoreSource {
+        let source = ScoreSource {
             samples: &samples,
             files: &LocalFiles,
             stop: &AtomicBool::new(false),
         };
         tally.time(|| {
-            score_to(engines, from, &options, &mut |scores| {
+            score_to(engines, source, &options, &mut |scores| {
                 failure = failure.take().or(scores.failures.into_iter().next());
                 Ok(())
             })
@@ -237,7 +250,7 @@ impl ScoreBench<'_> {
         &self,
         batch: usize,
         mut session: BenchTally,
-        whole: &BenchTally,
+        pipeline: &BenchTally,
         prepare: PrepareSpeed,
     ) -> BatchSpeed {
         session.runs.sort_unstable();
@@ -259,48 +272,17 @@ impl ScoreBench<'_> {
             batch,
             session,
             end_to_end: EndToEndSpeed {
-                images_per_s: whole.images_per_s(),
-                cpu_ms_per_image: whole.cpu_ms_per_image(),
-                peak_rss_mb: whole.peak.map(|bytes| bytes as f64 / 1e6),
+                images_per_s: pipeline.images_per_s(),
+                cpu_ms_per_image: pipeline.cpu_ms_per_image(),
+                peak_rss_mb: pipeline.peak.map(|bytes| bytes as f64 / 1e6),
             },
             allowed_images_per_s,
         }
     }
 }
 
-/// Reads and prepares `samples`, again and again, on so many threads for a while; returns how many
-/// that were.
-///
-/// # Errors
-///
-/// The first sample that cannot be read.
-pub fn prepare_for(
-    time: Duration,
-    samples: &[Sample],
-    preparers: &Preparers,
-    threads: usize,
-) -> Result<usize, SampleError> {
-    let next = AtomicUsize::new(0);
-    let start = Instant::now();
-    let work = || -> Result<usize, SampleError> {
-        let mut input = vec![0.0; preparers.input_len()];
-        let mut count = 0;
-        while start.elapsed() < time {
-            let at = next.fetch_add(1, Ordering::Relaxed) % samples.len();
-            preparers.load(&samples[at], &DecodeLimits::default(), &mut input)?;
-            count += 1;
-        }
-        Ok(count)
-    };
-    thread::scope(|scope| {
-        let spawn = |_| scope.spawn(work);
-        let threads: Vec<_> = (0..threads).map(spawn).collect();
-        threads.into_iter().map(joined).sum()
-    })
-}
-
-/// A batch of `len` values for each engine.
-fn inputs_of(engines: &[Box<dyn Engine>], len: usize) -> Result<Vec<Buffer>, EngineError> {
+/// Allocates an input of `len` values for each engine.
+fn allocate_inputs(engines: &[Box<dyn Engine>], len: usize) -> Result<Vec<Buffer>, EngineError> {
     let inputs = engines.iter().map(|engine| {
         let mut input = engine.buffer(len)?;
         input.values_mut().fill(0.1);
@@ -309,7 +291,7 @@ fn inputs_of(engines: &[Box<dyn Engine>], len: usize) -> Result<Vec<Buffer>, Eng
     inputs.collect()
 }
 
-/// Runs all engines side by side for a while, and tells how long each run took.
+/// Runs all engines in parallel for `time`; returns the duration of each run.
 fn run_sessions(
     engines: &mut [Box<dyn Engine>],
     inputs: &[Buffer],
@@ -319,7 +301,7 @@ fn run_sessions(
     let start = Instant::now();
     let work = |engine: &mut Box<dyn Engine>, images: &[f32]| {
         let mut runs = Vec::new();
-        while runs.len() < LEAST_RUNS || start.elapsed() < time {
+        while runs.len() < MIN_RUNS || start.elapsed() < time {
             let run = Instant::now();
             engine.run(images, batch)?;
             runs.push(run.elapsed());
@@ -327,27 +309,27 @@ fn run_sessions(
         Ok::<_, EngineError>(runs)
     };
     thread::scope(|scope| {
-        // A buffer may be sent to another thread, not shared with it; its values may.
+        // `Buffer` is not `Sync`; its values are.
         let inputs: Vec<&[f32]> = inputs.iter().map(Buffer::values).collect();
-        let given = engines.iter_mut().zip(inputs);
-        let threads: Vec<_> = given
+        let pairs = engines.iter_mut().zip(inputs);
+        let threads: Vec<_> = pairs
             .map(|(engine, images)| scope.spawn(move || work(engine, images)))
             .collect();
         let mut all = Vec::new();
         for thread in threads {
-            all.extend(joined(thread)?);
+            all.extend(join(thread)?);
         }
         Ok(all)
     })
 }
 
-/// A thread's result; its panic goes on here.
-fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+/// Joins a thread and propagates its panic.
+fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     let result = thread.join();
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// The nearest-rank percentile of sorted times, in milliseconds.
+/// Returns the nearest-rank percentile of sorted durations, in milliseconds.
 fn percentile_ms(sorted: &[Duration], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted
@@ -360,7 +342,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_nearest_ranks() {
+    fn percentiles_use_the_nearest_rank() {
         let times: Vec<Duration> = (1..=20).map(Duration::from_millis).collect();
         let rank = |times: &[Duration], percent| percentile_ms(times, percent).round() as i32;
         assert_eq!(

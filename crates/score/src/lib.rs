@@ -34,8 +34,8 @@ mod test_time_augmentation;
 mod thread_plan;
 
 pub use bench::{
-    BatchSpeed, BenchError, EndToEndSpeed, PrepareSpeed, ScoreBench, ScoreSpeed, SessionSpeed,
-    prepare_for,
+    BatchSpeed, BenchError, EndToEndSpeed, ModelSpeed, PrepareSpeed, PreprocessSpeed, ScoreBench,
+    ScoreSpeed, SessionSpeed,
 };
 pub use buffer::Buffer;
 pub use config::{

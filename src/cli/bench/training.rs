@@ -1,27 +1,25 @@
-//! How fast this machine trains.
+//! `rgby bench --train`: speed of training.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use serde_json::json;
 
-use super::{BenchArgs, draw};
+use super::{BenchArgs, generate_samples};
 use crate::cli::Ui;
 use crate::data::{Dataset, Images, PixelCache};
 use crate::memory;
 use crate::train::{Config, TrainBench, TrainDevice, TrainSpeed};
 
-/// Measures training and prints it.
-pub(super) fn measure(args: &BenchArgs, ui: &Ui) -> anyhow::Result<()> {
+/// Measures training and prints the result.
+pub(super) fn bench(args: &BenchArgs, ui: &Ui) -> anyhow::Result<()> {
     memory::keep_freed_memory();
     let device: TrainDevice = args.device.parse().map_err(anyhow::Error::msg)?;
-    let dir = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let config = config(args, dir.path())?;
+    let dir = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let config = config(args)?;
     let data = dir.path().join("data");
-    ui.note("drawing samples …");
-    draw(&data)?;
+    ui.note("generating samples …");
+    generate_samples(&data)?;
     let (images, labels) = (data.join("images"), data.join("labels.csv"));
     let stains = config.preprocess().stains();
     let dataset = Dataset::open(
@@ -71,7 +69,7 @@ fn print(args: &BenchArgs, speed: &TrainSpeed, ui: &Ui) -> anyhow::Result<()> {
     ui.print(&format!(
         "{} at {}², batches of {}, on {}\n\
          bare step                {:>9.2} images/s\n\
-         whole loop               {:>9.2} images/s, {:.3} of the bare step\n\
+         full loop                {:>9.2} images/s, {:.3} of the bare step\n\
          loader, from the cache   {:>9.0} images/s\n\
          loader, from 512² images {:>9.0} images/s\n\
          peak memory              {:>9}, {} in the bare step\n",
@@ -94,7 +92,8 @@ fn megabytes(bytes: usize) -> f64 {
     bytes as f64 / 1e6
 }
 
-fn config(args: &BenchArgs, dir: &Path) -> anyhow::Result<Config> {
+/// Returns the config of one epoch with `--steps` steps.
+fn config(args: &BenchArgs) -> anyhow::Result<Config> {
     let text = format!(
         "[model]\narch = \"{}\"\ninput_size = {}\n[train]\nepochs = 1\nsteps_per_epoch = {}\n\
          batch_size = {}\n[optimizer]\nname = \"adadelta\"\n[data]\nsplit = \"none\"\n",
@@ -103,7 +102,5 @@ fn config(args: &BenchArgs, dir: &Path) -> anyhow::Result<Config> {
         args.steps,
         args.batch_size
     );
-    let path = dir.join("bench.toml");
-    fs::write(&path, text)?;
-    Ok(Config::read(&path, &args.set)?)
+    Ok(Config::parse("rgby bench", &text, &args.set)?)
 }

@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use super::super::Ui;
 use super::Tracker;
 use crate::report::{EpochRow, TimingRow};
-use crate::tracking::{Notice, Status};
+use crate::tracking::{TrackingNotice, TrackingStatus};
 use crate::train::{RunEnd, StepReport, TrainError, TrainingObserver};
 
 /// Progress on the screen, the same in RUN/log.txt, and for servers that follow the run.
@@ -48,19 +48,19 @@ impl<'a> Screen<'a> {
     pub fn end(&self, ended: &Result<RunEnd, TrainError>) {
         self.bar.finish_and_clear();
         let status = match ended {
-            Ok(RunEnd::Finished) => Status::Finished,
-            Ok(RunEnd::Stopped) => Status::Killed,
-            Err(_) => Status::Failed,
+            Ok(RunEnd::Finished) => TrackingStatus::Finished,
+            Ok(RunEnd::Stopped) => TrackingStatus::Killed,
+            Err(_) => TrackingStatus::Failed,
         };
         self.tell(self.tracker.end(status));
     }
 
     /// What trackers have to say comes from their threads, and is printed by this one.
-    fn tell(&self, notices: Vec<Notice>) {
+    fn tell(&self, notices: Vec<TrackingNotice>) {
         for notice in notices {
             match notice {
-                Notice::Note(text) => self.note(&text),
-                Notice::Warning(text) => {
+                TrackingNotice::Note(text) => self.note(&text),
+                TrackingNotice::Warning(text) => {
                     self.ui.warn(&text);
                     self.log_or_warn(&text);
                 }

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-/// Values that one thread works on at a time.
+/// Number of values that one thread processes at a time.
 const CHUNK: usize = 64 * 1024;
 
-/// `max(0, x)` of `source`, else of what `values` hold.
+/// Sets `values` to `max(0, x)` of `source`, or else of `values`.
 pub(super) fn relu(values: &mut [f32], source: Option<&[f32]>) {
     in_chunks(values, source, |values, _| {
         for value in values {
@@ -14,7 +14,8 @@ pub(super) fn relu(values: &mut [f32], source: Option<&[f32]>) {
     });
 }
 
-/// The gradient `source`, else `values`, where [`relu`]'s `output` is positive, and 0 elsewhere.
+/// Sets `values` to the gradient `source`, or else `values`, where [`relu`]'s `output` is positive,
+/// and to 0 elsewhere.
 pub(super) fn relu_gradient(values: &mut [f32], source: Option<&[f32]>, output: &[f32]) {
     in_chunks(values, source, |values, start| {
         for (value, output) in values.iter_mut().zip(&output[start..]) {
@@ -23,7 +24,7 @@ pub(super) fn relu_gradient(values: &mut [f32], source: Option<&[f32]>, output: 
     });
 }
 
-/// Copies `source` to `values`, if there is one, and changes them, given where the chunk begins.
+/// Copies `source`, if present, to `values` and calls `change` on each chunk and its start index.
 fn in_chunks(
     values: &mut [f32],
     source: Option<&[f32]>,

@@ -1,4 +1,4 @@
-//! The operations as an extension of Burn's CPU backend, with and without gradients.
+//! The fused operations as an extension of Burn's CPU backend, with and without gradients.
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -19,20 +19,20 @@ use super::geometry::Geometry;
 use super::normalize::{Moments, NormShape, ScaleShift, normalize, normalize_gradient};
 use super::{activate, buffers};
 
-/// How a layer normalises.
+/// Settings of batch normalization.
 #[derive(Debug, Clone, Copy)]
-pub struct NormRule {
-    /// Added to a variance.
+pub struct NormConfig {
+    /// Added to the variance.
     pub epsilon: f64,
     /// Whether ReLU follows.
     pub relu: bool,
 }
 
-/// Operations on contiguous float32 tensors in the CPU's memory.
+/// Fused operations on float32 tensors on the CPU.
 #[backend_extension(Flex, Autodiff)]
 pub trait FusedOps: Backend {
-    /// The convolution of `[N, C, H, W]` by `[K, C, h, w]` with the bias `[K]`, or none if it is
-    /// empty; a shape that [`Geometry`] refuses is a panic.
+    /// Convolves `[N, C, H, W]` with `[K, C, h, w]` and adds the bias `[K]`, unless it is empty.
+    /// Panics for a shape that [`Geometry`] does not support.
     fn fused_conv2d(
         input: FloatTensor<Self>,
         filters: FloatTensor<Self>,
@@ -40,19 +40,20 @@ pub trait FusedOps: Backend {
         options: ConvOptions<2>,
     ) -> FloatTensor<Self>;
 
-    /// `[N, C, H, W]` normalised by its own statistics, the mean, and the biased variance.
+    /// Normalizes `[N, C, H, W]` by its own statistics; returns the output, the mean `[C]` and the
+    /// biased variance `[C]`.
     fn fused_batch_norm(
         input: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        rule: NormRule,
+        config: NormConfig,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// `max(0, input)`.
+    /// Returns `max(0, input)`.
     fn fused_relu(input: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
-/// The values in order.
+/// Returns the values of a contiguous tensor in row-major order.
 fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("operands are contiguous float32")
 }
@@ -61,7 +62,7 @@ fn tensor(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape.to_vec()))
 }
 
-/// The same values, contiguous.
+/// Returns the tensor in contiguous layout.
 fn contiguous(tensor: FlexTensor) -> FlexTensor {
     if tensor.is_contiguous() {
         tensor
@@ -70,14 +71,14 @@ fn contiguous(tensor: FlexTensor) -> FlexTensor {
     }
 }
 
-/// Gives the memory to the next operation, unless somebody else holds it.
+/// Releases the memory for reuse, unless it is shared.
 fn release(tensor: FlexTensor) {
     if let Some(values) = owned(tensor) {
         buffers::give(values);
     }
 }
 
-/// The values, if nobody else holds them.
+/// Returns the values, unless they are shared.
 fn owned(tensor: FlexTensor) -> Option<Vec<f32>> {
     let whole = tensor.bytes().len() == tensor.shape().num_elements() * size_of::<f32>();
     let alone = whole && tensor.is_unique() && tensor.is_contiguous();
@@ -86,8 +87,9 @@ fn owned(tensor: FlexTensor) -> Option<Vec<f32>> {
         .flatten()
 }
 
-/// Memory of its own for as many values as the tensor has: the tensor's, which holds them, if nobody
-/// else has it; else any, and the values beside it.
+/// Returns writable memory with the size of the tensor. If the tensor is not shared, this is its
+/// own memory with its values. Otherwise it is a buffer of unspecified values, together with the
+/// tensor.
 fn writable(tensor: FlexTensor) -> (Vec<f32>, Option<FlexTensor>) {
     let tensor = contiguous(tensor);
     let length = tensor.shape().num_elements();
@@ -100,7 +102,8 @@ fn writable(tensor: FlexTensor) -> (Vec<f32>, Option<FlexTensor>) {
 
 fn geometry(input: &FlexTensor, filters: &FlexTensor, options: &ConvOptions<2>) -> Geometry {
     let (input, filters) = (input.shape().dims(), filters.shape().dims());
-    Geometry::new(input, filters, options).expect("the caller asked for a plain convolution")
+    Geometry::new(input, filters, options)
+        .expect("the caller checked that the geometry is supported")
 }
 
 fn conv2d(
@@ -113,28 +116,28 @@ fn conv2d(
     let depth = geometry.inputs * geometry.taps();
     let filters = Matrix::rows(values(filters), [geometry.outputs, depth]);
     let output = convolve(geometry, values(input), filters, bias);
-    let [height, width] = geometry.to;
+    let [height, width] = geometry.output_size;
     tensor(output, &[geometry.batch, geometry.outputs, height, width])
 }
 
-/// A layer and its input.
+/// A batch normalization layer and its input.
 #[derive(Debug)]
-struct Normalized {
+struct BatchNormLayer {
     input: FlexTensor,
     gamma: FlexTensor,
     beta: FlexTensor,
     moments: Moments,
-    rule: NormRule,
+    config: NormConfig,
 }
 
-impl Normalized {
-    fn new(input: FlexTensor, gamma: FlexTensor, beta: FlexTensor, rule: NormRule) -> Self {
+impl BatchNormLayer {
+    fn new(input: FlexTensor, gamma: FlexTensor, beta: FlexTensor, config: NormConfig) -> Self {
         Self {
             input: contiguous(input),
             gamma: contiguous(gamma),
             beta: contiguous(beta),
             moments: Moments::default(),
-            rule,
+            config,
         }
     }
 
@@ -150,12 +153,12 @@ impl Normalized {
         ScaleShift {
             gamma: values(&self.gamma),
             beta: values(&self.beta),
-            relu: self.rule.relu,
+            relu: self.config.relu,
         }
     }
 
     fn forward(&mut self) -> [FlexTensor; 3] {
-        let (input, epsilon) = (values(&self.input), self.rule.epsilon);
+        let (input, epsilon) = (values(&self.input), self.config.epsilon);
         let (output, moments) = normalize(self.shape(), input, self.affine(), epsilon);
         let statistic = |values: &Vec<f32>| tensor(values.clone(), &[values.len()]);
         let statistics = [statistic(&moments.mean), statistic(&moments.variance)];
@@ -184,9 +187,9 @@ impl FusedOps for Flex {
         input: FlexTensor,
         gamma: FlexTensor,
         beta: FlexTensor,
-        rule: NormRule,
+        config: NormConfig,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let mut layer = Normalized::new(input, gamma, beta, rule);
+        let mut layer = BatchNormLayer::new(input, gamma, beta, config);
         let [output, mean, variance] = layer.forward();
         release(layer.input);
         (output, mean, variance)
@@ -200,12 +203,12 @@ impl FusedOps for Flex {
     }
 }
 
-/// The values of a tensor with a gradient, contiguous.
+/// Returns the values of an autodiff tensor, contiguous.
 fn plain(tensor: &FloatTensor<Autodiff<Flex>>) -> FlexTensor {
     contiguous(tensor.primitive().clone())
 }
 
-/// What a node of the graph put out, contiguous.
+/// Returns the output of a node of the autodiff graph, contiguous.
 fn retrieve(checkpointer: &mut Checkpointer, node: NodeId) -> FlexTensor {
     contiguous(checkpointer.retrieve_node_output(node))
 }
@@ -214,7 +217,7 @@ fn retrieve(checkpointer: &mut Checkpointer, node: NodeId) -> FlexTensor {
 struct Convolution;
 
 impl Backward<Flex, 3> for Convolution {
-    /// Where the input and the filters are kept, or how they are computed again.
+    /// Nodes of input and filters, stored or recomputed by the checkpointer.
     type State = ([NodeId; 2], Geometry);
 
     fn backward(
@@ -247,24 +250,25 @@ impl Backward<Flex, 3> for Convolution {
 #[derive(Debug)]
 struct BatchNorm;
 
-/// Computes a layer's output once more, where it was not kept.
+/// Recomputes a layer's output for gradient checkpointing.
 #[derive(Debug)]
 struct Renormalize {
     operands: [NodeId; 3],
-    rule: NormRule,
+    config: NormConfig,
 }
 
 impl RetroForward for Renormalize {
     fn forward(&self, states: &mut BackwardStates, output: NodeId) {
         let [input, gamma, beta] = self.operands.map(|node| states.get_state(&node));
-        let [result, ..] = Normalized::new(input, gamma, beta, self.rule).forward();
+        let [result, ..] = BatchNormLayer::new(input, gamma, beta, self.config).forward();
         states.save(output, result);
     }
 }
 
 impl Backward<Flex, 3> for BatchNorm {
-    /// Where the input, gamma and beta are kept.
-    type State = ([NodeId; 3], Moments, NormRule);
+    /// Nodes of input, gamma and beta, stored or recomputed by the checkpointer; statistics;
+    /// settings.
+    type State = ([NodeId; 3], Moments, NormConfig);
 
     fn backward(
         self,
@@ -274,16 +278,16 @@ impl Backward<Flex, 3> for BatchNorm {
     ) {
         let [to_input, to_gamma, to_beta] = ops.parents;
         let (mut gradient, source) = writable(grads.consume::<Flex>(&ops.node));
-        let (operands, moments, rule) = ops.state;
+        let (operands, moments, config) = ops.state;
         let [input, gamma, beta] = operands.map(|node| retrieve(checkpointer, node));
-        let mut layer = Normalized::new(input, gamma, beta, rule);
+        let mut layer = BatchNormLayer::new(input, gamma, beta, config);
         layer.moments = moments;
-        let rule = (layer.affine(), &layer.moments, layer.rule.epsilon);
+        let affine = (layer.affine(), &layer.moments, layer.config.epsilon);
         let source = source.as_ref().map(values);
         let sums = normalize_gradient(
             layer.shape(),
             (values(&layer.input), source),
-            rule,
+            affine,
             &mut gradient,
         );
         let shape = layer.input.shape();
@@ -352,16 +356,16 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         input: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        rule: NormRule,
+        config: NormConfig,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let nodes = [input.node(), gamma.node(), beta.node()];
         let operands = [&input, &gamma, &beta];
         let [x, scale, shift] = operands.map(plain);
-        let mut layer = Normalized::new(x, scale, shift, rule);
+        let mut layer = BatchNormLayer::new(x, scale, shift, config);
         let [output, mean, variance] = layer.forward();
         let again = Renormalize {
             operands: nodes.each_ref().map(NodeGuard::id),
-            rule,
+            config,
         };
         let prepared = BatchNorm
             .prepare::<C>(nodes)
@@ -372,7 +376,7 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         let output = match prepared {
             OpsKind::Tracked(mut prepared) => {
                 let kept = operands.map(|tensor| prepared.checkpoint(tensor));
-                prepared.finish((kept, layer.moments, rule), output)
+                prepared.finish((kept, layer.moments, config), output)
             }
             OpsKind::UnTracked(prepared) => {
                 drop(input);

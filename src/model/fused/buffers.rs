@@ -1,39 +1,39 @@
-//! Memory that goes from one operation to the next.
+//! Reuse of memory between operations.
 //!
-//! A training step asks for the same few hundred sizes again and again. Fresh memory of the system
-//! costs a page fault for every 4 kB and is zeroed there; here the next operation gets what an
-//! earlier one no longer needs, as it is.
+//! Every training step allocates the same few hundred sizes. New memory from the system costs a
+//! page fault for every 4 kB and is zeroed. Here, an operation reuses a buffer that an earlier one
+//! has released, without clearing it.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-/// Values below which the allocator is as good.
+/// Buffer length below which the allocator is equally fast.
 const SMALL: usize = 16 * 1024;
 
-/// Buffers that nobody uses, in the order in which they came back.
+/// Unused buffers, in the order of their release.
 static FREE: Mutex<VecDeque<Vec<f32>>> = Mutex::new(VecDeque::new());
 
-/// A buffer of `length` values that hold anything.
+/// Returns a buffer of `length` unspecified values.
 ///
-/// Where no free buffer has that length, as many values as are asked for are given back to the
-/// system first: together, all buffers take no more than was once needed at a time.
+/// If no unused buffer has this length, at least as many values of older buffers are freed first.
+/// The total size of all buffers therefore never exceeds the peak demand.
 pub(super) fn take(length: usize) -> Vec<f32> {
     if length >= SMALL {
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = free.iter().rposition(|buffer| buffer.len() == length) {
-            return free.remove(place).unwrap_or_default();
+        if let Some(index) = free.iter().rposition(|buffer| buffer.len() == length) {
+            return free.remove(index).unwrap_or_default();
         }
-        let mut spared = 0;
-        while spared < length
+        let mut freed = 0;
+        while freed < length
             && let Some(oldest) = free.pop_front()
         {
-            spared += oldest.len();
+            freed += oldest.len();
         }
     }
     vec![0.0; length]
 }
 
-/// Takes a buffer back.
+/// Releases a buffer for reuse.
 pub(super) fn give(buffer: Vec<f32>) {
     if buffer.len() >= SMALL {
         FREE.lock()

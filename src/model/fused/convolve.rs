@@ -1,7 +1,7 @@
-//! Convolution as products of matrices, its three parts on slices.
+//! Convolution and its gradients as matrix products on slices.
 //!
-//! Samples, or shares of a sample's channels, are computed side by side, each by one thread; what
-//! a piece is depends on the shape alone, so the results do not depend on the number of threads.
+//! Each thread computes blocks of samples, or of a sample's channels. The blocks depend on the
+//! shape alone, so the results do not depend on the number of threads.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -10,21 +10,21 @@ use rayon::prelude::*;
 
 use super::buffers;
 use super::gemm::{Matrix, MatrixMut, multiply};
-use super::geometry::{Geometry, Tile, even_share};
+use super::geometry::{Geometry, OutputTile, even_share};
 use super::im2col::{fold, unfold};
 
-/// Pieces of work that every operation is cut into at least, where its shape allows.
-const PIECES: usize = 4;
-/// Values of a filters' gradient that a thread adds to at a time.
-const GRADIENT: usize = 128 * 1024;
-/// Columns of it.
+/// Minimum number of blocks of each operation, if its shape allows.
+const MIN_BLOCKS: usize = 4;
+/// Number of values of the filters' gradient that a thread accumulates at a time.
+const GRADIENT_VALUES: usize = 128 * 1024;
+/// Maximum number of columns of such a part of the gradient.
 const GRADIENT_COLUMNS: usize = 256;
 
 thread_local! {
     static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs `work` on a panel of `length` values that hold anything.
+/// Runs `work` on the thread's panel of `length` unspecified values.
 fn with_panel(length: usize, work: impl FnOnce(&mut [f32])) {
     PANEL.with_borrow_mut(|panel| {
         if panel.len() < length {
@@ -34,15 +34,15 @@ fn with_panel(length: usize, work: impl FnOnce(&mut [f32])) {
     });
 }
 
-/// Output channels of joined samples: `[channels, samples·positions]`.
-struct Piece<'a> {
+/// A block of the output: some channels of joined samples, `[channels, samples·positions]`.
+struct OutputBlock<'a> {
     samples: Range<usize>,
     channels: Range<usize>,
     values: &'a mut [f32],
 }
 
 impl Geometry {
-    /// Samples of each group of joined ones.
+    /// Returns the sample range of each group of joined samples.
     fn groups(&self) -> impl Iterator<Item = Range<usize>> {
         let (joined, batch) = (self.joined(), self.batch);
         (0..batch)
@@ -50,18 +50,18 @@ impl Geometry {
             .map(move |first| first..(first + joined).min(batch))
     }
 
-    fn pieces<'a>(&self, mut output: &'a mut [f32]) -> Vec<Piece<'a>> {
+    fn output_blocks<'a>(&self, mut output: &'a mut [f32]) -> Vec<OutputBlock<'a>> {
         let share = self
             .outputs
-            .div_ceil(PIECES.div_ceil(self.groups().count()));
+            .div_ceil(MIN_BLOCKS.div_ceil(self.groups().count()));
         let share = share.next_multiple_of(16).min(self.outputs);
-        let mut pieces = Vec::new();
+        let mut blocks = Vec::new();
         for samples in self.groups() {
             let columns = samples.len() * self.output_plane();
             let (group, rest) = output.split_at_mut(self.outputs * columns);
             for (number, values) in group.chunks_mut(share * columns).enumerate() {
                 let first = number * share;
-                pieces.push(Piece {
+                blocks.push(OutputBlock {
                     samples: samples.clone(),
                     channels: first..first + values.len() / columns,
                     values,
@@ -69,14 +69,14 @@ impl Geometry {
             }
             output = rest;
         }
-        pieces
+        blocks
     }
 
-    /// Panels of a group of samples.
-    fn tiles(&self, samples: &Range<usize>, rows: usize) -> impl Iterator<Item = Tile> {
-        let (samples, height) = (samples.clone(), self.to[0]);
+    /// Returns the tiles of a group of samples, of at most `rows` rows each.
+    fn tiles(&self, samples: &Range<usize>, rows: usize) -> impl Iterator<Item = OutputTile> {
+        let (samples, height) = (samples.clone(), self.output_size[0]);
         let rows = if samples.len() > 1 { height } else { rows };
-        (0..height).step_by(rows).map(move |first| Tile {
+        (0..height).step_by(rows).map(move |first| OutputTile {
             samples: samples.clone(),
             rows: first..(first + rows).min(height),
         })
@@ -88,7 +88,7 @@ impl Geometry {
     }
 }
 
-/// The convolution of `input` by `filters`, `[outputs, inputs·taps]`.
+/// Convolves `input` with `filters` `[outputs, inputs·taps]`.
 pub(super) fn convolve(
     geometry: &Geometry,
     input: &[f32],
@@ -97,43 +97,43 @@ pub(super) fn convolve(
 ) -> Vec<f32> {
     let mut output = buffers::take(geometry.output_len());
     geometry
-        .pieces(&mut output)
+        .output_blocks(&mut output)
         .into_par_iter()
-        .for_each(|mut piece| {
+        .for_each(|mut block| {
             if let Some(bias) = bias {
-                let columns = piece.values.len() / piece.channels.len();
-                let rows = piece.values.chunks_exact_mut(columns);
-                for (row, bias) in rows.zip(&bias[piece.channels.clone()]) {
+                let columns = block.values.len() / block.channels.len();
+                let rows = block.values.chunks_exact_mut(columns);
+                for (row, bias) in rows.zip(&bias[block.channels.clone()]) {
                     row.fill(*bias);
                 }
             }
-            convolve_piece(geometry, input, filters, bias.is_some(), &mut piece);
+            convolve_block(geometry, input, filters, bias.is_some(), &mut block);
         });
     if geometry.joined() == 1 {
         return output;
     }
-    let parted = part(geometry, &output);
+    let output_by_sample = split_joined(geometry, &output);
     buffers::give(output);
-    parted
+    output_by_sample
 }
 
-fn convolve_piece(
+fn convolve_block(
     geometry: &Geometry,
     input: &[f32],
     filters: Matrix<'_>,
     accumulate: bool,
-    piece: &mut Piece<'_>,
+    block: &mut OutputBlock<'_>,
 ) {
     let (taps, inputs) = (geometry.taps(), geometry.inputs);
-    let stride = piece.samples.len() * geometry.output_plane();
-    let channels = &piece.channels;
-    if geometry.is_pointwise() && piece.samples.len() == 1 {
+    let stride = block.samples.len() * geometry.output_plane();
+    let channels = &block.channels;
+    if geometry.is_pointwise() && block.samples.len() == 1 {
         let out = MatrixMut {
-            values: piece.values,
+            values: block.values,
             shape: [channels.len(), stride],
             stride,
         };
-        let input = geometry.sample(input, piece.samples.start);
+        let input = geometry.sample(input, block.samples.start);
         let input = Matrix::rows(input, [inputs, stride]);
         multiply(
             out,
@@ -143,8 +143,8 @@ fn convolve_piece(
         );
         return;
     }
-    for tile in geometry.tiles(&piece.samples, geometry.panel_rows()) {
-        let columns = tile.samples.len() * tile.rows.len() * geometry.to[1];
+    for tile in geometry.tiles(&block.samples, geometry.panel_rows()) {
+        let columns = tile.samples.len() * tile.rows.len() * geometry.output_size[1];
         let most = geometry.panel_channels(columns);
         for first in (0..inputs).step_by(most) {
             let range = first..(first + most).min(inputs);
@@ -152,7 +152,7 @@ fn convolve_piece(
             with_panel(depth * columns, |panel| {
                 unfold(geometry, input, range.clone(), &tile, panel);
                 let out = MatrixMut {
-                    values: &mut piece.values[tile.rows.start * geometry.to[1]..],
+                    values: &mut block.values[tile.rows.start * geometry.output_size[1]..],
                     shape: [channels.len(), columns],
                     stride,
                 };
@@ -164,8 +164,8 @@ fn convolve_piece(
     }
 }
 
-/// From `[groups, channels, samples of a group, positions]` to `[batch, channels, positions]`.
-fn part(geometry: &Geometry, joined: &[f32]) -> Vec<f32> {
+/// Reorders `[groups, channels, samples of a group, positions]` to `[batch, channels, positions]`.
+fn split_joined(geometry: &Geometry, joined: &[f32]) -> Vec<f32> {
     let mut output = buffers::take(joined.len());
     let (plane, size) = (geometry.output_plane(), geometry.joined());
     let sample_len = geometry.outputs * plane;
@@ -184,8 +184,8 @@ fn part(geometry: &Geometry, joined: &[f32]) -> Vec<f32> {
     output
 }
 
-/// The reverse of [`part`].
-fn join(geometry: &Geometry, output: &[f32]) -> Vec<f32> {
+/// The reverse of [`split_joined`].
+fn join_samples(geometry: &Geometry, output: &[f32]) -> Vec<f32> {
     let mut joined = buffers::take(output.len());
     let (plane, size) = (geometry.output_plane(), geometry.joined());
     let sample_len = geometry.outputs * plane;
@@ -203,20 +203,20 @@ fn join(geometry: &Geometry, output: &[f32]) -> Vec<f32> {
     joined
 }
 
-/// The gradient of the filters `[outputs, inputs·taps]`, given the output's.
+/// Returns the gradient of the filters `[outputs, inputs·taps]`, given the output's gradient.
 pub(super) fn filters_gradient(geometry: &Geometry, input: &[f32], gradient: &[f32]) -> Vec<f32> {
-    let joined = (geometry.joined() > 1).then(|| join(geometry, gradient));
+    let joined = (geometry.joined() > 1).then(|| join_samples(geometry, gradient));
     let gradient = joined.as_deref().unwrap_or(gradient);
     let (outputs, inputs, taps) = (geometry.outputs, geometry.inputs, geometry.taps());
-    let most = (GRADIENT / outputs).min(GRADIENT_COLUMNS) / taps;
+    let most = (GRADIENT_VALUES / outputs).min(GRADIENT_COLUMNS) / taps;
     let most = even_share(inputs, most.max(1));
     let shares: Vec<Range<usize>> = (0..inputs)
         .step_by(most)
         .map(|first| first..(first + most).min(inputs))
         .collect();
-    // Where the channels are few, groups of samples are summed side by side, then together.
+    // With few channels, partial sums over groups of samples are computed in parallel, then added.
     let groups: Vec<Range<usize>> = geometry.groups().collect();
-    let sums = PIECES.div_ceil(shares.len()).min(groups.len());
+    let sums = MIN_BLOCKS.div_ceil(shares.len()).min(groups.len());
     let sums: Vec<_> = groups.chunks(groups.len().div_ceil(sums)).collect();
     let tasks: Vec<_> = sums
         .iter()
@@ -260,7 +260,8 @@ pub(super) fn filters_gradient(geometry: &Geometry, input: &[f32], gradient: &[f
     output
 }
 
-/// What a group of samples adds to the gradient of the filters' part for some input channels.
+/// Adds the contribution of a group of samples to the filters' gradient for a range of input
+/// channels.
 fn add_gradient(
     geometry: &Geometry,
     (input, gradient): (&[f32], &[f32]),
@@ -291,8 +292,8 @@ fn add_gradient(
     }
     let rows = geometry.gradient_rows(width);
     for tile in geometry.tiles(samples, rows) {
-        let columns = tile.samples.len() * tile.rows.len() * geometry.to[1];
-        let first = tile.rows.start * geometry.to[1];
+        let columns = tile.samples.len() * tile.rows.len() * geometry.output_size[1];
+        let first = tile.rows.start * geometry.output_size[1];
         with_panel(width * columns, |panel| {
             unfold(geometry, input, share.clone(), &tile, panel);
             let panel = Matrix::rows(panel, [width, columns]);
@@ -302,7 +303,8 @@ fn add_gradient(
     }
 }
 
-/// The gradient of the input, given the output's and the filters `[outputs, inputs·taps]`.
+/// Returns the gradient of the input, given the output's gradient and the filters
+/// `[outputs, inputs·taps]`.
 pub(super) fn input_gradient(geometry: &Geometry, filters: &[f32], gradient: &[f32]) -> Vec<f32> {
     let Some(reversed) = geometry.reversed() else {
         return folded_gradient(geometry, filters, gradient);
@@ -334,26 +336,26 @@ pub(super) fn input_gradient(geometry: &Geometry, filters: &[f32], gradient: &[f
     result
 }
 
-/// As [`input_gradient`] for strides above 1: the gradient of each input position that a filter
-/// read is added where it was read.
+/// Like [`input_gradient`], for strides above 1: adds the gradient of each value at the input
+/// position from which a filter read it.
 fn folded_gradient(geometry: &Geometry, filters: &[f32], gradient: &[f32]) -> Vec<f32> {
     let (outputs, plane, taps) = (geometry.outputs, geometry.output_plane(), geometry.taps());
     let filters = Matrix::rows(filters, [outputs, geometry.inputs * taps]);
     let share = geometry.panel_channels(plane);
     let mut result = buffers::take(geometry.input_len());
-    let mut pieces = Vec::new();
+    let mut blocks = Vec::new();
     for (sample, values) in result
         .chunks_mut(geometry.inputs * geometry.input_plane())
         .enumerate()
     {
         let values = values.chunks_mut(share * geometry.input_plane());
-        pieces.extend(
+        blocks.extend(
             values
                 .enumerate()
                 .map(|(number, values)| (sample, number * share, values)),
         );
     }
-    pieces.into_par_iter().for_each(|(sample, first, values)| {
+    blocks.into_par_iter().for_each(|(sample, first, values)| {
         let height = values.len() / geometry.input_plane() * taps;
         let gradient = &gradient[sample * outputs * plane..][..outputs * plane];
         let gradient = Matrix::rows(gradient, [outputs, plane]);
@@ -372,7 +374,7 @@ fn folded_gradient(geometry: &Geometry, filters: &[f32], gradient: &[f32]) -> Ve
     result
 }
 
-/// The gradient of the bias, given the output's.
+/// Returns the gradient of the bias, given the output's gradient.
 pub(super) fn bias_gradient(geometry: &Geometry, gradient: &[f32]) -> Vec<f32> {
     let plane = geometry.output_plane();
     let planes = gradient.chunks_exact(plane);

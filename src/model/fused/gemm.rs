@@ -1,10 +1,10 @@
-//! Matrix products on slices: the one place that hands raw pointers to `gemm`.
+//! Matrix products on slices; the only module that passes raw pointers to `gemm`.
 
 use std::ops::Range;
 
 use gemm::{Parallelism, gemm};
 
-/// A matrix in memory: element (i, j) is `values[i·strides[0] + j·strides[1]]`.
+/// A strided matrix: element (i, j) is `values[i·strides[0] + j·strides[1]]`.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
     pub values: &'a [f32],
@@ -12,7 +12,7 @@ pub(super) struct Matrix<'a> {
     pub strides: [usize; 2],
 }
 
-/// A matrix to write, its rows contiguous and `stride` apart.
+/// A mutable matrix with contiguous rows; consecutive rows are `stride` values apart.
 pub(super) struct MatrixMut<'a> {
     pub values: &'a mut [f32],
     pub shape: [usize; 2],
@@ -20,7 +20,7 @@ pub(super) struct MatrixMut<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// The matrix whose rows follow each other.
+    /// Creates a row-major matrix without padding.
     pub(super) fn rows(values: &'a [f32], shape: [usize; 2]) -> Self {
         let strides = [shape[1], 1];
         Self {
@@ -30,7 +30,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// The part of these rows and columns.
+    /// Returns the submatrix of these rows and columns.
     pub(super) fn block(self, rows: Range<usize>, columns: Range<usize>) -> Self {
         let start = rows.start * self.strides[0] + columns.start * self.strides[1];
         Self {
@@ -50,18 +50,18 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Whether the last element of a matrix lies within `length` values.
+/// Returns whether the last element of a matrix lies within `length` values.
 fn fits(length: usize, shape: [usize; 2], strides: [usize; 2]) -> bool {
-    let reach = |axis: usize| (shape[axis] - 1).checked_mul(strides[axis]);
-    let last = reach(0).and_then(|down| down.checked_add(reach(1)?));
+    let last_offset = |axis: usize| (shape[axis] - 1).checked_mul(strides[axis]);
+    let last = last_offset(0).and_then(|down| down.checked_add(last_offset(1)?));
     last.is_some_and(|last| last < length)
 }
 
-/// `out ← a·b`, or `out ← out + a·b` where `accumulate`, on this thread alone.
+/// Computes `out ← a·b`, or `out ← out + a·b` if `accumulate`, on the current thread.
 ///
 /// # Panics
 ///
-/// If the shapes do not agree or a matrix reaches beyond its values.
+/// If the shapes do not match or a matrix exceeds its slice.
 #[allow(unsafe_code)]
 pub(super) fn multiply(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, accumulate: bool) {
     let MatrixMut {
@@ -87,12 +87,12 @@ pub(super) fn multiply(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, accumul
             && fits(values.len(), [rows, columns], [stride, 1])
             && fits(a.values.len(), a.shape, a.strides)
             && fits(b.values.len(), b.shape, b.strides),
-        "a matrix reaches beyond its values"
+        "a matrix exceeds its slice"
     );
-    // SAFETY: the shapes agree and, by the assertion, every element that they and the strides
-    // address lies in its slice; the strides are positive and fit in isize, as slices do. `out` is
-    // borrowed mutably, so it overlaps neither operand, and no two of its elements coincide, since
-    // a row is no longer than the distance between rows.
+    // SAFETY: the shapes match, and the assertion ensures that every element addressed by shapes
+    // and strides lies in its slice. The strides are positive and fit in isize, like slice lengths.
+    // `out` is borrowed mutably, so it overlaps neither operand. No two of its elements coincide,
+    // because a row is not longer than the row stride.
     unsafe {
         gemm(
             rows,

@@ -1,11 +1,11 @@
-//! Convolution, batch normalisation and ReLU for training on the CPU.
+//! Fused convolution, batch normalization and ReLU for training on the CPU.
 //!
-//! Burn's own operations on its CPU backend `flex` unfold an input whole, change layouts and go
-//! over memory once for each elementary operation. These do the same arithmetic in pieces that fit
-//! the cache, in matrix products by the same `gemm` crate. On any other device, for shapes that
-//! they do not know, and when they are switched off, Burn's operations run.
+//! Burn's operations on its CPU backend `flex` unfold a whole input, change layouts and pass over
+//! memory once for each elementary operation. The operations here do the same arithmetic in blocks
+//! that fit the cache, with matrix products by the same `gemm` crate. Burn's operations run on any
+//! other device, for unsupported shapes, and when fusion is disabled.
 //!
-//! Results do not depend on the number of threads or on chance.
+//! Results are deterministic and do not depend on the number of threads.
 
 mod activate;
 mod backend;
@@ -29,25 +29,25 @@ use burn::tensor::module::batch_norm_train;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Tensor, activation, module};
 
-use backend::{FusedOps as _, NormRule};
+use backend::{FusedOps as _, NormConfig};
 use geometry::Geometry;
 
 static ENABLED: AtomicBool = AtomicBool::new(true);
 
-/// Whether operations may be fused in this process, from now on: for comparisons with Burn's own.
+/// Enables or disables fused operations in this process, for comparisons with Burn's operations.
 pub fn set_fused(enabled: bool) {
     ENABLED.store(enabled, Ordering::Relaxed);
 }
 
-/// Whether the operations here can work on the tensor.
+/// Returns whether the fused operations support the tensor.
 fn can_fuse<const D: usize>(tensor: &Tensor<D>) -> bool {
     ENABLED.load(Ordering::Relaxed)
         && tensor.dtype() == DType::F32
         && tensor.device().without_autodiff() == Device::flex()
 }
 
-/// What a normalising layer makes of a batch.
-pub(super) struct Normalized {
+/// Output and statistics of batch normalization in training mode.
+pub(super) struct BatchNormOutput {
     pub output: Tensor<4>,
     /// Mean of each channel.
     pub mean: Tensor<1>,
@@ -55,7 +55,7 @@ pub(super) struct Normalized {
     pub variance: Tensor<1>,
 }
 
-/// What `layer` makes of `[N, C, H, W]`.
+/// Applies `layer` to `[N, C, H, W]`.
 #[must_use]
 pub(crate) fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     let padding = match layer.padding {
@@ -69,15 +69,15 @@ pub(crate) fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     convolution(input, layer.weight.val(), bias, options)
 }
 
-/// [`module::conv2d`].
+/// Fused [`module::conv2d`].
 fn convolution(
     input: Tensor<4>,
     filters: Tensor<4>,
     bias: Option<Tensor<1>>,
     options: ConvOptions<2>,
 ) -> Tensor<4> {
-    let plain = Geometry::new(input.dims(), filters.dims(), &options).is_some();
-    if !(plain && can_fuse(&input) && can_fuse(&filters)) {
+    let supported = Geometry::new(input.dims(), filters.dims(), &options).is_some();
+    if !(supported && can_fuse(&input) && can_fuse(&filters)) {
         return module::conv2d(input, filters, bias, options);
     }
     let bias = bias.unwrap_or_else(|| Tensor::zeros([0], &Device::flex()));
@@ -89,13 +89,13 @@ fn convolution(
     ))
 }
 
-/// [`batch_norm_train`], with ReLU after it if `relu`.
+/// Fused [`batch_norm_train`], followed by ReLU if `relu`.
 pub(super) fn batch_norm(
     input: Tensor<4>,
     (gamma, beta): (Tensor<1>, Tensor<1>),
     epsilon: f64,
     relu: bool,
-) -> Normalized {
+) -> BatchNormOutput {
     if !can_fuse(&input) || input.shape().num_elements() == 0 {
         let result = batch_norm_train(input, gamma, beta, epsilon);
         let output = if relu {
@@ -103,7 +103,7 @@ pub(super) fn batch_norm(
         } else {
             result.output
         };
-        return Normalized {
+        return BatchNormOutput {
             output,
             mean: result.mean,
             variance: result.variance,
@@ -113,16 +113,16 @@ pub(super) fn batch_norm(
         input.into_dispatch(),
         gamma.into_dispatch(),
         beta.into_dispatch(),
-        NormRule { epsilon, relu },
+        NormConfig { epsilon, relu },
     );
-    Normalized {
+    BatchNormOutput {
         output: Tensor::from_dispatch(output),
         mean: Tensor::from_dispatch(mean),
         variance: Tensor::from_dispatch(variance),
     }
 }
 
-/// [`activation::relu`].
+/// Fused [`activation::relu`].
 #[must_use]
 pub(crate) fn relu<const D: usize>(input: Tensor<D>) -> Tensor<D> {
     if !can_fuse(&input) {

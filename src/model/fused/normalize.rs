@@ -1,26 +1,26 @@
-//! Batch normalisation, with ReLU after it if wanted, on slices.
+//! Batch normalization with optional ReLU on slices.
 //!
-//! A channel is one thread's work from its statistics to its result, so that it comes from memory
-//! once: its values in a batch fit the second-level cache.
+//! One thread computes a channel from its statistics to its result. The channel is read from memory
+//! only once, because its values in a batch fit the second-level cache.
 
 use rayon::prelude::*;
 
 use super::buffers;
 use super::sums::{sum, sum_by};
 
-/// Values `[batch, channels, plane]`.
+/// Shape `[batch, channels, plane]` of the values; the batch follows from their number.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NormShape {
     pub channels: usize,
     pub plane: usize,
 }
 
-/// What a layer does to the values that it has normalised.
+/// Scale, shift and activation applied after normalization.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ScaleShift<'a> {
     pub gamma: &'a [f32],
     pub beta: &'a [f32],
-    /// Whether negative results become 0.
+    /// Whether ReLU follows.
     pub relu: bool,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Moments {
     pub variance: Vec<f32>,
 }
 
-/// Gradients of a layer.
+/// Gradients of a layer's parameters.
 pub(super) struct NormGradients {
     pub gamma: Vec<f32>,
     pub beta: Vec<f32>,
@@ -44,7 +44,7 @@ impl NormShape {
         planes.skip(channel).step_by(self.channels)
     }
 
-    /// The planes of each channel.
+    /// Returns the planes of each channel.
     fn channels_mut<'a>(&self, values: &'a mut [f32]) -> Vec<Vec<&'a mut [f32]>> {
         let batch = values.len() / (self.channels * self.plane);
         let mut channels: Vec<_> = (0..self.channels)
@@ -57,7 +57,8 @@ impl NormShape {
     }
 }
 
-/// Mean and biased variance of planes of one size, joined as Chan, Golub and `LeVeque` (1983) do.
+/// Returns mean and biased variance of planes of equal size, combined as in Chan, Golub and
+/// `LeVeque` (1983).
 fn moments<'a>(planes: impl Iterator<Item = &'a [f32]>) -> (f64, f64) {
     let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
     for plane in planes {
@@ -73,7 +74,7 @@ fn moments<'a>(planes: impl Iterator<Item = &'a [f32]>) -> (f64, f64) {
     (mean, squares / count)
 }
 
-/// Normalises `input` by its own statistics, and tells them.
+/// Normalizes `input` by its own statistics; returns the output and the statistics.
 pub(super) fn normalize(
     shape: NormShape,
     input: &[f32],
@@ -103,8 +104,8 @@ pub(super) fn normalize(
     (output, Moments { mean, variance })
 }
 
-/// Turns the gradient of [`normalize`]'s output, `source` or else what `gradient` holds, into that
-/// of its input.
+/// Replaces the gradient of [`normalize`]'s output by the gradient of its input, in `gradient`. The
+/// output's gradient is `source`, or else the content of `gradient`.
 pub(super) fn normalize_gradient(
     shape: NormShape,
     (input, source): (&[f32], Option<&[f32]>),

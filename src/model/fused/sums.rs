@@ -1,15 +1,15 @@
-//! Sums that are precise, fast, and the same every time.
+//! Precise, fast and deterministic sums.
 
-/// Values that are added side by side.
+/// Number of parallel partial sums.
 const LANES: usize = 16;
 
-/// The sum of `f(a, b)` over both slices, which are equally long.
+/// Returns the sum of `f(a, b)` over both slices, which must have the same length.
 #[inline]
 pub(super) fn sum_by(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let (heads, tail) = a.as_chunks::<LANES>();
-    let (others, other_tail) = b.as_chunks::<LANES>();
+    let (chunks, tail) = a.as_chunks::<LANES>();
+    let (other_chunks, other_tail) = b.as_chunks::<LANES>();
     let mut sums = [0.0f32; LANES];
-    for (a, b) in heads.iter().zip(others) {
+    for (a, b) in chunks.iter().zip(other_chunks) {
         for lane in 0..LANES {
             sums[lane] += f(a[lane], b[lane]);
         }
@@ -18,7 +18,7 @@ pub(super) fn sum_by(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// The sum of a slice.
+/// Returns the sum of a slice.
 pub(super) fn sum(values: &[f32]) -> f32 {
     sum_by(values, values, |value, _| value)
 }

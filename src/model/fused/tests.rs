@@ -1,4 +1,4 @@
-//! Against Burn's own operations, by finite differences, and on one, two and three threads.
+//! Compares with Burn's operations, finite differences, and one, two and three threads.
 
 use burn::tensor::module::{self, batch_norm_train};
 use burn::tensor::ops::ConvOptions;
@@ -20,11 +20,11 @@ fn numbers<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
     tensor.to_data().iter::<f32>().collect()
 }
 
-/// The result of an operation, and the gradients of its operands.
-type Outcome = Vec<Vec<f32>>;
+/// The output of an operation and the gradients of its operands.
+type OutputAndGradients = Vec<Vec<f32>>;
 
-/// Largest difference of each part, in terms of the part's largest value.
-fn assert_close(ours: &Outcome, theirs: &Outcome, what: &str) {
+/// Asserts that each part differs by at most 1e-5 of its largest value.
+fn assert_close(ours: &OutputAndGradients, theirs: &OutputAndGradients, what: &str) {
     assert_eq!(ours.len(), theirs.len());
     for (part, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
         assert_eq!(ours.len(), theirs.len(), "{what}, part {part}");
@@ -41,9 +41,9 @@ fn assert_close(ours: &Outcome, theirs: &Outcome, what: &str) {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Case {
+struct ConvCase {
     batch: usize,
-    /// Channels of the input and the output.
+    /// Number of input and output channels.
     channels: [usize; 2],
     size: [usize; 2],
     kernel: [usize; 2],
@@ -52,12 +52,12 @@ struct Case {
     bias: bool,
 }
 
-impl Case {
+impl ConvCase {
     fn options(&self) -> ConvOptions<2> {
         ConvOptions::new_with_padding([self.stride; 2], self.padding, [1, 1], 1)
     }
 
-    fn run(&self, fused: bool) -> Outcome {
+    fn run(&self, fused: bool) -> OutputAndGradients {
         let device = Device::flex().autodiff();
         let ([inputs, outputs], [height, width]) = (self.channels, self.size);
         let [down, right] = self.kernel;
@@ -81,10 +81,10 @@ impl Case {
 }
 
 /// Kernel, stride, padding.
-type Kind = ([usize; 2], usize, [(usize, usize); 2]);
+type ConvKind = ([usize; 2], usize, [(usize, usize); 2]);
 
-/// Those of every convolution of the networks, and some more.
-const KINDS: [Kind; 17] = [
+/// All combinations that the networks use, and some others.
+const KINDS: [ConvKind; 17] = [
     ([1, 1], 1, [(0, 0); 2]),
     ([1, 1], 2, [(0, 0); 2]),
     ([1, 1], 1, [(1, 1); 2]),
@@ -113,9 +113,9 @@ const SHAPES: [(usize, [usize; 2], [usize; 2]); 5] = [
     (5, [130, 9], [15, 14]),
 ];
 
-fn cases() -> impl Iterator<Item = Case> {
+fn cases() -> impl Iterator<Item = ConvCase> {
     KINDS.iter().flat_map(|&(kernel, stride, padding)| {
-        SHAPES.iter().map(move |&(batch, channels, size)| Case {
+        SHAPES.iter().map(move |&(batch, channels, size)| ConvCase {
             batch,
             channels,
             size,
@@ -128,14 +128,14 @@ fn cases() -> impl Iterator<Item = Case> {
 }
 
 #[test]
-fn convolutions_agree_with_burns() {
+fn convolutions_agree_with_burn() {
     for case in cases() {
         assert_close(&case.run(true), &case.run(false), &format!("{case:?}"));
     }
 }
 
 #[test]
-fn other_convolutions_are_burns() {
+fn unsupported_convolutions_use_burn() {
     let device = Device::flex();
     let input = tensor(1, [2, 6, 9, 9], &device);
     for (groups, dilation) in [(3, 1), (1, 2)] {
@@ -148,7 +148,7 @@ fn other_convolutions_are_burns() {
 }
 
 #[test]
-fn operands_in_other_layouts_are_understood() {
+fn accepts_operands_in_other_layouts() {
     let device = Device::flex();
     let input = tensor(1, [2, 9, 8, 5], &device);
     let filters = tensor(2, [4, 5, 3, 3], &device).flip([0]);
@@ -164,7 +164,7 @@ fn operands_in_other_layouts_are_understood() {
     );
 }
 
-fn normalized(shape: [usize; 4], with_relu: bool, fused: bool) -> Outcome {
+fn normalized(shape: [usize; 4], with_relu: bool, fused: bool) -> OutputAndGradients {
     let device = Device::flex().autodiff();
     // Far from zero: the variance must not be a difference of large numbers.
     let input = (tensor(1, shape, &device) + 30.0).require_grad();
@@ -201,11 +201,11 @@ fn normalized(shape: [usize; 4], with_relu: bool, fused: bool) -> Outcome {
 }
 
 #[test]
-fn normalisation_agrees_with_burns() {
+fn normalization_agrees_with_burn() {
     for shape in [[1, 3, 5, 7], [4, 5, 9, 9], [3, 2, 33, 40], [8, 7, 3, 3]] {
         for with_relu in [false, true] {
             let [ours, theirs] = [true, false].map(|fused| normalized(shape, with_relu, fused));
-            // Burn's own sums are the less precise ones so far from zero.
+            // Far from zero, Burn's sums are less precise.
             for (part, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
                 let largest = theirs
                     .iter()
@@ -223,7 +223,7 @@ fn normalisation_agrees_with_burns() {
 }
 
 #[test]
-fn gradients_are_slopes() {
+fn gradients_agree_with_finite_differences() {
     let device = Device::flex().autodiff();
     let shape = [2, 3, 4, 5];
     let loss = |input: Tensor<4>| {
@@ -260,7 +260,7 @@ fn gradients_are_slopes() {
 }
 
 #[test]
-fn a_shared_tensor_is_not_overwritten() {
+fn shared_tensors_are_not_overwritten() {
     let device = Device::flex();
     let input = tensor(1, [2, 3, 4, 5], &device);
     let before = numbers(&input);
@@ -270,7 +270,7 @@ fn a_shared_tensor_is_not_overwritten() {
 }
 
 #[test]
-fn threads_do_not_change_a_bit() {
+fn results_are_bit_identical_for_any_number_of_threads() {
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -279,7 +279,7 @@ fn threads_do_not_change_a_bit() {
         pool.install(|| {
             let convolutions = cases().step_by(3).flat_map(|case| case.run(true));
             let normalizations = normalized([5, 6, 17, 16], true, true);
-            let outcome: Outcome = convolutions.chain(normalizations).collect();
+            let outcome: OutputAndGradients = convolutions.chain(normalizations).collect();
             outcome
         })
     };
@@ -289,8 +289,9 @@ fn threads_do_not_change_a_bit() {
     }
 }
 
-/// Two convolutions with normalisation around a residual sum: output and gradients of all inputs.
-fn block(device: &Device) -> Outcome {
+/// Runs two convolutions with normalization and a residual sum; returns the output and the
+/// gradients of all inputs.
+fn block(device: &Device) -> OutputAndGradients {
     let leaf = |seed, shape: [usize; 4]| tensor::<4>(seed, shape, device).require_grad();
     let affine = |seed| {
         let [gamma, beta] = [seed, seed + 1].map(|seed| tensor(seed, [3], device).require_grad());

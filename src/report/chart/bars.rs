@@ -1,42 +1,40 @@
-//! One horizontal bar a class, with its interval.
+//! Horizontal bars per class, with confidence intervals.
 
 use maud::html;
 
-use super::{Chart, Frame, shortened};
+use super::{Chart, PlotArea, truncated};
 use crate::metrics::Interval;
 
 const ROW: f64 = 18.0;
 const WIDTH: f64 = 400.0;
-/// Of a name that is shown, characters.
-const NAME: usize = 25;
+/// Longest class name, characters.
+const MAX_NAME: usize = 25;
 
-/// A class's bar.
-pub struct Bar<'a> {
-    /// Name of the class.
+/// Bar of one class.
+pub struct ClassBar<'a> {
     pub name: &'a str,
     /// 0–1.
     pub value: f64,
-    /// Around it.
     pub interval: Option<Interval>,
-    /// Samples that have the class.
+    /// Number of samples that have the class.
     pub support: usize,
 }
 
-/// F1 of each class, from the top down.
-pub fn class_bars(bars: &[Bar]) -> Chart {
-    let frame = Frame {
+/// Draws the F1 of each class, from top to bottom.
+pub fn class_bars(bars: &[ClassBar]) -> Chart {
+    let area = PlotArea {
         left: 156.0,
         top: 4.0,
         width: WIDTH - 156.0 - 38.0,
         height: ROW * bars.len() as f64,
     };
-    let middle = |row: usize| frame.top + ROW * (row as f64 + 0.5);
+    let middle = |row: usize| area.top + ROW * (row as f64 + 0.5);
     Chart {
         width: WIDTH,
-        height: frame.top + frame.height + 30.0,
+        height: area.top + area.height + 30.0,
         label: "F1 of each class".into(),
         body: html! {
-            (frame.axes("F1", None))
+            (area.axes("F1", None))
             @for (row, bar) in bars.iter().enumerate() {
                 @let y = middle(row);
                 g {
@@ -45,13 +43,13 @@ pub fn class_bars(bars: &[Bar]) -> Chart {
                         @if let Some(interval) = bar.interval {
                             (format!(", 95 % interval {:.3} to {:.3}", interval.low, interval.high))
                         }
-                        ", " (bar.support) " samples have it"
+                        ", " (bar.support) " positive samples"
                     }
-                    text.end x=(frame.left - 6.0) y=(y + 3.5) { (shortened(bar.name, NAME)) }
-                    rect.one x=(frame.left) y=(y - 5.0) height="10"
-                        width=(frame.x(bar.value.clamp(0.0, 1.0)) - frame.left) {}
+                    text.end x=(area.left - 6.0) y=(y + 3.5) { (truncated(bar.name, MAX_NAME)) }
+                    rect.one x=(area.left) y=(y - 5.0) height="10"
+                        width=(area.x(bar.value.clamp(0.0, 1.0)) - area.left) {}
                     @if let Some(interval) = bar.interval {
-                        @let (low, high) = (frame.x(interval.low), frame.x(interval.high));
+                        @let (low, high) = (area.x(interval.low), area.x(interval.high));
                         line.whisker x1=(low) x2=(high) y1=(y) y2=(y) {}
                         line.whisker x1=(low) x2=(low) y1=(y - 3.0) y2=(y + 3.0) {}
                         line.whisker x1=(high) x2=(high) y1=(y - 3.0) y2=(y + 3.0) {}

@@ -1,34 +1,34 @@
-//! Charts as SVG, for a page and as files of their own.
+//! Charts as SVG, inside a page and as separate files.
 //!
-//! Colours are classes, which the page's style sheet gives a value by light and dark; a file of its
-//! own carries the light one. Coordinates are CSS pixels.
+//! Colours are CSS classes. The style sheet of a page defines them for light and dark mode; a
+//! separate file contains the light one. Coordinates are CSS pixels.
 
 mod bars;
 mod curves;
-mod heat;
+mod heat_map;
 mod lines;
 
 use maud::{Markup, PreEscaped, html};
 
-pub(super) use bars::{Bar, class_bars};
+pub(super) use bars::{ClassBar, class_bars};
 pub(super) use curves::{calibration, histogram, precision_recall};
-pub(super) use heat::heat_map;
-pub(super) use lines::{Line, Lines, line_chart, significant};
+pub(super) use heat_map::heat_map;
+pub(super) use lines::{ChartLine, LineChart, line_chart, significant};
 
-/// The colours of charts. Okabe and Ito's, which stay apart for colour-blind readers.
+/// Style sheet of the charts, with the colour-blind-safe palette of Okabe and Ito.
 pub(super) const STYLE: &str = include_str!("chart.css");
 
-/// A drawing of a known size.
+/// A drawing of fixed size.
 pub(super) struct Chart {
     pub width: f64,
     pub height: f64,
-    /// What it shows, for those who cannot see it.
+    /// Description for screen readers.
     pub label: String,
     pub body: Markup,
 }
 
 impl Chart {
-    /// An element for a page.
+    /// Returns an SVG element for a page.
     pub fn svg(&self) -> Markup {
         html! {
             svg.chart xmlns="http://www.w3.org/2000/svg" role="img" aria-label=(self.label)
@@ -37,7 +37,7 @@ impl Chart {
         }
     }
 
-    /// A file of its own.
+    /// Returns the content of an SVG file.
     pub fn file(&self) -> String {
         let (width, height) = (self.width, self.height);
         let svg = html! {
@@ -52,19 +52,19 @@ impl Chart {
     }
 }
 
-/// A chart under its title, for a file.
+/// Adds a title above a chart, for a file.
 pub(super) fn titled(title: &str, chart: Chart) -> Chart {
     let label = chart.label.clone();
     grid(&label, 1, &[(title.to_owned(), chart)])
 }
 
-/// Charts in rows of `columns`, each under its title.
+/// Arranges charts with titles in rows of `columns`.
 pub(super) fn grid(label: &str, columns: usize, charts: &[(String, Chart)]) -> Chart {
     const TITLE: f64 = 18.0;
     let width = charts.iter().map(|(_, c)| c.width).fold(0.0, f64::max);
     let height = charts.iter().map(|(_, c)| c.height).fold(0.0, f64::max) + TITLE;
     let columns = columns.clamp(1, charts.len().max(1));
-    let place = |number: usize| {
+    let position = |number: usize| {
         let (row, column) = (number / columns, number % columns);
         (column as f64 * width, row as f64 * height)
     };
@@ -74,9 +74,9 @@ pub(super) fn grid(label: &str, columns: usize, charts: &[(String, Chart)]) -> C
         label: label.to_owned(),
         body: html! {
             @for (number, (title, chart)) in charts.iter().enumerate() {
-                @let (x, y) = place(number);
+                @let (x, y) = position(number);
                 g transform=(format!("translate({x} {y})")) {
-                    text.title x="8" y="13" { (shortened(title, 30)) }
+                    text.title x="8" y="13" { (truncated(title, 30)) }
                     g transform=(format!("translate(0 {TITLE})")) { (chart.body) }
                 }
             }
@@ -84,21 +84,21 @@ pub(super) fn grid(label: &str, columns: usize, charts: &[(String, Chart)]) -> C
     }
 }
 
-/// A square-cornered drawing area with axes from 0 to 1 or to a largest count.
-struct Frame {
+/// A rectangular plot area with axes from 0 to 1.
+struct PlotArea {
     left: f64,
     top: f64,
     width: f64,
     height: f64,
 }
 
-impl Frame {
-    /// Place of a share 0–1 on the horizontal axis.
+impl PlotArea {
+    /// Returns the x coordinate of a share (0–1) of the horizontal axis.
     fn x(&self, share: f64) -> f64 {
         round(self.left + self.width * share)
     }
 
-    /// Place of a share 0–1 on the vertical axis.
+    /// Returns the y coordinate of a share (0–1) of the vertical axis.
     fn y(&self, share: f64) -> f64 {
         round(self.top + self.height * (1.0 - share))
     }
@@ -107,7 +107,7 @@ impl Frame {
         round(self.top + self.height)
     }
 
-    /// Grid lines and numbers at 0, ½ and 1, and the axes' names.
+    /// Draws grid lines and labels at 0, ½ and 1, and the axis names.
     fn axes(&self, x_name: &str, y_name: Option<&str>) -> Markup {
         let (bottom, right) = (self.bottom(), self.left + self.width);
         html! {
@@ -124,7 +124,7 @@ impl Frame {
         }
     }
 
-    /// The name of the vertical axis, along it.
+    /// Draws the name along the vertical axis.
     fn y_name(&self, name: &str) -> Markup {
         let middle = self.top + self.height / 2.0;
         html! {
@@ -135,7 +135,7 @@ impl Frame {
     }
 }
 
-/// A path through points, `M` to the first and `L` to the others.
+/// Returns SVG path data through the points.
 fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
     let mut text = String::new();
     for (x, y) in points {
@@ -145,15 +145,15 @@ fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
     text
 }
 
-/// A tenth of a pixel is enough.
+/// Rounds to a tenth of a pixel, to keep files small.
 fn round(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
-/// The text, cut to `most` characters.
-fn shortened(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
+/// Truncates the text to `max_chars` characters.
+fn truncated(text: &str, max_chars: usize) -> String {
+    if text.chars().count() <= max_chars {
         return text.to_owned();
     }
-    text.chars().take(most - 1).chain(['…']).collect()
+    text.chars().take(max_chars - 1).chain(['…']).collect()
 }

@@ -1,12 +1,11 @@
-//! `report.html` of an evaluation and of a training run: one file that needs nothing beside it, and
-//! its charts as files.
+//! `report.html` of an evaluation and of a training run, and its charts as files.
 //!
-//! A page asks for nothing from any network, which its own Content-Security-Policy enforces.
-//! Whatever comes from outside (class names, ids, paths) is escaped by the template engine.
+//! A page is self-contained: its Content-Security-Policy forbids all network access. The template
+//! engine escapes all external text (class names, ids, paths).
 
-mod course;
-mod figures;
-mod run;
+mod evaluation_charts;
+mod run_charts;
+mod run_page;
 mod samples;
 mod tables;
 #[cfg(test)]
@@ -21,46 +20,42 @@ use super::chart::{self, Chart};
 use crate::atomic_file;
 use crate::metrics::{Decisions, Evaluation, Intervals, Labelled};
 
-pub use run::{RunPage, RunStatus};
-pub use samples::{Card, Picked, pick};
+pub use run_page::{RunPage, RunStatus};
+pub use samples::{SampleCard, SampleValues, extreme_samples};
 
-/// How good decisions of one kind are.
+/// Decisions by one set of thresholds, and their metrics.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OperatingPoint {
-    /// What is decided by: `at 0.5`.
+    /// For example `at 0.5`.
     pub name: String,
-    /// What is decided.
     pub decisions: Decisions,
-    /// How good that is.
     pub evaluation: Evaluation,
-    /// How sure that is, if it can be said.
+    /// `None` with fewer than two samples or bootstrap draws.
     pub intervals: Option<Intervals>,
 }
 
-/// All that the page of an evaluation shows.
+/// Content of the report of an evaluation.
 pub struct EvaluationPage<'a> {
-    /// What was judged.
+    /// Name of the evaluated model or file.
     pub subject: String,
-    /// Names of the classes.
+    /// Class names.
     pub classes: &'a [String],
-    /// Probabilities and truth.
     pub data: Labelled<'a>,
-    /// At least one; the first is the one whose decisions are shown.
+    /// At least one. The charts and class tables show the first.
     pub points: &'a [OperatingPoint],
-    /// What a reader should know beside the numbers.
+    /// Limits of the numbers, one sentence or more each.
     pub remarks: Vec<String>,
-    /// Samples to look at: a heading, what they have in common, the samples.
-    pub samples: Vec<(&'static str, &'static str, Vec<Card>)>,
-    /// Configuration and provenance.
+    /// Sections of samples: heading, description, samples.
+    pub samples: Vec<(&'static str, &'static str, Vec<SampleCard>)>,
+    /// Configuration and provenance, as names and values.
     pub about: Vec<(String, String)>,
 }
 
-/// Charts of single classes show this many classes at most, the most frequent ones.
-const MOST_CLASSES: usize = 60;
+/// Charts of single classes show at most this many classes, the most frequent ones.
+const MAX_CLASSES: usize = 60;
 
 impl EvaluationPage<'_> {
-    /// Writes `report.html` into the folder `out`, and its charts into `out/plots`, which must be
-    /// there.
+    /// Writes `report.html` into the folder `out`, and the charts into `out/plots`, which must exist.
     ///
     /// # Errors
     ///
@@ -68,23 +63,23 @@ impl EvaluationPage<'_> {
     ///
     /// # Panics
     ///
-    /// If there is no operating point.
+    /// If `points` is empty.
     pub fn write(&self, out: &Path) -> Result<(), ReportError> {
-        write(out, figures::files(self), self.html())
+        write(out, evaluation_charts::files(self), self.html())
     }
 
-    /// The decisions that are shown.
+    /// Returns the operating point of charts and class tables.
     fn shown(&self) -> &OperatingPoint {
         &self.points[0]
     }
 
-    /// The classes in charts of single classes, in the model's order.
+    /// Returns the classes in charts of single classes, in the model's order.
     fn charted(&self) -> Vec<usize> {
         let mut classes: Vec<usize> = (0..self.classes.len()).collect();
-        if classes.len() > MOST_CLASSES {
+        if classes.len() > MAX_CLASSES {
             let support = |class: &usize| self.shown().evaluation.classes[*class].support();
             classes.sort_by_key(|class| std::cmp::Reverse(support(class)));
-            classes.truncate(MOST_CLASSES);
+            classes.truncate(MAX_CLASSES);
             classes.sort_unstable();
         }
         classes
@@ -95,11 +90,11 @@ impl EvaluationPage<'_> {
             (tables::head(self))
             (tables::points(self))
             (remarks(&self.remarks))
-            (figures::classes(self))
+            (evaluation_charts::classes(self))
             (tables::classes(self))
-            (figures::calibration(self))
-            (figures::together(self))
-            (figures::curves(self))
+            (evaluation_charts::calibration(self))
+            (evaluation_charts::cooccurrences(self))
+            (evaluation_charts::curves(self))
             (samples::sections(self))
             (tables::about(self))
         };
@@ -107,8 +102,7 @@ impl EvaluationPage<'_> {
     }
 }
 
-/// Writes `report.html` into the folder `out`, and charts by the names of their files into
-/// `out/plots`.
+/// Writes `report.html` into the folder `out`, and charts by file name into `out/plots`.
 fn write(
     out: &Path,
     charts: impl IntoIterator<Item = (&'static str, Chart)>,
@@ -125,7 +119,7 @@ fn write(
     )?)
 }
 
-/// A whole page that asks for nothing from outside.
+/// Returns a complete page that loads nothing.
 fn document(title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
@@ -144,7 +138,7 @@ fn document(title: &str, body: &Markup) -> Markup {
     }
 }
 
-/// A number at the top of a page; the one that leads is larger.
+/// Draws a number at the top of a page; `lead` makes it larger.
 fn tile(name: &str, value: &str, below: &str, lead: bool) -> Markup {
     html! {
         div class=(if lead { "tile lead" } else { "tile" }) {
@@ -153,24 +147,24 @@ fn tile(name: &str, value: &str, below: &str, lead: bool) -> Markup {
     }
 }
 
-/// What a reader should know beside the numbers.
+/// Returns the section with the limits of the numbers.
 fn remarks(remarks: &[String]) -> Markup {
     html! {
         @if !remarks.is_empty() {
             section {
-                h2 { "Before you trust these numbers" }
+                h2 { "Limits of these numbers" }
                 ul.remarks { @for remark in remarks { li { (remark) } } }
             }
         }
     }
 }
 
-/// A score, as all tables have it.
+/// Formats a score for a table.
 fn number(value: f64) -> String {
     format!("{value:.3}")
 }
 
-/// A score that may not be defined.
+/// Formats a score that may be undefined.
 fn or_dash(value: Option<f64>) -> String {
     value.map_or_else(|| "–".into(), number)
 }

@@ -1,4 +1,4 @@
-//! Samples to look at: those that the model got most wrong, and those that it knew least about.
+//! Samples with the largest loss and with the most uncertain probabilities.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,43 +7,42 @@ use maud::{Markup, html};
 use super::EvaluationPage;
 use crate::metrics::{Labelled, cross_entropy};
 
-/// The classes on a card, at most.
-const MOST_CHIPS: usize = 6;
+/// Largest number of classes on a card.
+const MAX_CHIPS: usize = 6;
 
 /// A sample on the page.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Card {
-    /// Its place among the judged samples.
+pub struct SampleCard {
+    /// Index among the evaluated samples.
     pub sample: usize,
-    /// Its id.
     pub id: String,
-    /// What was measured of it: `loss 2.31`.
+    /// For example `loss 2.31`.
     pub measured: String,
-    /// A picture, as PNG.
+    /// Composite image as PNG.
     pub picture: Option<Vec<u8>>,
-    /// Where the model looked, as PNG with transparency of the same shape, laid over the picture.
+    /// Occlusion map as PNG with transparency, in the shape of the picture.
     pub overlay: Option<Vec<u8>>,
-    /// What the overlay shows: `what speaks for Nuclei`; or why there is none.
-    pub looked: String,
+    /// What the overlay shows, for example `evidence for Nuclei`; or why there is none.
+    pub caption: String,
 }
 
-/// Samples by number with what was measured of them, the most extreme first.
-pub type Picked = Vec<(usize, f64)>;
+/// Sample indices with a value, in descending order of the value.
+pub type SampleValues = Vec<(usize, f64)>;
 
-/// The `count` samples with the highest mean cross-entropy, and those with the highest mean entropy
-/// of their probabilities, in bits.
+/// Returns the `count` samples with the highest mean cross-entropy, and those with the highest mean
+/// entropy of their probabilities in bits.
 #[must_use]
-pub fn pick(data: &Labelled, count: usize) -> [Picked; 2] {
+pub fn extreme_samples(data: &Labelled, count: usize) -> [SampleValues; 2] {
     let entropy = |probability: f32| {
         let p = f64::from(probability);
-        let part = |p: f64| if p > 0.0 { -p * p.log2() } else { 0.0 };
-        part(p) + part(1.0 - p)
+        let term = |p: f64| if p > 0.0 { -p * p.log2() } else { 0.0 };
+        term(p) + term(1.0 - p)
     };
-    let mean = |sample: usize, of: &dyn Fn((f32, bool)) -> f64| {
-        data.row(sample).map(of).sum::<f64>() / data.classes() as f64
+    let mean = |sample: usize, measure: &dyn Fn((f32, bool)) -> f64| {
+        data.row(sample).map(measure).sum::<f64>() / data.classes() as f64
     };
-    let highest = |of: &dyn Fn((f32, bool)) -> f64| {
-        let mut all: Picked = (0..data.samples()).map(|s| (s, mean(s, of))).collect();
+    let highest = |measure: &dyn Fn((f32, bool)) -> f64| {
+        let mut all: SampleValues = (0..data.samples()).map(|s| (s, mean(s, measure))).collect();
         all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         all.truncate(count);
         all
@@ -57,18 +56,18 @@ pub fn pick(data: &Labelled, count: usize) -> [Picked; 2] {
 pub(super) fn sections(page: &EvaluationPage) -> Markup {
     let predicted = page.shown().decisions.predicted();
     html! {
-        @for (number, (heading, what, cards)) in page.samples.iter().enumerate() {
+        @for (number, (heading, description, cards)) in page.samples.iter().enumerate() {
             @if !cards.is_empty() {
                 section {
                     h2 { (heading) }
                     p.muted.small {
-                        (what) " "
-                        span.hit { "✓ found" } ", " span.alarm { "✗ predicted wrongly" }
-                        ", ○ missed, each with its probability."
+                        (description) " "
+                        span.hit { "✓ true positive" } ", " span.alarm { "✗ false positive" }
+                        ", ○ false negative, each with its probability."
                         @if cards.iter().any(|card| card.overlay.is_some()) {
-                            " Squares are the parts of the image without which one class's "
-                            "probability falls (what speaks for it) or rises (against it): the "
-                            "lighter, the more."
+                            " Squares: hiding this part of the image lowers the probability of a "
+                            "class (evidence for it) or raises it (evidence against it); lighter "
+                            "is more."
                         }
                     }
                     div.cards {
@@ -83,7 +82,7 @@ pub(super) fn sections(page: &EvaluationPage) -> Markup {
     }
 }
 
-fn draw(card: &Card, toggle: &str, chips: &Markup) -> Markup {
+fn draw(card: &SampleCard, toggle: &str, chips: &Markup) -> Markup {
     html! {
         div.card {
             @if card.overlay.is_some() { input type="checkbox" id=(toggle) checked; }
@@ -96,9 +95,9 @@ fn draw(card: &Card, toggle: &str, chips: &Markup) -> Markup {
                 }
             }
             @if card.overlay.is_some() {
-                label.small for=(toggle) { (card.looked) }
-            } @else if !card.looked.is_empty() {
-                p.muted.small.looked { (card.looked) }
+                label.small for=(toggle) { (card.caption) }
+            } @else if !card.caption.is_empty() {
+                p.muted.small.caption { (card.caption) }
             }
             p.id { (card.id) " " span.muted { (card.measured) } }
             ul.chips { (chips) }
@@ -106,7 +105,7 @@ fn draw(card: &Card, toggle: &str, chips: &Markup) -> Markup {
     }
 }
 
-/// The classes that the sample has or is said to have.
+/// Draws the true and predicted classes of a sample.
 fn chips(page: &EvaluationPage, sample: usize, predicted: &[u16]) -> Markup {
     let mut classes: Vec<_> = page
         .data
@@ -115,11 +114,11 @@ fn chips(page: &EvaluationPage, sample: usize, predicted: &[u16]) -> Markup {
         .map(|(class, (p, truth))| (class, p, truth, predicted.contains(&(class as u16))))
         .filter(|(.., truth, predicted)| *truth || *predicted)
         .collect();
-    let more = classes.len().saturating_sub(MOST_CHIPS);
+    let more = classes.len().saturating_sub(MAX_CHIPS);
     classes.sort_by(|a, b| b.2.cmp(&a.2).then(b.1.total_cmp(&a.1)));
     html! {
-        @if classes.is_empty() { li { "neither has nor is given a class" } }
-        @for (class, probability, truth, predicted) in classes.into_iter().take(MOST_CHIPS) {
+        @if classes.is_empty() { li { "no class, true or predicted" } }
+        @for (class, probability, truth, predicted) in classes.into_iter().take(MAX_CHIPS) {
             @let (kind, mark) = match (truth, predicted) {
                 (true, true) => ("hit", "✓"),
                 (true, false) => ("miss", "○"),

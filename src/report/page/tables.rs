@@ -1,4 +1,4 @@
-//! The parts of the page that are text and numbers.
+//! Text and tables of the page of an evaluation.
 
 use maud::{Markup, html};
 
@@ -20,7 +20,7 @@ pub(super) fn head(page: &EvaluationPage) -> Markup {
         }
         div.tiles {
             (tile("macro-F1", &number(e.macro_f1), &range_or(intervals.map(|i| i.macro_f1), ""), true))
-            (tile("chance", &number(e.chance.best()), "macro-F1 without looking", false))
+            (tile("chance", &number(e.chance.best()), "macro-F1 without images", false))
             (tile("micro-F1", &number(e.micro_f1), &range_or(intervals.map(|i| i.micro_f1), ""), false))
             (tile("mean AP", &or_dash(e.mean_average_precision), "no threshold needed", false))
             (tile("mean AUROC", &or_dash(e.mean_auroc), "no threshold needed", false))
@@ -32,7 +32,7 @@ pub(super) fn head(page: &EvaluationPage) -> Markup {
 pub(super) fn points(page: &EvaluationPage) -> Markup {
     html! {
         section {
-            h2 { "Where decisions are made" }
+            h2 { "Thresholds" }
             p.muted.small {
                 "A class is predicted where its probability is at least its threshold. Intervals "
                 "are 95 % confidence intervals over samples."
@@ -59,8 +59,8 @@ pub(super) fn points(page: &EvaluationPage) -> Markup {
                 }
             } }
             p.muted.small {
-                "Rare: a class that less than " (RARE_SHARE * 100.0) " % of the samples have; it is "
-                "found if it is predicted rightly at least once."
+                "Rare: a class of less than " (RARE_SHARE * 100.0) " % of the samples. It is found if at "
+                "least one of its samples is predicted correctly."
             }
         }
     }
@@ -70,7 +70,7 @@ pub(super) fn classes(page: &EvaluationPage) -> Markup {
     let shown = page.shown();
     html! {
         section {
-            h2 { "Every class in numbers" }
+            h2 { "Metrics by class" }
             div.scroll { table.names {
                 thead { tr {
                     th { "class" } th { "support" } th { "threshold" } th { "precision" }
@@ -78,12 +78,12 @@ pub(super) fn classes(page: &EvaluationPage) -> Markup {
                     th { "ECE" }
                 } }
                 tbody {
-                    @for (number_of, (name, c)) in
+                    @for (index, (name, c)) in
                         page.classes.iter().zip(&shown.evaluation.classes).enumerate() {
                         @let intervals = shown.intervals.as_ref();
-                        @let interval = intervals.map(|i| i.classes[number_of]);
+                        @let interval = intervals.map(|i| i.classes[index]);
                         tr {
-                            th title=(name) { span.muted { (number_of) } " " (name) }
+                            th title=(name) { span.muted { (index) } " " (name) }
                             td { (c.support()) }
                             td { (format!("{:.3}", c.threshold)) }
                             td { (number(c.precision)) }
@@ -104,7 +104,7 @@ pub(super) fn classes(page: &EvaluationPage) -> Markup {
 pub(super) fn about(page: &EvaluationPage) -> Markup {
     html! {
         section {
-            h2 { "How this was made" }
+            h2 { "Configuration and provenance" }
             dl { @for (name, value) in &page.about { dt { (name) } dd { (value) } } }
         }
     }

@@ -1,9 +1,10 @@
-//! The page, on data that charts do not like.
+//! The page of an evaluation on edge cases.
 
 use super::*;
-use crate::metrics::{Bootstrap, intervals, judge};
+use crate::metrics::{Bootstrap, evaluate_decisions, intervals};
 
-/// A page of `samples` samples and `classes` classes that are never, always or sometimes true.
+/// Returns a page with `samples` samples and `classes` classes. The first class has no positives, the
+/// second no negatives.
 fn page_of(samples: usize, classes: usize) -> String {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("plots")).unwrap();
@@ -23,19 +24,19 @@ fn page_of(samples: usize, classes: usize) -> String {
     let found = intervals(&[&decisions], &Bootstrap::default());
     let points = [OperatingPoint {
         name: "at 0.5".into(),
-        evaluation: judge(&data, &decisions, &vec![0.5; classes]),
+        evaluation: evaluate_decisions(&data, &decisions, &vec![0.5; classes]),
         decisions,
         intervals: found.map(|mut found| found.remove(0)),
     }];
-    let cards = pick(&data, 3).map(|picked| {
-        let card = |(sample, _)| Card {
+    let cards = extreme_samples(&data, 3).map(|extreme| {
+        let card = |(sample, _)| SampleCard {
             sample,
             id: format!("id {sample}"),
             picture: Some(vec![1, 2, 3]),
             overlay: Some(vec![4]),
-            ..Card::default()
+            ..SampleCard::default()
         };
-        picked.into_iter().map(card).collect::<Vec<_>>()
+        extreme.into_iter().map(card).collect::<Vec<_>>()
     });
     let [wrong, uncertain] = cards;
     let page = EvaluationPage {
@@ -63,7 +64,7 @@ fn page_of(samples: usize, classes: usize) -> String {
 }
 
 #[test]
-fn data_of_all_sizes_make_a_page() {
+fn writes_pages_of_all_sizes() {
     for (samples, classes) in [(1, 1), (1, 3), (2, 2), (50, 4), (20, 130)] {
         let page = page_of(samples, classes);
         assert!(page.contains("Evaluation of model.onnx"));
@@ -76,10 +77,10 @@ fn data_of_all_sizes_make_a_page() {
 }
 
 #[test]
-fn the_worst_and_the_least_certain_are_picked() {
+fn selects_highest_loss_and_highest_entropy() {
     let probabilities = [0.99, 0.5, 0.2, 0.9];
     let data = Labelled::new(&probabilities, &[0.0, 1.0, 0.0, 1.0], 1).unwrap();
-    let [wrong, uncertain] = pick(&data, 2);
+    let [wrong, uncertain] = extreme_samples(&data, 2);
     assert_eq!(wrong.iter().map(|(s, _)| *s).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(
         uncertain.iter().map(|(s, _)| *s).collect::<Vec<_>>(),

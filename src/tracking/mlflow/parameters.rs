@@ -1,10 +1,11 @@
-//! A run's config as MLflow's parameters: names and values.
+//! Conversion of a run's config to MLflow parameters.
 
-/// The values of a config by their full names, `train.epochs`; lists as TOML writes them.
+/// Returns the values of a config by their full names, such as `train.epochs`; lists in TOML
+/// syntax.
 ///
 /// # Errors
 ///
-/// `text` is not TOML: what is wrong, and where.
+/// The parser's message if `text` is not TOML.
 pub(super) fn parameters(text: &str) -> Result<Vec<(String, String)>, String> {
     let table: toml::Table = text.parse().map_err(|error| format!("{error}"))?;
     let mut found = Vec::new();
@@ -28,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_config_becomes_names_and_values() {
+    fn flattens_a_config() {
         let text = "[model]\narch = \"plain\"\nchannels = [\"red\", \"dna\"]\n[train]\n\
                     epochs = 3\nstages = [{ epochs = 1, freeze = [\"a\"] }]\n[data.augment]\n\
                     crop = 0.8\n";

@@ -1,4 +1,4 @@
-//! Where an MLflow server is, and what it lets us in by.
+//! Address and credentials of an MLflow server.
 
 use std::env;
 use std::fmt;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use reqwest::Url;
 
-/// The address of a tracking server. Neither its text nor its `Debug` holds a password.
+/// The address of a tracking server. Neither `Display` nor `Debug` shows a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MlflowUrl {
-    /// Without credentials, query and the slash at the end.
+    /// URL without credentials, query and trailing slash.
     base: String,
-    /// Name and password that stood in it.
+    /// User name and password from the URL.
     user: Option<(String, String)>,
 }
 
@@ -19,7 +19,7 @@ impl FromStr for MlflowUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let example = "name the tracking server, as in http://127.0.0.1:5000";
+        let example = "name the tracking server, for example http://127.0.0.1:5000";
         let mut url: Url = text
             .parse()
             .map_err(|error| format!("{error}; {example}"))?;
@@ -29,18 +29,18 @@ impl FromStr for MlflowUrl {
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(format!(
-                "it has a part behind `?` or `#`, as the addresses of pages have; {example}"
+                "the URL contains `?` or `#`, like the address of a web page; {example}"
             ));
         }
         let plain = |text: &str| -> Result<String, String> {
             let bytes = percent_decoded(text);
-            String::from_utf8(bytes).map_err(|_| "its user or password is not UTF-8".into())
+            String::from_utf8(bytes).map_err(|_| "its user name or password is not UTF-8".into())
         };
         let user = match (url.username(), url.password()) {
             ("", None) => None,
             (user, password) => Some((plain(user)?, plain(password.unwrap_or_default())?)),
         };
-        // Refused only by URLs that have no host, which http cannot be.
+        // Fails only for URLs without a host, which http URLs always have.
         let _ = url.set_username("");
         let _ = url.set_password(None);
         Ok(Self {
@@ -56,7 +56,7 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     let mut at = 0;
     while at < bytes.len() {
         let digits = text.get(at + 1..at + 3).filter(|digits| {
-            // A sign would be parsed as part of a number.
+            // `from_str_radix` would accept a sign.
             bytes[at] == b'%' && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
         });
         let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
@@ -78,7 +78,7 @@ impl fmt::Debug for MlflowUrl {
     }
 }
 
-/// What a server lets us in by.
+/// Credentials for a server.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) enum Credentials {
     #[default]
@@ -88,8 +88,8 @@ pub(super) enum Credentials {
 }
 
 impl Credentials {
-    /// Those of the URL, else those that MLflow's own client takes from the environment, in its
-    /// order.
+    /// Returns the credentials of the URL, or else of the environment variables that MLflow's own
+    /// client reads, in the same order.
     pub(super) fn of(url: &MlflowUrl) -> Self {
         let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let [user, password, token] =
@@ -101,7 +101,7 @@ impl Credentials {
         }
     }
 
-    /// `text` without what must not be shown, should an answer repeat it.
+    /// Removes the secret from `text`, in case a response repeats it.
     pub(super) fn hide(&self, text: &str) -> String {
         match self {
             Self::User(_, secret) | Self::Token(secret) if secret.len() >= 6 => {
@@ -117,23 +117,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_are_named_by_http_urls() {
+    fn accepts_http_urls_only() {
         for (text, base) in [
             ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
             ("https://lab.example/mlflow/", "https://lab.example/mlflow"),
         ] {
             assert_eq!(text.parse::<MlflowUrl>().unwrap().to_string(), base);
         }
-        for (text, said) in [
+        for (text, expected) in [
             ("127.0.0.1:5000", "http://127.0.0.1:5000"),
             ("localhost:5000", "`localhost` is neither"),
             ("./mlruns", "name the tracking server"),
             ("sqlite:///mlflow.db", "`sqlite` is neither"),
-            ("http://host:5000/#/experiments/1", "behind `?` or `#`"),
+            ("http://host:5000/#/experiments/1", "contains `?` or `#`"),
             ("http://", "host"),
         ] {
             let error = text.parse::<MlflowUrl>().unwrap_err();
-            assert!(error.contains(said), "{text}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 

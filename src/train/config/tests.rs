@@ -70,29 +70,29 @@ fn what_is_wrong_is_named() {
             "train.class_weights=[1, 2]",
             "train.class_weights has 2 numbers for 28",
         ),
-        ("train.class_weights=equal", "one number a class"),
+        ("train.class_weights=equal", "one number for each class"),
         (
             "train.focal_gamma=2",
-            "train.focal_gamma belongs to the loss focal",
+            "train.focal_gamma applies only to the loss focal",
         ),
         ("optimizer.name=lion", "lion"),
         (
             "optimizer.beta1=0.9",
-            "optimizer.beta1 belongs to adam and adamw",
+            "optimizer.beta1 applies only to adam and adamw",
         ),
         (
             "optimizer.momentum=0.9",
-            "optimizer.momentum belongs to sgd",
+            "optimizer.momentum applies only to sgd",
         ),
         ("optimizer.weight_decay=-1", "optimizer.weight_decay is -1"),
         ("optimizer.schedule=linear", "linear"),
         (
             "optimizer.min_lr=0.1",
-            "optimizer.min_lr belongs to schedule cosine",
+            "optimizer.min_lr applies only to schedule cosine",
         ),
         (
             "optimizer.step_epochs=3",
-            "optimizer.step_epochs belongs to schedule step",
+            "optimizer.step_epochs applies only to schedule step",
         ),
         ("optimizer.rho=1.0", "optimizer.rho"),
         ("optimizer.lr=-1", "optimizer.lr"),
@@ -164,7 +164,7 @@ fn keys_that_do_not_go_together_are_named() {
         (
             "sgd",
             "optimizer.epsilon=1",
-            "belongs to adadelta, adam and adamw",
+            "applies only to adadelta, adam and adamw",
         ),
         ("adamw", "optimizer.constants=keras-2.0.8", "has no adamw"),
     ] {

@@ -4,7 +4,8 @@ use burn::tensor::Tensor;
 
 use super::{log_probabilities, weighted_mean};
 
-/// Mean binary cross-entropy of logits `[N, K]` against targets `[N, K]`, 0–1: a tensor `[1]`.
+/// Returns the mean binary cross-entropy of logits `[N, K]` against targets `[N, K]`, 0–1: a tensor
+/// `[1]`.
 ///
 /// `−mean(w·y·log p + (1−y)·log(1−p))`, PyTorch's `binary_cross_entropy_with_logits` with
 /// `weights` `[1, K]` as its `pos_weight`.

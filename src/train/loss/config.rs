@@ -1,10 +1,10 @@
-//! The keys of `[train]` that decide the loss.
+//! The keys of `[train]` that define the loss.
 
 use serde::{Deserialize, Serialize};
 
 use super::ClassWeights;
 
-/// A loss.
+/// A loss function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossName {
@@ -17,28 +17,28 @@ pub enum LossName {
     SoftF1,
 }
 
-/// A loss and its settings. In a config they stand among the other keys of `[train]`.
+/// A loss and its settings. In a config they are among the other keys of `[train]`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct LossConfig {
     /// `train.loss`.
     pub name: LossName,
-    /// `train.label_smoothing`: the share of each target that is replaced by 1/2.
+    /// `train.label_smoothing`: fraction of each target that is replaced by 1/2.
     pub label_smoothing: f64,
     /// `train.class_weights`.
     pub class_weights: ClassWeights,
-    /// `train.focal_gamma`: how far samples that are right already are discounted.
+    /// `train.focal_gamma`: how much the loss of well-classified samples is reduced.
     pub focal_gamma: Option<f64>,
 }
 
 impl LossConfig {
-    /// The paper's choice.
+    /// The value of the paper (Lin et al. 2017).
     pub const DEFAULT_GAMMA: f64 = 2.0;
 
-    /// The same with every number written out, for a network of `classes` classes.
+    /// Returns a copy in which every default is filled in, for a network with `classes` classes.
     ///
     /// # Errors
     ///
-    /// A sentence that names a value which is out of range or belongs to another loss.
+    /// A message that names the key that is out of range or belongs to another loss.
     pub fn resolved(&self, classes: usize) -> Result<Self, String> {
         self.class_weights.validate(classes)?;
         let smoothing = self.label_smoothing;
@@ -49,19 +49,19 @@ impl LossConfig {
         }
         let focal = self.name == LossName::Focal;
         if !focal && self.focal_gamma.is_some() {
-            return Err("train.focal_gamma belongs to the loss focal; take it out".into());
+            return Err("train.focal_gamma applies only to the loss focal\nhint: remove it".into());
         }
         if self.name == LossName::SoftF1 && self.class_weights != ClassWeights::None {
             return Err(
-                "train.class_weights is for the losses bce and focal: soft-f1 weighs \
-                        all classes alike; take it out"
+                "train.class_weights applies only to the losses bce and focal: soft-f1 weights all \
+                 classes equally\nhint: remove it"
                     .into(),
             );
         }
         let gamma = self.focal_gamma();
         if !gamma.is_finite() || gamma < 0.0 {
             return Err(format!(
-                "train.focal_gamma is {gamma}; it must be 0 or more"
+                "train.focal_gamma is {gamma}; it must be at least 0"
             ));
         }
         Ok(Self {
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_key() {
         let base = LossConfig::default();
         let with = |change: fn(&mut LossConfig)| {
             let mut config = base.clone();
@@ -95,7 +95,7 @@ mod tests {
             (with(|c| c.label_smoothing = f64::NAN), "label_smoothing"),
             (
                 with(|c| c.focal_gamma = Some(2.0)),
-                "belongs to the loss focal",
+                "applies only to the loss focal",
             ),
             (
                 with(|c| (c.name, c.focal_gamma) = (LossName::Focal, Some(-1.0))),
@@ -103,7 +103,7 @@ mod tests {
             ),
             (
                 with(|c| (c.name, c.class_weights) = (LossName::SoftF1, ClassWeights::Balanced)),
-                "soft-f1 weighs all classes alike",
+                "soft-f1 weights all classes equally",
             ),
             (
                 with(|c| c.class_weights = ClassWeights::Given(vec![])),

@@ -4,11 +4,11 @@ use burn::tensor::Tensor;
 
 use super::{log_probabilities, weighted_mean};
 
-/// Mean focal loss of logits `[N, K]` against targets `[N, K]`, 0–1: a tensor `[1]`.
+/// Returns the mean focal loss of logits `[N, K]` against targets `[N, K]`, 0–1: a tensor `[1]`.
 ///
 /// `−mean(w·y·(1−p)^γ·log p + (1−y)·p^γ·log(1−p))` with `gamma` at least 0 and `weights` `[1, K]`.
-/// The paper's α is absent; `weights` takes its place. Powers are exponentials of γ times a
-/// logarithm, so that their gradients stay finite where a probability rounds to 0 or 1.
+/// `weights` replaces the paper's α. Powers are computed as exponentials of γ times a logarithm, so
+/// that their gradients stay finite where a probability rounds to 0 or 1.
 #[must_use]
 pub fn focal(
     logits: Tensor<2>,

@@ -1,7 +1,7 @@
-//! Losses on logits: which one, with which weights.
+//! Losses on logits.
 //!
-//! Every loss takes logits `[N, K]` and targets `[N, K]` of zeros and ones to a tensor `[1]`, and
-//! neither it nor its gradient overflows, however large the logits.
+//! Every loss maps logits `[N, K]` and targets `[N, K]` of zeros and ones to a tensor `[1]`.
+//! Neither the loss nor its gradient overflows for large logits.
 
 mod bce;
 mod config;
@@ -18,15 +18,15 @@ pub use weights::{ClassWeights, MAX_BALANCED_WEIGHT};
 use burn::tensor::activation::log_sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// A loss, ready for use.
+/// A loss with its settings, on a device.
 #[derive(Debug, Clone)]
 pub struct Loss {
-    rule: Rule,
+    kind: LossKind,
     smoothing: f64,
 }
 
 #[derive(Debug, Clone)]
-enum Rule {
+enum LossKind {
     Bce {
         weights: Option<Tensor<2>>,
     },
@@ -38,10 +38,10 @@ enum Rule {
 }
 
 impl Loss {
-    /// The loss of a resolved config on `device`, where the logits have to be.
+    /// Creates the loss of a resolved config on `device`; the logits must be on the same device.
     ///
-    /// `counts` holds the training samples of each class `[K]`, of `samples` in all; they matter
-    /// to balanced weights only.
+    /// `counts` `[K]` is the number of training samples of each class, `samples` their total
+    /// number; only balanced weights use them.
     #[must_use]
     pub fn new(config: &LossConfig, counts: &[usize], samples: usize, device: &Device) -> Self {
         let weights = || {
@@ -49,48 +49,50 @@ impl Loss {
             let shape = [1, weights.len()];
             Some(Tensor::from_data(TensorData::new(weights, shape), device))
         };
-        let rule = match config.name {
-            LossName::Bce => Rule::Bce { weights: weights() },
-            LossName::Focal => Rule::Focal {
+        let kind = match config.name {
+            LossName::Bce => LossKind::Bce { weights: weights() },
+            LossName::Focal => LossKind::Focal {
                 gamma: config.focal_gamma(),
                 weights: weights(),
             },
-            LossName::SoftF1 => Rule::SoftF1,
+            LossName::SoftF1 => LossKind::SoftF1,
         };
         Self {
-            rule,
+            kind,
             smoothing: config.label_smoothing,
         }
     }
 
-    /// The loss `[1]` of logits `[N, K]` against targets `[N, K]` of zeros and ones.
+    /// Returns the loss `[1]` of logits `[N, K]` against targets `[N, K]` of zeros and ones.
     #[must_use]
     pub fn forward(&self, logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
         let targets = smooth(targets, self.smoothing);
-        match &self.rule {
-            Rule::Bce { weights } => bce(logits, targets, weights.as_ref()),
-            Rule::Focal { gamma, weights } => focal(logits, targets, *gamma, weights.as_ref()),
-            Rule::SoftF1 => soft_f1(logits, targets),
+        match &self.kind {
+            LossKind::Bce { weights } => bce(logits, targets, weights.as_ref()),
+            LossKind::Focal { gamma, weights } => focal(logits, targets, *gamma, weights.as_ref()),
+            LossKind::SoftF1 => soft_f1(logits, targets),
         }
     }
 }
 
-/// `y·(1−s) + s/2`: a share `s` of each target is replaced by undecidedness.
-fn smooth(targets: Tensor<2>, share: f64) -> Tensor<2> {
-    if share == 0.0 {
+/// Smooths labels: `y·(1−s) + s/2` with `s = smoothing`.
+fn smooth(targets: Tensor<2>, smoothing: f64) -> Tensor<2> {
+    if smoothing == 0.0 {
         targets
     } else {
-        targets.mul_scalar(1.0 - share).add_scalar(share / 2.0)
+        targets
+            .mul_scalar(1.0 - smoothing)
+            .add_scalar(smoothing / 2.0)
     }
 }
 
-/// `log p` and `log(1−p)` of the probabilities `p` that belong to logits. Neither is infinite, and
-/// their gradients are right at zero too, where `log(1+exp(−|x|))` has a corner.
+/// Returns `log p` and `log(1−p)` of the probabilities `p` of logits. Both are finite, and their
+/// gradients are correct at zero too, where `log(1+exp(−|x|))` has a kink.
 fn log_probabilities(logits: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     (log_sigmoid(logits.clone()), log_sigmoid(logits.neg()))
 }
 
-/// `−mean(w·y·positive + (1−y)·negative)`.
+/// Returns `−mean(w·y·positive + (1−y)·negative)`.
 fn weighted_mean(
     (positive, negative): (Tensor<2>, Tensor<2>),
     targets: Tensor<2>,
@@ -122,7 +124,7 @@ mod tests {
         Tensor::from_data(TensorData::new(values, shape), device)
     }
 
-    /// Value and gradient at the logits of the golden.
+    /// Returns value and gradient at the logits of the golden.
     fn run(config: &LossConfig, golden: &Value) -> (f64, Vec<f64>) {
         let device = Device::flex().autodiff();
         let shape = [6, 5];
@@ -168,7 +170,7 @@ mod tests {
             let expected = numbers(&case["gradient"]);
             let largest = expected.iter().fold(0.0_f64, |most, g| most.max(g.abs()));
             for (found, expected) in gradient.iter().zip(&expected) {
-                // Close to the largest gradient of all, and at least roughly to its own size.
+                // Tight relative to the largest gradient, loose relative to the value itself.
                 let apart = (found - expected).abs();
                 assert!(
                     apart <= 1e-6 * largest && apart <= 1e-3 * expected.abs() + 1e-12,
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_change_the_loss() {
+    fn every_setting_changes_the_loss() {
         let golden: Value = serde_json::from_str(GOLDEN).unwrap();
         let cases = golden["cases"].as_array().unwrap();
         let mut values: Vec<f64> = cases.iter().map(|c| run(&config(c), &golden).0).collect();
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn balanced_weights_come_from_the_counts() {
+    fn balanced_weights_follow_from_the_counts() {
         let device = Device::flex();
         let config = |class_weights| LossConfig {
             class_weights,

@@ -1,16 +1,16 @@
-//! Macro F1 on probabilities.
+//! Soft macro F1: F1 on probabilities instead of decisions.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 
-/// Keeps a class that is neither there nor predicted from dividing by zero.
+/// Avoids division by zero for a class that is neither present nor predicted.
 const EPSILON: f64 = 1e-7;
 
-/// One minus the macro F1 of a batch, with probabilities for decisions: a tensor `[1]`, 0–1.
+/// Returns one minus the macro F1 of a batch, with probabilities as decisions: a tensor `[1]`, 0–1.
 ///
-/// `1 − mean over classes of 2Σp·y/(Σp + Σy + ε)` of logits `[N, K]` and targets `[N, K]`, sums
-/// over the samples. A class that no sample of the batch has counts as F1 0 whatever is predicted,
-/// and has no gradient: batches have to be large against the rarest class.
+/// The result is `1 − mean over classes of 2Σp·y/(Σp + Σy + ε)` for logits `[N, K]` and targets
+/// `[N, K]`; the sums run over the samples. A class without a positive sample in the batch has F1 0
+/// and no gradient. Batches must therefore be large enough to contain the rarest class.
 #[must_use]
 pub fn soft_f1(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
     let probabilities = sigmoid(logits);

@@ -1,30 +1,31 @@
-//! `train.class_weights`: how much a class's positive samples count.
+//! `train.class_weights`: weights of each class's positive samples.
 
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-/// Largest weight of [`ClassWeights::Balanced`], and the inverse of the smallest. Without it the
-/// rarest classes of the Human Protein Atlas, 11 samples in 31,072, would weigh 2,824.
+/// Largest weight of [`ClassWeights::Balanced`], and the inverse of the smallest. Without this
+/// limit the rarest class of the Human Protein Atlas, 11 of 31,072 samples, would have weight
+/// 2,824.
 pub const MAX_BALANCED_WEIGHT: f32 = 100.0;
 
-/// Factors of the positive term of each class.
+/// Factors of the positive loss term of each class.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum ClassWeights {
-    /// All are 1.
+    /// All factors are 1.
     #[default]
     None,
-    /// Negative over positive training samples, at most [`MAX_BALANCED_WEIGHT`] and at least one
-    /// over it: with that, a class's positives weigh as much as its negatives.
+    /// The ratio of negative to positive training samples, at most [`MAX_BALANCED_WEIGHT`] and at
+    /// least its inverse. A class's positives then weigh as much as its negatives.
     Balanced,
-    /// One for each class, in their order.
+    /// One factor for each class, in the order of the classes.
     Given(Vec<f32>),
 }
 
 impl ClassWeights {
-    /// The factors `[K]`, if any differ from 1; `counts` holds the training samples of each class,
-    /// of `samples` in all.
+    /// Returns the factors `[K]`, or `None` if all are 1. `counts` is the number of training
+    /// samples of each class, `samples` their total number.
     #[must_use]
     pub fn resolved(&self, counts: &[usize], samples: usize) -> Option<Vec<f32>> {
         let balanced = |&positive: &usize| {
@@ -48,13 +49,13 @@ impl ClassWeights {
         };
         if weights.len() != classes {
             return Err(format!(
-                "train.class_weights has {} numbers for {classes} classes; give one a class",
+                "train.class_weights has {} numbers for {classes} classes; set one for each class",
                 weights.len()
             ));
         }
         match weights.iter().find(|w| !w.is_finite() || **w < 0.0) {
             Some(bad) => Err(format!(
-                "train.class_weights holds {bad}; every weight must be 0 or more"
+                "train.class_weights contains {bad}; every weight must be at least 0"
             )),
             None => Ok(()),
         }
@@ -73,13 +74,13 @@ impl Serialize for ClassWeights {
 
 impl<'de> Deserialize<'de> for ClassWeights {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Weights;
+        struct WeightsVisitor;
 
-        impl<'de> Visitor<'de> for Weights {
+        impl<'de> Visitor<'de> for WeightsVisitor {
             type Value = ClassWeights;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("\"none\", \"balanced\" or a list of one number a class")
+                f.write_str("\"none\", \"balanced\" or a list of one number for each class")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ClassWeights, E> {
@@ -99,7 +100,7 @@ impl<'de> Deserialize<'de> for ClassWeights {
             }
         }
 
-        deserializer.deserialize_any(Weights)
+        deserializer.deserialize_any(WeightsVisitor)
     }
 }
 
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn balanced_is_negative_over_positive_within_bounds() {
+    fn balanced_weights_are_clamped_ratios() {
         let weights = ClassWeights::Balanced.resolved(&[500, 250, 1, 0, 1000], 1000);
         assert_eq!(weights.unwrap(), [1.0, 3.0, 100.0, 100.0, 0.01]);
         assert_eq!(ClassWeights::None.resolved(&[1, 2], 3), None);
@@ -117,9 +118,9 @@ mod tests {
     }
 
     #[test]
-    fn words_and_lists_are_read_and_written() {
+    fn reads_and_writes_names_and_lists() {
         #[derive(serde::Serialize, serde::Deserialize)]
-        struct Table {
+        struct WeightsTable {
             weights: ClassWeights,
         }
         let cases = [
@@ -128,12 +129,12 @@ mod tests {
             ("[1, 2.5]", ClassWeights::Given(vec![1.0, 2.5])),
         ];
         for (text, expected) in cases {
-            let table: Table = toml::from_str(&format!("weights = {text}")).unwrap();
+            let table: WeightsTable = toml::from_str(&format!("weights = {text}")).unwrap();
             assert_eq!(table.weights, expected);
-            let again: Table = toml::from_str(&toml::to_string(&table).unwrap()).unwrap();
+            let again: WeightsTable = toml::from_str(&toml::to_string(&table).unwrap()).unwrap();
             assert_eq!(again.weights, expected);
             let json = serde_json::to_string(&table).unwrap();
-            let again: Table = serde_json::from_str(&json).unwrap();
+            let again: WeightsTable = serde_json::from_str(&json).unwrap();
             assert_eq!(again.weights, expected);
         }
         for (text, wanted) in [
@@ -141,18 +142,18 @@ mod tests {
             ("3", "\"none\", \"balanced\" or a list of one number"),
             ("['a']", "expected f32"),
         ] {
-            let error = toml::from_str::<Table>(&format!("weights = {text}"));
+            let error = toml::from_str::<WeightsTable>(&format!("weights = {text}"));
             let error = error.err().unwrap().to_string();
             assert!(error.contains(wanted), "{text}: {error}");
         }
     }
 
     #[test]
-    fn bad_weights_are_refused() {
+    fn rejects_invalid_weights() {
         for (weights, wanted) in [
             (vec![1.0], "has 1 numbers for 2 classes"),
-            (vec![1.0, -1.0], "holds -1"),
-            (vec![f32::NAN, 1.0], "holds NaN"),
+            (vec![1.0, -1.0], "contains -1"),
+            (vec![f32::NAN, 1.0], "contains NaN"),
         ] {
             let error = ClassWeights::Given(weights).validate(2).unwrap_err();
             assert!(error.contains(wanted), "{error}");

@@ -1,4 +1,4 @@
-//! Rules and defaults against PyTorch's.
+//! Compares update rules and defaults with PyTorch's.
 
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
@@ -10,9 +10,9 @@ use super::*;
 const PROBLEM: &str = include_str!("../../../tests/golden/adadelta.json");
 const GOLDEN: &str = include_str!("../../../tests/golden/optimizers.json");
 
-/// A tensor that decays and one that does not.
+/// A tensor with weight decay and one without.
 #[derive(Module, Debug)]
-struct Pair {
+struct ParameterPair {
     matrix: Param<Tensor<2>>,
     vector: Param<Tensor<1>>,
 }
@@ -22,8 +22,8 @@ fn numbers(value: &Value) -> Vec<f64> {
     list.iter().map(|v| v.as_f64().unwrap()).collect()
 }
 
-/// Twelve values as a matrix of 2 by 4 and a vector of 4.
-fn cut(values: &[f64]) -> (Tensor<2>, Tensor<1>) {
+/// Splits twelve values into a 2×4 matrix and a vector of 4.
+fn split_values(values: &[f64]) -> (Tensor<2>, Tensor<1>) {
     let device = Device::flex().autodiff();
     let values: Vec<f32> = values.iter().map(|v| *v as f32).collect();
     let (matrix, vector) = (values[..8].to_vec(), values[8..].to_vec());
@@ -33,24 +33,29 @@ fn cut(values: &[f64]) -> (Tensor<2>, Tensor<1>) {
     )
 }
 
-fn pair(values: &[f64]) -> Pair {
-    let (matrix, vector) = cut(values);
-    Pair {
+fn pair(values: &[f64]) -> ParameterPair {
+    let (matrix, vector) = split_values(values);
+    ParameterPair {
         matrix: Param::from_tensor(matrix),
         vector: Param::from_tensor(vector),
     }
 }
 
-fn values(pair: &Pair) -> Vec<f64> {
+fn values(pair: &ParameterPair) -> Vec<f64> {
     let matrix = pair.matrix.val().into_data();
     let vector = pair.vector.val().into_data();
     matrix.iter::<f64>().chain(vector.iter::<f64>()).collect()
 }
 
-/// Steps with gradients `from..to` of the problem.
-fn steps(mut pair: Pair, optimizer: &mut ModuleOptimizer, lr: f64, gradients: &[Value]) -> Pair {
+/// Takes one step for each of `gradients`.
+fn steps(
+    mut pair: ParameterPair,
+    optimizer: &mut ModuleOptimizer,
+    lr: f64,
+    gradients: &[Value],
+) -> ParameterPair {
     for gradient in gradients {
-        let (matrix, vector) = cut(&numbers(gradient));
+        let (matrix, vector) = split_values(&numbers(gradient));
         let loss = (pair.matrix.val() * matrix).sum() + (pair.vector.val() * vector).sum();
         let gradients = GradientsParams::from_grads(loss.backward(), &pair);
         pair = optimizer.step(lr, pair, gradients);
@@ -58,7 +63,7 @@ fn steps(mut pair: Pair, optimizer: &mut ModuleOptimizer, lr: f64, gradients: &[
     pair
 }
 
-/// Largest difference from the golden, relative to the largest parameter.
+/// Returns the largest difference from the golden, relative to the largest parameter.
 fn largest_difference(config: &OptimizerConfig, expected: &Value) -> f64 {
     let problem: Value = serde_json::from_str(PROBLEM).unwrap();
     let gradients = problem["gradients"].as_array().unwrap();
@@ -78,7 +83,7 @@ fn largest_difference(config: &OptimizerConfig, expected: &Value) -> f64 {
     largest
 }
 
-/// The config of a golden's case: all that its settings say, the rest by default.
+/// Returns the config of a golden case: its settings, defaults for the rest.
 fn config(name: &str, settings: &Value) -> OptimizerConfig {
     let name = name.split('-').next().unwrap();
     let mut config =
@@ -122,7 +127,7 @@ fn the_comparison_can_fail() {
 }
 
 #[test]
-fn defaults_are_those_of_the_frameworks() {
+fn defaults_match_the_frameworks() {
     let golden: Value = serde_json::from_str(GOLDEN).unwrap();
     let default = OptimizerConfig::new(OptimizerName::Adamw).resolved();
     let settings = &golden["adamw-defaults"]["settings"];
@@ -131,7 +136,7 @@ fn defaults_are_those_of_the_frameworks() {
     let default = OptimizerConfig::new(OptimizerName::Sgd).resolved();
     assert_eq!(default.unwrap(), config("sgd", settings));
     let keras = |name| OptimizerConfig {
-        constants: Constants::Keras,
+        constants: OptimizerConstants::Keras,
         ..OptimizerConfig::new(name)
     };
     let adamw = keras(OptimizerName::Adamw).resolved().unwrap();
@@ -160,7 +165,7 @@ fn a_resolved_config_resolves_to_itself() {
 }
 
 #[test]
-fn state_survives_saving() {
+fn restored_state_continues_bit_identically() {
     let problem: Value = serde_json::from_str(PROBLEM).unwrap();
     let gradients = problem["gradients"].as_array().unwrap();
     for name in ["adadelta", "adam", "adamw", "sgd"] {

@@ -1,11 +1,12 @@
-//! The run's page: `report.html`, and `plots/`.
+//! The run's report: `report.html` and `plots/`.
 
+use super::super::error::without_hint;
 use super::super::{RunEnd, TrainError};
-use super::Run;
+use super::TrainingRun;
 use crate::report::{RunPage, RunStatus};
 
-impl Run<'_> {
-    /// Writes the page with all epochs so far.
+impl TrainingRun<'_> {
+    /// Writes the report of all epochs so far.
     pub(super) fn write_page(&self, progress: RunStatus) -> Result<(), TrainError> {
         let job = &self.job;
         let out = std::path::absolute(&job.out).unwrap_or_else(|_| job.out.clone());
@@ -26,12 +27,12 @@ impl Run<'_> {
         Ok(page.write(&job.out)?)
     }
 
-    /// How the run ended, for its page.
-    pub(super) fn how(ended: &Result<RunEnd, TrainError>) -> RunStatus {
-        match ended {
+    /// Returns the status of an ended run for its report.
+    pub(super) fn status(result: &Result<RunEnd, TrainError>) -> RunStatus {
+        match result {
             Ok(RunEnd::Finished) => RunStatus::Finished,
             Ok(RunEnd::Stopped) => RunStatus::Stopped,
-            Err(error) => RunStatus::Failed(error.to_string()),
+            Err(error) => RunStatus::Failed(without_hint(error)),
         }
     }
 
@@ -39,14 +40,14 @@ impl Run<'_> {
         let mut remarks = Vec::new();
         if self.validation.is_empty() {
             remarks.push(
-                "There is no validation split: loss and F1 are those of the training samples, \
-                 which say little about others."
+                "There is no validation split: loss and F1 are computed on the training samples \
+                 and say little about other samples."
                     .into(),
             );
         }
         if let Some(steps) = self.job.config.train.validation_steps {
             remarks.push(format!(
-                "Validation is cut to {steps} batches (train.validation_steps)."
+                "Validation is limited to {steps} batches (train.validation_steps)."
             ));
         }
         remarks
@@ -64,7 +65,7 @@ impl Run<'_> {
             model.classes.len()
         );
         let samples = format!(
-            "{}: {} train, {} validate",
+            "{}: {} training, {} validation",
             job.dataset.len(),
             self.training.samples.len(),
             self.validation.len()
@@ -76,12 +77,15 @@ impl Run<'_> {
             std::env::consts::ARCH
         );
         let from = origin.from.clone().unwrap_or("random weights".into());
-        let steps = format!("{}, with those of earlier runs", self.progress.steps);
+        let steps = format!("{}, including earlier runs", self.progress.steps);
         let about = [
             ("started from", Some(from)),
-            ("its head", origin.head.clone()),
+            ("transferred head", origin.head.clone()),
             ("pretrained file", provenance.source.clone()),
-            ("its SHA-256", provenance.source_sha256.clone()),
+            (
+                "SHA-256 of the pretrained file",
+                provenance.source_sha256.clone(),
+            ),
             ("training steps", Some(steps)),
             ("network", Some(network)),
             ("images", Some(origin.images.clone())),

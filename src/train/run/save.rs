@@ -1,15 +1,16 @@
-//! Which checkpoints a run writes, and what is in them.
+//! The checkpoints that a run writes.
 
 use std::time::Instant;
 
 use super::super::run_directory::remove_others;
 use super::super::{Checkpoint, CheckpointContents, TrainError};
-use super::Run;
+use super::TrainingRun;
 use crate::model_metadata::ModelSpec;
 use crate::report::EpochRow;
 
-impl Run<'_> {
-    /// Saves the epoch if it is among the best, and removes the one that it displaces.
+impl TrainingRun<'_> {
+    /// Saves the epoch if it is among the `train.keep_top` best, and removes the one that it
+    /// replaces.
     pub(super) fn keep_top(&mut self, epoch: u32) -> Result<(), TrainError> {
         let count = self.job.config.train.keep_top;
         let mut ranked: Vec<&EpochRow> = self.rows.iter().collect();
@@ -23,9 +24,13 @@ impl Run<'_> {
         remove_others(&self.job.out.join("checkpoints"), "epoch-", &best)
     }
 
-    /// Writes a checkpoint, unless a loss that waits says that there is nothing worth keeping.
+    /// Writes a checkpoint after reading all pending losses.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Diverged`] if a pending loss is not finite; nothing is written then.
     pub(super) fn save(&mut self, name: &str) -> Result<(), TrainError> {
-        self.settle()?;
+        self.read_losses()?;
         let config = &self.job.config;
         self.provenance.steps = self.progress.steps;
         let (arch, classes) = (config.model.arch.name(), config.model.classes.clone());
@@ -40,7 +45,7 @@ impl Run<'_> {
             ema: self.trainer.ema(),
             optimizer: Some(self.trainer.optimizer()),
         };
-        checkpoint.save(&dir, saved).map_err(TrainError::Unsaved)?;
+        checkpoint.save(&dir, saved).map_err(TrainError::Save)?;
         self.last_save = Instant::now();
         Ok(())
     }

@@ -1,12 +1,16 @@
-//! The stages of a run: what each freezes, and what need not be computed in it.
+//! The stages of a run: frozen parameters and the feature cache.
 
-use super::super::features::{Samples, StageAt, features, remove_features};
+use super::super::features::{RunSamples, StageSpan, features, remove_features};
 use super::super::{BatchContent, Stage, TrainError, TrainingObserver};
-use super::Run;
+use super::TrainingRun;
 
-impl Run<'_> {
-    /// Freezes what the stage of the epoch under way freezes; a stage begins with a new optimizer.
-    pub(super) fn enter_stage(&mut self, watch: &dyn TrainingObserver) -> Result<(), TrainError> {
+impl TrainingRun<'_> {
+    /// Freezes the parameters of the current stage. The first epoch of a stage starts with a new
+    /// optimizer.
+    pub(super) fn enter_stage(
+        &mut self,
+        observer: &dyn TrainingObserver,
+    ) -> Result<(), TrainError> {
         let config = &self.job.config;
         if config.train.stages.is_empty() {
             return Ok(());
@@ -16,7 +20,7 @@ impl Run<'_> {
         self.trainer.freeze(&stage.freeze)?;
         if first == epoch && self.progress.step_in_epoch == 0 {
             self.trainer.set_optimizer(config.optimizer.init());
-            watch.note(&format!(
+            observer.note(&format!(
                 "epochs {} to {}: {}",
                 first + 1,
                 first + stage.epochs,
@@ -26,24 +30,34 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// From here on trains on features where that is the same and less work.
-    pub(super) fn use_features(&mut self, watch: &dyn TrainingObserver) -> Result<(), TrainError> {
+    /// Switches to cached features for the current stage if that gives the same result with less
+    /// work.
+    pub(super) fn use_features(
+        &mut self,
+        observer: &dyn TrainingObserver,
+    ) -> Result<(), TrainError> {
         let (first, stage) = self.job.config.train.stage(self.progress.epoch);
-        if self.features_of == Some(first) {
+        if self.features_stage == Some(first) {
             return Ok(());
         }
-        let samples = Samples {
+        let samples = RunSamples {
             training: &self.training.samples,
             validation: &self.validation,
             source: &self.source,
         };
-        let at = StageAt {
+        let span = StageSpan {
             first,
             epochs: stage.epochs as usize,
             steps: self.plan().len(),
         };
-        self.features = features(&self.job, self.trainer.classifier(), &samples, &at, watch)?;
-        self.features_of = Some(first);
+        self.features = features(
+            &self.job,
+            self.trainer.classifier(),
+            &samples,
+            &span,
+            observer,
+        )?;
+        self.features_stage = Some(first);
         self.trainer.set_input(match self.features {
             Some(_) => BatchContent::Features,
             None => BatchContent::Images,
@@ -54,7 +68,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What a stage does.
+    /// Describes a stage.
     fn describe(&self, stage: &Stage) -> String {
         let frozen = match stage.freeze.as_slice() {
             [] => "nothing frozen".to_owned(),
@@ -64,7 +78,8 @@ impl Run<'_> {
         format!("{frozen}, learning rate {lr}")
     }
 
-    /// The first epoch of each stage, from 1, and what it does; none in a run without stages.
+    /// Returns the first epoch of each stage, from 1, and its description; empty for a run without
+    /// stages.
     pub(super) fn stages(&self) -> Vec<(u32, String)> {
         let train = &self.job.config.train;
         let mut stages = Vec::new();

@@ -1,14 +1,14 @@
-//! Blocks of commands in Markdown, and command lines as words.
+//! Parses `sh` blocks in Markdown, and splits command lines into words.
 
-/// A fenced block of `sh`.
+/// A fenced `sh` block.
 pub struct Block {
-    /// Where it begins in the page, from 1.
+    /// Line of the opening fence in the page, counted from 1.
     pub line: usize,
-    /// Its commands; one that goes on over several lines is one.
+    /// Commands, with continuation lines joined.
     pub commands: Vec<String>,
 }
 
-/// The blocks of `sh` of a page.
+/// Returns the `sh` blocks of a page.
 pub fn blocks(text: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut lines = (1..).zip(text.lines());
@@ -37,7 +37,8 @@ pub fn blocks(text: &str) -> Vec<Block> {
     blocks
 }
 
-/// The words of a command, up to a comment or where its output goes; quotes are taken off.
+/// Splits a command into words, without quotes. Stops at a comment, a redirection, a pipe, `&`
+/// or `;`.
 pub fn words(command: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -60,7 +61,7 @@ pub fn words(command: &str) -> Vec<String> {
 }
 
 #[test]
-fn blocks_and_words_are_told_apart() {
+fn splits_pages_into_blocks_and_commands_into_words() {
     let text = "a\n```sh\n# no\nrgby a \\\n    --b 'c d' # e\n\nfor x; do\n    y\ndone\n```\n\
                 ```toml\nrgby z\n```\n  ```sh\nrgby q\n  ```";
     let blocks = blocks(text);

@@ -1,5 +1,5 @@
-//! The `sh` blocks of all pages: run in a scratch folder on small data, but for the lines that
-//! [`NOT_RUN`] names; of those, rgby's own are read by its parser.
+//! Runs the `sh` blocks of all pages in a temporary folder on small data, except the lines listed
+//! in [`NOT_RUN`]. If such a line is an rgby command, the program's parser checks it.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,12 @@ use super::blocks::{blocks, words};
 use super::pages;
 use super::world::World;
 
-/// Beginnings of the lines that no test runs, and why.
+/// Prefixes of lines that this test does not run, each with the reason.
 const NOT_RUN: &[(&str, &str)] = &[
-    ("git clone", "there is no server to clone from"),
-    ("cargo ", "builds, for minutes"),
-    ("RUSTC_BOOTSTRAP=1 cargo", "fuzzes, for minutes"),
-    ("RGBY_WRITE_DOCS=1 cargo", "builds, for minutes"),
+    ("git clone", "needs a server"),
+    ("cargo ", "builds for minutes"),
+    ("RUSTC_BOOTSTRAP=1 cargo", "fuzzes for minutes"),
+    ("RGBY_WRITE_DOCS=1 cargo", "builds for minutes"),
     (".ci/run", "runs this test"),
     (
         "mdbook ",
@@ -25,11 +25,11 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("python onnx/export.py --skeletons", "needs PyTorch"),
     (
         "python onnx/export.py --arch inception",
-        "200 MB; as the line above it",
+        "needs PyTorch and a download of 200 MB",
     ),
     (
         "python onnx/export.py --arch densenet121",
-        "as the lines above it",
+        "needs PyTorch and a download",
     ),
     ("python -", "needs TensorFlow"),
     ("python fuzz/", "needs Python packages"),
@@ -39,12 +39,12 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("python deploy/ray", "needs Ray"),
     (
         "kubectl ",
-        "needs a cluster; deploy.rs runs the commands in the manifests",
+        "needs a cluster; deploy.rs runs the commands of the manifests",
     ),
     ("deploy/slurm/", "needs Slurm; deploy.rs runs the script"),
     (
         "rgby demo",
-        "takes a minute, several in a build for tests; its parts are run here",
+        "takes a minute, or several in a test build; its parts run here",
     ),
     ("rgby serve", "does not end; serve_*.rs run servers"),
     ("mlflow server", "does not end; tracking_mlflow.rs runs one"),
@@ -55,60 +55,60 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("curl ", "needs a server; serve_*.rs send such requests"),
     (
         "rgby score --model s3://",
-        "needs a store; score_stores.rs has one",
+        "needs an object store; score_stores.rs has one",
     ),
     (
         "rgby score --model model.onnx --worker",
-        "needs Arrow streams; worker.rs has some",
+        "needs Arrow streams; worker.rs has them",
     ),
     (
         "rgby export --from runs/first --out small.onnx --precision int8",
-        "needs ONNX Runtime and a network that was trained; precision.rs has both",
+        "needs ONNX Runtime and a trained network; precision.rs has both",
     ),
     (
         "rgby bench",
         "measures for seconds; cli_bench.rs runs it for less",
     ),
-    ("rgby completions zsh", "`fpath` is zsh's"),
+    ("rgby completions zsh", "`fpath` exists only in zsh"),
 ];
 
-/// The line of [`NOT_RUN`] that a command falls under.
+/// Returns the prefix in [`NOT_RUN`] that matches a command.
 fn not_run(command: &str) -> Option<&'static str> {
     let command = command.trim_start();
-    let mut listed = NOT_RUN.iter().map(|(beginning, _)| *beginning);
-    listed.find(|beginning| command.starts_with(beginning))
+    let mut prefixes = NOT_RUN.iter().map(|(prefix, _)| *prefix);
+    prefixes.find(|prefix| command.starts_with(prefix))
 }
 
-/// What rgby's parser has to say against a command of its own.
-fn refused(command: &str) -> Option<String> {
+/// Returns the parser's error for an rgby command; `None` for valid commands and other programs.
+fn parse_error(command: &str) -> Option<String> {
     let words = words(command);
-    // `cargo run -- demo` is one too.
-    let own = match words.first()?.as_str() {
+    // `cargo run -- demo` is an rgby command too.
+    let program = match words.first()?.as_str() {
         "rgby" => 0,
         "cargo" if words[1] == "run" => words.iter().position(|word| word == "--")?,
         _ => return None,
     };
-    let args = std::iter::once("rgby").chain(words[own + 1..].iter().map(String::as_str));
+    let args = std::iter::once("rgby").chain(words[program + 1..].iter().map(String::as_str));
     let parsed = Cli::command().try_get_matches_from(args);
     parsed.err().map(|error| format!("{command}: {error}"))
 }
 
 #[test]
-fn the_commands_of_all_pages_run() {
+fn commands_of_all_pages_run() {
     let mut used = BTreeSet::new();
-    let (mut ran, mut read) = (0, 0);
+    let (mut ran, mut parsed) = (0, 0);
     for page in pages() {
         let blocks = blocks(&page.text);
         let mut world = None;
         for block in blocks {
-            let (left, runs): (Vec<&String>, Vec<&String>) = block
+            let (skipped, runs): (Vec<&String>, Vec<&String>) = block
                 .commands
                 .iter()
                 .partition(|command| not_run(command).is_some());
-            for command in left {
+            for command in skipped {
                 used.extend(not_run(command));
-                read += 1;
-                assert_eq!(refused(command), None, "{}:{}", page.name, block.line);
+                parsed += 1;
+                assert_eq!(parse_error(command), None, "{}:{}", page.name, block.line);
             }
             if runs.is_empty() {
                 continue;
@@ -121,27 +121,27 @@ fn the_commands_of_all_pages_run() {
                 .run(&script);
         }
     }
-    let unused: Vec<&str> = NOT_RUN.iter().map(|(beginning, _)| *beginning).collect();
-    let unused = unused
-        .into_iter()
-        .filter(|beginning| !used.contains(beginning));
-    let unused: Vec<&str> = unused.collect();
-    assert!(unused.is_empty(), "no page has such lines: {unused:?}");
+    let prefixes = NOT_RUN.iter().map(|(prefix, _)| *prefix);
+    let unused: Vec<&str> = prefixes.filter(|prefix| !used.contains(prefix)).collect();
+    assert!(
+        unused.is_empty(),
+        "no page has lines with these prefixes: {unused:?}"
+    );
     assert!(ran > 50, "{ran}");
-    println!("{read} lines of the pages were only read; {ran} were run");
+    println!("{ran} lines of the pages ran; {parsed} were only parsed");
 }
 
 #[test]
-fn a_wrong_command_would_be_found() {
-    assert!(refused("rgby score --model m.onnx --images d --out o.csv --nonsense").is_some());
-    assert!(refused("cargo run --release -- demos").is_some());
-    for fine in [
+fn detects_invalid_commands() {
+    assert!(parse_error("rgby score --model m.onnx --images d --out o.csv --nonsense").is_some());
+    assert!(parse_error("cargo run --release -- demos").is_some());
+    for valid in [
         "curl x --nonsense",
         "cargo run --release -- demo",
         "git clone x rgby && y",
         "rgby devices | head",
     ] {
-        assert_eq!(refused(fine), None);
+        assert_eq!(parse_error(valid), None);
     }
     let world = World::new("docs/scoring.md");
     let score = "rgby score --model model.onnx --images test --out out.csv";

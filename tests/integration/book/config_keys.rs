@@ -1,5 +1,5 @@
-//! `docs/config.md` against the config's types: every key is in its tables, and each default is the
-//! one that applies.
+//! Compares `docs/config.md` with the config's types: the page lists every key, and the defaults
+//! are correct.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,8 +10,8 @@ use toml::{Table, Value};
 
 use super::root;
 
-/// The least that a config must say.
-const LEAST: &str = "\
+/// The smallest valid config.
+const MINIMAL: &str = "\
 [model]
 arch = \"resnet50\"
 input_size = 64
@@ -21,17 +21,17 @@ batch_size = 1
 [optimizer]
 name = \"adadelta\"
 ";
-/// A default that stands in the table of rules.
+/// Default of a key whose value depends on the optimizer. The page has a separate table for these.
 const BY_RULE: &str = "[by rule](#constants-by-rule)";
-/// Where `train.stages[].epochs` and its kin stand in a config.
+/// Prefix of the keys of a stage, such as `train.stages[].epochs`.
 const STAGES: &str = "train.stages[]";
 
-/// The cells of a table's rows, for those whose first cell begins with `` ` `` and `beginning`.
-fn rows(beginning: &str) -> Vec<Vec<String>> {
+/// Returns the cells of all table rows whose first cell starts with `` ` `` and `prefix`.
+fn rows(prefix: &str) -> Vec<Vec<String>> {
     let page = fs::read_to_string(root().join("docs/config.md")).unwrap();
     let lines = page
         .lines()
-        .filter(|line| line.starts_with(&format!("| `{beginning}")));
+        .filter(|line| line.starts_with(&format!("| `{prefix}")));
     let cells = |line: &str| {
         let cells = line.trim_matches('|').split('|');
         cells.map(|cell| cell.trim().to_owned()).collect()
@@ -39,22 +39,22 @@ fn rows(beginning: &str) -> Vec<Vec<String>> {
     lines.map(cells).collect()
 }
 
-/// The rows of the tables of keys.
+/// Returns the rows of the tables of keys.
 fn keys() -> Vec<Vec<String>> {
     let tables = ["model.", "train.", "optimizer.", "data."].iter();
     let rows = tables.flat_map(|table| rows(table));
-    // That of the table of rules names two keys.
+    // The header of the table of optimizer constants has two keys in its first cell.
     rows.filter(|row| !row[0].contains(',')).collect()
 }
 
-/// A config with everything resolved, and `set`.
+/// Resolves the minimal config with the overrides in `set`.
 fn resolved(set: &[String]) -> Result<Table, String> {
-    let config = Config::parse("config.md", LEAST, set).map_err(|error| error.to_string())?;
+    let config = Config::parse("config.md", MINIMAL, set).map_err(|error| error.to_string())?;
     Ok(Table::try_from(config).unwrap())
 }
 
-/// The keys that a table knows, by what the parser says to one that it does not.
-fn known(table: &str) -> Vec<String> {
+/// Returns the keys of a table. The parser lists them in its error for an unknown key.
+fn valid_keys(table: &str) -> Vec<String> {
     let unknown = match table {
         STAGES => "train.stages=[{epochs=1,not_a_key=1}]".to_owned(),
         table => format!("{table}.not_a_key=1"),
@@ -74,12 +74,12 @@ fn get<'a>(config: &'a Table, key: &str) -> Option<&'a Value> {
     Some(value)
 }
 
-/// Equality of numbers as far as float32 goes; of all else as it is.
-fn same(a: &Value, b: &Value) -> bool {
+/// Compares floats with the precision of float32, and all other values exactly.
+fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Float(a), Value::Float(b)) => (a - b).abs() <= 1e-6 * b.abs(),
         (Value::Array(a), Value::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b))
         }
         _ => a == b,
     }
@@ -90,25 +90,25 @@ fn value(text: &str) -> Value {
     table["value"].clone()
 }
 
-/// The default in force, and what the page says: `` `VALUE` ``, or `none`.
-fn assert_default(key: &str, said: &str, set: &[String]) {
+/// Asserts that a default equals the page's cell: `` `VALUE` ``, or `none`.
+fn assert_default(key: &str, cell: &str, set: &[String]) {
     let config = resolved(set).unwrap();
     let found = get(&config, key);
-    if said == "none" {
-        // An empty list of stages is not written.
+    if cell == "none" {
+        // An empty list of stages is not serialized.
         assert_eq!(found, None, "{key}");
         return;
     }
-    let wanted = value(said.trim_matches('`'));
+    let expected = value(cell.trim_matches('`'));
     assert!(
-        found.is_some_and(|found| same(found, &wanted)),
-        "{key} is {found:?} with {set:?}; the page says {wanted:?}"
+        found.is_some_and(|found| equal(found, &expected)),
+        "{key} is {found:?} with {set:?}; the page has {expected:?}"
     );
 }
 
 fn assert_required(key: &str) {
     let name = key.rsplit('.').next().unwrap();
-    let text = LEAST
+    let text = MINIMAL
         .lines()
         .filter(|line| !line.starts_with(&format!("{name} =")));
     let text: Vec<&str> = text.collect();
@@ -125,7 +125,7 @@ fn assert_required(key: &str) {
 }
 
 #[test]
-fn every_key_is_on_the_page_and_every_key_of_the_page_exists() {
+fn page_lists_exactly_the_existing_keys() {
     let tables = [
         "model",
         "train",
@@ -134,23 +134,27 @@ fn every_key_is_on_the_page_and_every_key_of_the_page_exists() {
         "data",
         "data.augment",
     ];
-    let known = tables.iter().flat_map(|table| known(table));
-    let known: BTreeSet<String> = known.filter(|key| key != "data.augment").collect();
+    let existing = tables.iter().flat_map(|table| valid_keys(table));
+    let existing: BTreeSet<String> = existing.filter(|key| key != "data.augment").collect();
     let listed = keys().into_iter();
     let listed: Vec<String> = listed
         .map(|row| row[0].trim_matches('`').to_owned())
         .collect();
-    let once: BTreeSet<String> = listed.iter().cloned().collect();
-    assert_eq!(listed.len(), once.len(), "a key stands twice: {listed:?}");
-    assert_eq!(once, known);
-    assert!(known.len() > 40);
+    let unique: BTreeSet<String> = listed.iter().cloned().collect();
+    assert_eq!(
+        listed.len(),
+        unique.len(),
+        "a key is listed twice: {listed:?}"
+    );
+    assert_eq!(unique, existing);
+    assert!(existing.len() > 40);
 }
 
 #[test]
-fn defaults_are_as_the_page_says() {
+fn page_has_the_correct_defaults() {
     for row in keys() {
-        let (key, said) = (row[0].trim_matches('`'), row[1].as_str());
-        match said {
+        let (key, cell) = (row[0].trim_matches('`'), row[1].as_str());
+        match cell {
             "required" => assert_required(key),
             BY_RULE => assert!(key.starts_with("optimizer."), "{key}"),
             "the 28 classes" => {
@@ -162,16 +166,16 @@ fn defaults_are_as_the_page_says() {
                 let config = resolved(&["train.stages=[{epochs=1}]".into()]).unwrap();
                 let stage = &get(&config, "train.stages").unwrap()[0];
                 let found = stage.get(key.rsplit('.').next().unwrap());
-                let wanted = (said != "none").then(|| value(said.trim_matches('`')));
-                assert_eq!(found, wanted.as_ref(), "{key}");
+                let expected = (cell != "none").then(|| value(cell.trim_matches('`')));
+                assert_eq!(found, expected.as_ref(), "{key}");
             }
-            said => {
-                for clause in said.split("; ") {
-                    let (said, with) = clause.split_once(" with ").unwrap_or((clause, ""));
+            cell => {
+                for clause in cell.split("; ") {
+                    let (default, with) = clause.split_once(" with ").unwrap_or((clause, ""));
                     let with = with.trim_matches('`').to_owned();
                     let set: Vec<String> =
                         Some(with).filter(|w| !w.is_empty()).into_iter().collect();
-                    assert_default(key, said, &set);
+                    assert_default(key, default, &set);
                 }
             }
         }
@@ -179,7 +183,7 @@ fn defaults_are_as_the_page_says() {
 }
 
 #[test]
-fn the_constants_of_each_rule_are_as_the_page_says() {
+fn page_has_the_correct_optimizer_constants() {
     let heads = rows("optimizer.name`, `");
     let constants = &heads[0][1..];
     let by_rule = keys().into_iter().filter(|row| row[1] == BY_RULE);
@@ -190,15 +194,17 @@ fn the_constants_of_each_rule_are_as_the_page_says() {
     let mut seen = BTreeMap::new();
     for rule in ["adadelta", "adam", "adamw", "sgd"] {
         for row in rows(&format!("{rule}`,")) {
-            let whose = row[0].split('`').nth(3).unwrap();
+            let source = row[0].split('`').nth(3).unwrap();
             *seen.entry(rule).or_insert(0) += 1;
-            let set = ["name", "constants"].map(|key| format!("optimizer.{key}="));
-            let set = [format!("{}{rule}", set[0]), format!("{}{whose}", set[1])];
-            for (key, said) in constants.iter().zip(&row[1..]) {
+            let set = [
+                format!("optimizer.name={rule}"),
+                format!("optimizer.constants={source}"),
+            ];
+            for (key, cell) in constants.iter().zip(&row[1..]) {
                 let key = key.trim_matches('`');
-                let said = if said == "–" { "none" } else { said.as_str() };
-                assert_default(&format!("optimizer.{key}"), said, &set);
-                if said == "none" {
+                let default = if cell == "–" { "none" } else { cell.as_str() };
+                assert_default(&format!("optimizer.{key}"), default, &set);
+                if default == "none" {
                     let given = if key == "nesterov" { "true" } else { "0.5" };
                     let given = format!("optimizer.{key}={given}");
                     let set = [set[0].clone(), set[1].clone(), given];

@@ -1,25 +1,25 @@
-//! Relative links and their anchors, in every Markdown file, and the book's table of contents.
+//! Checks relative links and anchors in all Markdown files, and the book's table of contents.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 
 use super::{Page, pages, prose, root};
 
-/// What is linked to on a line: what stands between `](` and `)`, outside inline code.
+/// Returns the link targets on a line: the text between `](` and `)`, outside inline code.
 fn targets(line: &str) -> Vec<&str> {
     let text = line.split('`').step_by(2);
     let found = text.flat_map(|part| part.split("](").skip(1));
     found.filter_map(|rest| rest.split(')').next()).collect()
 }
 
-/// The anchor of a heading, as GitHub and mdBook make it.
+/// Returns the anchor of a heading, as GitHub and mdBook generate it.
 fn anchor(heading: &str) -> String {
     let kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);
     let kept: String = heading.trim().chars().filter(kept).collect();
     kept.to_lowercase().replace(' ', "-")
 }
 
-/// The anchors of a page's headings; a second one of a name ends in `-1`, and so on.
+/// Returns the anchors of a page's headings. Repeated names end in `-1`, `-2` and so on.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut counts: HashMap<String, usize> = HashMap::new();
     let headings = prose(text).filter_map(|(_, line)| {
@@ -38,7 +38,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     named.collect()
 }
 
-/// `folder/../file` without the detour.
+/// Joins `folder` and `target`, and removes `.` and `..`.
 fn resolve(folder: &Path, target: &str) -> PathBuf {
     let mut path = PathBuf::new();
     for part in folder.join(target).components() {
@@ -53,7 +53,7 @@ fn resolve(folder: &Path, target: &str) -> PathBuf {
     path
 }
 
-/// What is wrong with a page's links.
+/// Returns a message for each broken link of a page.
 fn broken(page: &Page, pages: &[Page]) -> Vec<String> {
     let folder = Path::new(&page.name).parent().unwrap();
     let in_book = page.name.starts_with("docs/");
@@ -72,16 +72,16 @@ fn broken(page: &Page, pages: &[Page]) -> Vec<String> {
                 file => resolve(folder, file),
             };
             if !root().join(&path).exists() {
-                fault("is not there");
+                fault("does not exist");
                 continue;
             }
             if in_book && !path.starts_with("docs") {
-                fault("leads out of the book; write it as code, not as a link");
+                fault("is outside the book; write it as code, not as a link");
             }
             let there = pages.iter().find(|page| Path::new(&page.name) == path);
-            let known = |page: &Page| anchors(&page.text).contains(section);
-            if !section.is_empty() && !there.is_some_and(known) {
-                fault("has no such heading");
+            let has_anchor = |page: &Page| anchors(&page.text).contains(section);
+            if !section.is_empty() && !there.is_some_and(has_anchor) {
+                fault("names a heading that does not exist");
             }
         }
     }
@@ -89,7 +89,7 @@ fn broken(page: &Page, pages: &[Page]) -> Vec<String> {
 }
 
 #[test]
-fn every_relative_link_leads_somewhere() {
+fn relative_links_have_targets() {
     let pages = pages();
     assert!(pages.len() > 20, "{}", pages.len());
     let faults: Vec<String> = pages.iter().flat_map(|page| broken(page, &pages)).collect();
@@ -97,7 +97,7 @@ fn every_relative_link_leads_somewhere() {
 }
 
 #[test]
-fn every_page_is_in_the_book_once() {
+fn table_of_contents_lists_every_page_once() {
     let pages = pages();
     let summary = pages.iter().find(|page| page.name == "docs/SUMMARY.md");
     let summary = &summary.unwrap().text;
@@ -111,7 +111,7 @@ fn every_page_is_in_the_book_once() {
 }
 
 #[test]
-fn broken_links_are_found() {
+fn detects_broken_links() {
     let page = |name: &str, text: &str| Page {
         name: name.into(),
         text: text.into(),
@@ -131,14 +131,13 @@ fn broken_links_are_found() {
     assert_eq!(
         faults(0),
         [
-            "docs/config.md:2: `nowhere.md` is not there",
-            "docs/config.md:7: `../README.md` leads out of the book; write it as code, not as a \
-             link",
-            "docs/config.md:7: `#no-heading` has no such heading",
+            "docs/config.md:2: `nowhere.md` does not exist",
+            "docs/config.md:7: `../README.md` is outside the book; write it as code, not as a link",
+            "docs/config.md:7: `#no-heading` names a heading that does not exist",
         ]
     );
     assert_eq!(
         faults(1),
-        ["README.md:1: `docs/config.md#x` has no such heading"]
+        ["README.md:1: `docs/config.md#x` names a heading that does not exist"]
     );
 }

@@ -1,5 +1,5 @@
-//! The pages do not lie: their commands run, their links lead somewhere, and what they say of
-//! commands and config keys is what the program does.
+//! Tests of the documentation: commands run, links have targets, and the lists of commands and
+//! config keys agree with the program.
 
 #[cfg(all(feature = "train", feature = "serve", feature = "remote", unix))]
 mod blocks;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// A Markdown file of the repository.
 struct Page {
-    /// Its path from the root, with `/`.
+    /// Path from the root of the repository, with `/`.
     name: String,
     text: String,
 }
@@ -27,7 +27,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All Markdown files, by name.
+/// Returns all Markdown files of the repository, sorted by path.
 fn pages() -> Vec<Page> {
     let mut files = Vec::new();
     collect(root(), &mut files);
@@ -42,13 +42,13 @@ fn pages() -> Vec<Page> {
     pages.collect()
 }
 
-/// Markdown below `folder`, but not in hidden or built folders.
+/// Collects the Markdown files below `folder`, except in hidden folders, `target` and `shared`.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
-        let ours = !name.starts_with('.') && name != "target" && name != "shared";
-        if path.is_dir() && ours {
+        let included = !name.starts_with('.') && name != "target" && name != "shared";
+        if path.is_dir() && included {
             collect(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "md") {
             files.push(path);
@@ -56,7 +56,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The lines outside fenced blocks, numbered from 1.
+/// Returns the lines outside fenced blocks, numbered from 1.
 fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fenced = false;
     (1..).zip(text.lines()).filter(move |(_, line)| {

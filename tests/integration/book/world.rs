@@ -1,4 +1,4 @@
-//! A scratch folder in which the commands of the pages find what they name.
+//! A temporary folder with the files and programs that the commands of the pages use.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -16,19 +16,19 @@ use super::root;
 use crate::cli_plates::tiff;
 use crate::support::{change_spec, read, tiny_model};
 
-/// Side of the images.
+/// Side of the images in pixels.
 const SIDE: u32 = 32;
-/// What a training command is cut to: a step, at a small size unless a pixel cache has another.
+/// Overrides that reduce a training command to one step.
 const CUT: &str = "--set train.epochs=1 --set train.steps_per_epoch=1 --set train.batch_size=2 \
                    --set train.validation_steps=1";
 
-/// The folder, and the programs that stand in for those that are not there.
+/// The folder, with stand-ins for programs that tests do not need.
 pub struct World {
     dir: TempDir,
 }
 
 impl World {
-    /// The folder as a page finds it.
+    /// Creates the folder for the commands of `page`.
     pub fn new(page: &str) -> Self {
         let world = Self {
             dir: tempfile::tempdir().unwrap(),
@@ -50,7 +50,8 @@ impl World {
         fs::write(path, content).unwrap();
     }
 
-    /// rgby, which trains for a step only, and stand-ins for what a test cannot need.
+    /// Writes wrappers in `bin/`: rgby, which trains for one step only, at a small input size
+    /// unless a pixel cache defines another, and stand-ins for other programs.
     fn programs(&self) {
         let real = env!("CARGO_BIN_EXE_rgby");
         let rgby = format!(
@@ -58,7 +59,7 @@ impl World {
              case \"$*\" in *--cache*) ;; *) set -- \"$@\" --set model.input_size=32;; esac\n\
              set -- \"$@\" {CUT};; esac\nexec '{real}' \"$@\""
         );
-        // Stands in for onnx/export.py, which needs PyTorch and weights from the internet.
+        // Replaces onnx/export.py, which needs PyTorch and downloads weights.
         let python = "while [ $# -gt 0 ]; do case $1 in --out) out=$2;; --arch) arch=$2;; esac; \
                       shift; done\ncp \"exported-$arch.onnx\" \"$out\"";
         let numactl = "while [[ $1 == --* ]]; do shift; done\nexec \"$@\"";
@@ -75,7 +76,7 @@ impl World {
         fs::create_dir_all(self.path(".config/fish/completions")).unwrap();
     }
 
-    /// Images, of which no two are the same.
+    /// Writes images, all different.
     fn folders(&self, page: &str) {
         let stains = |folder: &str, ids: &[String]| {
             for id in ids {
@@ -115,7 +116,7 @@ impl World {
         gray(name).save(path).unwrap();
     }
 
-    /// Labels, probabilities, class names, a manifest.
+    /// Writes labels, probabilities, class names and an image manifest.
     fn lists(&self) {
         self.write("train.csv", labels(&ids('a', 12)));
         for name in ["valid.csv", "labels.csv"] {
@@ -143,21 +144,21 @@ impl World {
         self.write("plate.csv", manifest);
     }
 
-    /// Models that answer without having been trained, and exports with random weights.
+    /// Writes untrained models, and exports with random weights.
     fn models(&self, page: &str) {
         let write = |name: &str, model: &ModelProto| {
             self.write(name, model.write_to_bytes().unwrap());
         };
         write("model.onnx", &tiny_model());
-        // An ensemble's models are different files.
+        // The files of an ensemble must differ.
         for (name, threshold) in [("a", 0.4), ("b", 0.5), ("c", 0.6)] {
             let mut model = tiny_model();
             change_spec(&mut model, |spec| spec.thresholds[0] = threshold);
             write(&format!("{name}.onnx"), &model);
         }
-        let mut silent = tiny_model();
-        silent.metadata_props.clear();
-        write("tiny.onnx", &silent);
+        let mut bare = tiny_model();
+        bare.metadata_props.clear();
+        write("tiny.onnx", &bare);
         let classes = hpa_classes();
         let spec = format!("classes = {classes:?}\nchannels = {CHANNELS:?}\nsize = 8\n");
         self.write("tiny.toml", spec);
@@ -185,7 +186,7 @@ impl World {
         }
     }
 
-    /// Runs a script in the folder, which must end well.
+    /// Runs a Bash script in the folder and asserts exit code 0.
     pub fn run(&self, script: &str) {
         let path = std::env::var("PATH").unwrap();
         let path = format!("{}:{path}", self.path("bin").display());
@@ -197,12 +198,12 @@ impl World {
             .env("XDG_RUNTIME_DIR", std::env::temp_dir())
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         let code = output.status.code();
-        assert_eq!(code, Some(0), "{script}\n{said}");
+        assert_eq!(code, Some(0), "{script}\n{stderr}");
     }
 
-    /// The content of a file that a command made.
+    /// Returns the content of a file in the folder.
     pub fn read(&self, name: &str) -> String {
         read(Path::new(self.dir.path()), name)
     }
@@ -214,7 +215,7 @@ fn ids(letter: char, count: usize) -> Vec<String> {
         .collect()
 }
 
-/// A picture that depends on `name` alone.
+/// Returns an image that depends only on `name`.
 fn gray(name: &str) -> GrayImage {
     let seed = name.bytes().fold(7_u32, |seed, byte| {
         seed.wrapping_mul(31).wrapping_add(u32::from(byte))
@@ -225,7 +226,7 @@ fn gray(name: &str) -> GrayImage {
     })
 }
 
-/// A labels file in which each class occurs.
+/// Returns a labels file in which each class occurs.
 fn labels(ids: &[String]) -> String {
     let line = |(number, id): (usize, &String)| {
         let classes = (0..28).filter(|class| class % 3 == number % 3);
@@ -236,7 +237,7 @@ fn labels(ids: &[String]) -> String {
     format!("Id,Target\n{}", lines.collect::<String>())
 }
 
-/// A scores file; `seed` makes them differ.
+/// Returns a file of probabilities; different seeds give different values.
 fn scores(ids: &[String], seed: usize) -> String {
     let classes: Vec<String> = (0..28).map(|class| class.to_string()).collect();
     let mut text = format!("Id,{}\n", classes.join(","));
@@ -248,7 +249,7 @@ fn scores(ids: &[String], seed: usize) -> String {
     text
 }
 
-/// A numpy array of float32 `[rows, columns]`.
+/// Returns a `.npy` file with a float32 array `[rows, columns]`.
 fn numpy(rows: usize, columns: usize) -> Vec<u8> {
     let header =
         format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");

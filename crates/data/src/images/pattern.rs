@@ -142,6 +142,14 @@ impl FromStr for Pattern {
     }
 }
 
+impl Pattern {
+    /// Returns the regular expression as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text.fmt(f)

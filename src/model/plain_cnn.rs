@@ -1,4 +1,4 @@
-//! The convolutional half of the reference's first notebook: a plain stack in the manner of VGG.
+//! The backbone of the reference experiments' first notebook: a plain VGG-style stack.
 
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
@@ -9,32 +9,32 @@ use burn::tensor::{Device, Tensor};
 
 use super::{BatchNorm2d, fused};
 
-/// Width and number of the convolutions before each pooling.
+/// Width and number of convolutions before each pooling.
 const STAGES: [(usize, usize); 3] = [(64, 2), (128, 2), (256, 4)];
 
 /// conv64 ×2, pool, conv128 ×2, pool, conv256 ×4, pool.
 ///
-/// Convolutions are 3×3 and keep the size; `BatchNorm` and ReLU follow each. Pooling takes the
-/// largest of 2×2.
+/// Convolutions are 3×3 and preserve the size; `BatchNorm` and ReLU follow each. Pooling is 2×2 max
+/// pooling.
 #[derive(Module, Debug)]
-pub struct Plain {
-    stages: Vec<Vec<Block>>,
+pub struct PlainCnn {
+    stages: Vec<Vec<ConvBlock>>,
 }
 
 #[derive(Module, Debug)]
-struct Block {
+struct ConvBlock {
     conv: Conv2d,
     norm: BatchNorm2d,
 }
 
-impl Plain {
+impl PlainCnn {
     pub(super) fn new(channels: usize, device: &Device) -> Self {
         let mut inputs = channels;
         let mut block = |width| {
             let conv = Conv2dConfig::new([inputs, width], [3, 3])
                 .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1));
             inputs = width;
-            Block {
+            ConvBlock {
                 conv: conv.init(device),
                 norm: BatchNorm2d::keras(width, device),
             }
@@ -45,7 +45,7 @@ impl Plain {
         }
     }
 
-    /// Channels and side of the feature map for a square input of side `size`.
+    /// Returns channels and side of the feature map for a square input of side `size`.
     pub(super) fn feature_map(size: usize) -> (usize, usize) {
         let (width, _) = STAGES[STAGES.len() - 1];
         (width, size >> STAGES.len())

@@ -1,18 +1,18 @@
-//! The parts of the page that are charts, and the same charts as files.
+//! Charts of an evaluation, as sections of the page and as files.
 
 use maud::{Markup, html};
 
 use super::{EvaluationPage, or_dash};
 use crate::metrics::{Calibration, Labelled, cooccurrence};
 use crate::report::chart::{
-    Bar, Chart, calibration as calibration_chart, class_bars, grid, heat_map, histogram,
+    Chart, ClassBar, calibration as calibration_chart, class_bars, grid, heat_map, histogram,
     precision_recall,
 };
 
-/// Charts beside each other in a file.
+/// Charts per row in a file.
 const COLUMNS: usize = 5;
 
-/// The charts as files, by name.
+/// Returns the charts by file name.
 pub(super) fn files(page: &EvaluationPage) -> Vec<(&'static str, Chart)> {
     let each = |draw: fn(&Labelled, usize) -> Chart| -> Vec<(String, Chart)> {
         let classes = page.charted().into_iter();
@@ -29,22 +29,22 @@ pub(super) fn files(page: &EvaluationPage) -> Vec<(&'static str, Chart)> {
         ("calibration.svg", reliability(page)),
         (
             "cooccurrence.svg",
-            grid("classes that come together", 2, &maps),
+            grid("co-occurrence of classes", 2, &maps),
         ),
         (
             "precision_recall.svg",
-            grid("precision against recall", COLUMNS, &each(precision_recall)),
+            grid("precision-recall curves", COLUMNS, &each(precision_recall)),
         ),
         (
             "scores.svg",
-            grid("how probabilities lie", COLUMNS, &each(histogram)),
+            grid("histograms of probabilities", COLUMNS, &each(histogram)),
         ),
     ]
 }
 
 fn bars(page: &EvaluationPage) -> Chart {
     let shown = page.shown();
-    let bar = |class: usize| Bar {
+    let bar = |class: usize| ClassBar {
         name: &page.classes[class],
         value: shown.evaluation.classes[class].f1,
         interval: shown.intervals.as_ref().map(|i| i.classes[class]),
@@ -57,8 +57,8 @@ fn bars(page: &EvaluationPage) -> Chart {
 pub(super) fn classes(page: &EvaluationPage) -> Markup {
     html! {
         section {
-            h2 { "Every class" }
-            p.muted.small { "F1 with its 95 % interval." (limit(page)) }
+            h2 { "F1 by class" }
+            p.muted.small { "F1 with 95 % confidence intervals." (class_limit(page)) }
             (bars(page).svg())
         }
     }
@@ -72,11 +72,11 @@ pub(super) fn calibration(page: &EvaluationPage) -> Markup {
     let e = &page.shown().evaluation;
     html! {
         section {
-            h2 { "Are probabilities what they say?" }
+            h2 { "Calibration" }
             p.muted.small {
-                "Of all that was called 80 % probable, 80 % should be true: the dashed line. Larger "
-                "dots stand for more probabilities. Expected calibration error "
-                (format!("{:.4}", e.calibration_error)) " over all, "
+                "Of all samples with a probability of 80 %, 80 % should have the class (dashed line). "
+                "Larger dots stand for more probabilities. Expected calibration error: "
+                (format!("{:.4}", e.calibration_error)) " over all probabilities, "
                 (format!("{:.4}", e.mean_calibration_error)) " on average over the classes."
             }
             (reliability(page).svg())
@@ -91,34 +91,31 @@ fn heat_maps(page: &EvaluationPage) -> [Chart; 2] {
         .map(|&class| (class, page.classes[class].as_str()))
         .collect();
     let map = |label, sets: &[Vec<u16>]| {
-        let all = cooccurrence(sets, page.classes.len());
+        let full = cooccurrence(sets, page.classes.len());
         let shares: Vec<Vec<f64>> = classes
             .iter()
-            .map(|&row| classes.iter().map(|&column| all[row][column]).collect())
+            .map(|&row| classes.iter().map(|&column| full[row][column]).collect())
             .collect();
         heat_map(label, &names, &shares)
     };
     let decisions = &page.shown().decisions;
     [
+        map("co-occurrence of classes in the labels", &decisions.truth()),
         map(
-            "classes that come together in the labels",
-            &decisions.truth(),
-        ),
-        map(
-            "classes that come together in the predictions",
+            "co-occurrence of classes in the predictions",
             &decisions.predicted(),
         ),
     ]
 }
 
-pub(super) fn together(page: &EvaluationPage) -> Markup {
+pub(super) fn cooccurrences(page: &EvaluationPage) -> Markup {
     let [labels, predictions] = heat_maps(page);
     html! {
         section {
-            h2 { "Classes that come together" }
+            h2 { "Co-occurrence of classes" }
             p.muted.small {
-                "Of the samples that have the row's class, the share that has the column's; the "
-                "darker the more. Both sides should look alike." (limit(page))
+                "Share of the samples with the row's class that also have the column's class; darker "
+                "is more. Labels and predictions should look alike." (class_limit(page))
             }
             div.pair {
                 figure { figcaption { "Labels" } (labels.svg()) }
@@ -134,9 +131,9 @@ pub(super) fn curves(page: &EvaluationPage) -> Markup {
         section {
             h2 { "Precision, recall and probabilities" }
             p.muted.small {
-                "Above: precision against recall; dashed, what guessing reaches. Below: how many "
-                "samples have which probability, those with the class upwards, the others "
-                "downwards, on a root scale." (limit(page))
+                "Top: precision-recall curve; the dashed line is what random predictions reach. "
+                "Bottom: histogram of probabilities, samples with the class above the line, the "
+                "others below, on a square-root scale." (class_limit(page))
             }
             div.multiples {
                 @for class in page.charted() {
@@ -156,8 +153,8 @@ pub(super) fn curves(page: &EvaluationPage) -> Markup {
     }
 }
 
-/// What to add where not all classes are shown.
-fn limit(page: &EvaluationPage) -> String {
+/// Returns a sentence about omitted classes, if there are any.
+fn class_limit(page: &EvaluationPage) -> String {
     let shown = page.charted().len();
     if shown == page.classes.len() {
         return String::new();

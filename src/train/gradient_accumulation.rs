@@ -1,4 +1,4 @@
-//! One gradient from several batches.
+//! Accumulation of one gradient from several batches.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -6,50 +6,51 @@ use burn::tensor::Tensor;
 
 /// The mean of gradients over batches, each weighted by its number of samples.
 ///
-/// Where the loss is a mean over samples and no layer looks at more than one sample, this is the
-/// gradient of one batch that holds them all. BatchNorm and soft F1 see each batch by itself.
+/// If the loss is a mean over samples and no layer combines samples, this is the gradient of one
+/// batch with all samples. BatchNorm and soft F1 use each batch separately.
 #[derive(Default)]
-pub(super) struct Accumulator {
+pub(super) struct GradientAccumulator {
     mean: GradientsParams,
     samples: usize,
 }
 
-impl Accumulator {
-    /// Adds the gradients of the mean loss of `samples` samples, at least one.
+impl GradientAccumulator {
+    /// Adds the gradients of the mean loss of `samples` samples; `samples` is at least 1.
     pub fn add<M: Module>(&mut self, module: &M, gradients: GradientsParams, samples: usize) {
         self.samples += samples;
         if self.samples == samples {
             self.mean = gradients;
             return;
         }
-        let share = samples as f64 / self.samples as f64;
-        module.visit(&mut Merge {
+        let weight = samples as f64 / self.samples as f64;
+        module.visit(&mut WeightedMean {
             mean: &mut self.mean,
             gradients,
-            share,
+            weight,
         });
     }
 
-    /// The mean, and none in its place. A single batch's gradients keep every bit.
+    /// Returns the mean and resets the accumulator. The gradients of a single batch stay
+    /// bit-identical.
     #[must_use]
     pub fn take(&mut self) -> GradientsParams {
         std::mem::take(self).mean
     }
 }
 
-/// `mean ← mean·(1−share) + gradients·share`, where an absent gradient is zero.
-struct Merge<'a> {
+/// Updates `mean ← mean·(1−weight) + gradients·weight`; an absent gradient counts as zero.
+struct WeightedMean<'a> {
     mean: &'a mut GradientsParams,
     gradients: GradientsParams,
-    share: f64,
+    weight: f64,
 }
 
-impl ModuleVisitor for Merge<'_> {
+impl ModuleVisitor for WeightedMean<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let old = self.mean.remove::<D>(param.id);
         let new = self.gradients.remove::<D>(param.id);
-        let old = old.map(|old| old.mul_scalar(1.0 - self.share));
-        let new = new.map(|new| new.mul_scalar(self.share));
+        let old = old.map(|old| old.mul_scalar(1.0 - self.weight));
+        let new = new.map(|new| new.mul_scalar(self.weight));
         let mean = match (old, new) {
             (Some(old), Some(new)) => old + new,
             (Some(one), None) | (None, Some(one)) => one,
@@ -69,22 +70,22 @@ mod tests {
     use crate::train::bce;
 
     #[derive(Module, Debug)]
-    struct Network {
+    struct TwoLayers {
         hidden: Linear,
         output: Linear,
         unused: Linear,
     }
 
-    struct Problem {
-        network: Network,
+    struct GradientProblem {
+        network: TwoLayers,
         inputs: Tensor<2>,
         targets: Tensor<2>,
     }
 
-    fn problem() -> Problem {
+    fn problem() -> GradientProblem {
         let device = Device::flex().autodiff();
         device.seed(7);
-        let network = Network {
+        let network = TwoLayers {
             hidden: LinearConfig::new(5, 16).init(&device),
             output: LinearConfig::new(16, 3).init(&device),
             unused: LinearConfig::new(2, 2).init(&device),
@@ -92,14 +93,14 @@ mod tests {
         let value = |i: usize| ((i * 7919) % 2003) as f32 / 1001.0 - 1.0;
         let inputs: Vec<f32> = (0..50).map(value).collect();
         let targets: Vec<f32> = (0..30).map(|i| f32::from(value(i) > 0.3)).collect();
-        Problem {
+        GradientProblem {
             network,
             inputs: Tensor::from_data(TensorData::new(inputs, [10, 5]), &device),
             targets: Tensor::from_data(TensorData::new(targets, [10, 3]), &device),
         }
     }
 
-    impl Problem {
+    impl GradientProblem {
         fn gradients(&self, samples: std::ops::Range<usize>) -> GradientsParams {
             let network = &self.network;
             let inputs = self.inputs.clone().slice([samples.clone()]);
@@ -109,7 +110,7 @@ mod tests {
         }
 
         fn mean(&self, cuts: &[usize]) -> GradientsParams {
-            let mut accumulator = Accumulator::default();
+            let mut accumulator = GradientAccumulator::default();
             for pair in cuts.windows(2) {
                 accumulator.add(
                     &self.network,
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn small_batches_make_the_gradient_of_a_big_one() {
+    fn small_batches_give_the_gradient_of_one_large_batch() {
         let problem = problem();
         let expected = problem.values(&problem.gradients(0..10));
         let largest = expected.iter().fold(0.0_f32, |most, g| most.max(g.abs()));
@@ -155,7 +156,7 @@ mod tests {
                 assert!(apart <= 1e-6 * largest, "{cuts:?}: {found} for {expected}");
             }
         }
-        // One batch is handed through.
+        // A single batch is unchanged.
         assert_eq!(problem.values(&problem.mean(&[0, 10])), expected);
     }
 }

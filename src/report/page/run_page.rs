@@ -4,52 +4,49 @@ use std::path::Path;
 
 use maud::{Markup, html};
 
-use super::course::Titled;
+use super::run_charts::TitledChart;
 use super::{document, remarks, tile, write};
 use crate::report::chart::{significant, titled};
 use crate::report::{EpochRow, ReportError, TimingRow, best_epoch};
 
-/// The table shows the newest epochs, so many of them; a file has them all.
-const MOST_ROWS: usize = 500;
+/// Number of epochs in the table, the newest ones. `metrics.csv` contains all.
+const MAX_ROWS: usize = 500;
 
-/// How far a run is.
+/// Status of a training run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunStatus {
-    /// It goes on.
-    UnderWay,
-    /// All is done.
+    Running,
+    /// All epochs are done, or the run stopped early by `train.patience`.
     Finished,
-    /// It was told to stop, and can be resumed.
+    /// Interrupted by a signal; it can be resumed.
     Stopped,
-    /// It cannot go on: why.
+    /// Ended with this error.
     Failed(String),
 }
 
-/// All that the page of a training run shows.
+/// Content of the report of a training run.
 pub struct RunPage<'a> {
-    /// Name of the run's folder.
+    /// Name of the run directory.
     pub name: String,
-    /// How far it is.
     pub progress: RunStatus,
-    /// Epochs that the config asks for.
+    /// Epochs in the config.
     pub epochs: u32,
-    /// What was measured of each epoch that is done.
+    /// Completed epochs.
     pub rows: &'a [EpochRow],
-    /// How long each of them took.
     pub timing: &'a [TimingRow],
-    /// First epoch of each stage, from 1, and what it does. A run without stages has none.
+    /// First epoch (from 1) and description of each stage; empty for a run without stages.
     pub stages: Vec<(u32, String)>,
-    /// What a reader should know beside the numbers.
+    /// Limits of the numbers, one sentence or more each.
     pub remarks: Vec<String>,
-    /// Where the run came from: data, device, versions, starting point.
+    /// Provenance as names and values: data, device, versions, starting point.
     pub about: Vec<(&'static str, String)>,
-    /// The resolved config, TOML.
+    /// The resolved config in TOML.
     pub config: String,
 }
 
 impl RunPage<'_> {
-    /// Writes `report.html` into the folder `out`, and its charts into `out/plots`, which must be
-    /// there. Values that are not finite are left out of the charts.
+    /// Writes `report.html` into the folder `out`, and the charts into `out/plots`, which must exist.
+    /// Charts omit values that are not finite.
     ///
     /// # Errors
     ///
@@ -62,14 +59,14 @@ impl RunPage<'_> {
         write(out, files, page)
     }
 
-    fn html(&self, charts: &[Titled]) -> Markup {
+    fn html(&self, charts: &[TitledChart]) -> Markup {
         let body = html! {
             (self.head())
             (self.tiles())
             (remarks(&self.remarks))
             @if !self.rows.is_empty() {
                 section {
-                    h2 { "Epoch by epoch" }
+                    h2 { "Charts by epoch" }
                     p.muted.small { (self.legend()) }
                     div.charts {
                         @for (_, title, chart) in charts {
@@ -81,13 +78,13 @@ impl RunPage<'_> {
             (self.stages())
             (self.table())
             section {
-                h2 { "Where it came from" }
+                h2 { "Provenance" }
                 dl { @for (name, value) in &self.about { dt { (name) } dd { (value) } } }
             }
             section {
                 h2 { "Config" }
                 details {
-                    summary { "Everything resolved, as in config.toml" }
+                    summary { "Resolved config, as in config.toml" }
                     pre { (self.config) }
                 }
             }
@@ -103,11 +100,11 @@ impl RunPage<'_> {
                 p.muted {
                     (done) " of " (self.epochs) " epochs"
                     @match &self.progress {
-                        RunStatus::UnderWay => " so far",
+                        RunStatus::Running => ", running",
                         RunStatus::Finished if done < self.epochs as usize => ", stopped early",
                         RunStatus::Finished => ", finished",
-                        RunStatus::Stopped => "; stopped, rgby train --resume goes on",
-                        RunStatus::Failed(why) => { "; ended with an error: " (why) }
+                        RunStatus::Stopped => "; interrupted, continue with rgby train --resume",
+                        RunStatus::Failed(why) => { "; failed: " (why) }
                     }
                 }
             }
@@ -118,7 +115,7 @@ impl RunPage<'_> {
         let dash = || "–".to_owned();
         let best = best_epoch(self.rows);
         let at = |row: &EpochRow| format!("epoch {}", row.epoch);
-        let judged = best.and_then(|row| Some((row, row.valid_loss?)));
+        let validated = best.and_then(|row| Some((row, row.valid_loss?)));
         let seconds: f64 = self.timing.iter().map(|row| row.seconds).sum();
         let waited: f64 = self.timing.iter().map(|row| row.waited).sum();
         let mut speeds: Vec<f64> = self.timing.iter().map(|row| row.images_per_s).collect();
@@ -136,8 +133,8 @@ impl RunPage<'_> {
                 ))
                 (tile(
                     "validation loss",
-                    &judged.map_or_else(dash, |(_, loss)| significant(loss)),
-                    &judged.map_or_else(dash, |(row, _)| format!("{}, the lowest", at(row))),
+                    &validated.map_or_else(dash, |(_, loss)| significant(loss)),
+                    &validated.map_or_else(dash, |(row, _)| format!("{}, the lowest", at(row))),
                     false,
                 ))
                 (tile(
@@ -164,14 +161,14 @@ impl RunPage<'_> {
     }
 
     fn legend(&self) -> String {
-        let mut text = "Dashed: the epoch with the lowest validation loss, whose weights are \
+        let mut text = "Dashed line: the epoch with the lowest validation loss, saved as \
                         checkpoints/best."
             .to_owned();
         if self.rows.iter().all(|row| row.valid_loss.is_none()) {
             text = "There is no validation loss; checkpoints/best is the last epoch.".into();
         }
         if self.stages.len() > 1 {
-            text += " Gray lines: where a stage begins.";
+            text += " Gray lines: start of a stage.";
         }
         text
     }
@@ -193,15 +190,15 @@ impl RunPage<'_> {
 
     fn table(&self) -> Markup {
         let best = best_epoch(self.rows).map(|row| row.epoch);
-        let hidden = self.rows.len().saturating_sub(MOST_ROWS);
+        let hidden = self.rows.len().saturating_sub(MAX_ROWS);
         let rows = self.rows.iter().zip(self.timing).skip(hidden);
         html! {
             @if !self.rows.is_empty() {
                 section {
-                    h2 { "Every epoch in numbers" }
+                    h2 { "Metrics by epoch" }
                     @if hidden > 0 {
                         p.muted.small {
-                            "The last " (MOST_ROWS) "; metrics.csv and timing.csv have all "
+                            "The last " (MAX_ROWS) " epochs; metrics.csv and timing.csv contain all "
                             (self.rows.len()) "."
                         }
                     }
@@ -238,7 +235,7 @@ impl RunPage<'_> {
     }
 }
 
-/// Hours, minutes and seconds, the two that matter.
+/// Formats a duration with its two largest units.
 fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match (whole / 3600, whole / 60 % 60, whole % 60) {

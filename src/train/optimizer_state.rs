@@ -1,17 +1,17 @@
-//! An optimizer's state as bytes.
+//! Serialization of an optimizer's state.
 
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Bytes;
 use burn_store::burn_pack::{Reader, Writer};
 
-/// The state of `optimizer`, the same bytes for the same state.
+/// Serializes the state of `optimizer`; equal states give equal bytes.
 ///
-/// Burn writes the tensors in the order of a hash map, which differs from process to process; here
-/// they are put in the order of their names. [`ModuleOptimizer::from_bytes`] reads either.
+/// Burn writes tensors in the order of a hash map, which differs between processes. This function
+/// sorts them by name. [`ModuleOptimizer::from_bytes`] reads both orders.
 ///
 /// # Errors
 ///
-/// The state cannot be written: the reason, as Burn has it.
+/// Burn's reason why the state cannot be serialized.
 pub(super) fn optimizer_bytes(optimizer: &ModuleOptimizer) -> Result<Bytes, String> {
     let bytes = optimizer.into_bytes().map_err(|error| error.to_string())?;
     sorted(bytes).map_err(|error| error.to_string())
@@ -41,9 +41,9 @@ mod tests {
 
     use super::*;
 
-    /// Burn's map has another order each time; ten of them are not all sorted by chance.
+    /// Burn's map has a different order each time; with ten layers it is never sorted by chance.
     #[test]
-    fn the_same_state_is_the_same_bytes_and_is_read_back() {
+    fn equal_states_serialize_to_equal_bytes_and_load_again() {
         let device = Device::flex().autodiff();
         let layers: Vec<Linear> = (0..10)
             .map(|_| LinearConfig::new(2, 2).init(&device))

@@ -1,4 +1,4 @@
-//! A number that a layer remembers from batch to batch without training it.
+//! A running statistic of a layer: updated in the forward pass, not trained.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -9,18 +9,18 @@ use burn::module::{
 };
 use burn::tensor::{Device, Tensor};
 
-/// A running statistic `[C]`: changed in the forward pass, saved with the weights, never trained.
+/// A running statistic `[C]`: updated in the forward pass, saved with the weights, never trained.
 ///
-/// Burn's `RunningState` averages what several threads saw, shares its value between clones and
-/// keeps its random identity when a mapper gives it another one. Here one thread trains, clones are
-/// independent, and the identity is the mapper's.
-pub struct Statistic {
+/// Burn's `RunningState` averages over threads, shares its value between clones and ignores the id
+/// that a mapper assigns. Here one thread trains, clones are independent, and the mapper's id is
+/// used.
+pub struct RunningStatistic {
     id: ParamId,
-    // A network has hundreds of them and is moved about on the stack.
+    // Boxed because a network has hundreds of statistics and is moved on the stack.
     value: Box<Mutex<Tensor<1>>>,
 }
 
-impl Statistic {
+impl RunningStatistic {
     pub(super) fn new(value: Tensor<1>) -> Self {
         Self::with_id(ParamId::new(), value)
     }
@@ -35,25 +35,25 @@ impl Statistic {
         value.clone()
     }
 
-    /// Replaces the value, which must not be part of a graph of gradients.
+    /// Replaces the value. The new value must not be part of an autodiff graph.
     pub(super) fn set(&self, value: Tensor<1>) {
         *self.value.lock().unwrap_or_else(PoisonError::into_inner) = value;
     }
 }
 
-impl Clone for Statistic {
+impl Clone for RunningStatistic {
     fn clone(&self) -> Self {
         Self::with_id(self.id, self.value())
     }
 }
 
-impl fmt::Debug for Statistic {
+impl fmt::Debug for RunningStatistic {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "Statistic: {}", self.id)
+        write!(f, "RunningStatistic: {}", self.id)
     }
 }
 
-impl Module for Statistic {
+impl Module for RunningStatistic {
     fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
         visitor.visit_float(&Param::initialized(self.id, self.value()));
     }
@@ -61,7 +61,7 @@ impl Module for Statistic {
     fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
         let param = mapper.map_float(Param::initialized(self.id, self.value()));
         let (id, value, _) = param.consume();
-        // Whatever the mapper is about, a statistic is not trained.
+        // A mapper may enable gradients; a statistic is never trained.
         Self::with_id(id, value.set_require_grad(false))
     }
 
@@ -94,10 +94,10 @@ impl Module for Statistic {
     }
 }
 
-impl ModuleDisplayDefault for Statistic {
+impl ModuleDisplayDefault for RunningStatistic {
     fn content(&self, content: Content) -> Option<Content> {
-        content.add_formatted(&"Statistic").optional()
+        content.add_formatted(&"RunningStatistic").optional()
     }
 }
 
-impl ModuleDisplay for Statistic {}
+impl ModuleDisplay for RunningStatistic {}

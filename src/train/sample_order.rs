@@ -1,4 +1,4 @@
-//! Which samples train, and which of them in each step.
+//! The split into training and validation samples, and the order of the training samples.
 
 use std::path::PathBuf;
 
@@ -8,12 +8,16 @@ use crate::data::{
     repeat_factors,
 };
 
-/// The samples that train and those that validate.
-pub(super) fn divide(job: &TrainJob) -> Result<SplitIndices, TrainError> {
-    let written = split_file(job);
-    // A resumed run keeps its split, even if the file that it came from has changed since.
-    let split = if job.resume && written.is_file() {
-        &Split::File(written)
+/// Splits the data set into training and validation samples.
+///
+/// # Errors
+///
+/// The split cannot be read or leaves no training samples.
+pub(super) fn split_samples(job: &TrainJob) -> Result<SplitIndices, TrainError> {
+    let own_split = split_file(job);
+    // A resumed run keeps its split, even if the file named in the config has changed since.
+    let split = if job.resume && own_split.is_file() {
+        &Split::File(own_split)
     } else {
         &job.config.data.split
     };
@@ -27,28 +31,29 @@ pub(super) fn divide(job: &TrainJob) -> Result<SplitIndices, TrainError> {
     Ok(parts)
 }
 
-/// Where a run writes its split, for `file:` in other configs.
+/// Path of the split that a run writes; other configs can use it as `file:`.
 pub(super) fn split_file(job: &TrainJob) -> PathBuf {
     job.out.join("split.csv")
 }
 
-/// The samples that train.
-pub(super) struct Training {
-    /// Their places in the data set.
+/// The training samples of a run.
+pub(super) struct TrainingSamples {
+    /// Indices into the data set.
     pub samples: Vec<usize>,
-    /// How often the balanced sampler visits each of them in a pass.
+    /// How often the balanced sampler visits each sample in a pass.
     factors: Vec<f64>,
 }
 
-impl Training {
+impl TrainingSamples {
     /// `threshold` is `data.balance_threshold`.
     pub fn new(dataset: &Dataset, samples: Vec<usize>, threshold: f64) -> Self {
         let factors = repeat_factors(dataset, &samples, threshold);
         Self { samples, factors }
     }
 
-    /// Sample indices of each step of an epoch, from its number and the seed alone.
-    pub fn epoch(&self, config: &Config, epoch: u64) -> Vec<Vec<usize>> {
+    /// Returns the sample indices of each step of an epoch. They depend on the epoch's number and
+    /// the seed alone.
+    pub fn epoch_steps(&self, config: &Config, epoch: u64) -> Vec<Vec<usize>> {
         let train = &config.train;
         let steps = |order: &[usize]| -> Vec<Vec<usize>> {
             order
@@ -59,7 +64,7 @@ impl Training {
         let Some(count) = train.steps_per_epoch else {
             return steps(&self.pass(config, epoch));
         };
-        // A stream of shuffled passes over the set, cut into epochs of equal length.
+        // Epochs of equal length are consecutive parts of a stream of shuffled passes.
         let pass = match config.data.sampler {
             Sampler::Shuffle => self.samples.len(),
             Sampler::Balanced => balanced_len(&self.factors),
@@ -71,7 +76,7 @@ impl Training {
         steps(&stream[start % pass..][..length])
     }
 
-    /// The order of a pass over the set.
+    /// Returns the order of pass `number` over the training samples.
     fn pass(&self, config: &Config, number: u64) -> Vec<usize> {
         let seed = config.train.seed;
         match config.data.sampler {

@@ -1,15 +1,15 @@
-//! The course of a training run as charts.
+//! Charts of a training run by epoch.
 
 use super::RunPage;
-use crate::report::chart::{Chart, Line, Lines, line_chart};
+use crate::report::chart::{Chart, ChartLine, LineChart, line_chart};
 use crate::report::{EpochRow, TimingRow, best_epoch};
 
-/// A chart of a run: the name of its file, its heading, the drawing.
-pub(super) type Titled = (&'static str, &'static str, Chart);
+/// File name, heading and drawing of a chart.
+pub(super) type TitledChart = (&'static str, &'static str, Chart);
 
 impl RunPage<'_> {
-    /// The charts, in the order of the page.
-    pub(super) fn charts(&self) -> Vec<Titled> {
+    /// Draws the charts, in the order of the page.
+    pub(super) fn charts(&self) -> Vec<TitledChart> {
         let loss = vec![
             self.metric("train", |row| Some(row.train_loss)),
             self.metric("validation", |row| row.valid_loss),
@@ -27,38 +27,44 @@ impl RunPage<'_> {
         let rate = self.chart("learning rate by epoch", "learning rate", None, rate);
         let label = "training images per second by epoch";
         let speed = self.chart(label, "images/s", None, speed);
-        let label = "share of the time in which training waited for data, by epoch";
+        let label = "share of the training time spent waiting for data, by epoch";
         let waited = self.chart(label, "% of the time", None, waited);
         vec![
             ("loss.svg", "Loss", loss),
-            ("f1.svg", "F1 over the classes", f1),
+            ("f1.svg", "F1 over all classes", f1),
             ("learning_rate.svg", "Learning rate", rate),
             ("throughput.svg", "Throughput", speed),
             ("data_wait.svg", "Waiting for data", waited),
         ]
     }
 
-    /// A line of what was measured of each epoch.
-    fn metric(&self, name: &'static str, value: fn(&EpochRow) -> Option<f64>) -> Line {
+    /// Returns a line of a metric by epoch.
+    fn metric(&self, name: &'static str, value: fn(&EpochRow) -> Option<f64>) -> ChartLine {
         let point = |row: &EpochRow| Some((f64::from(row.epoch), value(row)?));
         let points = self.rows.iter().filter_map(point).collect();
-        Line { name, points }
+        ChartLine { name, points }
     }
 
-    /// A line of how long each epoch took.
-    fn time(&self, name: &'static str, value: fn(&TimingRow) -> f64) -> Line {
+    /// Returns a line of a timing by epoch.
+    fn time(&self, name: &'static str, value: fn(&TimingRow) -> f64) -> ChartLine {
         let point = |row: &TimingRow| (f64::from(row.epoch), value(row));
         let points = self.timing.iter().map(point).collect();
-        Line { name, points }
+        ChartLine { name, points }
     }
 
-    /// Lines by epoch, with a mark where a stage after the first one begins.
-    fn chart(&self, label: &str, y_name: &str, y_max: Option<f64>, series: Vec<Line>) -> Chart {
+    /// Draws lines by epoch, with marks at the start of each stage but the first.
+    fn chart(
+        &self,
+        label: &str,
+        y_name: &str,
+        y_max: Option<f64>,
+        series: Vec<ChartLine>,
+    ) -> Chart {
         let later = self.stages.iter().skip(1);
         let marks: Vec<f64> = later.map(|(first, _)| f64::from(*first)).collect();
-        // Only an epoch that was judged is better than others.
+        // Without validation, no epoch counts as the best.
         let best = best_epoch(self.rows).filter(|row| row.valid_loss.is_some());
-        line_chart(&Lines {
+        line_chart(&LineChart {
             label,
             x_name: "epoch",
             y_name,

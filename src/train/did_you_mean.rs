@@ -1,27 +1,28 @@
-//! What a config's author may have meant by a word that is not known.
+//! Suggestions for misspelled keys and values of a config.
 
-/// Completes the parser's sentence about an unknown key or value, if a known one is near.
+/// Returns a suggestion for the parser's message about an unknown key or value, if a similar one
+/// exists.
 ///
-/// `place` is the path of tables to the key, empty at the top, or the path of the key whose value
-/// it is.
+/// `place` is the path of tables that contains an unknown key (empty at the top level), or the path
+/// of the key that has an unknown value.
 pub(super) fn suggestion(message: &str, place: &str) -> Option<String> {
     let (kind, rest) = ["unknown field ", "unknown variant "]
         .iter()
         .find_map(|kind| Some((*kind, message.split_once(kind)?.1)))?;
-    // The parser quotes the word that it met, then all that it knows.
+    // The parser quotes the unknown word, then all expected words.
     let mut quoted = rest.split('`').skip(1).step_by(2);
     let word = quoted.next()?;
     let nearest = nearest(word, quoted)?;
-    let meant = match (kind, place) {
+    let suggested = match (kind, place) {
         ("unknown variant ", _) => format!("{place} = \"{nearest}\""),
         (_, "") => nearest.to_owned(),
         _ => format!("{place}.{nearest}"),
     };
-    Some(format!("did you mean {meant}?"))
+    Some(format!("did you mean {suggested}?"))
 }
 
-/// The known word that the fewest edits make of `word`, one for each three letters, rounded up; else
-/// one that it begins or ends.
+/// Returns the known word with the smallest edit distance to `word`, at most one edit for each
+/// three letters, rounded up. Otherwise a known word that starts or ends with `word` as a part.
 fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let known: Vec<_> = known.collect();
     let allowed = word.chars().count().div_ceil(3);
@@ -43,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_words_are_suggested_and_far_ones_are_not() {
+    fn suggests_similar_words_only() {
         let message = |word: &str| {
             format!("unknown field `{word}`, expected one of `epochs`, `batch_size`, `seed`")
         };
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_and_values_are_suggested_too() {
+    fn suggests_tables_and_values() {
         let top = "unknown field `trains`, expected one of `model`, `train`";
         assert_eq!(suggestion(top, "").unwrap(), "did you mean train?");
         let value = "unknown variant `adma`, expected `adam` or `sgd`";

@@ -1,13 +1,13 @@
-//! What `rgby eval` found out, for people at a terminal.
+//! Tables of an evaluation for the terminal.
 
 use std::fmt::Write;
 
-use super::Judgement;
+use super::EvalReport;
 use crate::metrics::{Interval, Intervals, RARE_SHARE};
 use crate::report::OperatingPoint;
 
-impl Judgement {
-    /// Tables for people.
+impl EvalReport {
+    /// Returns tables for the terminal.
     #[must_use]
     pub fn to_text(&self) -> String {
         let e = self.evaluation();
@@ -20,8 +20,7 @@ impl Judgement {
             ),
             self.point_table(),
             format!(
-                "chance          {:.4}   macro-F1 of the best predictor that does not look at the \
-                 images",
+                "chance          {:.4}   macro-F1 of the better predictor that ignores the images",
                 e.chance.best()
             ),
             format!("mean AP         {}", or_dash(e.mean_average_precision)),
@@ -32,7 +31,7 @@ impl Judgement {
             ),
             format!("loss (BCE)      {:.4}", e.loss),
             format!(
-                "rare found      {} of {}   classes that less than {} % of the samples have",
+                "rare found      {} of {}   classes of less than {} % of the samples",
                 e.rare.found,
                 e.rare.classes,
                 RARE_SHARE * 100.0
@@ -43,7 +42,7 @@ impl Judgement {
         lines.join("\n")
     }
 
-    /// One line for each kind of thresholds.
+    /// Returns one line per operating point.
     fn point_table(&self) -> String {
         let longest = self.points.iter().map(|p| p.name.chars().count());
         let width = longest.fold(0, usize::max).max(20);
@@ -53,7 +52,7 @@ impl Judgement {
         );
         for point in &self.points {
             let e = &point.evaluation;
-            let range = |of: fn(&Intervals) -> Interval| range(point, of);
+            let range = |select: fn(&Intervals) -> Interval| range(point, select);
             // Writing to a `String` does not fail.
             let _ = writeln!(
                 text,
@@ -70,8 +69,8 @@ impl Judgement {
         if let (Some(tuned), Some(optimism)) = (&self.tuned, self.optimism()) {
             let _ = writeln!(
                 text,
-                "{:width$}  {:8.4}  too good by {optimism:.4}: the same thresholds on the labels \
-                 that they were tuned on",
+                "{:width$}  {:8.4}  too high by {optimism:.4}: the thresholds on the labels that they \
+                 were tuned on",
                 "  not cross-fitted", tuned.apparent.macro_f1
             );
         }
@@ -123,13 +122,13 @@ impl Judgement {
     }
 }
 
-/// A number, or a dash.
+/// Formats a number, or a dash.
 fn or_dash(value: Option<f64>) -> String {
     value.map_or_else(|| "–".into(), |v| format!("{v:.4}"))
 }
 
-/// An interval of a point, or a dash.
-fn range(point: &OperatingPoint, of: impl Fn(&Intervals) -> Interval) -> String {
-    let interval = point.intervals.as_ref().map(of);
+/// Formats an interval of a point, or a dash.
+fn range(point: &OperatingPoint, select: impl Fn(&Intervals) -> Interval) -> String {
+    let interval = point.intervals.as_ref().map(select);
     interval.map_or_else(|| "–".into(), |i| format!("{:.4}–{:.4}", i.low, i.high))
 }

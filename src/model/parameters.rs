@@ -1,25 +1,25 @@
-//! The names of parameters, and the identities and random values that follow from them.
+//! Names of parameters, and the ids and initial values derived from them.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Shape, Tensor};
 use sha2::{Digest, Sha256};
 
-/// Gives each parameter of a new network the identity of its name, and draws its random values
-/// from `seed` and that name.
+/// Sets the id of each parameter of a new network to a hash of its name, and draws its initial
+/// values from `seed` and that id.
 ///
-/// Burn's own identities are random. Optimizers keep their state by them, so that equal runs would
-/// write unequal files. And Burn draws a parameter when it is first used: without a stream for each
-/// of them, its values would depend on what was used before.
-pub(super) fn identify<M: Module>(network: M, seed: u64) -> M {
-    let at = Path::default();
-    network.map(&mut Identify { at, seed })
+/// Burn's default ids are random. Optimizers store their state by id, so equal runs would write
+/// different files. Burn also draws a parameter at its first use. Without a separate random stream
+/// for each parameter, its values would depend on the order of use.
+pub(super) fn init_parameters<M: Module>(network: M, seed: u64) -> M {
+    let path = ModulePath::default();
+    network.map(&mut ParameterInitializer { path, seed })
 }
 
-/// Where a mapper or visitor is: names of fields, without those of enum variants.
+/// The current path of a mapper or visitor: field names, without the names of enum variants.
 #[derive(Default)]
-pub(super) struct Path(Vec<(String, bool)>);
+pub(super) struct ModulePath(Vec<(String, bool)>);
 
-impl Path {
+impl ModulePath {
     pub(super) fn enter(&mut self, name: &str, container_type: &str) {
         let is_variant = container_type.starts_with("Enum:");
         self.0.push((name.to_owned(), is_variant));
@@ -36,72 +36,72 @@ impl Path {
     }
 }
 
-/// What there is to know of a parameter or statistic without its values, which may not be drawn yet.
-pub(super) struct Parameter {
-    /// Its name in the code.
+/// Metadata of a parameter or running statistic. Its values may not be drawn yet.
+pub(super) struct ParameterInfo {
+    /// Path of fields in the code.
     pub path: String,
     pub shape: Shape,
-    /// Whether it takes a gradient.
+    /// Whether it receives a gradient.
     pub trains: bool,
 }
 
-/// All parameters and statistics of a network.
-pub(super) fn parameters<M: Module>(network: &M) -> Vec<Parameter> {
-    let mut list = List::default();
-    network.visit(&mut list);
-    list.found
+/// Returns all parameters and running statistics of a network.
+pub(super) fn list_parameters<M: Module>(network: &M) -> Vec<ParameterInfo> {
+    let mut collector = ParameterCollector::default();
+    network.visit(&mut collector);
+    collector.parameters
 }
 
 #[derive(Default)]
-struct List {
-    at: Path,
-    found: Vec<Parameter>,
+struct ParameterCollector {
+    path: ModulePath,
+    parameters: Vec<ParameterInfo>,
 }
 
-impl ModuleVisitor for List {
+impl ModuleVisitor for ParameterCollector {
     fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.at.enter(name, container_type);
+        self.path.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.at.exit();
+        self.path.exit();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.found.push(Parameter {
-            path: self.at.name(),
+        self.parameters.push(ParameterInfo {
+            path: self.path.name(),
             shape: param.lazy_shape(),
             trains: param.is_require_grad(),
         });
     }
 }
 
-/// The identity of the parameter of that name.
+/// Returns the id of the parameter with this name.
 fn id(name: &str) -> ParamId {
     let hash = Sha256::digest(name.as_bytes());
     let (words, _) = hash.as_slice().as_chunks::<8>();
     ParamId::from(u64::from_le_bytes(words[0]))
 }
 
-struct Identify {
-    at: Path,
+struct ParameterInitializer {
+    path: ModulePath,
     seed: u64,
 }
 
-impl ModuleMapper for Identify {
+impl ModuleMapper for ParameterInitializer {
     fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.at.enter(name, container_type);
+        self.path.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.at.exit();
+        self.path.exit();
     }
 
     fn map_float<const D: usize>(&mut self, mut param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.id = id(&self.at.name());
+        param.id = id(&self.path.name());
         if !param.is_initialized() {
             param.lazy_device().seed(self.seed ^ param.id.val());
-            // Looking at the values draws them.
+            // Reading the values draws them.
             let _ = param.val();
         }
         param
@@ -116,35 +116,35 @@ mod tests {
     use crate::model::{Arch, Classifier, ModelConfig};
 
     #[derive(Default)]
-    struct Ids(Vec<u64>);
+    struct IdCollector(Vec<u64>);
 
-    impl ModuleVisitor for Ids {
+    impl ModuleVisitor for IdCollector {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             self.0.push(param.id.val());
         }
     }
 
     fn ids(classifier: &Classifier) -> Vec<u64> {
-        let mut ids = Ids::default();
+        let mut ids = IdCollector::default();
         classifier.visit(&mut ids);
         ids.0
     }
 
     #[test]
-    fn equal_networks_have_equal_identities_and_no_two_parameters_share_one() {
+    fn ids_are_reproducible_and_unique() {
         let mut config = ModelConfig::new(Arch::Plain, 16);
         config.input_norm = true;
         config.hidden = vec![4, 4];
         let device = Device::flex().autodiff();
         let first = ids(&Classifier::new(&config, 0, &device));
         assert_eq!(first, ids(&Classifier::new(&config, 1, &device)));
-        // Inference has the same ones.
+        // Inference mode has the same ids.
         assert_eq!(first, ids(&Classifier::new(&config, 1, &device).valid()));
         let mut distinct = first.clone();
         distinct.sort_unstable();
         distinct.dedup();
         assert_eq!(distinct.len(), first.len());
-        // Eight convolutions with BatchNorm, the input's BatchNorm, three dense layers.
+        // Eight convolutions with BatchNorm, the input's BatchNorm, and three dense layers.
         assert_eq!(first.len(), 8 * (2 + 4) + 4 + 3 * 2);
     }
 }
