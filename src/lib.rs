@@ -97,9 +97,13 @@
 //! ```
 
 pub mod cli;
+#[cfg(feature = "train")]
+pub mod convert;
 pub mod eval;
 #[cfg(feature = "train")]
 pub mod export;
+#[cfg(feature = "train")]
+pub mod inspect;
 #[cfg(feature = "train")]
 pub mod model;
 pub mod report;
@@ -108,7 +112,7 @@ pub mod tracking;
 #[cfg(feature = "train")]
 pub mod train;
 
-pub use rgby_common::{atomic_file, labels, memory};
+pub use rgby_common::{atomic_file, labels, memory, observer};
 pub use rgby_data as data;
 pub use rgby_graph as graph;
 pub use rgby_imaging as imaging;

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first asks for an orderly end, the second ends the process at once.
+//! SIGTERM and SIGINT: the first stops a command with its work saved, the second ends the process.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::Outcome;
 
-/// Whether somebody wants this process to end.
+/// Records whether a stop signal was received.
 #[derive(Debug, Default)]
 pub struct Signals {
     stop: Arc<AtomicBool>,
@@ -16,11 +16,11 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Registers the signal handlers.
     ///
     /// # Errors
     ///
-    /// The system refuses.
+    /// The system rejects a handler.
     pub fn listen() -> io::Result<Self> {
         let signals = Self::default();
         signals.register()?;
@@ -41,13 +41,13 @@ impl Signals {
         Ok(())
     }
 
-    /// Set once a signal came.
+    /// Returns the flag that is set by the first signal.
     #[must_use]
     pub fn stop(&self) -> &Arc<AtomicBool> {
         &self.stop
     }
 
-    /// How a command that stopped for a signal ended.
+    /// Returns the outcome of a command that was stopped by a signal.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         if self.interrupted.load(Ordering::Relaxed) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::EvalError;
 use super::predictions::LoadedModel;
 use super::samples::EvaluatedSamples;
-use crate::imaging::{DecodeLimits, Preparer, Sample};
+use crate::imaging::{DecodeLimits, Preprocessor, Sample};
 use crate::metrics::cross_entropy;
 use crate::report::extreme_samples;
 use crate::score::{Engine, Occlusion, ScoreObserver};
@@ -136,7 +136,7 @@ impl LoadedModel {
             queue.next().copied()
         };
         let work = |engine: &mut dyn Engine, done: &mpsc::Sender<()>| {
-            let preparer = Preparer::new(engine.spec().preprocess.clone());
+            let preparer = Preprocessor::new(engine.spec().preprocess.clone());
             let mut image = vec![0.0; preparer.preprocess().input_len()];
             let mut maps = HashMap::new();
             while let Some(sample) = next() {

@@ -14,7 +14,6 @@ use sha2::{Digest, Sha256};
 
 use super::step::image_tensor;
 use super::{Config, TrainConfig, TrainError, TrainJob, TrainingObserver};
-use crate::atomic_file::hex;
 use crate::data::{
     AugmentConfig, Batch, BatchLoader, FeatureForm, Features, LoadPlan, SampleSource, SampleView,
 };
@@ -107,7 +106,7 @@ pub(super) fn features(
         key: key(job, classifier, samples.source, &extractor.name()).map_err(failed)?,
         len: job.config.model.head_input_len(),
         training: samples.training.to_vec(),
-        views: variants,
+        symmetries: variants,
         validation: samples.validation.to_vec(),
     };
     let folder = cache
@@ -191,7 +190,7 @@ fn key(
         hasher.update(source.identity(index)?);
         hasher.update([0]);
     }
-    Ok(hex(&hasher.finalize()))
+    Ok(hex::encode(hasher.finalize()))
 }
 
 /// Computes the features of all samples and variants and writes them to a file.
@@ -217,7 +216,7 @@ impl FeatureWriter<'_> {
              variants, {} validation samples; {:.1} MB in {}",
             extractor.name(),
             form.training.len(),
-            form.views,
+            form.symmetries,
             form.validation.len(),
             (form.count() * form.len * size_of::<f32>()) as f64 / 1e6,
             path.display()
@@ -244,7 +243,7 @@ impl FeatureWriter<'_> {
         for (variant, samples) in self.form.groups() {
             let batches = samples.chunks(config.train.batch_size);
             let plan = LoadPlan {
-                show: SampleView::View(variant),
+                view: SampleView::Symmetry(variant),
                 ..LoadPlan::new(batches.map(<[usize]>::to_vec).collect())
             };
             for batch in BatchLoader::batches(self.source, plan, config.data.workers) {

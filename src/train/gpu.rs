@@ -165,7 +165,7 @@ fn catch_quietly<T>(operation: impl FnOnce() -> T) -> Result<T, String> {
     let result = catch_unwind(AssertUnwindSafe(operation));
     set_hook(hook);
     drop(guard);
-    result.map_err(|panic| catch_panic::message(&*panic))
+    result.map_err(|panic| catch_panic::panic_message(&*panic))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use super::start::{begin, resume};
 use super::step::StepConfig;
 use super::step_loss::PendingLosses;
 use super::{RunEnd, StepReport, TrainError, TrainJob, TrainProgress, Trainer, TrainingObserver};
-use crate::data::{Augment, BatchLoader, LoadPlan, SampleSource, write_split};
+use crate::data::{Augmenter, BatchLoader, LoadPlan, SampleSource, write_split};
 use crate::metrics::{Labelled, evaluate};
 use crate::model_metadata::Provenance;
 use crate::report::{self, EpochRow, EventFile, TimingRow};
@@ -95,6 +95,8 @@ impl<'a> TrainingRun<'a> {
         } else {
             begin(&job, &training, &source, observer)?
         };
+        // Frees weights that were converted in memory.
+        job.from = None;
         let counts = job.dataset.class_counts_of(&training);
         let device = config.train.with_gradients(&job.device);
         let step_config = StepConfig::new(&config.train, &counts, training.len(), &device);
@@ -196,7 +198,7 @@ impl<'a> TrainingRun<'a> {
         let mut loader = self.loader(LoadPlan {
             batches: plan.into_iter().skip(done).collect(),
             first_step: self.progress.steps,
-            show: Augment::new(data.augment, self.job.config.train.seed).into(),
+            view: Augmenter::new(data.augment, self.job.config.train.seed).into(),
         });
         let start = Instant::now();
         let earlier = (self.progress.seconds, self.progress.waited);

@@ -170,7 +170,7 @@ fn a_bad_file_is_listed_and_the_rest_is_scored() {
     let errors = records(dir, "out.errors.csv");
     for (record, wanted) in errors.iter().zip([
         ("cut", "truncated or damaged"),
-        ("liar", "says SizeC 5, but the file has 4"),
+        ("liar", "has SizeC 5, but the file has 4"),
         (
             "three",
             "no channel `yellow`; its channels are 0 `red`, 1 `green`, 2 `blue`",
@@ -214,11 +214,11 @@ fn what_fits_no_sample_is_refused_at_once() {
             ),
             (
                 &out("ome --channel violet=0"),
-                &["no stain `violet`", "red, green, blue, yellow"],
+                &["unknown stain `violet`", "red, green, blue, yellow"],
             ),
             (
                 &out("ome --channel red=0 --channel red=1"),
-                &["--channel red=… is there twice"],
+                &["--channel red=… is given twice"],
             ),
             (&out("ome --channel red"), &["write STAIN=CHANNEL"]),
             (
@@ -236,7 +236,7 @@ fn what_fits_no_sample_is_refused_at_once() {
             ),
             (
                 &out("mixed.csv --pattern (?<id>.*)"),
-                &["is a manifest; leave it out"],
+                &["is a manifest", "omit --pattern"],
             ),
             (&out("mixed.csv --channel red=w1"), &["no column `w1`"]),
             (&out("none.csv"), &["none.csv: cannot be read"]),

@@ -133,7 +133,7 @@ fn invalid_input_is_an_error_and_writes_nothing() {
             ),
             (
                 "eval --scores ok.csv --ids good.csv --labels good.csv",
-                &["ok.csv", "leave out --ids"],
+                &["ok.csv", "omit --ids"],
             ),
             (
                 "eval --scores bad.npy --labels good.csv --ids good.csv",

@@ -1,4 +1,4 @@
-//! Optimizers and BatchNorm against PyTorch and Keras, step by step.
+//! Step-by-step comparison of optimizers and BatchNorm with PyTorch and Keras.
 
 use burn::module::{Module, Param};
 use burn::optim::{GradientsParams, ModuleOptimizer};
@@ -14,7 +14,7 @@ const ADAM: &str = include_str!("../golden/adam.json");
 const BATCH_NORM: &[u8] = include_bytes!("../golden/batch_norm.safetensors");
 
 #[derive(Module, Debug)]
-struct Point {
+struct ParameterVector {
     value: Param<Tensor<1>>,
 }
 
@@ -27,7 +27,7 @@ fn numbers(value: &Value) -> Vec<f64> {
         .collect()
 }
 
-/// Largest difference of any of the 100 steps, relative to the largest parameter of the step.
+/// Returns the largest difference over 100 steps, relative to the largest parameter of each step.
 fn largest_difference(
     golden: &Value,
     expected: &str,
@@ -40,7 +40,7 @@ fn largest_difference(
         let shape = [values.len()];
         Tensor::<1>::from_data(TensorData::new(values, shape), &device)
     };
-    let mut point = Point {
+    let mut vector = ParameterVector {
         value: Param::from_tensor(tensor(numbers(&golden["initial"]))),
     };
     let gradients = golden["gradients"].as_array().unwrap();
@@ -49,10 +49,10 @@ fn largest_difference(
     let mut largest = 0.0_f64;
     for (gradient, expected) in gradients.iter().zip(steps) {
         // The gradient of Σ p·g is g.
-        let loss = (point.value.val() * tensor(numbers(gradient))).sum();
-        let gradients = GradientsParams::from_grads(loss.backward(), &point);
-        point = optimizer.step(lr, point, gradients);
-        let found = point.value.val().into_data();
+        let loss = (vector.value.val() * tensor(numbers(gradient))).sum();
+        let gradients = GradientsParams::from_grads(loss.backward(), &vector);
+        vector = optimizer.step(lr, vector, gradients);
+        let found = vector.value.val().into_data();
         let expected = numbers(expected);
         let scale = expected.iter().fold(0.0_f64, |scale, v| scale.max(v.abs()));
         for (found, expected) in found.iter::<f64>().zip(expected) {
@@ -77,7 +77,7 @@ fn optimizer(
 }
 
 #[test]
-fn adadelta_follows_pytorch_and_keras() {
+fn adadelta_matches_pytorch_and_keras() {
     let golden: Value = serde_json::from_str(ADADELTA).unwrap();
     for (constants, expected) in [
         (OptimizerConstants::PyTorch, "pytorch_float64"),
@@ -87,26 +87,26 @@ fn adadelta_follows_pytorch_and_keras() {
         let difference = largest_difference(&golden, expected, config.init(), config.lr());
         assert!(difference <= 1e-6, "{expected}: {difference:e}");
     }
-    // The comparison can fail: PyTorch's constants are not Keras's.
+    // Checks that the comparison can fail: the constants of PyTorch and Keras differ.
     let config = optimizer(OptimizerName::Adadelta, OptimizerConstants::PyTorch, None);
     assert!(largest_difference(&golden, "keras_2_0_8_float64", config.init(), 1.0) > 1e-3);
 }
 
 #[test]
-fn adam_follows_pytorch() {
+fn adam_matches_pytorch() {
     let golden: Value = serde_json::from_str(ADAM).unwrap();
     let config = optimizer(OptimizerName::Adam, OptimizerConstants::PyTorch, Some(1e-4));
     let difference = largest_difference(&golden, "pytorch_float64", config.init(), config.lr());
     assert!(difference <= 1e-6, "{difference:e}");
 }
 
-/// The golden of one BatchNorm layer.
-struct Case<'a> {
+/// Golden tensors of one BatchNorm layer.
+struct BatchNormCase<'a> {
     file: &'a SafeTensors<'a>,
     name: &'static str,
 }
 
-impl Case<'_> {
+impl BatchNormCase<'_> {
     fn data(&self, tensor: &str) -> TensorData {
         let view = self
             .file
@@ -131,16 +131,16 @@ impl Case<'_> {
 }
 
 fn state(layer: &BatchNorm2d, name: &str) -> TensorData {
-    // Statistics of the last batch are pending until the layer is asked for its inference form.
+    // `valid` applies the pending statistics of the last batch.
     let tensors = layer.valid().collect(None, None, false);
     bridge::to_data(tensors.iter().find(|tensor| tensor.name == name).unwrap()).unwrap()
 }
 
 #[test]
-fn batch_norm_keeps_the_statistics_of_pytorch() {
+fn batch_norm_matches_pytorch() {
     let file = SafeTensors::deserialize(BATCH_NORM).unwrap();
     for (name, features, epsilon) in [("torchvision", 3, 1e-5), ("timm", 5, 1e-3)] {
-        let case = Case { file: &file, name };
+        let case = BatchNormCase { file: &file, name };
         let device = Device::flex().autodiff();
         let mut layer = BatchNorm2d::new(features, epsilon, 0.1, &device);
         let initial = [

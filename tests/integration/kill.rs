@@ -1,7 +1,6 @@
-//! A run that is killed at any moment, or whose checkpoint is damaged, goes on as if nothing had
-//! been.
+//! Tests that a killed run, or one with a damaged checkpoint, resumes bit-identically.
 //!
-//! `RGBY_KILLS=50 cargo test kill` kills as often as that; by default it is a few times.
+//! `RGBY_KILLS=50 cargo test kill` sets the number of kills; the default is 4.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use crate::support::{must, rgby, run, signal};
 use crate::train_support::{DATA, assert_same};
 
-/// Everything that a step depends on.
+/// A config with all state that a step depends on.
 const CONFIG: &str = "\
 [model]
 arch = \"baseline\"
@@ -44,7 +43,7 @@ augment = { dihedral = true, crop = 0.8, intensity = 0.2 }
 const ARGS: &str = "train --config run.toml --images data/images --labels data/labels.csv \
                     --checkpoint-every 2_steps --out";
 
-/// Starts the program; `_` stands for a space within an argument.
+/// Starts the program. `_` is replaced by a space within an argument.
 fn start(dir: &Path, args: &str) -> Child {
     let args = args.split_whitespace().map(|arg| arg.replace('_', " "));
     rgby()
@@ -69,29 +68,29 @@ fn workplace() -> tempfile::TempDir {
 
 #[test]
 #[cfg(unix)]
-fn killed_at_any_moment_a_run_ends_the_same() {
-    interrupted_by("KILL", None);
+fn resumes_bit_identically_after_sigkill() {
+    assert_resumes_after("KILL", None);
 }
 
 #[test]
 #[cfg(unix)]
-fn told_to_stop_at_any_moment_a_run_ends_the_same() {
-    interrupted_by("TERM", Some(143));
+fn resumes_bit_identically_after_sigterm() {
+    assert_resumes_after("TERM", Some(143));
 }
 
-/// Sends a signal at many moments of a run, each time goes on, and compares with a run left alone.
+/// Interrupts a run several times by a signal, resumes it, and compares with an uninterrupted run.
 #[cfg(unix)]
-fn interrupted_by(name: &str, code: Option<i32>) {
+fn assert_resumes_after(name: &str, code: Option<i32>) {
     let dir = workplace();
     let path = dir.path();
     let kills: u64 = std::env::var("RGBY_KILLS").map_or(4, |count| count.parse().unwrap());
-    // So long that no run has come to its end when it is killed.
+    // Long enough that no run ends before it is killed.
     set_epochs(path, 12 * kills);
     finish(path, &format!("{ARGS} whole"));
-    let mut as_wanted = 0;
+    let mut handled = 0;
     for kill in 0..kills {
         let mut child = start(path, &resumable(path, "parts"));
-        // Odd steps through half a second, so that no two kills meet the same moment of a run.
+        // Varied delays within half a second, so that kills hit different moments of a run.
         sleep(Duration::from_millis(40 + kill * 617 % 500));
         assert!(
             child.try_wait().unwrap().is_none(),
@@ -99,11 +98,11 @@ fn interrupted_by(name: &str, code: Option<i32>) {
         );
         signal(&child, name);
         let ended = child.wait().unwrap().code();
-        // It may come before it is listened to.
+        // The signal may arrive before its handler is installed.
         assert!(ended == code || ended.is_none(), "kill {kill}: {ended:?}");
-        as_wanted += u64::from(ended == code);
+        handled += u64::from(ended == code);
     }
-    assert!(2 * as_wanted >= kills, "{as_wanted} of {kills}");
+    assert!(2 * handled >= kills, "{handled} of {kills}");
     finish(path, &resumable(path, "parts"));
     assert_same(path, "whole", "parts");
 }
@@ -115,7 +114,7 @@ fn set_epochs(path: &Path, epochs: u64) {
 
 #[test]
 #[cfg(unix)]
-fn an_interrupt_saves_and_says_so() {
+fn sigint_saves_a_checkpoint_and_exits_with_130() {
     let dir = workplace();
     let path = dir.path();
     set_epochs(path, 40);
@@ -123,7 +122,7 @@ fn an_interrupt_saves_and_says_so() {
     while !path.join("run/config.toml").exists() {
         sleep(Duration::from_millis(5));
     }
-    // The folder is locked as long as the run goes on.
+    // The run directory is locked while the run is active.
     let second = run(
         path,
         &format!("train --config run.toml {DATA} --out run --resume"),
@@ -135,14 +134,14 @@ fn an_interrupt_saves_and_says_so() {
     finish(path, &format!("{ARGS} run --resume"));
 }
 
-/// The command that starts a run or goes on with it.
+/// Returns the command that starts or resumes a run.
 fn resumable(path: &Path, out: &str) -> String {
-    let begun = path.join(out).join("config.toml").exists();
-    format!("{ARGS} {out}{}", if begun { " --resume" } else { "" })
+    let started = path.join(out).join("config.toml").exists();
+    format!("{ARGS} {out}{}", if started { " --resume" } else { "" })
 }
 
 #[test]
-fn a_damaged_checkpoint_is_never_gone_on_from() {
+fn resumes_from_an_older_checkpoint_if_the_last_is_damaged() {
     let dir = workplace();
     let path = dir.path();
     finish(path, &format!("{ARGS} whole"));
@@ -156,8 +155,8 @@ fn a_damaged_checkpoint_is_never_gone_on_from() {
     ] {
         for truncated in [false, true] {
             let file = last.join(name);
-            let sound = fs::read(&file).unwrap();
-            let mut bytes = sound.clone();
+            let valid = fs::read(&file).unwrap();
+            let mut bytes = valid.clone();
             let middle = bytes.len() / 2;
             if truncated {
                 bytes.truncate(middle);

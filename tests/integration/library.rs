@@ -1,16 +1,16 @@
-//! The programs in `examples/`, which use the library as anybody may: converted, trained, exported,
-//! scored and served by them.
+//! Tests of the programs in `examples/`, which use the public library: convert, train, score and
+//! serve.
 
-#[allow(dead_code, reason = "its main is the example's")]
+#[allow(dead_code, reason = "`main` is not called here")]
 #[path = "../../examples/convert.rs"]
 mod convert;
-#[allow(dead_code, reason = "its main is the example's")]
+#[allow(dead_code, reason = "`main` is not called here")]
 #[path = "../../examples/score.rs"]
 mod score;
-#[allow(dead_code, reason = "its main is the example's")]
+#[allow(dead_code, reason = "`main` is not called here")]
 #[path = "../../examples/serve.rs"]
 mod serve;
-#[allow(dead_code, reason = "its main is the example's")]
+#[allow(dead_code, reason = "`main` is not called here")]
 #[path = "../../examples/train.rs"]
 mod train;
 
@@ -38,21 +38,21 @@ steps_per_epoch = 2
 name = \"adam\"
 ";
 
-/// What the application answers to a request without a body.
+/// Returns the response of the application to a `GET` request.
 fn get(app: &axum::Router, path: &str) -> String {
     let request = Request::get(path).body(Body::empty()).unwrap();
-    let answer = async {
+    let body = async {
         let response = app.clone().oneshot(request).await.unwrap();
         assert!(response.status().is_success(), "{path}: {response:?}");
         response.into_body().collect().await.unwrap().to_bytes()
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let bytes = runtime.block_on(answer);
+    let bytes = runtime.block_on(body);
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[test]
-#[ignore = "the_examples_do_what_they_say runs it in a process of its own"]
+#[ignore = "examples_convert_train_score_and_serve runs it in a separate process"]
 fn examples() {
     let dir = workplace(6, "0,25");
     let path = dir.path();
@@ -81,20 +81,20 @@ fn examples() {
     get(&app, "/cells/v2/models/rgby/ready");
 }
 
-/// A process has one engine, and the other tests start theirs.
+/// Runs [`examples`] in a separate process, because the engine is initialized once per process.
 #[test]
-fn the_examples_do_what_they_say() {
+fn examples_convert_train_score_and_serve() {
     let this = std::env::current_exe().unwrap();
     let output = Command::new(this)
         .args(["--exact", "library::examples", "--ignored", "--nocapture"])
-        // Without optimisation the generated networks need more than a test's two megabytes.
+        // Unoptimized, the generated networks need more stack than the 2 MiB of a test thread.
         .env("RUST_MIN_STACK", "16777216")
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}{}",
+        output.status.success() && stdout.contains("1 passed"),
+        "{stdout}{}",
         String::from_utf8_lossy(&output.stderr)
     );
 }

@@ -1,4 +1,4 @@
-//! Tests of the `rgby` program as a user runs it: one binary, a module a subject.
+//! Integration tests of the `rgby` program: one test binary with one module per subject.
 
 mod book;
 #[cfg(feature = "train")]

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use rgby::atomic_file::hex;
 use sha2::{Digest, Sha256};
 
 use crate::http_request;
@@ -245,7 +244,7 @@ fn error(status: u16, code: &str, message: &str) -> Answer {
 }
 
 fn tag(bytes: &[u8]) -> String {
-    format!("\"{}\"", &hex(&Sha256::digest(bytes))[..32])
+    format!("\"{}\"", &hex::encode(Sha256::digest(bytes))[..32])
 }
 
 fn list(state: &mut State, request: &Request) -> Answer {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use image::{GrayImage, Luma};
-use onnx_ir::ModelProto;
+use rgby::graph::ModelProto;
 use rgby::imaging::CHANNELS;
 use serde_json::Value;
 

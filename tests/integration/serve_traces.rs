@@ -9,7 +9,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use prost::Message;
-use rgby::atomic_file::hex;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -197,8 +196,14 @@ fn request_and_stage_spans_continue_the_clients_trace() {
     let about = &resources[0].resource.as_ref().unwrap().attributes;
     assert_eq!(attribute(about, "service.name").unwrap(), "rgby");
     let spans = collector.spans();
-    assert!(spans.iter().all(|span| hex(&span.trace_id) == TRACE));
-    let request = spans.iter().find(|span| hex(&span.parent) == PARENT);
+    assert!(
+        spans
+            .iter()
+            .all(|span| hex::encode(&span.trace_id) == TRACE)
+    );
+    let request = spans
+        .iter()
+        .find(|span| hex::encode(&span.parent) == PARENT);
     let request = request.unwrap_or_else(|| panic!("{spans:?}"));
     assert_eq!(request.name, "POST /v2/models/{model}/infer");
     assert_eq!((request.kind, request.status()), (2, 0));
@@ -291,7 +296,7 @@ fn spans_have_the_cause_of_errors_and_never_a_key() {
     let unknown = with_status("404");
     assert_eq!(unknown.name, "GET none");
     assert_eq!(unknown.get("url.path"), "/nothing");
-    assert!(unknown.parent.is_empty() && hex(&unknown.trace_id) != TRACE);
+    assert!(unknown.parent.is_empty() && hex::encode(&unknown.trace_id) != TRACE);
     let requests = spans.iter().filter(|span| span.kind == 2).count();
     assert_eq!(requests, 3, "{spans:?}");
     assert!(!collector.received(KEY));

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use onnx_ir::{ModelProto, NodeProto, TensorProto};
 use rgby::graph::tensor::set_values;
+use rgby::graph::{ModelProto, NodeProto, TensorProto};
 use serde_json::Value;
 
 use crate::support::{

@@ -1,4 +1,4 @@
-//! What the tests share: the program, folders of samples, a model that needs no training.
+//! Test helpers: runs of the program, folders of samples, a model without weights.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use image::{GrayImage, Luma};
-use onnx_ir::{
+use rgby::graph::{
     AttributeProto, AttributeType, GraphProto, Message, ModelProto, NodeProto, TensorProto,
     ValueInfoProto,
 };
@@ -26,15 +26,15 @@ pub const FLOAT: i32 = 1;
 /// `TensorProto.DataType.INT64`.
 const INT64: i32 = 7;
 
-/// The program under test.
+/// Returns a command of the program under test.
 pub fn rgby() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rgby"));
-    // Graphics drivers print errors of their own where a session has no such folder.
+    // Some graphics drivers print errors if this folder is missing.
     command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
     command
 }
 
-/// How a run of the program ended.
+/// Exit code and output of the program.
 #[derive(Debug)]
 pub struct Run {
     pub code: Option<i32>,
@@ -42,7 +42,7 @@ pub struct Run {
     pub stderr: String,
 }
 
-/// Runs the program in the folder `dir`, with arguments separated by spaces.
+/// Runs the program in `dir` with arguments separated by spaces.
 pub fn run(dir: &Path, args: &str) -> Run {
     finish(rgby().args(args.split_whitespace()).current_dir(dir))
 }
@@ -57,24 +57,24 @@ impl From<Output> for Run {
     }
 }
 
-/// Runs a command to its end.
+/// Runs a command and waits for its end.
 pub fn finish(command: &mut Command) -> Run {
     command.output().unwrap().into()
 }
 
-/// Runs the program and expects success.
+/// Runs the program and asserts exit code 0.
 pub fn must(dir: &Path, args: &str) -> Run {
     let run = run(dir, args);
     assert_eq!(run.code, Some(0), "rgby {args}: {run:?}");
     run
 }
 
-/// The JSON document that the program prints.
+/// Runs the program and parses the JSON document on stdout.
 pub fn json(dir: &Path, args: &str) -> Value {
     serde_json::from_str(&must(dir, args).stdout).unwrap()
 }
 
-/// Starts the program in the folder `dir`, unheard, with arguments separated by spaces.
+/// Starts the program in `dir` without output, with arguments separated by spaces.
 pub fn spawn(dir: &Path, args: &str) -> Child {
     rgby()
         .args(args.split_whitespace())
@@ -85,8 +85,8 @@ pub fn spawn(dir: &Path, args: &str) -> Child {
         .unwrap()
 }
 
-/// Runs the program where no file can grow beyond so many blocks of 512 bytes, which stops writing
-/// as a full disk does.
+/// Runs the program with a file size limit of `blocks` × 512 bytes, which fails writes like a full
+/// disk.
 pub fn run_on_full_disk(dir: &Path, blocks: usize, args: &str) -> Run {
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
     let mut command = Command::new("sh");
@@ -97,7 +97,7 @@ pub fn run_on_full_disk(dir: &Path, blocks: usize, args: &str) -> Run {
     finish(command.current_dir(dir))
 }
 
-/// Sends a process a signal by its name.
+/// Sends the named signal to a process.
 pub fn signal(child: &Child, name: &str) {
     let kill = Command::new("kill")
         .args([&format!("-{name}"), &child.id().to_string()])
@@ -119,7 +119,7 @@ pub fn not_applicable(why: impl Display) {
     io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
-/// ONNX Runtime's library: `ORT_DYLIB_PATH`, or that of the Python package.
+/// Returns ONNX Runtime's library: `ORT_DYLIB_PATH`, or that of the Python package.
 pub fn ort_library() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
         return Some(path.into());
@@ -130,7 +130,7 @@ pub fn ort_library() -> Option<PathBuf> {
     let package = output.status.success().then_some(output.stdout)?;
     let folder = Path::new(String::from_utf8(package).ok()?.trim()).join("capi");
     let entries = fs::read_dir(folder).ok()?.filter_map(Result::ok);
-    // Beside it lie `libonnxruntime_providers_*`, which are not it.
+    // The folder also contains `libonnxruntime_providers_*`.
     let is_library = |name: &str| name.starts_with("libonnxruntime.");
     entries
         .filter(|entry| entry.file_name().to_str().is_some_and(is_library))
@@ -138,23 +138,23 @@ pub fn ort_library() -> Option<PathBuf> {
         .next()
 }
 
-/// Checks that each command line is refused with exit code 2 and one error that holds the parts
-/// named beside it, and leaves the folder as it was.
+/// Asserts that each command line fails with exit code 2 and one error that contains the given
+/// parts, and that it does not change the folder.
 pub fn assert_refused(dir: &Path, cases: &[(&str, &[&str])]) {
     let before = listing(dir);
-    for (args, wanted) in cases {
+    for (args, parts) in cases {
         let run = run(dir, args);
         assert_eq!(run.code, Some(2), "{args}: {run:?}");
         assert!(run.stdout.is_empty(), "{args}: {run:?}");
         assert_eq!(run.stderr.matches("error: ").count(), 1, "{args}: {run:?}");
-        for part in *wanted {
+        for part in *parts {
             assert!(run.stderr.contains(part), "{args}: no {part} in {run:?}");
         }
-        assert_eq!(listing(dir), before, "{args} left something behind");
+        assert_eq!(listing(dir), before, "{args} changed the folder");
     }
 }
 
-/// The names of all files and folders below `dir`, sorted.
+/// Returns the paths of all files and folders below `dir`, sorted.
 pub fn listing(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
@@ -168,7 +168,7 @@ pub fn listing(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Writes the four channels of a sample, each of one gray value, as 9×9 PNG files.
+/// Writes the four constant channels of a sample as 9×9 PNG files.
 pub fn write_sample(dir: &Path, id: &str, grays: [u8; 4]) {
     for (channel, gray) in CHANNELS.iter().zip(grays) {
         let path = dir.join(format!("{id}_{channel}.png"));
@@ -178,7 +178,7 @@ pub fn write_sample(dir: &Path, id: &str, grays: [u8; 4]) {
     }
 }
 
-/// Synthetic samples in `images`, in place of what is there.
+/// Replaces the content of `images` by synthetic samples.
 pub fn draw_images(dir: &Path, count: usize, size: u32) {
     let images = dir.join("images");
     fs::remove_dir_all(&images).unwrap();
@@ -189,14 +189,14 @@ pub fn draw_images(dir: &Path, count: usize, size: u32) {
     fs::rename(dir.join("set/images"), images).unwrap();
 }
 
-/// What [`tiny_model`] answers for a channel of one gray value.
+/// Returns the probability of [`tiny_model`] for a channel of one gray value.
 pub fn probability(gray: u8) -> f32 {
     let input = (f32::from(gray) / 255.0 - 0.5) / 0.5;
     1.0 / (1.0 + (-input).exp())
 }
 
-/// A model of the 28 classes without weights: the probability of class `k` is the sigmoid of the
-/// mean of channel `k % 4`. All thresholds are 0.5, but class 27's is 1.
+/// Returns a model of the 28 classes without weights. The probability of class `k` is the sigmoid
+/// of the mean of channel `k % 4`. All thresholds are 0.5, except 1 for class 27.
 pub fn tiny_model() -> ModelProto {
     let mut graph = GraphProto::new();
     graph.name = "tiny".into();
@@ -236,7 +236,7 @@ pub fn tiny_model() -> ModelProto {
     model
 }
 
-/// Changes what a model says of itself.
+/// Changes the metadata of a model.
 pub fn change_spec(model: &mut ModelProto, change: impl FnOnce(&mut ModelSpec)) {
     let entry = &mut model.metadata_props[0];
     let mut spec = serde_json::from_str(&entry.value).unwrap();
@@ -244,7 +244,7 @@ pub fn change_spec(model: &mut ModelProto, change: impl FnOnce(&mut ModelSpec)) 
     entry.value = serde_json::to_string(&spec).unwrap();
 }
 
-/// [`tiny_model`] with its four means as embeddings.
+/// Returns [`tiny_model`] with its four means as embeddings.
 pub fn tiny_model_with_embeddings() -> ModelProto {
     let mut model = tiny_model();
     let graph = model.graph.as_mut().unwrap();
@@ -255,7 +255,7 @@ pub fn tiny_model_with_embeddings() -> ModelProto {
     model
 }
 
-/// Writes a model, and the folders above it that are missing.
+/// Writes a model and creates its parent folders.
 pub fn write_model(path: &Path, model: &ModelProto) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, model.write_to_bytes().unwrap()).unwrap();
@@ -269,7 +269,7 @@ pub fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
     node
 }
 
-/// A list of integers as an initializer.
+/// Returns an initializer of integers.
 pub fn integers(name: &str, values: &[i64]) -> TensorProto {
     let mut tensor = TensorProto::new();
     tensor.name = name.into();
@@ -279,7 +279,7 @@ pub fn integers(name: &str, values: &[i64]) -> TensorProto {
     tensor
 }
 
-/// A float32 value of shape `[N, sizes…]`.
+/// Returns a float32 value of shape `[N, sizes…]`.
 pub fn value(name: &str, sizes: &[i64]) -> ValueInfoProto {
     let mut value = ValueInfoProto::new();
     value.name = name.into();
@@ -294,7 +294,7 @@ pub fn value(name: &str, sizes: &[i64]) -> ValueInfoProto {
     value
 }
 
-/// A folder with `model.onnx` and an empty folder `images`.
+/// Creates a folder with `model.onnx` and an empty folder `images`.
 pub fn workplace() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("images")).unwrap();
@@ -302,7 +302,7 @@ pub fn workplace() -> TempDir {
     dir
 }
 
-/// As [`workplace`], with three samples: `dark`, `light`, and `mixed`, whose red is light.
+/// As [`workplace`], with three samples: `dark`, `light`, and `mixed` with a light red channel.
 pub fn workplace_with_samples() -> TempDir {
     let dir = workplace();
     let images = dir.path().join("images");
@@ -316,21 +316,22 @@ pub fn read(dir: &Path, name: &str) -> String {
     fs::read_to_string(dir.join(name)).unwrap()
 }
 
-/// The records of a CSV file after its header.
+/// Returns the records of a CSV file after its header.
 pub fn records(dir: &Path, name: &str) -> Vec<Vec<String>> {
     let mut reader = csv::Reader::from_path(dir.join(name)).unwrap();
     let record = |r: csv::StringRecord| r.iter().map(str::to_owned).collect();
     reader.records().map(|r| record(r.unwrap())).collect()
 }
 
-/// The probabilities of a scores file by id.
+/// Returns the probabilities of a scores file by id.
 pub fn probabilities(dir: &Path, name: &str) -> BTreeMap<String, Vec<f32>> {
     let row = |r: &Vec<String>| r[1..].iter().map(|field| field.parse().unwrap()).collect();
     let scored = records(dir, name).into_iter().filter(|r| !r[1].is_empty());
     scored.map(|r| (r[0].clone(), row(&r))).collect()
 }
 
-/// Classes `0..27`, as `light` is predicted: class 27 has a threshold that nothing reaches.
+/// Returns the classes `0..27`, the prediction for `light`. No probability reaches class 27's
+/// threshold.
 pub fn all_but_27() -> String {
     let classes: Vec<_> = (0..27).map(|class| class.to_string()).collect();
     classes.join(" ")

@@ -1,17 +1,16 @@
-//! Files that are either whole or not there: atomic writes, folder replacement, hashes.
+//! Atomic writes of files, atomic replacement of folders, and file hashes.
 //!
-//! Whatever rgby writes appears under its final name only once it is complete, so that a crash
-//! or a full disk leaves the previous file, never half of a new one.
+//! Every output of rgby gets its final name only when it is complete. After a crash or on a full
+//! disk the previous file is still there, and never a partial new one.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// Writes `bytes` to `path` as one atomic step; see [`write_atomic_with`].
+/// Writes `bytes` to `path` atomically; see [`write_atomic_with`].
 ///
 /// # Errors
 ///
@@ -20,15 +19,15 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }
 
-/// Writes a file as one atomic step: `content` writes a sibling temporary file, which is flushed to
-/// the disk and then renamed to `path`.
+/// Writes a file atomically: `content` writes a temporary file in the same folder, which is synced
+/// to the disk and then renamed to `path`.
 ///
-/// The folder must exist. A file already at `path` is replaced; until then it stays as it was.
+/// The folder must exist. A file at `path` is replaced by the rename and is unchanged until then.
 ///
 /// # Errors
 ///
-/// `content`'s error or the file system's, with the path in its message. The temporary file is
-/// removed and `path` is untouched.
+/// The error of `content` or of the file system, with the path in its message. The temporary file
+/// is then removed and `path` is unchanged.
 pub fn write_atomic_with<F>(path: &Path, content: F) -> io::Result<()>
 where
     F: FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -37,7 +36,7 @@ where
         if path.is_dir() {
             return Err(io::Error::new(
                 io::ErrorKind::IsADirectory,
-                "it is a folder, not a file",
+                "it is a folder",
             ));
         }
         let folder = parent_of(path);
@@ -51,60 +50,60 @@ where
         temp.persist(path).map_err(|e| e.error)?;
         sync_dir(folder)
     };
-    write().map_err(|e| named("cannot write", path, &e))
+    write().map_err(|e| with_path("cannot write", path, &e))
 }
 
-/// Puts the finished folder `staged` in the place of `target`.
+/// Replaces the folder `target` by the complete folder `staged`.
 ///
-/// `staged` must lie on the same file system (make it a sibling). An existing `target` is first
-/// renamed aside to `<target>.old`, then `staged` is renamed to `target`, then the old one is
-/// removed. A crash between the two renames leaves no `target` but a complete `<target>.old`:
-/// [`recover_dir`] undoes that, and whoever reads such folders calls it first.
+/// Both must be on the same file system; create `staged` beside `target`. An existing `target` is
+/// renamed to `<target>.old`, then `staged` is renamed to `target`, then the old folder is removed.
+/// A crash between the two renames leaves a complete `<target>.old` and no `target`.
+/// [`recover_dir`] repairs that state; call it before reading such a folder.
 ///
 /// # Errors
 ///
-/// The file system's error with the path in its message; `target` is then still the old folder.
+/// The file system's error with the path in its message. `target` is then still the old folder.
 pub fn replace_dir(staged: &Path, target: &Path) -> io::Result<()> {
     let swap = || {
-        let aside = aside_of(target);
+        let backup = backup_of(target);
         let had_target = target.try_exists()?;
         if had_target {
-            // Left over from a crash after an earlier replacement: `target` is the newer one.
-            remove_dir_if_there(&aside)?;
-            fs::rename(target, &aside)?;
+            // A crash during an earlier replacement left it; `target` is newer.
+            remove_dir_if_present(&backup)?;
+            fs::rename(target, &backup)?;
         }
         if let Err(error) = sync_dir(staged).and_then(|()| fs::rename(staged, target)) {
             if had_target {
-                fs::rename(&aside, target)?;
+                fs::rename(&backup, target)?;
             }
             return Err(error);
         }
         sync_dir(parent_of(target))?;
-        remove_dir_if_there(&aside)
+        remove_dir_if_present(&backup)
     };
-    swap().map_err(|e| named("cannot replace the folder", target, &e))
+    swap().map_err(|e| with_path("cannot replace the folder", target, &e))
 }
 
-/// Finishes a [`replace_dir`] that a crash cut short: where `target` is missing and
-/// `<target>.old` is there, the latter gets its name back. Returns whether it did.
+/// Repairs an interrupted [`replace_dir`]: if `target` is missing and `<target>.old` exists,
+/// renames the latter to `target`. Returns whether it did.
 ///
 /// # Errors
 ///
 /// The file system's error with the path in its message.
 pub fn recover_dir(target: &Path) -> io::Result<bool> {
     let recover = || {
-        let aside = aside_of(target);
-        if target.try_exists()? || !aside.try_exists()? {
+        let backup = backup_of(target);
+        if target.try_exists()? || !backup.try_exists()? {
             return Ok(false);
         }
-        fs::rename(&aside, target)?;
+        fs::rename(&backup, target)?;
         sync_dir(parent_of(target))?;
         Ok(true)
     };
-    recover().map_err(|e| named("cannot recover the folder", target, &e))
+    recover().map_err(|e| with_path("cannot recover the folder", target, &e))
 }
 
-/// SHA-256 of a file's bytes, as 64 lower-case hexadecimal digits. Reads in pieces of 64 KiB.
+/// Returns the SHA-256 of a file as 64 lower-case hexadecimal digits. Reads 64 KiB at a time.
 ///
 /// # Errors
 ///
@@ -116,30 +115,21 @@ pub fn sha256_file(path: &Path) -> io::Result<String> {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             match file.read(&mut buffer) {
-                Ok(0) => return Ok(hex(&hasher.finalize())),
+                Ok(0) => return Ok(hex::encode(hasher.finalize())),
                 Ok(n) => hasher.update(&buffer[..n]),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
     };
-    hash().map_err(|e| named("cannot read", path, &e))
+    hash().map_err(|e| with_path("cannot read", path, &e))
 }
 
-/// Bytes as lower-case hexadecimal digits.
+/// Returns a builder of temporary files with ordinary permissions.
+///
+/// By default the `tempfile` crate makes files readable for the owner only, and the renamed file
+/// would keep that mode.
 #[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-            // Writing to a `String` does not fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-}
-
-/// A builder of temporary files and folders that get ordinary permissions: the `tempfile`
-/// crate's default, readable by the owner only, would stay with the file after the rename.
 pub fn temp_builder() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".rgby-").suffix(".tmp");
@@ -151,7 +141,7 @@ pub fn temp_builder() -> tempfile::Builder<'static, 'static> {
     builder
 }
 
-/// The folder that holds `path`; `.` for a bare name.
+/// Returns the folder that contains `path`; `.` for a bare name.
 fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -159,20 +149,20 @@ fn parent_of(path: &Path) -> &Path {
     }
 }
 
-fn aside_of(target: &Path) -> PathBuf {
+fn backup_of(target: &Path) -> PathBuf {
     let mut name = target.file_name().map(OsStr::to_owned).unwrap_or_default();
     name.push(".old");
     target.with_file_name(name)
 }
 
-fn remove_dir_if_there(path: &Path) -> io::Result<()> {
+fn remove_dir_if_present(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     }
 }
 
-/// Makes a rename inside `folder` survive a power cut. Only Unix lets a folder be synced.
+/// Makes a rename inside `folder` durable. Only Unix can sync a folder.
 fn sync_dir(folder: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(folder)?.sync_all()
@@ -181,7 +171,7 @@ fn sync_dir(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn named(what: &str, path: &Path, error: &io::Error) -> io::Error {
+fn with_path(what: &str, path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what} {}: {error}", path.display()))
 }
 
@@ -199,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+    fn failed_write_keeps_the_old_file_and_removes_the_temporary_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.txt");
         write_atomic(&path, b"old").unwrap();
@@ -220,25 +210,25 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_written_file_has_the_permissions_of_an_ordinary_one() {
+    fn written_files_have_ordinary_permissions() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
-        let (ours, plain) = (dir.path().join("ours"), dir.path().join("plain"));
-        write_atomic(&ours, b"x").unwrap();
+        let (atomic, plain) = (dir.path().join("atomic"), dir.path().join("plain"));
+        write_atomic(&atomic, b"x").unwrap();
         fs::write(&plain, b"x").unwrap();
         let mode = |p| fs::metadata(p).unwrap().permissions().mode();
-        assert_eq!(mode(&ours), mode(&plain));
+        assert_eq!(mode(&atomic), mode(&plain));
     }
 
     #[test]
-    fn writing_over_a_folder_says_so() {
+    fn rejects_a_folder_as_target() {
         let dir = tempfile::tempdir().unwrap();
         let error = write_atomic(dir.path(), b"x").unwrap_err();
         assert!(error.to_string().contains("it is a folder"), "{error}");
     }
 
     #[test]
-    fn a_folder_is_replaced_whole_and_the_old_one_goes() {
+    fn replaces_a_folder_and_removes_the_old_one() {
         let dir = tempfile::tempdir().unwrap();
         let (staged, target) = (dir.path().join("staged"), dir.path().join("last"));
         for content in ["one", "two"] {
@@ -253,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_between_the_renames_can_be_recovered() {
+    fn recovers_from_a_crash_between_the_renames() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("last");
         fs::create_dir(dir.path().join("last.old")).unwrap();
@@ -263,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_sha256() {
+    fn hashes_files_with_sha256() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("abc");
         fs::write(&path, "abc").unwrap();

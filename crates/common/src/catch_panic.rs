@@ -1,4 +1,4 @@
-//! Panics of other people's code, as errors.
+//! Converts panics of third-party libraries into errors.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -6,39 +6,39 @@ use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 thread_local! {
-    static EXPECTED: Cell<bool> = const { Cell::new(false) };
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `work` returns, or the message of its panic, which is then not printed: for libraries that
-/// panic on damaged files.
+/// Calls `work` and returns its result. Meant for libraries that panic on damaged files: the panic
+/// is not printed.
 ///
-/// What `work` leaves half-done must not be used afterwards.
+/// After a panic, do not use state that `work` may have left inconsistent.
 ///
 /// # Errors
 ///
-/// `work` panicked.
-pub fn expected<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+/// The message of the panic.
+pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
-        let before = panic::take_hook();
+        let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if !EXPECTED.get() {
-                before(info);
+            if !CATCHING.get() {
+                previous(info);
             }
         }));
     });
-    let outer = EXPECTED.replace(true);
+    let outer = CATCHING.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
-    EXPECTED.set(outer);
-    result.map_err(|panic| message(&*panic))
+    CATCHING.set(outer);
+    result.map_err(|panic| panic_message(&*panic))
 }
 
-/// What a panic says.
+/// Returns the message of a panic payload.
 #[must_use]
-pub fn message(panic: &(dyn Any + Send)) -> String {
+pub fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("it failed without a word").to_owned()
+    text.unwrap_or("panicked without a message").to_owned()
 }
 
 #[cfg(test)]
@@ -46,14 +46,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_becomes_its_message() {
-        assert_eq!(expected(|| 1), Ok(1));
+    fn returns_the_panic_message_as_an_error() {
+        assert_eq!(catch(|| 1), Ok(1));
         assert_eq!(
-            expected(|| panic!("no {}", "sense")),
+            catch(|| panic!("no {}", "sense")),
             Err::<(), _>("no sense".into())
         );
-        let nested = expected(|| (expected(|| panic!("inner")), EXPECTED.get()));
+        let nested = catch(|| (catch(|| panic!("inner")), CATCHING.get()));
         assert_eq!(nested, Ok((Err::<(), _>("inner".into()), true)));
-        assert!(!EXPECTED.get());
+        assert!(!CATCHING.get());
     }
 }

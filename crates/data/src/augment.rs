@@ -1,25 +1,25 @@
-//! Random variations of the training samples.
+//! Random augmentation of training samples.
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::random::{Purpose, generator};
-use rgby_imaging::{Crop, DIHEDRAL, Variation};
+use rgby_imaging::{Augmentation, Crop, DIHEDRAL};
 
-/// `[data.augment]`: how training samples are varied. By default not at all.
+/// `[data.augment]`: random augmentation of training samples. Disabled by default.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AugmentConfig {
-    /// Turns and mirrors: one of the square's eight symmetries, each as likely.
+    /// Applies one of the square's eight symmetries, each with the same probability.
     pub dihedral: bool,
-    /// Shows a random part, between this share and all of the width and height; 1 shows all.
+    /// Minimum fraction of width and height that a random crop keeps; 1 disables cropping.
     pub crop: f64,
-    /// Multiplies each stain's pixels by a random factor between 1 minus this and 1 plus this.
+    /// Scales each stain by a random factor from 1 − `intensity` to 1 + `intensity`.
     pub intensity: f64,
 }
 
 impl Default for AugmentConfig {
-    /// No variation.
+    /// No augmentation.
     fn default() -> Self {
         Self {
             dihedral: false,
@@ -34,7 +34,7 @@ impl AugmentConfig {
     ///
     /// # Errors
     ///
-    /// A sentence that names the field and the mend.
+    /// A message that names the field and its valid values.
     pub fn validate(&self) -> Result<(), String> {
         if !(self.crop > 0.0 && self.crop <= 1.0) {
             return Err(format!(
@@ -52,37 +52,37 @@ impl AugmentConfig {
     }
 }
 
-/// Draws a variation for each sample of each step.
+/// Draws a random [`Augmentation`] for each sample of each step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Augment {
+pub struct Augmenter {
     config: AugmentConfig,
     seed: u64,
 }
 
-/// Which picture of a run is varied.
+/// Position of a sample in a run, from which its augmentation follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchPosition {
-    /// The step in the run.
+    /// Step in the run.
     pub step: u64,
-    /// The place in the step's batch.
+    /// Position in the batch of that step.
     pub position: u32,
 }
 
-impl Augment {
-    /// `None` if the config varies nothing.
+impl Augmenter {
+    /// Returns `None` if the config disables augmentation.
     #[must_use]
     pub fn new(config: AugmentConfig, seed: u64) -> Option<Self> {
         (config != AugmentConfig::default()).then_some(Self { config, seed })
     }
 
-    /// The variation of the picture at `place`, of a sample with `stains` stains.
+    /// Returns the augmentation of the sample with `stains` stains at `position`.
     ///
-    /// It follows from config, seed and place alone, so it does not matter which thread asks for
-    /// it, and a resumed run sees the same pictures. All numbers are drawn whatever the config, so
-    /// that switching one kind of variation on leaves the others as they were.
+    /// It depends only on config, seed and position. So the number of threads has no influence, and
+    /// a resumed run repeats it. All numbers are always drawn, so that enabling one kind of
+    /// augmentation does not change the others.
     #[must_use]
-    pub fn draw(&self, place: BatchPosition, stains: usize) -> Variation {
-        let numbers = [place.step, u64::from(place.position)];
+    pub fn draw(&self, position: BatchPosition, stains: usize) -> Augmentation {
+        let numbers = [position.step, u64::from(position.position)];
         let mut rng = generator(self.seed, Purpose::Augment, numbers);
         let symmetry = rng.random_range(0..DIHEDRAL);
         let [share, left, top]: [f64; 3] = rng.random();
@@ -92,13 +92,13 @@ impl Augment {
             intensity,
         } = self.config;
         let gains = (0..stains).map(|_| {
-            let between: f64 = rng.random();
-            (1.0 + intensity * (2.0 * between - 1.0)) as f32
+            let uniform: f64 = rng.random();
+            (1.0 + intensity * (2.0 * uniform - 1.0)) as f32
         });
         let gains = gains
             .take(if intensity > 0.0 { stains } else { 0 })
             .collect();
-        Variation {
+        Augmentation {
             crop: (crop < 1.0).then_some(Crop {
                 share: crop + (1.0 - crop) * share,
                 left,
@@ -120,19 +120,21 @@ mod tests {
         intensity: 0.2,
     };
 
-    fn draws(config: AugmentConfig, seed: u64) -> Vec<Variation> {
-        let augment = Augment::new(config, seed).unwrap();
-        let places =
+    fn draws(config: AugmentConfig, seed: u64) -> Vec<Augmentation> {
+        let augment = Augmenter::new(config, seed).unwrap();
+        let positions =
             (0..50).flat_map(|step| (0..20).map(move |position| BatchPosition { step, position }));
-        places.map(|place| augment.draw(place, 3)).collect()
+        positions
+            .map(|position| augment.draw(position, 3))
+            .collect()
     }
 
     #[test]
-    fn draws_are_spread_over_their_ranges() {
+    fn draws_are_uniform_over_their_ranges() {
         let draws = draws(ALL, 1);
         for k in 0..DIHEDRAL {
             let count = draws.iter().filter(|v| v.dihedral == k).count();
-            // A thousand draws, 125 expected, five standard deviations.
+            // 1,000 draws, expected count 125, bounds at five standard deviations.
             assert!((73..=177).contains(&count), "symmetry {k}: {count}");
         }
         let shares: Vec<f64> = draws.iter().map(|v| v.crop.unwrap().share).collect();
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draw_follows_from_seed_and_place() {
+    fn draws_depend_on_seed_and_position_only() {
         assert_eq!(draws(ALL, 1), draws(ALL, 1));
         assert_ne!(draws(ALL, 1), draws(ALL, 2));
         let draws = draws(ALL, 1);
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_is_independent_of_the_others() {
+    fn kinds_of_augmentation_are_independent() {
         let only = AugmentConfig {
             crop: 0.8,
             ..AugmentConfig::default()
@@ -172,11 +174,11 @@ mod tests {
             assert_eq!(alone.crop, all.crop);
             assert_eq!((alone.dihedral, alone.gains.len()), (0, 0));
         }
-        assert_eq!(Augment::new(AugmentConfig::default(), 1), None);
+        assert_eq!(Augmenter::new(AugmentConfig::default(), 1), None);
     }
 
     #[test]
-    fn nonsense_is_refused_by_name() {
+    fn validation_errors_name_the_field() {
         assert_eq!(ALL.validate(), Ok(()));
         for (text, field) in [
             ("crop = 0.0", "data.augment.crop"),

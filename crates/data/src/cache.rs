@@ -1,4 +1,4 @@
-//! The pixel cache: a data set decoded and resized once, one record a sample.
+//! The pixel cache: a data set decoded and resized once, with one record per sample.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,46 +12,39 @@ use super::Dataset;
 use super::packed::{Packed, PackedError, write_packed};
 use rgby_imaging::{DecodeLimits, Planes, Resize, SampleError, read_sample};
 
-/// First bytes of a pixel cache.
+/// Magic bytes of a pixel cache.
 const KIND: [u8; 8] = *b"rgbypix1";
-/// Samples that are decoded side by side before they are written.
-const ROUND: usize = 64;
+/// Samples that are decoded in parallel before they are written.
+const CHUNK: usize = 64;
 
-/// What the pixels of a cache are.
+/// Size, resize filter and stains of cached planes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CacheForm {
     /// Side of the square planes in pixels.
     pub size: u32,
-    /// How images got that size; rounded to whole numbers where the filter yields others.
+    /// Filter that resized the images; its result is rounded to integers.
     pub resize: Resize,
-    /// The planes of a sample, in their order.
+    /// Stains of a sample's planes, in order.
     pub stains: Vec<String>,
 }
 
-/// Why a cache cannot be made or used.
+/// Why a cache cannot be written or used.
 #[derive(Debug, Error)]
 pub enum CacheError {
-    /// The file is not whole, or not a cache.
+    /// The file is damaged or not a cache.
     #[error(transparent)]
     File(#[from] PackedError),
-    /// The file cannot be written.
     #[error(transparent)]
     Write(#[from] io::Error),
-    /// No sample could be read.
-    #[error("none of the samples can be read; the first: {0}")]
+    #[error("no sample can be read: {0}")]
     Empty(SampleError),
-    /// It holds something else than is wanted.
+    /// The cache does not match the run.
     #[error(
-        "{}: {reason}; give another name, or remove it and it is made again",
+        "{}: {reason}\nhint: use another file name, or remove the file to create it again",
         path.display()
     )]
-    Unfit {
-        /// The file.
-        path: PathBuf,
-        /// What differs.
-        reason: String,
-    },
+    Mismatch { path: PathBuf, reason: String },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,22 +54,23 @@ struct CacheHeader {
     ids: Vec<String>,
 }
 
-/// A pixel cache, open for reading by any number of threads.
+/// An open pixel cache, readable from any number of threads.
 #[derive(Debug)]
 pub struct PixelCache {
     packed: Packed<CacheHeader>,
-    places: HashMap<String, usize>,
+    /// Record number by sample id.
+    records: HashMap<String, usize>,
 }
 
 impl PixelCache {
-    /// Decodes and resizes the samples of `dataset` into a file; those that cannot be read are
-    /// left out and returned. The data set must have been opened with the form's stains.
+    /// Decodes and resizes the samples of `dataset` into a file. Unreadable samples are left out
+    /// and their errors are returned. The data set must have been opened with the stains of `form`.
     ///
-    /// `progress` is called with the number of samples that are done.
+    /// `progress` is called with the number of processed samples.
     ///
     /// # Errors
     ///
-    /// The file cannot be written, or no sample can be read; then there is no file.
+    /// The file cannot be written, or no sample can be read. No file is left then.
     pub fn write(
         path: &Path,
         dataset: &Dataset,
@@ -87,7 +81,7 @@ impl PixelCache {
         let record_len = form.stains.len() * (form.size as usize).pow(2);
         let written = write_packed(path, KIND, record_len, |push| {
             let mut ids = Vec::with_capacity(dataset.len());
-            for (round, samples) in dataset.samples.chunks(ROUND).enumerate() {
+            for (chunk, samples) in dataset.samples.chunks(CHUNK).enumerate() {
                 let decoded: Vec<_> = samples
                     .par_iter()
                     .map(|sample| read_sample(sample, &DecodeLimits::default()))
@@ -102,10 +96,10 @@ impl PixelCache {
                         Err(error) => failed.push(error),
                     }
                 }
-                progress(round * ROUND + samples.len());
+                progress(chunk * CHUNK + samples.len());
             }
             if ids.is_empty() {
-                return Err(io::Error::other("no sample"));
+                return Err(io::Error::other("no sample can be read"));
             }
             Ok(CacheHeader {
                 form: form.clone(),
@@ -118,59 +112,58 @@ impl PixelCache {
         }
     }
 
-    /// Opens a cache.
+    /// Opens a cache and checks its index.
     ///
     /// # Errors
     ///
-    /// The file is missing, no cache, or not whole.
+    /// The file is missing, damaged or not a cache.
     pub fn open(path: &Path) -> Result<Self, CacheError> {
         let packed = Packed::<CacheHeader>::open(path, KIND)?;
         let CacheHeader { form, ids } = packed.about();
         let expected = form.stains.len() as u64 * u64::from(form.size).pow(2);
         if ids.len() != packed.len() || expected != packed.record_len() as u64 {
-            return Err(unfit(path, "its index contradicts itself"));
+            return Err(mismatch(path, "the index is inconsistent"));
         }
-        let places = ids.iter().cloned().zip(0..).collect();
-        Ok(Self { packed, places })
+        let records = ids.iter().cloned().zip(0..).collect();
+        Ok(Self { packed, records })
     }
 
-    /// What the pixels are.
     #[must_use]
     pub fn form(&self) -> &CacheForm {
         &self.packed.about().form
     }
 
-    /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.packed.path()
     }
 
-    /// SHA-256 of everything in it, in hexadecimal digits.
+    /// Returns the SHA-256 over all content, in hexadecimal digits.
     #[must_use]
-    pub fn seal(&self) -> &str {
-        self.packed.seal()
+    pub fn checksum(&self) -> &str {
+        self.packed.checksum()
     }
 
-    /// Ids of the samples, in the order in which they were written.
+    /// Returns the ids of the samples in the order of their records.
     #[must_use]
     pub fn ids(&self) -> &[String] {
         &self.packed.about().ids
     }
 
-    /// SHA-256 of a sample's pixels, by its place.
+    /// Returns the SHA-256 of the pixels of record `record`.
     #[must_use]
-    pub fn hash(&self, place: usize) -> &[u8] {
-        self.packed.hash(place)
+    pub fn hash(&self, record: usize) -> &[u8] {
+        self.packed.hash(record)
     }
 
-    /// Where the samples of `dataset` are, in its order, for a run that needs `wanted`.
+    /// Returns the record numbers of the samples of `dataset`, in its order, for a run that needs
+    /// planes of the form `wanted`.
     ///
     /// # Errors
     ///
-    /// [`CacheError::Unfit`] if samples are missing, or planes have another size, other stains or
-    /// were made with another filter. Where training crops, so that `wanted` is larger than
-    /// `input_size`, any size that is no smaller than that will do.
+    /// [`CacheError::Mismatch`] if samples are missing, or if size, stains or filter differ. If
+    /// training crops, `wanted.size` is larger than `input_size`, and every cached size from
+    /// `input_size` up is accepted.
     pub fn fit(
         &self,
         dataset: &Dataset,
@@ -178,70 +171,70 @@ impl PixelCache {
         input_size: u32,
     ) -> Result<Vec<usize>, CacheError> {
         let form = self.form();
-        let refuse = |reason: String| Err(unfit(self.path(), &reason));
+        let mismatch = |reason: String| Err(mismatch(self.path(), &reason));
         let crops = wanted.size > input_size;
         if form.size != wanted.size && !(crops && form.size >= input_size) {
-            return refuse(format!(
+            return mismatch(format!(
                 "its images are {0}×{0} pixels, the run needs {1}×{1} (model.input_size over \
                  data.augment.crop)",
                 form.size, wanted.size
             ));
         }
         if form.resize != wanted.resize {
-            return refuse(format!(
-                "its images were resized by {}, the run asks for {} (data.resize, --resize of \
+            return mismatch(format!(
+                "its images were resized by {}, the run needs {} (data.resize, --resize of \
                  `rgby cache`)",
                 form.resize.name(),
                 wanted.resize.name()
             ));
         }
         if form.stains != wanted.stains {
-            return refuse(format!(
-                "it holds the stains {}, the run needs {}",
+            return mismatch(format!(
+                "it contains the stains {}, the run needs {}",
                 form.stains.join(", "),
                 wanted.stains.join(", ")
             ));
         }
-        let place = |id: &String| self.places.get(id).copied();
+        let record = |id: &String| self.records.get(id).copied();
         let ids = dataset.samples.iter().map(|sample| &sample.id);
         let missing: Vec<&str> = ids
             .clone()
-            .filter(|id| place(id).is_none())
+            .filter(|id| record(id).is_none())
             .map(String::as_str)
             .collect();
         if !missing.is_empty() {
-            return refuse(format!(
+            return mismatch(format!(
                 "{} of {} samples are not in it, such as `{}`",
                 missing.len(),
                 dataset.len(),
                 missing[0]
             ));
         }
-        Ok(ids.filter_map(place).collect())
+        Ok(ids.filter_map(record).collect())
     }
 
-    /// The planes of a sample, by its place.
+    /// Reads the planes of record `record`.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or the sample's pixels are not those that were written.
+    /// The file cannot be read, or the hash of the record differs.
     ///
     /// # Panics
     ///
-    /// If there is no such place.
-    pub fn planes(&self, place: usize) -> Result<Planes, PackedError> {
+    /// If there is no such record.
+    pub fn planes(&self, record: usize) -> Result<Planes, PackedError> {
         let form = self.form();
         Ok(Planes {
             width: form.size,
             height: form.size,
             channels: form.stains.len(),
-            data: self.packed.read(place)?,
+            data: self.packed.read(record)?,
         })
     }
 }
 
-fn unfit(path: &Path, reason: &str) -> CacheError {
-    CacheError::Unfit {
+fn mismatch(path: &Path, reason: &str) -> CacheError {
+    CacheError::Mismatch {
         path: path.into(),
         reason: reason.into(),
     }

@@ -1,4 +1,4 @@
-//! Names of the classes of one's own data, from a CSV.
+//! Class names of custom data, from a CSV.
 
 use std::path::{Path, PathBuf};
 
@@ -6,46 +6,34 @@ use thiserror::Error;
 
 use super::{LabelError, read_labels};
 
-/// Most classes that a model may have.
+/// Limit of classes of a model.
 const MAX_CLASSES: usize = 10_000;
 
-/// What is wrong with a file of class names.
+/// Why a file of class names cannot be used.
 #[derive(Debug, Error)]
 pub enum ClassNamesError {
-    /// The file cannot be read as CSV.
-    #[error("{}: {source}", path.display())]
-    Csv {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: csv::Error,
-    },
-    /// It is a labels file, and something is wrong with it.
+    #[error("{}: {cause}", path.display())]
+    Csv { path: PathBuf, cause: csv::Error },
+    /// The file is an invalid labels file.
     #[error(transparent)]
     Labels(#[from] LabelError),
-    /// It has the wrong columns or values.
+    /// The columns or values are invalid.
     #[error("{}: {reason}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and the mend.
-        reason: String,
-    },
+    Invalid { path: PathBuf, reason: String },
 }
 
-/// Class names, in class order.
+/// Reads class names and returns them in class order.
 ///
-/// The file has a column `Name`, and optionally `Class` with the numbers 0, 1, … in any order; or
-/// it is a labels file `Id,Target`, whose classes are then called `Class 0` to the highest one
-/// that occurs.
+/// The file has a column `Name`, and optionally `Class` with the numbers 0, 1, … in any order. A
+/// labels file `Id,Target` is accepted too; its classes are named `Class 0` up to the highest one.
 ///
 /// # Errors
 ///
-/// [`ClassNamesError`], naming the file.
+/// [`ClassNamesError`] with the file name.
 pub fn read_class_names(path: &Path) -> Result<Vec<String>, ClassNamesError> {
-    let at = |source| ClassNamesError::Csv {
+    let csv_error = |cause| ClassNamesError::Csv {
         path: path.to_owned(),
-        source,
+        cause,
     };
     let invalid = |reason: String| ClassNamesError::Invalid {
         path: path.to_owned(),
@@ -54,8 +42,8 @@ pub fn read_class_names(path: &Path) -> Result<Vec<String>, ClassNamesError> {
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
         .from_path(path)
-        .map_err(at)?;
-    let headers = reader.headers().map_err(at)?.clone();
+        .map_err(csv_error)?;
+    let headers = reader.headers().map_err(csv_error)?.clone();
     let column = |wanted: &str| headers.iter().position(|name| name == wanted);
     let Some(name_column) = column("Name") else {
         if column("Target").is_some() {
@@ -66,12 +54,12 @@ pub fn read_class_names(path: &Path) -> Result<Vec<String>, ClassNamesError> {
                 .collect());
         }
         return Err(invalid(
-            "has neither a column `Name` (class names) nor `Target` (labels)".into(),
+            "has no column `Name` (class names) or `Target` (labels)".into(),
         ));
     };
     let mut names = Vec::new();
     for record in reader.records() {
-        let record = record.map_err(at)?;
+        let record = record.map_err(csv_error)?;
         let class = match column("Class") {
             Some(column) => record.get(column).unwrap_or_default().to_owned(),
             None => names.len().to_string(),
@@ -80,7 +68,7 @@ pub fn read_class_names(path: &Path) -> Result<Vec<String>, ClassNamesError> {
             .parse::<usize>()
             .ok()
             .filter(|&class| class < MAX_CLASSES);
-        let number = number.ok_or_else(|| invalid(format!("`{class}` is no class number")))?;
+        let number = number.ok_or_else(|| invalid(format!("`{class}` is not a class number")))?;
         names.push((
             number,
             record.get(name_column).unwrap_or_default().to_owned(),
@@ -90,7 +78,7 @@ pub fn read_class_names(path: &Path) -> Result<Vec<String>, ClassNamesError> {
     let numbers = names.iter().map(|(number, _)| *number);
     if names.is_empty() || !numbers.eq(0..names.len()) {
         return Err(invalid(format!(
-            "`Class` must hold each number from 0 to {} once",
+            "column `Class` must contain each number from 0 to {} once",
             names.len().saturating_sub(1)
         )));
     }
@@ -108,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn names_come_in_class_order() {
+    fn returns_names_in_class_order() {
         assert_eq!(
             read("Name\nnucleus\nactin\n").unwrap(),
             ["nucleus", "actin"]
@@ -120,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_and_strange_columns_are_refused() {
+    fn rejects_gaps_and_unknown_columns() {
         for (text, expected) in [
             ("Class,Name\n0,a\n2,b\n", "from 0 to 1"),
             ("Class,Name\n0,a\n0,b\n", "from 0 to 1"),

@@ -7,56 +7,52 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::{Images, ImagesError, LabelError, read_labels};
-use rgby_common::atomic_file::hex;
 use rgby_imaging::{ChannelSelector, Sample};
 
-/// A labelled data set: the samples that a labels file names, in its order.
+/// A labelled data set: the samples of a labels file, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
-    /// The samples; each has a file for each stain.
+    /// Samples with a file for each stain.
     pub samples: Vec<Sample>,
-    /// The classes of each sample, ascending and each once.
+    /// Classes of each sample, ascending and unique.
     pub targets: Vec<Vec<u16>>,
-    /// Number of classes; every target is below it.
+    /// Number of classes; every target is lower.
     pub num_classes: usize,
 }
 
 /// Why a data set cannot be opened.
 #[derive(Debug, Error)]
 pub enum DataError {
-    /// The labels file is wrong.
     #[error(transparent)]
     Labels(#[from] LabelError),
-    /// The images are wrong, or none.
     #[error(transparent)]
     Images(#[from] ImagesError),
-    /// Some labelled samples lack some or all of their files.
+    /// Labelled samples lack some or all files.
     #[error(
-        "{count} of {total} samples in {} lack images in {}: {examples}; add the images or \
-         take their lines out of the labels file",
+        "{count} of {total} samples in {} lack images in {}: {examples}\nhint: add the images or \
+         remove the lines from the labels file",
         labels.display(), images.display()
     )]
     MissingImages {
-        /// How many samples lack files.
+        /// Number of samples with missing files.
         count: usize,
-        /// How many samples the labels file names.
+        /// Number of samples in the labels file.
         total: usize,
-        /// The labels file.
         labels: PathBuf,
-        /// The image folder or manifest.
+        /// Image folder or manifest.
         images: PathBuf,
-        /// The first five, with the channels that they lack.
+        /// The first five with their missing channels.
         examples: String,
     },
 }
 
 impl Dataset {
-    /// Joins a labels file and images. Images without a label are left out.
+    /// Joins a labels file and images. Images without a label are ignored.
     ///
     /// # Errors
     ///
-    /// [`DataError`] if either is wrong, or if a labelled sample lacks a file of a wanted stain:
-    /// one error for all such samples.
+    /// [`DataError`] if either is invalid, or if labelled samples lack files of a required stain.
+    /// One error covers all such samples.
     pub fn open(
         images: &Images,
         labels: &Path,
@@ -76,8 +72,8 @@ impl Dataset {
             match found.remove(&id) {
                 Some(sample) if sample.is_complete() => samples.push(sample),
                 Some(sample) => {
-                    let lacks: Vec<_> = sample.missing_channels().collect();
-                    missing.push(format!("`{id}` ({})", lacks.join(", ")));
+                    let channels: Vec<_> = sample.missing_channels().collect();
+                    missing.push(format!("`{id}` ({})", channels.join(", ")));
                 }
                 None => missing.push(format!("`{id}` (all)")),
             }
@@ -100,27 +96,25 @@ impl Dataset {
         })
     }
 
-    /// Number of samples.
     #[must_use]
     pub fn len(&self) -> usize {
         self.samples.len()
     }
 
-    /// Whether there are no samples.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty()
     }
 
-    /// SHA-256 over the ids and classes in order, as 64 hexadecimal digits: equal for two data
-    /// sets exactly if a sample's number means the same in both. It does not cover the pixels, but
-    /// which channels of files they are.
+    /// Returns the SHA-256 over ids, classes and channel selectors in order, as 64 hexadecimal
+    /// digits. Two data sets are equal by it exactly if each index is the same sample in both. It
+    /// does not cover the pixels.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let mut hasher = Sha256::new();
         hasher.update((self.num_classes as u64).to_le_bytes());
         for (sample, classes) in self.samples.iter().zip(&self.targets) {
-            // Lengths go in too, so that no two data sets run together to the same bytes.
+            // Lengths are hashed too, so that different data sets never give the same bytes.
             hasher.update((sample.id.len() as u64).to_le_bytes());
             hasher.update(sample.id.as_bytes());
             hasher.update((classes.len() as u64).to_le_bytes());
@@ -135,10 +129,10 @@ impl Dataset {
                 hasher.update(channel.as_bytes());
             }
         }
-        hex(&hasher.finalize())
+        hex::encode(hasher.finalize())
     }
 
-    /// The classes of sample `index` as `[num_classes]` zeros and ones.
+    /// Returns the classes of sample `index` as `[num_classes]` zeros and ones.
     ///
     /// # Panics
     ///
@@ -152,14 +146,14 @@ impl Dataset {
         row
     }
 
-    /// How many samples carry each class, `[num_classes]`.
+    /// Returns the number of samples of each class, `[num_classes]`.
     #[must_use]
     pub fn class_counts(&self) -> Vec<usize> {
         let all: Vec<usize> = (0..self.len()).collect();
         self.class_counts_of(&all)
     }
 
-    /// How many of the samples `indices` carry each class, `[num_classes]`.
+    /// Returns the number of samples of each class among `indices`, `[num_classes]`.
     ///
     /// # Panics
     ///
@@ -202,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_labels_file_decides_order_and_extent() {
+    fn labels_file_determines_samples_and_order() {
         let dir = folder(&["a", "b", "unlabelled"]);
         let data = open(dir.path(), "Id,Target\nb,1 3\na,\n").unwrap();
         let ids: Vec<_> = data.samples.iter().map(|s| s.id.as_str()).collect();
@@ -214,14 +208,14 @@ mod tests {
     }
 
     #[test]
-    fn missing_images_are_counted_and_the_first_five_named() {
+    fn missing_images_error_has_the_count_and_five_examples() {
         let dir = folder(&["a"]);
         fs::remove_file(dir.path().join("a_blue.png")).unwrap();
         let message = open(dir.path(), "Id,Target\nz,0\na,1\n")
             .unwrap_err()
             .to_string();
         assert!(message.starts_with("2 of 2 samples"), "{message}");
-        assert!(message.contains("`z` (all), `a` (blue);"), "{message}");
+        assert!(message.contains("`z` (all), `a` (blue)\nhint"), "{message}");
         let many = (0..9)
             .map(|i| format!("\nid{i},0"))
             .collect::<Vec<_>>()
@@ -236,18 +230,18 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_follows_ids_order_and_classes_only() {
+    fn fingerprint_depends_on_ids_order_and_classes() {
         let dir = folder(&["a", "b"]);
-        let print = |labels| open(dir.path(), labels).unwrap().fingerprint();
-        let base = print("Id,Target\na,0 1\nb,2\n");
+        let fingerprint = |labels| open(dir.path(), labels).unwrap().fingerprint();
+        let base = fingerprint("Id,Target\na,0 1\nb,2\n");
         assert_eq!(base.len(), 64);
-        assert_eq!(base, print("Target,Id\n1 0,a\n2,b\n"));
+        assert_eq!(base, fingerprint("Target,Id\n1 0,a\n2,b\n"));
         for other in [
             "Id,Target\nb,2\na,0 1\n",
             "Id,Target\na,0\nb,2\n",
             "Id,Target\na,0 1\n",
         ] {
-            assert_ne!(base, print(other));
+            assert_ne!(base, fingerprint(other));
         }
     }
 }

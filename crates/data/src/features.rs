@@ -1,4 +1,4 @@
-//! What the part of a network that does not train makes of each sample, computed once.
+//! Feature files: outputs of the frozen backbone for each sample, computed once.
 
 use std::io;
 use std::path::Path;
@@ -7,54 +7,55 @@ use serde::{Deserialize, Serialize};
 
 use super::packed::{Packed, PackedError, PackedFault, write_packed};
 
-/// First bytes of a file of features.
+/// Magic bytes of a feature file.
 const KIND: [u8; 8] = *b"rgbyfea1";
 
-/// Which features a file holds and in which order.
+/// Which features a file contains, and in which order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureForm {
-    /// Hash of everything that they depend on.
+    /// Hash of everything that the features depend on.
     pub key: String,
-    /// Values of a record.
+    /// Number of values per record.
     pub len: usize,
-    /// Samples that are shown in each of [`views`](Self::views): records come view by view.
+    /// Training samples. The records are ordered by symmetry, then by sample.
     pub training: Vec<usize>,
-    /// Symmetries of the square in which the training samples are shown: 1 or all 8.
-    pub views: usize,
-    /// Samples that are shown as they are; their records come last.
+    /// Number of symmetries of the square per training sample: 1 or all 8.
+    #[serde(rename = "views")]
+    pub symmetries: usize,
+    /// Validation samples, without symmetries. Their records come last.
     pub validation: Vec<usize>,
 }
 
 impl FeatureForm {
-    /// Number of records.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.training.len() * self.views + self.validation.len()
+        self.training.len() * self.symmetries + self.validation.len()
     }
 
-    /// The samples of each view, in the order of the records.
+    /// Returns each symmetry with its samples, in the order of the records.
     pub fn groups(&self) -> impl Iterator<Item = (u8, &[usize])> {
-        let training = (0..self.views as u8).map(|view| (view, self.training.as_slice()));
+        let training =
+            (0..self.symmetries as u8).map(|symmetry| (symmetry, self.training.as_slice()));
         training.chain([(0, self.validation.as_slice())])
     }
 }
 
-/// Features of a data set's samples, open for reading by any number of threads.
+/// An open feature file, readable from any number of threads.
 #[derive(Debug)]
 pub struct Features {
     packed: Packed<FeatureForm>,
-    /// For each sample of the data set its first record and the distance from view to view.
-    places: Vec<Option<(usize, usize)>>,
+    /// For each sample of the data set: first record, and distance between symmetries.
+    records: Vec<Option<(usize, usize)>>,
 }
 
 impl Features {
-    /// Writes the records that `content` hands over in the order of `form`, each of `form.len`
-    /// values.
+    /// Writes the records that `content` passes to its argument in the order of `form`, each of
+    /// `form.len` values.
     ///
     /// # Errors
     ///
-    /// `content`'s, or the file system's; then there is no file.
+    /// The error of `content` or of the file system. No file is left then.
     pub fn write(
         path: &Path,
         form: &FeatureForm,
@@ -72,11 +73,11 @@ impl Features {
         })
     }
 
-    /// Opens the file of `form`; `samples` is the size of the data set.
+    /// Opens the file with the given `form`; `samples` is the size of the data set.
     ///
     /// # Errors
     ///
-    /// The file is missing, holds something else, or is not whole.
+    /// The file is missing, damaged, or has another form.
     pub fn open(path: &Path, form: &FeatureForm, samples: usize) -> Result<Self, PackedError> {
         let packed = Packed::<FeatureForm>::open(path, KIND)?;
         if packed.about() != form || packed.len() != form.count() {
@@ -85,41 +86,44 @@ impl Features {
                 fault: PackedFault::Kind,
             });
         }
-        let mut places = vec![None; samples];
+        let mut records = vec![None; samples];
         let stride = form.training.len();
-        for (at, sample) in form.training.iter().enumerate() {
-            places[*sample] = Some((at, stride));
+        for (record, sample) in form.training.iter().enumerate() {
+            records[*sample] = Some((record, stride));
         }
-        for (at, sample) in form.validation.iter().enumerate() {
-            places[*sample] = Some((stride * form.views + at, 0));
+        for (record, sample) in form.validation.iter().enumerate() {
+            records[*sample] = Some((stride * form.symmetries + record, 0));
         }
-        Ok(Self { packed, places })
+        Ok(Self { packed, records })
     }
 
-    /// Which features they are.
     #[must_use]
     pub fn form(&self) -> &FeatureForm {
         self.packed.about()
     }
 
-    /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.packed.path()
     }
 
-    /// Reads the features of a sample in a view into `out`, of `form().len` values.
+    /// Reads the features of a sample under a symmetry into `out`, of `form().len` values.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or the record is not as it was written.
+    /// The file cannot be read, or the hash of the record differs.
     ///
     /// # Panics
     ///
     /// If the sample has no features, or `out` has another length.
-    pub(super) fn read(&self, sample: usize, view: u8, out: &mut [f32]) -> Result<(), PackedError> {
-        let (first, stride) = self.places[sample].expect("the form names every sample of a run");
-        let bytes = self.packed.read(first + usize::from(view) * stride)?;
+    pub(super) fn read(
+        &self,
+        sample: usize,
+        symmetry: u8,
+        out: &mut [f32],
+    ) -> Result<(), PackedError> {
+        let (first, stride) = self.records[sample].expect("the form lists every sample of a run");
+        let bytes = self.packed.read(first + usize::from(symmetry) * stride)?;
         assert_eq!(bytes.len(), size_of_val(out), "out is a record");
         for (value, word) in out.iter_mut().zip(bytes.as_chunks().0) {
             *value = f32::from_le_bytes(*word);

@@ -1,5 +1,5 @@
-//! Where images are and how they are stored: a folder of `<Id>_<stain>` files or of TIFF files with
-//! all channels, names of any other pattern, or a manifest.
+//! Location and layout of images: a folder of `<Id>_<stain>` files or of multi-channel TIFF files,
+//! file names of any other pattern, or a manifest.
 
 mod manifest;
 mod pattern;
@@ -15,65 +15,55 @@ use thiserror::Error;
 pub use self::manifest::{ImageManifestError, ImageManifestFault};
 pub use self::pattern::{Pattern, PatternError, PatternFault};
 use rgby_imaging::{
-    ChannelError, DecodeLimits, FindError, Sample, find_samples, with_all_channels,
+    ChannelError, DecodeLimits, FindError, Sample, find_samples, multichannel_samples,
 };
 
-/// Where images are, and how they are stored there.
+/// Location and layout of images.
 #[derive(Debug, Clone)]
 pub struct Images {
-    /// A folder, or a manifest: a CSV or Parquet file.
+    /// A folder, or a CSV or Parquet manifest.
     pub path: PathBuf,
-    /// What is unusual about it.
     pub layout: Layout,
 }
 
-/// What is unusual about how images are stored. By default a sample is `<Id>_<stain>` files, or a
-/// TIFF file that calls its channels by the stains' names, or a line of a manifest with a column a
+/// Deviations from the default layout. By default a sample is a set of `<Id>_<stain>` files or a
+/// TIFF file with the stains as channel names. In a manifest it is a line with one column per
 /// stain.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
-    /// How files are named.
+    /// Pattern of file names.
     pub pattern: Option<Pattern>,
-    /// What stains are called where the images are: the names or numbers of a TIFF file's channels,
-    /// what the pattern's `channel` stands for, or a manifest's columns. Others by their own names.
+    /// Names of stains in the images, where they differ: name or number of a TIFF channel, value of
+    /// the pattern's group `channel`, or column of a manifest.
     pub channels: BTreeMap<String, String>,
 }
 
 /// Why no samples were found.
 #[derive(Debug, Error)]
 pub enum ImagesError {
-    /// The folder is wrong.
     #[error(transparent)]
     Find(#[from] FindError),
-    /// Names do not fit the pattern.
     #[error(transparent)]
     Pattern(#[from] PatternError),
-    /// The manifest is wrong.
     #[error(transparent)]
     Manifest(#[from] ImageManifestError),
-    /// A stain was said to be called something, but nothing reads that stain.
-    #[error("--channel {stain}=…: there is no stain `{stain}`; the stains are {stains}")]
-    UnknownStain {
-        /// The stain.
-        stain: String,
-        /// Those that are there.
-        stains: String,
-    },
-    /// A manifest names its files itself.
-    #[error("--pattern is about names in a folder, and {} is a manifest; leave it out", .0.display())]
+    /// `--channel` names a stain that is not used.
+    #[error("--channel {stain}=…: unknown stain `{stain}`\nhint: use one of {stains}")]
+    UnknownStain { stain: String, stains: String },
+    /// `--pattern` with a manifest, which lists its files.
+    #[error(
+        "--pattern applies to folders, but {} is a manifest\nhint: omit --pattern",
+        .0.display()
+    )]
     PatternOfManifest(PathBuf),
-    /// The first file with several channels lacks one.
+    /// The first multi-channel file lacks a channel. The text is one line, as `check-data` lists
+    /// it.
     #[error("{} {error}", path.display())]
-    Channels {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        error: ChannelError,
-    },
+    Channels { path: PathBuf, error: ChannelError },
 }
 
 impl Images {
-    /// Images that are stored as rgby expects them by default.
+    /// Returns images in the default layout.
     #[must_use]
     pub fn plain(path: impl Into<PathBuf>) -> Self {
         Self {
@@ -82,7 +72,7 @@ impl Images {
         }
     }
 
-    /// Whether they are in a folder and stored as rgby expects them by default.
+    /// Returns whether the images are in a folder with the default layout.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.layout.pattern.is_none()
@@ -90,13 +80,13 @@ impl Images {
             && manifest::ManifestFormat::of(&self.path).is_none()
     }
 
-    /// The samples, sorted by id; `stains` are the channels that each should have. A sample that
-    /// lacks files is there without them. In a folder the first TIFF file of several channels is
-    /// opened, to see whether its channels are those that are wanted; no other image is.
+    /// Returns the samples, sorted by id, with `stains` as channels. Samples may lack files. In a
+    /// folder, the first multi-channel TIFF file is opened to check its channels. No other image is
+    /// opened.
     ///
     /// # Errors
     ///
-    /// [`ImagesError`] if there is no sample, or something is wrong with all of them.
+    /// [`ImagesError`] if there are no samples, or if they are inconsistent.
     pub fn find(&self, stains: &[String]) -> Result<Vec<Sample>, ImagesError> {
         let layout = &self.layout;
         if let Some(stain) = layout.channels.keys().find(|stain| !stains.contains(stain)) {
@@ -116,7 +106,7 @@ impl Images {
         let samples = match &layout.pattern {
             Some(pattern) => pattern.find(&self.path, &channels, &wanted)?,
             None if layout.channels.is_empty() => find_samples(&self.path, stains)?,
-            None => self.whole_files(&channels, &wanted)?,
+            None => self.tiff_files(&channels, &wanted)?,
         };
         if let Some(first) = samples.first() {
             let checked = first.check_channels(&DecodeLimits::default());
@@ -128,8 +118,8 @@ impl Images {
         Ok(samples)
     }
 
-    /// TIFF files with all channels, whatever else is in the folder.
-    fn whole_files(
+    /// Returns the multi-channel TIFF files of the folder and ignores other files.
+    fn tiff_files(
         &self,
         channels: &Arc<[String]>,
         wanted: &[&str],
@@ -139,7 +129,7 @@ impl Images {
             return Err(FindError::NotAFolder(dir.clone()));
         }
         let names = names_in(dir)?;
-        let samples = with_all_channels(dir, &names, channels, wanted)?;
+        let samples = multichannel_samples(dir, &names, channels, wanted)?;
         if samples.is_empty() {
             return Err(FindError::NoTiff {
                 path: dir.clone(),
@@ -151,14 +141,14 @@ impl Images {
 }
 
 impl Layout {
-    /// What a stain is called where the images are.
+    /// Returns the name of a stain in the images.
     fn name_of<'a>(&'a self, stain: &'a str) -> &'a str {
         self.channels.get(stain).map_or(stain, String::as_str)
     }
 }
 
 impl fmt::Display for Layout {
-    /// All of it, for whatever depends on it; nothing by default.
+    /// Part of the identity of a run that depends on the layout; empty by default.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(pattern) = &self.pattern {
             write!(f, ", pattern {pattern:?}")?;
@@ -170,11 +160,11 @@ impl fmt::Display for Layout {
     }
 }
 
-/// The names of a folder's entries, as far as they are text.
+/// Returns the names of a folder's entries, with replacement characters for invalid UTF-8.
 fn names_in(dir: &Path) -> Result<Vec<String>, FindError> {
-    let error = |source| FindError::Io {
+    let error = |cause| FindError::Io {
         path: dir.into(),
-        source,
+        cause,
     };
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(error)? {

@@ -1,4 +1,4 @@
-//! The labels file: CSV with a header, `Id,Target`, classes separated by spaces.
+//! The labels file: CSV with the header `Id,Target`, classes separated by spaces.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -6,93 +6,61 @@ use std::path::{Path, PathBuf};
 use csv::StringRecord;
 use thiserror::Error;
 
-/// The samples that a labels file names, in the file's order.
+/// The samples of a labels file, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelTable {
-    /// Sample ids, each once.
+    /// Unique sample ids.
     pub ids: Vec<String>,
-    /// The classes of each sample, ascending and each once; empty where the file names none.
+    /// Classes of each sample, ascending and unique; empty for samples without class.
     pub targets: Vec<Vec<u16>>,
 }
 
-/// What is wrong with a labels file, and in which one.
+/// An invalid labels file.
 #[derive(Debug, Error)]
 #[error("labels file {}: {fault}", path.display())]
 pub struct LabelError {
-    /// The labels file.
     pub path: PathBuf,
-    /// What is wrong with it.
     pub fault: LabelFault,
 }
 
-/// One way for a labels file to be wrong.
+/// Why a labels file is invalid. Each text is one line, as `check-data` lists it.
 #[derive(Debug, Error)]
 pub enum LabelFault {
-    /// The file cannot be read, or a line has too few or too many fields.
-    #[error("{0}")]
+    /// An unreadable file, or a line with too few or too many fields.
+    #[error(transparent)]
     Csv(#[from] csv::Error),
-    /// Bytes that are not UTF-8.
-    #[error("line {line} is not UTF-8 text; save the file as UTF-8 CSV")]
-    NotUtf8 {
-        /// Line in the file, from 1.
-        line: u64,
-    },
-    /// A column is not there.
-    #[error("has no column `{wanted}`; its columns are {found}, wanted are `Id` and `Target`")]
-    MissingColumn {
-        /// The column.
-        wanted: &'static str,
-        /// The columns that are there.
-        found: String,
-    },
-    /// No lines after the header, or not even a header.
-    #[error("holds no samples; give a header `Id,Target` and one line a sample")]
+    #[error("line {line} is not UTF-8; save the file as UTF-8 CSV")]
+    NotUtf8 { line: u64 },
+    #[error("has no column `{wanted}`; its columns are {found}, required are `Id` and `Target`")]
+    MissingColumn { wanted: &'static str, found: String },
+    /// No lines after the header, or no header.
+    #[error("has no samples; write a header `Id,Target` and one line per sample")]
     Empty,
-    /// A line without an id.
     #[error("line {line}: the id is empty")]
-    EmptyId {
-        /// Line in the file, from 1.
-        line: u64,
-    },
-    /// An id that stands on two lines.
+    EmptyId { line: u64 },
+    /// A duplicate id.
     #[error("line {line}: the id `{id}` was already on line {first}; keep one of them")]
-    DuplicateId {
-        /// Line in the file, from 1.
-        line: u64,
-        /// The id.
-        id: String,
-        /// The line that had it first.
-        first: u64,
-    },
-    /// A class that is not a number.
+    DuplicateId { line: u64, id: String, first: u64 },
     #[error(
-        "line {line}: `{text}` is not a class number; write the classes as numbers with spaces \
-         between them, such as `0 25`"
+        "line {line}: `{text}` is not a class number; separate class numbers by spaces, such as \
+         `0 25`"
     )]
-    NotAClass {
-        /// Line in the file, from 1.
-        line: u64,
-        /// What stands there.
-        text: String,
-    },
-    /// A class that the model does not have.
+    NotAClass { line: u64, text: String },
+    /// A class number above the last class.
     #[error("line {line}: class {class} does not exist; classes are 0 to {}", num_classes - 1)]
     ClassOutOfRange {
-        /// Line in the file, from 1.
         line: u64,
-        /// The class.
         class: u64,
-        /// Number of classes.
         num_classes: usize,
     },
 }
 
-/// Reads a labels file with classes `0..num_classes`. Further columns are ignored; an empty
-/// `Target` is a sample without any class.
+/// Reads a labels file with classes `0..num_classes`. Other columns are ignored. An empty `Target`
+/// is a sample without any class.
 ///
 /// # Errors
 ///
-/// [`LabelError`] naming the file and, where it applies, the line.
+/// [`LabelError`] with the file and, where it applies, the line number from 1.
 pub fn read_labels(csv: &Path, num_classes: usize) -> Result<LabelTable, LabelError> {
     read(csv, num_classes).map_err(|fault| LabelError {
         path: csv.into(),
@@ -100,32 +68,30 @@ pub fn read_labels(csv: &Path, num_classes: usize) -> Result<LabelTable, LabelEr
     })
 }
 
-/// One line of a labels file, as far as it could be read.
+/// The valid part of one line of a labels file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelLine {
-    /// Line in the file, from 1.
     pub line: u64,
-    /// The sample.
+    /// Id of the sample.
     pub id: String,
-    /// Its classes, ascending and each once.
+    /// Ascending and unique.
     pub classes: Vec<u16>,
 }
 
-/// A line of a labels file that something is wrong with.
+/// An invalid line of a labels file.
 #[derive(Debug)]
 pub struct LabelProblem {
-    /// The sample; empty if the line names none.
+    /// Id of the sample; empty if the line has none.
     pub id: String,
-    /// What is wrong with it.
     pub fault: LabelFault,
 }
 
-/// Reads a labels file as [`read_labels`] does, but goes on after a line that is wrong: returns the
-/// lines that name a sample for the first time, and all that is wrong with any.
+/// Reads a labels file as [`read_labels`] does, but continues after invalid lines. Returns the
+/// first line of each sample, and all problems.
 ///
 /// # Errors
 ///
-/// [`LabelError`] if the file cannot be read at all: no file, no columns, no lines.
+/// [`LabelError`] if the file is missing, or has no header or no lines.
 pub fn survey_labels(
     csv: &Path,
     num_classes: usize,
@@ -161,14 +127,14 @@ fn read(path: &Path, num_classes: usize) -> Result<LabelTable, LabelFault> {
     Ok(table)
 }
 
-/// What a line came to: either may be there, or both.
+/// Result of parsing a line: its valid part, its problem, or both.
 struct LabelRow {
     line: Option<LabelLine>,
     problem: Option<LabelProblem>,
 }
 
 impl LabelRow {
-    fn unusable(id: &str, fault: LabelFault) -> Self {
+    fn invalid(id: &str, fault: LabelFault) -> Self {
         let id = id.to_owned();
         Self {
             line: None,
@@ -177,7 +143,7 @@ impl LabelRow {
     }
 }
 
-/// Shows each line to `visit`, until that returns an error.
+/// Calls `visit` for each line until it returns an error.
 fn each_row(
     path: &Path,
     num_classes: usize,
@@ -200,15 +166,15 @@ fn each_row(
         any = true;
         visit(match record {
             Ok(record) => row(&record, columns, num_classes, &mut seen),
-            // It would be the same on every line that follows.
+            // Every following line would fail in the same way.
             Err(error) if error.is_io_error() => return Err(error.into()),
-            Err(error) => LabelRow::unusable("", explain(error)),
+            Err(error) => LabelRow::invalid("", explain(error)),
         })?;
     }
     if any { Ok(()) } else { Err(LabelFault::Empty) }
 }
 
-/// Reads one line; `seen` are the lines of the ids before it.
+/// Parses one line; `seen` maps earlier ids to their lines.
 fn row(
     record: &StringRecord,
     (id_column, target_column): (usize, usize),
@@ -219,11 +185,11 @@ fn row(
     let field = |column| record.get(column).unwrap_or_default();
     let id = field(id_column);
     if id.is_empty() {
-        return LabelRow::unusable("", LabelFault::EmptyId { line });
+        return LabelRow::invalid("", LabelFault::EmptyId { line });
     }
     if let Some(first) = seen.get(id).copied() {
         let id = id.to_owned();
-        return LabelRow::unusable(&id.clone(), LabelFault::DuplicateId { line, id, first });
+        return LabelRow::invalid(&id.clone(), LabelFault::DuplicateId { line, id, first });
     }
     seen.insert(id.to_owned(), line);
     let (classes, fault) = parse_target(field(target_column), line, num_classes);
@@ -250,15 +216,15 @@ fn find_column(headers: &StringRecord, wanted: &'static str) -> Result<usize, La
         })
 }
 
-/// The classes that exist among those that a field names, and the first that does not.
+/// Parses a field: its valid classes, and the problem of the first invalid one.
 fn parse_target(text: &str, line: u64, num_classes: usize) -> (Vec<u16>, Option<LabelFault>) {
     let mut classes = Vec::new();
     let mut fault = None;
     for word in text.split_whitespace() {
         match parse_class(word, line, num_classes) {
             Ok(class) => classes.push(class),
-            Err(wrong) => {
-                fault.get_or_insert(wrong);
+            Err(error) => {
+                fault.get_or_insert(error);
             }
         }
     }
@@ -272,9 +238,9 @@ fn parse_class(word: &str, line: u64, num_classes: usize) -> Result<u16, LabelFa
         line,
         text: word.to_owned(),
     })?;
-    let small = u16::try_from(class).ok();
-    small
-        .filter(|&small| usize::from(small) < num_classes)
+    let number = u16::try_from(class).ok();
+    number
+        .filter(|&number| usize::from(number) < num_classes)
         .ok_or(LabelFault::ClassOutOfRange {
             line,
             class,
@@ -302,22 +268,22 @@ mod tests {
         read_labels(&path, 28)
     }
 
-    /// The message for a file that must be refused.
-    fn refusal(bytes: &[u8]) -> String {
+    /// Returns the error message for an invalid file.
+    fn error_for(bytes: &[u8]) -> String {
         let message = read_bytes(bytes).unwrap_err().to_string();
         assert!(message.contains("labels.csv"), "{message}");
         message
     }
 
     #[test]
-    fn order_is_kept_and_classes_are_sets() {
+    fn keeps_the_order_and_removes_duplicate_classes() {
         let table = read_bytes(b"Id,Target\nb,16 0\na,\nc,5 5 27\n").unwrap();
         assert_eq!(table.ids, ["b", "a", "c"]);
         assert_eq!(table.targets, [vec![0, 16], vec![], vec![5, 27]]);
     }
 
     #[test]
-    fn excel_and_extra_columns_are_tolerated() {
+    fn accepts_a_byte_order_mark_and_extra_columns() {
         let table = read_bytes(b"\xEF\xBB\xBFsplit,Target,Id\r\nx, 3 ,\"a\"\r\n").unwrap();
         assert_eq!(
             (table.ids, table.targets),
@@ -326,48 +292,48 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_named() {
-        let message = refusal(b"Id,Predicted\na,0\n");
+    fn errors_name_missing_and_existing_columns() {
+        let message = error_for(b"Id,Predicted\na,0\n");
         assert!(message.contains("no column `Target`") && message.contains("`Predicted`"));
-        assert!(refusal(b"a,b\n1,2\n").contains("no column `Id`"));
+        assert!(error_for(b"a,b\n1,2\n").contains("no column `Id`"));
     }
 
     #[test]
-    fn classes_are_checked_with_their_line() {
-        let message = refusal(b"Id,Target\na,0\nb,1 28\n");
+    fn class_errors_have_line_numbers() {
+        let message = error_for(b"Id,Target\na,0\nb,1 28\n");
         assert!(
             message.contains("line 3") && message.contains("class 28"),
             "{message}"
         );
         assert!(message.contains("0 to 27"), "{message}");
-        assert!(refusal(b"Id,Target\na,99999999999\n").contains("class 99999999999"));
-        assert!(refusal(b"Id,Target\na,Golgi\n").contains("`Golgi` is not a class number"));
-        assert!(refusal(b"Id,Target\na,-1\n").contains("`-1` is not a class number"));
+        assert!(error_for(b"Id,Target\na,99999999999\n").contains("class 99999999999"));
+        assert!(error_for(b"Id,Target\na,Golgi\n").contains("`Golgi` is not a class number"));
+        assert!(error_for(b"Id,Target\na,-1\n").contains("`-1` is not a class number"));
     }
 
     #[test]
-    fn ids_are_checked_with_their_line() {
-        let message = refusal(b"Id,Target\na,0\nb,1\na,2\n");
+    fn id_errors_have_line_numbers() {
+        let message = error_for(b"Id,Target\na,0\nb,1\na,2\n");
         assert!(
             message.contains("line 4") && message.contains("already on line 2"),
             "{message}"
         );
-        assert!(refusal(b"Id,Target\na,0\n ,1\n").contains("line 3: the id is empty"));
+        assert!(error_for(b"Id,Target\na,0\n ,1\n").contains("line 3: the id is empty"));
     }
 
     #[test]
-    fn files_that_are_no_table_are_refused() {
-        assert!(refusal(b"").contains("holds no samples"));
-        assert!(refusal(b"Id,Target\n").contains("holds no samples"));
-        assert!(refusal(b"Id,Target\na,0\n\xFF\xFE,1\n").contains("line 3 is not UTF-8"));
-        assert!(refusal(b"\xFF\xFEId,Target\n").contains("line 1 is not UTF-8"));
-        let message = refusal(b"Id,Target\na,0,7\n");
+    fn rejects_files_without_table() {
+        assert!(error_for(b"").contains("has no samples"));
+        assert!(error_for(b"Id,Target\n").contains("has no samples"));
+        assert!(error_for(b"Id,Target\na,0\n\xFF\xFE,1\n").contains("line 3 is not UTF-8"));
+        assert!(error_for(b"\xFF\xFEId,Target\n").contains("line 1 is not UTF-8"));
+        let message = error_for(b"Id,Target\na,0,7\n");
         assert!(message.contains("line: 2"), "{message}");
         assert!(read_labels(Path::new("/nowhere/labels.csv"), 28).is_err());
     }
 
     #[test]
-    fn a_survey_goes_on_after_what_is_wrong() {
+    fn survey_continues_after_invalid_lines() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("labels.csv");
         let text = b"Id,Target\na,0 28 x 1\na,2\n,3\nb,4,5\n\xFF,6\nc,\n";

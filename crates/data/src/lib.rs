@@ -1,5 +1,5 @@
-//! Labelled data sets: the labels file, splits, the order and variation of training samples, and a
-//! loader that decodes ahead of training.
+//! Labelled data sets: images, labels, splits, sampling, augmentation, the pixel cache, and a
+//! loader that decodes batches ahead of training.
 
 mod augment;
 mod cache;
@@ -19,11 +19,11 @@ mod split;
 #[cfg(test)]
 mod tests;
 
-pub use augment::{Augment, AugmentConfig, BatchPosition};
+pub use augment::{AugmentConfig, Augmenter, BatchPosition};
 pub use cache::{CacheError, CacheForm, PixelCache};
 pub use check::{
-    ChannelStatistics, Check, CheckError, Checked, ClassCount, Expected, Problem, ProblemKind,
-    RARE, Severity, SizeCount,
+    ChannelStatistics, CheckConfig, CheckError, CheckReport, ClassCount, Problem, ProblemKind,
+    RARE, Severity, SizeCount, check_data,
 };
 pub use class_names::{ClassNamesError, read_class_names};
 pub use dataset::{DataError, Dataset};
@@ -40,5 +40,6 @@ pub use sampler::{Sampler, balanced_len, balanced_order, repeat_factors};
 pub use scores::{NpyFault, Scores, ScoresError, ScoresFault, read_scores};
 pub use source::SampleSource;
 pub use split::{
-    Fold, ParseSplitError, Split, SplitError, SplitFault, SplitIndices, stratify, write_split,
+    ParseSplitError, Split, SplitError, SplitFault, SplitIndices, ValidationFold, stratify,
+    write_split,
 };

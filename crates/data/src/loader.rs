@@ -1,4 +1,4 @@
-//! Batches decoded by worker threads while the network computes.
+//! Loads batches in worker threads while the network computes.
 
 use std::panic;
 use std::sync::Arc;
@@ -9,26 +9,26 @@ use crossbeam_channel::{Receiver, bounded};
 use rand::seq::SliceRandom;
 
 use super::random::{Purpose, generator};
-use super::{Augment, BatchPosition, SampleSource};
-use rgby_imaging::{SampleError, Variation};
+use super::{Augmenter, BatchPosition, SampleSource};
+use rgby_imaging::{Augmentation, SampleError};
 
-/// Finished batches that wait for each worker; with the one being made, two a worker is all the
-/// memory that loading takes.
-const WAITING_PER_WORKER: usize = 1;
+/// Queue length per worker. Together with the batch in progress, each worker holds at most two
+/// batches in memory.
+const QUEUED_PER_WORKER: usize = 1;
 
-/// Some samples, ready for the network.
+/// Preprocessed samples with their targets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// Inputs, `[N, C, S, S]`, normalised.
+    /// `[N, C, S, S]`, normalized.
     pub images: Vec<f32>,
-    /// Classes, `[N, K]`, zeros and ones.
+    /// `[N, K]`, zeros and ones.
     pub targets: Vec<f32>,
-    /// The samples' places in the data set, `[N]`.
+    /// Indices of the samples in the data set, `[N]`.
     pub indices: Vec<usize>,
 }
 
 impl Batch {
-    /// The same samples in batches of `size`, at least one, the last of which may be smaller.
+    /// Splits the batch into at least one batch of at most `size` samples.
     #[must_use]
     pub fn split(self, size: usize) -> Vec<Self> {
         let count = self.indices.len();
@@ -51,51 +51,49 @@ impl Batch {
     }
 }
 
-/// Which samples to load, batch by batch, and how to show them.
+/// Samples to load, batch by batch, and their augmentation.
 #[derive(Debug, Clone, Default)]
 pub struct LoadPlan {
-    /// The samples of each batch, by their places in the data set. One sample may come again.
+    /// Data set indices of each batch. A sample may occur several times.
     pub batches: Vec<Vec<usize>>,
-    /// The step in the run that takes the first batch; the others follow. It matters to
-    /// [`SampleView::Drawn`] only.
+    /// Step of the run for the first batch. Only used by [`SampleView::Augmented`].
     pub first_step: u64,
-    /// How to show the samples.
-    pub show: SampleView,
+    pub view: SampleView,
 }
 
-/// How samples are shown.
+/// How the samples of a plan are transformed.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum SampleView {
-    /// As they are.
+    /// Unchanged.
     #[default]
     Plain,
-    /// Each time in another way.
-    Drawn(Augment),
-    /// All in the same one of the square's symmetries, 0–7.
-    View(u8),
+    /// A new random augmentation each time.
+    Augmented(Augmenter),
+    /// The same symmetry of the square for all samples, 0–7.
+    Symmetry(u8),
 }
 
 impl SampleView {
-    fn variation(self, place: BatchPosition, stains: usize) -> Variation {
+    fn augmentation(self, position: BatchPosition, stains: usize) -> Augmentation {
         match self {
-            Self::Plain => Variation::default(),
-            Self::Drawn(augment) => augment.draw(place, stains),
-            Self::View(dihedral) => Variation {
+            Self::Plain => Augmentation::default(),
+            Self::Augmented(augmenter) => augmenter.draw(position, stains),
+            Self::Symmetry(dihedral) => Augmentation {
                 dihedral,
-                ..Variation::default()
+                ..Augmentation::default()
             },
         }
     }
 }
 
-impl From<Option<Augment>> for SampleView {
-    fn from(augment: Option<Augment>) -> Self {
-        augment.map_or(Self::Plain, Self::Drawn)
+impl From<Option<Augmenter>> for SampleView {
+    fn from(augmenter: Option<Augmenter>) -> Self {
+        augmenter.map_or(Self::Plain, Self::Augmented)
     }
 }
 
 impl LoadPlan {
-    /// These batches, shown as they are.
+    /// Returns a plan without augmentation.
     #[must_use]
     pub fn new(batches: Vec<Vec<usize>>) -> Self {
         Self {
@@ -105,18 +103,17 @@ impl LoadPlan {
     }
 }
 
-/// A batch to be made.
 #[derive(Debug)]
 struct BatchOrder {
     step: u64,
     indices: Vec<usize>,
 }
 
-/// An iterator over batches that are decoded ahead of it.
+/// An iterator over batches, with prefetching.
 ///
-/// Batches come in the order of the plan and are the same, bit by bit, whatever the number of
-/// workers. A batch with an unreadable sample is an error in its place; the batches after it
-/// still come. Dropping the loader stops the workers and waits for them.
+/// Batches have the order of the plan and are bit-identical for every number of workers. A batch
+/// with an unreadable sample is an `Err` item; the following batches are still loaded. Dropping the
+/// loader stops the workers and waits for them.
 #[derive(Debug)]
 pub struct BatchLoader {
     workers: Vec<LoaderThread>,
@@ -132,29 +129,29 @@ struct LoaderThread {
 }
 
 impl BatchLoader {
-    /// Starts `workers` threads (at least one, at most one a batch) on a plan.
+    /// Starts `workers` threads (at least one, at most one per batch) on a plan.
     ///
     /// # Panics
     ///
-    /// If the system cannot start a thread; while iterating, if the plan names a sample that does
-    /// not exist.
+    /// If the system cannot start a thread. While iterating, if the plan has an index beyond the
+    /// data set.
     #[must_use]
     pub fn batches(source: &Arc<SampleSource>, plan: LoadPlan, workers: usize) -> Self {
         let len = plan.batches.len();
         let count = workers.clamp(1, len.max(1));
-        let mut shares: Vec<Vec<BatchOrder>> = (0..count).map(|_| Vec::new()).collect();
+        let mut orders: Vec<Vec<BatchOrder>> = (0..count).map(|_| Vec::new()).collect();
         for (number, indices) in plan.batches.into_iter().enumerate() {
             let step = plan.first_step + number as u64;
-            shares[number % count].push(BatchOrder { step, indices });
+            orders[number % count].push(BatchOrder { step, indices });
         }
-        // Each worker has a queue of its own and every `count`-th batch, so taking from the
-        // queues in turn yields the plan's order without any sorting.
-        let start = |share: Vec<BatchOrder>| {
-            let (sender, batches) = bounded(WAITING_PER_WORKER);
-            let (source, show) = (source.clone(), plan.show);
+        // Each worker has a separate queue and every `count`-th batch. Receiving from the queues in
+        // turn yields the order of the plan without sorting.
+        let start = |orders: Vec<BatchOrder>| {
+            let (sender, batches) = bounded(QUEUED_PER_WORKER);
+            let (source, view) = (source.clone(), plan.view);
             let thread = thread::spawn(move || {
-                for order in share {
-                    let batch = load_batch(&source, show, order);
+                for order in orders {
+                    let batch = load_batch(&source, view, order);
                     if sender.send(batch).is_err() {
                         return;
                     }
@@ -163,14 +160,14 @@ impl BatchLoader {
             LoaderThread { batches, thread }
         };
         Self {
-            workers: shares.into_iter().map(start).collect(),
+            workers: orders.into_iter().map(start).collect(),
             next: 0,
             len,
             waited: Duration::ZERO,
         }
     }
 
-    /// How long whoever takes the batches has waited for them so far.
+    /// Returns how long the consumer has waited for batches so far.
     #[must_use]
     pub fn waited(&self) -> Duration {
         self.waited
@@ -184,18 +181,18 @@ impl Iterator for BatchLoader {
         if self.next == self.len {
             return None;
         }
-        let at = self.next % self.workers.len();
+        let worker = self.next % self.workers.len();
         let start = Instant::now();
-        let received = self.workers[at].batches.recv();
+        let received = self.workers[worker].batches.recv();
         self.waited += start.elapsed();
         if let Ok(batch) = received {
             self.next += 1;
             return Some(batch);
         }
-        // A worker that leaves before its share is done has panicked: pass that on, rather than
-        // end the epoch early.
+        // A worker that ends early has panicked. The panic is resumed here, because a silent end
+        // would shorten the epoch.
         self.next = self.len;
-        let worker = self.workers.swap_remove(at);
+        let worker = self.workers.swap_remove(worker);
         if let Err(cause) = worker.thread.join() {
             panic::resume_unwind(cause);
         }
@@ -215,7 +212,7 @@ impl Drop for BatchLoader {
         for LoaderThread { batches, thread } in self.workers.drain(..) {
             // Without a receiver the worker's next send fails and its loop ends.
             drop(batches);
-            // Its panic, if any, concerned a batch that nobody waits for any more.
+            // A panic is ignored here, because its batch is not needed any more.
             let _ = thread.join();
         }
     }
@@ -223,7 +220,7 @@ impl Drop for BatchLoader {
 
 fn load_batch(
     source: &SampleSource,
-    show: SampleView,
+    view: SampleView,
     BatchOrder { step, indices }: BatchOrder,
 ) -> Result<Batch, SampleError> {
     let len = source.input_len();
@@ -231,8 +228,8 @@ fn load_batch(
     let mut images = vec![0.0; indices.len() * len];
     let mut targets = Vec::with_capacity(indices.len() * dataset.num_classes);
     for ((&index, position), image) in indices.iter().zip(0..).zip(images.chunks_exact_mut(len)) {
-        let vary = |stains: usize| show.variation(BatchPosition { step, position }, stains);
-        source.load(index, vary, image)?;
+        let augment = |stains: usize| view.augmentation(BatchPosition { step, position }, stains);
+        source.load(index, augment, image)?;
         targets.extend(dataset.target_row(index));
     }
     Ok(Batch {
@@ -242,9 +239,9 @@ fn load_batch(
     })
 }
 
-/// `indices` in the order in which epoch `epoch` visits them: a Fisher–Yates shuffle by `ChaCha8`.
+/// Returns `indices` in the order of epoch `epoch`: a Fisher–Yates shuffle with `ChaCha8`.
 ///
-/// It depends on `indices`, `seed` and `epoch` alone, so a resumed run needs no saved state.
+/// It depends only on the arguments, so a resumed run needs no saved state.
 #[must_use]
 pub fn epoch_order(indices: &[usize], seed: u64, epoch: u64) -> Vec<usize> {
     let mut order = indices.to_vec();

@@ -1,17 +1,18 @@
-//! A file of equally long records, each with its hash: what is computed once and read many times.
+//! A file of records of equal length, each with its hash, for data that is computed once and read
+//! many times.
 //!
 //! ```text
 //! kind        8 bytes
 //! records     count × record_len bytes
 //! hashes      count × 32 bytes, SHA-256 of each record
-//! index       JSON: record_len, count and what the records are
-//! length      8 bytes, little endian: that of the index
-//! seal        32 bytes, SHA-256 of all but the records
+//! index       JSON: record_len, count, and a description of the records (about)
+//! length      8 bytes, little-endian: length of the index
+//! checksum    32 bytes, SHA-256 of everything except the records
 //! ```
 //!
-//! The index comes last because only then is it known what could be computed. The file is read by
-//! position, not mapped into memory: a file that is cut short while it is in use is then an error
-//! and no crash, and the copy from the system's cache is nothing beside what is done with it.
+//! The index is last, because the number of records is only known at the end. The file is read with
+//! seek and read, not mapped into memory: truncating it during use is then an error and not a
+//! crash. The extra copy costs little compared with the use of the data.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -24,108 +25,102 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use rgby_common::atomic_file::{self, hex};
+use rgby_common::atomic_file;
 
 /// Bytes after the index.
 const TAIL: u64 = 8 + 32;
-/// Largest index that is read, in bytes.
+/// Limit of the index in bytes.
 const MAX_INDEX: u64 = 1 << 30;
 
 /// Why a packed file cannot be used.
 #[derive(Debug, Error)]
 #[error("{}: {fault}", path.display())]
 pub struct PackedError {
-    /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
     pub fault: PackedFault,
 }
 
-/// What is wrong with a packed file.
+/// Why a packed file is invalid. Each text is one line, as it becomes a row of error tables.
 #[derive(Debug, Error)]
 pub enum PackedFault {
-    /// The file system's error.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
-    /// Another kind of file.
-    #[error("is not a file that rgby wrote for this; give another name")]
+    #[error("is another kind of file; use another file name")]
     Kind,
-    /// Not as long as it says, or its index is not as it was written.
-    #[error("is cut short or damaged; remove it, and it can be made again")]
+    /// A wrong length or checksum.
+    #[error("is truncated or damaged; remove it and create it again")]
     Damaged,
-    /// A record is not as it was written.
-    #[error("record {0} is damaged; remove the file, and it can be made again")]
+    /// A wrong hash of a record.
+    #[error("record {0} is damaged; remove the file and create it again")]
     Record(usize),
 }
 
-/// What the index says.
 #[derive(Debug, Serialize, Deserialize)]
-struct Index<T> {
+struct PackedIndex<T> {
     record_len: usize,
     count: usize,
     about: T,
 }
 
-/// Writes a packed file record by record.
 struct PackedWriter<'a, W> {
     file: &'a mut W,
     record_len: usize,
     hashes: Vec<u8>,
-    seal: Sha256,
+    checksum: Sha256,
 }
 
 impl<'a, W: Write> PackedWriter<'a, W> {
-    /// Begins a file of a kind.
+    /// Writes the magic bytes `kind`.
     fn new(file: &'a mut W, kind: [u8; 8], record_len: usize) -> io::Result<Self> {
         file.write_all(&kind)?;
         Ok(Self {
             file,
             record_len,
             hashes: Vec::new(),
-            seal: Sha256::new_with_prefix(kind),
+            checksum: Sha256::new_with_prefix(kind),
         })
     }
 
-    /// Appends a record; panics if it has another length than was said.
+    /// Appends a record. Panics if its length is not `record_len`.
     fn push(&mut self, record: &[u8]) -> io::Result<()> {
-        assert_eq!(record.len(), self.record_len, "records are equally long");
+        assert_eq!(record.len(), self.record_len, "records have equal length");
         self.hashes.extend_from_slice(&Sha256::digest(record));
         self.file.write_all(record)
     }
 
-    /// Ends the file and says what its records are.
+    /// Writes hashes, index and checksum. `about` describes the records.
     fn finish<T: Serialize>(mut self, about: T) -> io::Result<()> {
-        let index = serde_json::to_vec(&Index {
+        let index = serde_json::to_vec(&PackedIndex {
             record_len: self.record_len,
             count: self.hashes.len() / 32,
             about,
         })?;
         for part in [&self.hashes, &index, &index.len().to_le_bytes().to_vec()] {
-            self.seal.update(part);
+            self.checksum.update(part);
             self.file.write_all(part)?;
         }
-        self.file.write_all(&self.seal.finalize())
+        self.file.write_all(&self.checksum.finalize())
     }
 }
 
-/// A packed file, open for reading by any number of threads.
+/// An open packed file, readable from any number of threads.
 #[derive(Debug)]
 pub struct Packed<T> {
     path: PathBuf,
     file: Mutex<File>,
-    index: Index<T>,
+    index: PackedIndex<T>,
     hashes: Vec<u8>,
-    /// Whether a record was found to be as it was written.
-    sound: Vec<AtomicBool>,
-    seal: String,
+    /// Whether the hash of a record was already checked.
+    verified: Vec<AtomicBool>,
+    checksum: String,
 }
 
 impl<T: DeserializeOwned> Packed<T> {
-    /// Opens a file of a kind; the records are looked at when they are read first.
+    /// Opens a file with the magic bytes `kind`. The hash of a record is checked at its first read.
     ///
     /// # Errors
     ///
-    /// [`PackedError`] if it is missing, of another kind, cut short or damaged.
+    /// [`PackedError`] if the file is missing, of another kind, truncated or damaged.
     pub fn open(path: &Path, kind: [u8; 8]) -> Result<Self, PackedError> {
         Self::read_index(path, kind).map_err(|fault| PackedError {
             path: path.into(),
@@ -141,16 +136,16 @@ impl<T: DeserializeOwned> Packed<T> {
             return Err(PackedFault::Kind);
         }
         let tail = read_at(&mut file, total.saturating_sub(TAIL).max(8), TAIL)?;
-        let (length, seal) = tail.split_at(8);
+        let (length, checksum) = tail.split_at(8);
         let length = u64::from_le_bytes(length.try_into().map_err(|_| PackedFault::Damaged)?);
         let index_start = total.checked_sub(TAIL + length);
         let index_start = index_start.filter(|start| *start >= 8 && length <= MAX_INDEX);
         let index_start = index_start.ok_or(PackedFault::Damaged)?;
         let index_bytes = read_at(&mut file, index_start, length)?;
-        let index: Index<T> =
+        let index: PackedIndex<T> =
             serde_json::from_slice(&index_bytes).map_err(|_| PackedFault::Damaged)?;
         let count = index.count as u64;
-        // Wide enough for what any index says.
+        // `u128`, so that no index can overflow it.
         let expected = u128::from(count) * (index.record_len as u128 + 32);
         if u128::from(index_start - 8) != expected {
             return Err(PackedFault::Damaged);
@@ -160,14 +155,14 @@ impl<T: DeserializeOwned> Packed<T> {
         for part in [&hashes, &index_bytes, &tail[..8].to_vec()] {
             expected.update(part);
         }
-        if expected.finalize()[..] != *seal {
+        if expected.finalize()[..] != *checksum {
             return Err(PackedFault::Damaged);
         }
         Ok(Self {
             path: path.into(),
             file: Mutex::new(file),
-            sound: (0..count).map(|_| AtomicBool::new(false)).collect(),
-            seal: hex(seal),
+            verified: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            checksum: hex::encode(checksum),
             index,
             hashes,
         })
@@ -175,41 +170,39 @@ impl<T: DeserializeOwned> Packed<T> {
 }
 
 impl<T> Packed<T> {
-    /// What the records are.
+    /// Returns the description of the records.
     pub fn about(&self) -> &T {
         &self.index.about
     }
 
-    /// The file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Number of records.
     pub fn len(&self) -> usize {
         self.index.count
     }
 
-    /// Bytes of a record.
+    /// Returns the length of a record in bytes.
     pub fn record_len(&self) -> usize {
         self.index.record_len
     }
 
-    /// SHA-256 over everything in the file, by way of the records' hashes, in hexadecimal digits.
-    pub fn seal(&self) -> &str {
-        &self.seal
+    /// Returns the SHA-256 over the record hashes and the index, in hexadecimal digits.
+    pub fn checksum(&self) -> &str {
+        &self.checksum
     }
 
-    /// SHA-256 of record `number`.
+    /// Returns the SHA-256 of record `number`.
     pub fn hash(&self, number: usize) -> &[u8] {
         &self.hashes[32 * number..][..32]
     }
 
-    /// Reads record `number`; the first time its hash is checked.
+    /// Reads record `number` and, the first time, checks its hash.
     ///
     /// # Errors
     ///
-    /// [`PackedError`] if the file cannot be read, or the record is not as it was written.
+    /// [`PackedError`] if the file cannot be read, or the hash differs.
     ///
     /// # Panics
     ///
@@ -222,15 +215,15 @@ impl<T> Packed<T> {
         assert!(number < self.len(), "there are {} records", self.len());
         let len = self.record_len() as u64;
         let record = {
-            // What a panicking thread left behind is a position, and each read sets its own.
+            // A poisoned lock is harmless: each read sets the file position.
             let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
             read_at(&mut file, 8 + number as u64 * len, len).map_err(fail)?
         };
-        if !self.sound[number].load(Ordering::Relaxed) {
+        if !self.verified[number].load(Ordering::Relaxed) {
             if Sha256::digest(&record)[..] != *self.hash(number) {
                 return Err(fail(PackedFault::Record(number)));
             }
-            self.sound[number].store(true, Ordering::Relaxed);
+            self.verified[number].store(true, Ordering::Relaxed);
         }
         Ok(record)
     }
@@ -245,15 +238,16 @@ fn read_at(file: &mut File, start: u64, len: u64) -> Result<Vec<u8>, PackedFault
     }
 }
 
-/// Writes a packed file as one atomic step: of two writers the later one wins, whole.
+/// Writes a packed file atomically. Of two concurrent writers, the complete file of the later one
+/// remains.
 ///
 /// # Errors
 ///
-/// `content`'s, or the file system's.
+/// The error of `content` or of the file system.
 ///
 /// # Panics
 ///
-/// If a record has another length than `record_len`.
+/// If the length of a record is not `record_len`.
 pub fn write_packed<T: Serialize>(
     path: &Path,
     kind: [u8; 8],
@@ -288,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_read_in_any_order() {
+    fn reads_records_in_any_order() {
         let dir = tempfile::tempdir().unwrap();
         let packed = Packed::<String>::open(&written(dir.path()), KIND).unwrap();
         assert_eq!((packed.len(), packed.record_len()), (3, 3));
@@ -299,29 +293,29 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_byte_and_every_cut_is_noticed() {
+    fn detects_every_flipped_byte_and_every_truncation() {
         let dir = tempfile::tempdir().unwrap();
         let path = written(dir.path());
-        let whole = fs::read(&path).unwrap();
-        let all = |path: &Path| -> Result<(), PackedError> {
+        let valid = fs::read(&path).unwrap();
+        let read_all = |path: &Path| -> Result<(), PackedError> {
             let packed = Packed::<String>::open(path, KIND)?;
             (0..packed.len()).try_for_each(|number| packed.read(number).map(drop))
         };
-        all(&path).unwrap();
-        for place in 0..whole.len() {
-            let mut bytes = whole.clone();
+        read_all(&path).unwrap();
+        for place in 0..valid.len() {
+            let mut bytes = valid.clone();
             bytes[place] ^= 1;
             fs::write(&path, bytes).unwrap();
-            assert!(all(&path).is_err(), "byte {place}");
-            fs::write(&path, &whole[..place]).unwrap();
-            assert!(all(&path).is_err(), "cut at {place}");
+            assert!(read_all(&path).is_err(), "byte {place}");
+            fs::write(&path, &valid[..place]).unwrap();
+            assert!(read_all(&path).is_err(), "truncated to {place} bytes");
         }
-        fs::write(&path, [&whole[..], b"x"].concat()).unwrap();
-        assert!(all(&path).is_err(), "a byte more");
+        fs::write(&path, [&valid[..], b"x"].concat()).unwrap();
+        assert!(read_all(&path).is_err(), "one byte appended");
     }
 
     #[test]
-    fn two_writers_leave_one_whole_file() {
+    fn concurrent_writers_leave_one_valid_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("packed");
         std::thread::scope(|scope| {

@@ -1,22 +1,22 @@
-//! Random generators that follow from numbers alone, so that nothing about them needs saving.
+//! Random generators that depend only on numbers, so that a checkpoint needs no generator state.
 
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 
-/// What a generator is for. Two purposes never share a stream, whatever the seed.
+/// Use of a generator. Different purposes never share a stream, for any seed.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Purpose {
-    /// The order of a shuffled pass; its stream is older than the others and has no number.
+    /// Order of a shuffled pass. 0, because this stream existed before the others.
     Order = 0,
-    /// The order of a balanced pass, and which samples it repeats.
+    /// Order and repetitions of a balanced pass.
     Balance = 1,
-    /// How a sample is varied.
+    /// Augmentation of a sample.
     Augment = 2,
-    /// Ties between folds.
+    /// Tie-breaking between folds.
     Stratify = 3,
 }
 
-/// The generator for draw `numbers` of a purpose.
+/// Returns the generator for draw `numbers` of a purpose.
 pub(super) fn generator(seed: u64, purpose: Purpose, numbers: [u64; 2]) -> ChaCha8Rng {
     let words = [seed, numbers[0], purpose as u64, numbers[1]];
     let mut key = [0; 32];

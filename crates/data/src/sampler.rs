@@ -1,4 +1,4 @@
-//! Passes over the training samples in which rare classes come more often.
+//! Sampling that repeats samples of rare classes.
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -7,25 +7,26 @@ use serde::{Deserialize, Serialize};
 use super::Dataset;
 use super::random::{Purpose, generator};
 
-/// How a pass over the training samples is made.
+/// Order of the training samples in an epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sampler {
-    /// Each sample once, in a new order each pass.
+    /// Each sample once, in a new random order each pass.
     #[default]
     Shuffle,
-    /// Samples of rare classes more than once: repeat factor sampling, see [`repeat_factors`].
+    /// Repeat factor sampling: samples of rare classes occur more than once, see
+    /// [`repeat_factors`].
     Balanced,
 }
 
-/// How often each of the samples `indices` comes in a balanced pass, on average; in the order of
-/// `indices`.
+/// Returns the average number of occurrences of each of the samples `indices` in a balanced pass,
+/// in the order of `indices`.
 ///
 /// Repeat factor sampling: Gupta, Dollár and Girshick, "LVIS: A Dataset for Large Vocabulary
-/// Instance Segmentation", 2019, section 4. With `f(c)` the share of `indices` that carry class
-/// `c`, a class has the factor `max(1, √(threshold / f(c)))`, and a sample the largest factor of
-/// its classes. So classes that are rarer than `threshold` are repeated, all others are left as
-/// they are. A sample without a class has the factor 1.
+/// Instance Segmentation", 2019, section 4. With the fraction `f(c)` of `indices` in class `c`, the
+/// class has the factor `max(1, √(threshold / f(c)))`. A sample has the largest factor of its
+/// classes. So only classes rarer than `threshold` are repeated. Samples without class have the
+/// factor 1.
 ///
 /// # Panics
 ///
@@ -34,8 +35,8 @@ pub enum Sampler {
 pub fn repeat_factors(dataset: &Dataset, indices: &[usize], threshold: f64) -> Vec<f64> {
     let counts = dataset.class_counts_of(indices);
     let factor = |class: &u16| {
-        let share = counts[usize::from(*class)] as f64 / indices.len() as f64;
-        (threshold / share).sqrt()
+        let fraction = counts[usize::from(*class)] as f64 / indices.len() as f64;
+        (threshold / fraction).sqrt()
     };
     let of_sample = |index: &usize| {
         dataset.targets[*index]
@@ -46,7 +47,7 @@ pub fn repeat_factors(dataset: &Dataset, indices: &[usize], threshold: f64) -> V
     indices.iter().map(of_sample).collect()
 }
 
-/// Number of samples in each balanced pass with these factors: their sum, rounded.
+/// Returns the length of a balanced pass with these factors: their rounded sum.
 #[must_use]
 pub fn balanced_len(factors: &[f64]) -> usize {
     let whole: f64 = factors.iter().map(|factor| factor.floor()).sum();
@@ -54,22 +55,21 @@ pub fn balanced_len(factors: &[f64]) -> usize {
     whole as usize + parts.round() as usize
 }
 
-/// `indices` in the order in which balanced pass `pass` visits them, with repetitions.
+/// Returns `indices` in the order of balanced pass `pass`, with repetitions.
 ///
-/// A sample with the factor `r` comes `⌊r⌋` times, and once more with the probability `r − ⌊r⌋`.
-/// The samples that come once more are drawn systematically (at equal steps along the sum of the
-/// fractions, from a random start), so that every pass has [`balanced_len`] samples; where the sum
-/// of all fractions is no whole number, that changes each probability by less than one part in
-/// that sum.
+/// A sample with the factor `r` occurs `⌊r⌋` times, and once more with the probability `r − ⌊r⌋`.
+/// The additional samples are drawn by systematic sampling: at equal steps along the sum of the
+/// fractions, from a random start. So every pass has [`balanced_len`] samples. If the sum of the
+/// fractions is not an integer, each probability changes by less than one part in that sum.
 ///
-/// It depends on the arguments alone, so a resumed run needs no saved state.
+/// It depends only on the arguments, so a resumed run needs no saved state.
 ///
 /// # Panics
 ///
 /// If there is not one factor, at least 1, for each index.
 #[must_use]
 pub fn balanced_order(indices: &[usize], factors: &[f64], seed: u64, pass: u64) -> Vec<usize> {
-    assert_eq!(indices.len(), factors.len(), "there is a factor an index");
+    assert_eq!(indices.len(), factors.len(), "one factor per index");
     assert!(factors.iter().all(|r| *r >= 1.0), "factors are at least 1");
     let mut rng = generator(seed, Purpose::Balance, [pass, 0]);
     let total: f64 = factors.iter().map(|factor| factor.fract()).sum();
@@ -77,21 +77,21 @@ pub fn balanced_order(indices: &[usize], factors: &[f64], seed: u64, pass: u64) 
     let step = total / extras.max(1) as f64;
     let mut next = step * rng.random::<f64>();
     let mut order = Vec::with_capacity(balanced_len(factors));
-    // Walked along in random order, so that it does not matter which samples are neighbours.
+    // The walk has a random order, so that the order of the samples has no influence.
     let mut walk: Vec<_> = (0..indices.len()).collect();
     walk.shuffle(&mut rng);
     let (mut sum, mut drawn) = (0.0, 0);
-    for at in walk {
-        sum += factors[at].fract();
-        let mut times = factors[at] as usize;
+    for sample in walk {
+        sum += factors[sample].fract();
+        let mut times = factors[sample] as usize;
         while next < sum && drawn < extras {
             times += 1;
             drawn += 1;
             next += step;
         }
-        order.extend(std::iter::repeat_n(indices[at], times));
+        order.extend(std::iter::repeat_n(indices[sample], times));
     }
-    // Rounding of the sums may leave the last draw just beyond the end.
+    // Rounding may put the last draw just beyond the end.
     order.extend(order.last().copied().filter(|_| drawn < extras));
     order.shuffle(&mut rng);
     order
@@ -102,7 +102,8 @@ mod tests {
     use super::*;
     use crate::tests::labelled;
 
-    /// 100 samples: class 0 on all but the last, class 1 on four, class 2 on one, the last bare.
+    /// 100 samples: class 0 on all except the last, class 1 on four, class 2 on one, none on the
+    /// last.
     fn data() -> Dataset {
         let classes = |i: usize| match i {
             0 => vec![0, 2],
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn factors_are_those_of_the_paper() {
+    fn factors_match_the_paper() {
         let all: Vec<_> = (0..100).collect();
         let factors = repeat_factors(&data(), &all, 0.16);
         assert_eq!(factors[..5], [4.0, 2.0, 2.0, 2.0, 2.0]);
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_factors_are_met_exactly() {
+    fn integer_factors_give_exact_repetitions() {
         let order = balanced_order(&[7, 8, 9], &[1.0, 3.0, 2.0], 5, 0);
         let mut sorted = order.clone();
         sorted.sort_unstable();
@@ -140,7 +141,7 @@ mod tests {
     const PASSES: u64 = 20_000;
 
     #[test]
-    fn fractions_are_met_on_average_in_passes_of_one_length() {
+    fn fractional_factors_are_met_on_average_with_a_constant_length() {
         let factors = [1.0, 1.25, 2.5, 1.75, 1.1, 1.4, 3.0];
         let indices: Vec<_> = (0..factors.len()).collect();
         let mut counts = [0; 7];
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_total_that_is_no_whole_number_keeps_the_length() {
+    fn a_fractional_sum_keeps_the_length() {
         for count in 1..60 {
             let factors = vec![1.3; count];
             let indices: Vec<_> = (0..count).collect();

@@ -1,4 +1,4 @@
-//! What the loaders of a run read from.
+//! Source of the samples of a run: image files, a pixel cache, or a feature file.
 
 use std::io;
 use std::sync::Arc;
@@ -7,33 +7,32 @@ use std::time::UNIX_EPOCH;
 
 use super::{CacheError, CacheForm, Dataset, Features, PackedError, PixelCache};
 use rgby_imaging::{
-    ChannelSelector, DecodeLimits, Planes, Preparer, Preprocess, Sample, SampleError,
-    SampleErrorKind, Variation,
+    Augmentation, ChannelSelector, DecodeLimits, Planes, Preprocess, Preprocessor, Sample,
+    SampleError, SampleErrorKind,
 };
 
-/// A data set and how its samples become input; all loaders of a run share one.
+/// A data set with its preprocessing. All loaders of a run share one.
 #[derive(Debug)]
 pub struct SampleSource {
     dataset: Arc<Dataset>,
-    preparer: Arc<Preparer>,
+    preprocessor: Arc<Preprocessor>,
     origin: PixelOrigin,
 }
 
-/// Where the samples come from.
+/// Origin of the pixels or features.
 #[derive(Debug)]
 enum PixelOrigin {
-    /// Their image files. They are read anew in each epoch, and since every image is stretched to
-    /// the size of the input, one that was replaced in between would otherwise go unnoticed: so
-    /// the size of each from the first time that it is read, packed; 0 before.
+    /// Image files, with the packed size of each image at its first read, 0 before. The files are
+    /// read again in each epoch and resized, so a replaced image would otherwise not be detected.
     Files(Vec<AtomicU64>),
-    /// A pixel cache, and the place of each sample in it.
+    /// A pixel cache, and the record number of each sample.
     Cache(Arc<PixelCache>, Vec<usize>),
-    /// No images but what a network's unchanging part made of them.
+    /// Features of a frozen backbone.
     Features(Box<Features>),
 }
 
 impl SampleSource {
-    /// Nothing is read yet. The data set's samples must have the preprocessing's stains.
+    /// Reads nothing yet. The data set's samples must have the stains of the preprocessing.
     ///
     /// # Panics
     ///
@@ -43,37 +42,37 @@ impl SampleSource {
         let sizes = dataset.samples.iter().map(|_| AtomicU64::new(0)).collect();
         Self {
             dataset,
-            preparer: Arc::new(Preparer::new(preprocess)),
+            preprocessor: Arc::new(Preprocessor::new(preprocess)),
             origin: PixelOrigin::Files(sizes),
         }
     }
 
-    /// Takes the pixels from a cache; no image file is opened any more.
+    /// Reads the pixels from a cache instead of image files.
     ///
     /// # Errors
     ///
-    /// The cache has not the samples, stains or size that are `wanted`.
+    /// The cache lacks samples, or does not have the form `wanted`.
     pub fn with_cache(
         self,
         pixels: Arc<PixelCache>,
         wanted: &CacheForm,
     ) -> Result<Self, CacheError> {
-        let places = pixels.fit(&self.dataset, wanted, self.preprocess().size)?;
-        let origin = PixelOrigin::Cache(pixels, places);
+        let records = pixels.fit(&self.dataset, wanted, self.preprocess().size)?;
+        let origin = PixelOrigin::Cache(pixels, records);
         Ok(Self { origin, ..self })
     }
 
-    /// The same samples by their features.
+    /// Returns a source of the features of the same samples.
     #[must_use]
     pub fn with_features(&self, features: Features) -> Self {
         Self {
             dataset: self.dataset.clone(),
-            preparer: self.preparer.clone(),
+            preprocessor: self.preprocessor.clone(),
             origin: PixelOrigin::Features(Box::new(features)),
         }
     }
 
-    /// Values of one sample's input.
+    /// Returns the number of values in one sample's input.
     #[must_use]
     pub fn input_len(&self) -> usize {
         match &self.origin {
@@ -82,21 +81,21 @@ impl SampleSource {
         }
     }
 
-    /// What tells sample `index` from any other: a hash of its pixels if there is a cache, else
-    /// path, length and time of each of its files, and the channels that they are of.
+    /// Returns bytes that identify the content of sample `index`: the hash of its pixels in a
+    /// cache, else its channel selectors with path, length and modification time of each file.
     ///
     /// # Errors
     ///
-    /// A file is not there.
+    /// A file is missing.
     pub fn identity(&self, index: usize) -> io::Result<Vec<u8>> {
-        if let PixelOrigin::Cache(pixels, at) = &self.origin {
-            return Ok(pixels.hash(at[index]).to_vec());
+        if let PixelOrigin::Cache(pixels, records) = &self.origin {
+            return Ok(pixels.hash(records[index]).to_vec());
         }
         let mut identity = Vec::new();
         let sample = &self.dataset.samples[index];
         for pick in sample.picks.iter() {
             let name = match pick {
-                ChannelSelector::Alone => "",
+                ChannelSelector::WholeFile => "",
                 ChannelSelector::Channel(name) => name,
             };
             identity.extend_from_slice(name.as_bytes());
@@ -113,45 +112,44 @@ impl SampleSource {
         Ok(identity)
     }
 
-    /// The samples.
     #[must_use]
     pub fn dataset(&self) -> &Dataset {
         &self.dataset
     }
 
-    /// How they become input.
     #[must_use]
     pub fn preprocess(&self) -> &Preprocess {
-        self.preparer.preprocess()
+        self.preprocessor.preprocess()
     }
 
-    /// Reads sample `index` into `out`, `[C, S, S]` or its features. `vary` says how to show it,
-    /// given its number of stains.
+    /// Reads sample `index` into `out`: `[C, S, S]` or features. `augment` returns the augmentation
+    /// for the number of stains.
     pub(super) fn load(
         &self,
         index: usize,
-        vary: impl FnOnce(usize) -> Variation,
+        augment: impl FnOnce(usize) -> Augmentation,
         out: &mut [f32],
     ) -> Result<(), SampleError> {
         let sample = &self.dataset.samples[index];
         match &self.origin {
             PixelOrigin::Files(sizes) => {
-                let vary = |planes: &Planes| {
+                let augment = |planes: &Planes| {
                     check_size(&sizes[index], planes).map_err(|kind| error(sample, kind))?;
-                    Ok(vary(planes.channels))
+                    Ok(augment(planes.channels))
                 };
                 let limits = DecodeLimits::default();
-                self.preparer.load_with(sample, &limits, vary, out)
+                self.preprocessor.load_with(sample, &limits, augment, out)
             }
-            PixelOrigin::Cache(pixels, at) => {
-                let read = pixels.planes(at[index]);
+            PixelOrigin::Cache(pixels, records) => {
+                let read = pixels.planes(records[index]);
                 let planes = read.map_err(|fault| damaged(sample, &fault))?;
-                self.preparer.prepare(&planes, &vary(planes.channels), out);
+                self.preprocessor
+                    .prepare(&planes, &augment(planes.channels), out);
                 Ok(())
             }
             PixelOrigin::Features(features) => {
-                let view = vary(sample.channels.len()).dihedral;
-                let read = features.read(index, view, out);
+                let symmetry = augment(sample.channels.len()).dihedral;
+                let read = features.read(index, symmetry, out);
                 read.map_err(|fault| damaged(sample, &fault))
             }
         }

@@ -1,11 +1,11 @@
-//! What several tests of this module need.
+//! Test helpers of several modules.
 
 use std::sync::Arc;
 
 use super::Dataset;
 use rgby_imaging::Sample;
 
-/// A data set without images: sample `i` is called `s<i>` and has the classes `targets[i]`.
+/// Returns a data set without images. Sample `i` has the id `s<i>` and the classes `targets[i]`.
 pub(super) fn labelled(targets: Vec<Vec<u16>>, num_classes: usize) -> Dataset {
     let channels: Arc<[String]> = Arc::new([]);
     let sample = |number: usize| Sample {

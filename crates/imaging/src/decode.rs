@@ -1,4 +1,4 @@
-//! Bounded decoding of one image file's bytes into one gray plane.
+//! Bounded decoding of image bytes into gray planes.
 
 mod channels;
 mod gray_png;
@@ -16,19 +16,19 @@ use thiserror::Error;
 use super::Plane;
 use rgby_common::catch_panic;
 
-/// What an image may cost before it is refused.
+/// Limits beyond which an image is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeLimits {
-    /// Largest width and height in pixels.
+    /// Maximum width and height in pixels.
     pub max_side: u32,
-    /// Most bytes that the decoded image may take, with all its colours and its full bit depth.
+    /// Maximum size of the decoded image in bytes, with all colours and its full bit depth.
     pub max_bytes: u64,
-    /// Most bytes that the encoded image may have.
+    /// Maximum size of the encoded image in bytes.
     pub max_file_bytes: u64,
 }
 
 impl Default for DecodeLimits {
-    /// 16,384 pixels a side, 1 GiB decoded, 512 MiB encoded.
+    /// 16,384 pixels per side, 1 GiB decoded, 512 MiB encoded.
     fn default() -> Self {
         Self {
             max_side: 16_384,
@@ -39,7 +39,7 @@ impl Default for DecodeLimits {
 }
 
 impl DecodeLimits {
-    /// Refuses a file that is empty or too large.
+    /// Rejects empty and too large files.
     fn check_file(&self, bytes: &[u8]) -> Result<(), DecodeError> {
         if bytes.is_empty() {
             return Err(DecodeError::Empty);
@@ -52,10 +52,10 @@ impl DecodeLimits {
         Ok(())
     }
 
-    /// Refuses an image that claims too much, or nothing.
+    /// Rejects sizes from a header that are 0 or above the limits.
     fn check(&self, width: u32, height: u32, bytes: u64) -> Result<(), DecodeError> {
         if width == 0 || height == 0 {
-            return Err(DecodeError::Damaged("it has no pixels".into()));
+            return Err(DecodeError::Damaged("the image has no pixels".into()));
         }
         if width.max(height) > self.max_side {
             return Err(DecodeError::TooLarge {
@@ -72,64 +72,48 @@ impl DecodeLimits {
         Ok(())
     }
 
-    /// Room for the decoder's own buffers beside the image: a TIFF strip, a JPEG's coefficients.
+    /// Returns the limit including the decoder's buffers, such as a TIFF strip or JPEG
+    /// coefficients.
     fn decoder_bytes(&self) -> u64 {
         self.max_bytes.saturating_mul(2)
     }
 }
 
-/// Why bytes did not become an image.
+/// Why bytes cannot be decoded. Each text is one line.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum DecodeError {
-    /// There are no bytes.
     #[error("the file is empty")]
     Empty,
-    /// The bytes start like no known image format.
-    #[error("not an image (its first bytes are those of no image format); give PNG, JPEG or TIFF")]
+    #[error("not an image: the first bytes match no image format; use PNG, JPEG or TIFF")]
     NotAnImage,
-    /// An image of a kind that is not read.
     #[error("{0} is not supported; convert it to 8 or 16 bit PNG, JPEG or TIFF")]
     Unsupported(String),
-    /// More encoded bytes than [`DecodeLimits::max_file_bytes`].
-    #[error("the file is larger than {limit} bytes, the most that is read")]
-    FileTooLarge {
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// Wider or higher than [`DecodeLimits::max_side`].
-    #[error("the image claims {width}×{height} pixels; at most {limit} a side are read")]
-    TooLarge {
-        /// Width in pixels, as the header says.
-        width: u32,
-        /// Height in pixels, as the header says.
-        height: u32,
-        /// The limit in pixels.
-        limit: u32,
-    },
-    /// Would take more memory than [`DecodeLimits::max_bytes`].
-    #[error("the image would take more than {limit} bytes of memory, the most that is allowed")]
-    TooManyBytes {
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// The image starts well but is cut short or broken.
+    /// Above [`DecodeLimits::max_file_bytes`].
+    #[error("the file is larger than the limit of {limit} bytes")]
+    FileTooLarge { limit: u64 },
+    /// Above [`DecodeLimits::max_side`], all in pixels.
+    #[error("the image header claims {width}×{height} pixels; the limit is {limit} per side")]
+    TooLarge { width: u32, height: u32, limit: u32 },
+    /// Above [`DecodeLimits::max_bytes`].
+    #[error("the decoded image is larger than the limit of {limit} bytes")]
+    TooManyBytes { limit: u64 },
+    /// The header is valid but the content is not.
     #[error("the image is truncated or damaged ({0}); fetch the file again")]
     Damaged(String),
-    /// A file of several channels does not yield those that are wanted.
+    /// A multi-channel file lacks the required channels.
     #[error(transparent)]
     Channels(#[from] ChannelError),
 }
 
-/// Decodes a PNG, JPEG or TIFF (its first page) into one gray plane of 8 bits.
+/// Decodes a PNG, a JPEG or the first page of a TIFF into one gray plane of 8 bits.
 ///
-/// The format is told from the bytes. 16-bit values `v` become `round(v / 257)`. A colour image
-/// stands for its brightest channel, the one of R, G, B with the largest sum, because public HPA
-/// JPEGs are gray images tinted in their stain's colour; alpha is ignored.
+/// The format is detected from the bytes. 16-bit values `v` become `round(v / 257)`. Of a colour
+/// image, only the channel R, G or B with the largest sum is used. Public HPA JPEGs are gray images
+/// tinted in their stain's colour. Alpha is ignored.
 ///
 /// # Errors
 ///
-/// One variant of [`DecodeError`] for each way the bytes can be wrong. No more memory is taken
-/// than `limits` allow for, whatever the header claims.
+/// [`DecodeError`]. The memory use stays within `limits` even if the header claims larger sizes.
 pub fn decode_plane(bytes: &[u8], limits: &DecodeLimits) -> Result<Plane, DecodeError> {
     let mut data = Vec::new();
     let (width, height) = append_plane(bytes, limits, &mut data)?;
@@ -140,8 +124,8 @@ pub fn decode_plane(bytes: &[u8], limits: &DecodeLimits) -> Result<Plane, Decode
     })
 }
 
-/// Decodes as [`decode_plane`] but puts the pixels behind those that `out` has, and returns width
-/// and height. `out` stays as it was if there is an error.
+/// As [`decode_plane`], but appends the pixels to `out` and returns width and height. On error
+/// `out` is unchanged.
 pub(super) fn append_plane(
     bytes: &[u8],
     limits: &DecodeLimits,
@@ -177,9 +161,9 @@ fn append(
             Err(DecodeError::Unsupported(channels::PLANAR_TILES.into()))
         }
         ImageFormat::Jpeg | ImageFormat::Tiff => {
-            let size = guarded(|| append_other(bytes, format, limits, out))?;
+            let size = catching_panics(|| append_jpeg_or_tiff(bytes, format, limits, out))?;
             if format == ImageFormat::Jpeg && !jpeg_has_end(bytes) {
-                return Err(DecodeError::Damaged("its end marker is missing".into()));
+                return Err(DecodeError::Damaged("the end marker is missing".into()));
             }
             Ok(size)
         }
@@ -191,19 +175,16 @@ fn append(
     }
 }
 
-/// What a decoder says of a file, or its panic as the file's fault: `tiff` 0.11 computes with the
-/// sizes of tiles that a header claims, and with tiles of a plane, without minding overflow.
-fn guarded<T>(decode: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
-    // What a broken-off decoder leaves behind the pixels before is cut off by the caller.
-    catch_panic::expected(decode).unwrap_or_else(|_| {
-        Err(DecodeError::Damaged(
-            "no decoder can make sense of it".into(),
-        ))
-    })
+/// Calls a decoder and reports its panic as a damaged file: `tiff` 0.11 does not check tile sizes
+/// from the header, or tiles of planar images, for overflow.
+fn catching_panics<T>(decode: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
+    // The caller truncates what a panicking decoder appended.
+    catch_panic::catch(decode)
+        .unwrap_or_else(|_| Err(DecodeError::Damaged("the decoder failed".into())))
 }
 
-/// JPEG and TIFF.
-fn append_other(
+/// Decodes JPEG and TIFF with the `image` crate.
+fn append_jpeg_or_tiff(
     bytes: &[u8],
     format: ImageFormat,
     limits: &DecodeLimits,
@@ -211,7 +192,7 @@ fn append_other(
 ) -> Result<(u32, u32), DecodeError> {
     let explain = |error| explain(error, limits);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    // The sides are checked below, where the error can say what the header claims.
+    // The sides are checked below, where the error can contain the header's values.
     reader.limits(image_limits(limits, false));
     let mut decoder = reader.into_decoder().map_err(explain)?;
     let (width, height) = decoder.dimensions();
@@ -234,7 +215,7 @@ fn append_other(
     Ok((width, height))
 }
 
-/// The `image` crate's limits; it sets none on the sides by itself.
+/// Returns limits for the `image` crate, whose default has none for the sides.
 fn image_limits(limits: &DecodeLimits, sides: bool) -> image::Limits {
     let mut out = image::Limits::no_limits();
     out.max_alloc = Some(limits.decoder_bytes());
@@ -253,16 +234,17 @@ fn explain(error: ImageError, limits: &DecodeLimits) -> DecodeError {
             }
         }
         ImageError::Unsupported(what) => DecodeError::Unsupported(what.to_string()),
-        ImageError::IoError(_) => DecodeError::Damaged("it ends too early".into()),
+        ImageError::IoError(_) => DecodeError::Damaged("the file ends too early".into()),
         other => DecodeError::Damaged(other.to_string()),
     }
 }
 
-/// Whether a JPEG's picture data is closed by an end-of-image marker. The decoder fills what a
-/// truncated JPEG lacks with gray and reports success, which would be a silent wrong input.
+/// Returns whether the image data of a JPEG has an end-of-image marker. The decoder fills the
+/// missing part of a truncated JPEG with gray and reports success, which would silently give a
+/// wrong input.
 fn jpeg_has_end(bytes: &[u8]) -> bool {
-    // An embedded thumbnail has an end marker too: look only behind the first start of scan.
-    // Segments before it state their length, so the walk cannot mistake contents for markers.
+    // An embedded thumbnail has an end marker too, so only bytes after the first start of scan
+    // count. The segments before it have lengths, so their content is not read as markers.
     let mut at = 2;
     while let Some(&[0xFF, marker]) = bytes.get(at..at + 2) {
         match marker {
@@ -295,8 +277,8 @@ fn to_gray(image: &DynamicImage) -> Result<Vec<u8>, DecodeError> {
     })
 }
 
-/// The colour channel with the largest sum, of pixels of `depth` interleaved values: gray (1),
-/// gray and alpha (2), RGB (3) or RGBA (4). Of equal sums the first.
+/// Returns the colour channel with the largest sum, the first of equal ones. Pixels have `depth`
+/// interleaved values: gray (1), gray and alpha (2), RGB (3) or RGBA (4).
 fn brightest<T: Copy + Into<u64>>(pixels: &[T], depth: usize) -> Vec<T> {
     let channel = |c: usize| pixels.iter().skip(c).step_by(depth).copied();
     let sum = |c: usize| channel(c).map(Into::into).sum::<u64>();
@@ -309,7 +291,7 @@ fn all_to_8_bit(values: &[u16]) -> Vec<u8> {
     values.iter().copied().map(gray_8_bit).collect()
 }
 
-/// The 8-bit gray value of a 16-bit one, `round(v / 257)`: 65,535 becomes 255.
+/// Converts a 16-bit gray value to 8 bits, `round(v / 257)`: 65,535 becomes 255.
 #[must_use]
 pub fn gray_8_bit(value: u16) -> u8 {
     ((u32::from(value) + 128) / 257) as u8

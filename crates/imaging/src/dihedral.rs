@@ -1,13 +1,12 @@
-//! The eight symmetries of the square.
+//! The eight symmetries of the square (the dihedral group).
 
-/// Number of symmetries: half of them turn, half of them mirror.
+/// Number of symmetries: four rotations and four reflections.
 pub const DIHEDRAL: u8 = 8;
 
-/// Turns or mirrors a square plane of `side`×`side` pixels, in place.
+/// Applies symmetry `k` to a square plane of `side`×`side` pixels, in place.
 ///
-/// `k`, 0–7, is read as three bits: 4 exchanges rows and columns, then 2 turns the plane upside
-/// down, then 1 mirrors it left to right. So 0 leaves it as it is, 3 is half a turn, 5 a quarter
-/// turn clockwise and 6 one counter-clockwise.
+/// `k`, 0–7, has three bits: 4 transposes, then 2 flips vertically, then 1 flips horizontally. So 0
+/// is the identity, 3 rotates by 180°, 5 by 90° clockwise and 6 by 90° counter-clockwise.
 ///
 /// # Panics
 ///
@@ -29,7 +28,7 @@ pub fn dihedral<T: Copy>(plane: &mut [T], side: usize, k: u8) {
         }
     }
     if k & 1 != 0 {
-        // A square of side 0 has no rows to take apart.
+        // `chunks_exact_mut` rejects 0, the side of an empty plane.
         plane.chunks_exact_mut(side.max(1)).for_each(<[T]>::reverse);
     }
 }
@@ -38,38 +37,38 @@ pub fn dihedral<T: Copy>(plane: &mut [T], side: usize, k: u8) {
 mod tests {
     use super::*;
 
-    fn moved(k: u8) -> Vec<u8> {
+    fn transformed(k: u8) -> Vec<u8> {
         let mut plane: Vec<u8> = (1..=9).collect();
         dihedral(&mut plane, 3, k);
         plane
     }
 
     #[test]
-    fn the_named_symmetries_are_what_they_say() {
-        assert_eq!(moved(0), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
-        assert_eq!(moved(1), [3, 2, 1, 6, 5, 4, 9, 8, 7]);
-        assert_eq!(moved(2), [7, 8, 9, 4, 5, 6, 1, 2, 3]);
-        assert_eq!(moved(3), [9, 8, 7, 6, 5, 4, 3, 2, 1]);
-        assert_eq!(moved(4), [1, 4, 7, 2, 5, 8, 3, 6, 9]);
-        assert_eq!(moved(5), [7, 4, 1, 8, 5, 2, 9, 6, 3]);
-        assert_eq!(moved(6), [3, 6, 9, 2, 5, 8, 1, 4, 7]);
-        assert_eq!(moved(7), [9, 6, 3, 8, 5, 2, 7, 4, 1]);
+    fn every_number_is_the_documented_symmetry() {
+        assert_eq!(transformed(0), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(transformed(1), [3, 2, 1, 6, 5, 4, 9, 8, 7]);
+        assert_eq!(transformed(2), [7, 8, 9, 4, 5, 6, 1, 2, 3]);
+        assert_eq!(transformed(3), [9, 8, 7, 6, 5, 4, 3, 2, 1]);
+        assert_eq!(transformed(4), [1, 4, 7, 2, 5, 8, 3, 6, 9]);
+        assert_eq!(transformed(5), [7, 4, 1, 8, 5, 2, 9, 6, 3]);
+        assert_eq!(transformed(6), [3, 6, 9, 2, 5, 8, 1, 4, 7]);
+        assert_eq!(transformed(7), [9, 6, 3, 8, 5, 2, 7, 4, 1]);
     }
 
     #[test]
-    fn quarter_turns_undo_each_other_and_all_else_itself() {
+    fn quarter_turns_invert_each_other_and_all_others_themselves() {
         for side in 0..6 {
             let plane: Vec<usize> = (0..side * side).collect();
             for k in 0..DIHEDRAL {
-                let mut there_and_back = plane.clone();
-                dihedral(&mut there_and_back, side, k);
+                let mut restored = plane.clone();
+                dihedral(&mut restored, side, k);
                 let inverse = match k {
                     5 => 6,
                     6 => 5,
                     _ => k,
                 };
-                dihedral(&mut there_and_back, side, inverse);
-                assert_eq!(there_and_back, plane, "side {side}, k {k}");
+                dihedral(&mut restored, side, inverse);
+                assert_eq!(restored, plane, "side {side}, k {k}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Where the bytes of samples' files come from.
+//! Sources of image files: the local file system or an object store.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,31 +8,31 @@ use super::SampleErrorKind;
 
 /// Reads files by their paths, on any number of threads.
 pub trait FileSource: Sync {
-    /// Reads a file into `bytes`, whose contents are lost and whose memory is used again: at most
-    /// one byte past `limit`, enough for the decoder to refuse the file.
+    /// Replaces the content of `bytes` by that of a file. Reads at most one byte more than `limit`,
+    /// so that the decoder can reject a larger file.
     ///
     /// # Errors
     ///
-    /// The file cannot be read; [`SampleErrorKind::Unavailable`] if no other could be either.
+    /// The file cannot be read; [`SampleErrorKind::Unavailable`] if the whole source has failed.
     fn read(&self, path: &Path, limit: u64, bytes: &mut Vec<u8>) -> Result<(), SampleErrorKind>;
 
-    /// Says which files the calling thread will read now; at most `limit` bytes of each.
+    /// Announces files that the calling thread reads now, at most `limit` bytes of each.
     fn want(&self, paths: &mut dyn Iterator<Item = &Path>, limit: u64) {
         let _ = (paths, limit);
     }
 
-    /// Says which files any thread will read next, in this order; at most `limit` bytes of each.
+    /// Announces files to prefetch, in this order, at most `limit` bytes of each.
     fn expect(&self, paths: &mut dyn Iterator<Item = &Path>, limit: u64) {
         let _ = (paths, limit);
     }
 
-    /// Says that files which were expected will not be read after all.
+    /// Cancels the prefetch of files that will not be read.
     fn forget(&self, paths: &mut dyn Iterator<Item = &Path>) {
         let _ = paths;
     }
 }
 
-/// The files of this machine.
+/// The local file system.
 #[derive(Debug, Clone, Copy)]
 pub struct LocalFiles;
 

@@ -1,4 +1,4 @@
-//! Samples whose channels are all in one TIFF file.
+//! Samples with all channels in one TIFF file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use super::{
     Sample, check_channels,
 };
 
-/// How the names of such files end, in lower case; the longest that fits counts.
+/// File name endings in lower case, longest first: the first match counts.
 const ENDINGS: [&str; 4] = [".ome.tif", ".ome.tiff", ".tif", ".tiff"];
 
-/// The samples among the files `names` of a folder that are called like a TIFF file, sorted by id:
-/// `<Id>.tif`, `<Id>.tiff`, `<Id>.ome.tif` or `<Id>.ome.tiff`. `wanted` says for each of
-/// `channels` its name or number in the files. No file is opened.
+/// Returns one sample per TIFF file name in `names`, sorted by id: `<Id>.tif`, `<Id>.tiff`,
+/// `<Id>.ome.tif` or `<Id>.ome.tiff`. `wanted` holds the name or number of each of `channels` in
+/// the files. No file is opened.
 ///
 /// # Errors
 ///
-/// Two files have the same id, or an id is no text.
-pub fn with_all_channels(
+/// Two files have the same id, or an id is not UTF-8.
+pub fn multichannel_samples(
     dir: &Path,
     names: &[String],
     channels: &Arc<[String]>,
@@ -49,7 +49,7 @@ pub fn with_all_channels(
 }
 
 impl Sample {
-    /// A sample whose channels, at least one, are all in the file `path`.
+    /// Returns a sample whose channels, at least one, are all in the file `path`.
     #[must_use]
     pub fn of_one_file(
         id: &str,
@@ -65,21 +65,21 @@ impl Sample {
         }
     }
 
-    /// Whether the sample's first file, if it holds several channels, has those that are wanted.
-    /// Where one file lacks them, most likely all do, and it is better to say so at once.
+    /// Checks that the first file, if it has several channels, has the required ones. If one file
+    /// lacks them, probably all do, and an early error saves the user time.
     ///
     /// # Errors
     ///
-    /// [`ChannelError::Missing`], [`ChannelError::Ambiguous`] and nothing else: a file that cannot
-    /// be read says nothing of the others.
+    /// Only [`ChannelError::Missing`] and [`ChannelError::Ambiguous`]. An unreadable file is no
+    /// error here, because other files may be readable.
     pub fn check_channels(&self, limits: &DecodeLimits) -> Result<(), ChannelError> {
-        let together = self.together(0);
-        let (false, Some(Some(path))) = (together.is_empty(), self.files.first()) else {
+        let channels = self.channels_in_file(0);
+        let (false, Some(Some(path))) = (channels.is_empty(), self.files.first()) else {
             return Ok(());
         };
         let mut bytes = Vec::new();
         let read = LocalFiles.read(path, limits.max_file_bytes, &mut bytes);
-        let checked = read.map(|()| check_channels(&bytes, &together, limits));
+        let checked = read.map(|()| check_channels(&bytes, &channels, limits));
         match checked {
             Ok(Err(DecodeError::Channels(
                 error @ (ChannelError::Missing { .. } | ChannelError::Ambiguous { .. }),
@@ -89,7 +89,7 @@ impl Sample {
     }
 }
 
-/// The name without a TIFF file's ending.
+/// Returns the name without its TIFF ending.
 fn tiff_id(name: &str) -> Option<&str> {
     let stem = |ending: &&str| {
         let (stem, end) = name.split_at_checked(name.len().checked_sub(ending.len())?)?;
@@ -98,7 +98,7 @@ fn tiff_id(name: &str) -> Option<&str> {
     ENDINGS.iter().find_map(stem)
 }
 
-/// Whether a file's name is that of a TIFF file.
+/// Returns whether a file name has a TIFF ending.
 #[must_use]
 pub fn is_tiff_name(name: &str) -> bool {
     tiff_id(name).is_some()
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_end_before_the_longest_ending() {
+    fn id_is_the_name_without_the_longest_ending() {
         for (name, id) in [
             ("a.tif", Some("a")),
             ("a.b.TIFF", Some("a.b")),

@@ -1,24 +1,22 @@
-//! The one definition of how image files become a network's input, for training and serving.
+//! Specification of preprocessing, the same for training, scoring and serving.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mix, Resize, mix};
+use super::{Resize, StainMix, stain_mix};
 
-/// Largest input side that a network may ask for, in pixels.
+/// Largest input side in pixels.
 const MAX_SIZE: u32 = 4096;
-/// Most channels of a network's input, and most stains that they are made of.
+/// Limit of input channels, and of the stains in them.
 const MAX_CHANNELS: usize = 64;
 
-/// How image files become a network's input. It travels with the model.
+/// How image files become a network's input. It is stored with the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
-    /// Channels in the order of the network's input: stains, or sums of them as [`Mix`] reads
-    /// them.
+    /// Channels in the order of the network's input: stains or expressions for a [`StainMix`].
     pub channels: Vec<String>,
-    /// Side of the square input in pixels. Other shapes are stretched.
+    /// Side of the square input in pixels. Images of other shapes are stretched.
     pub size: u32,
-    /// How images get that size.
     pub resize: Resize,
     /// Mean of each channel, on the scale 0–1.
     pub mean: Vec<f32>,
@@ -27,8 +25,8 @@ pub struct Preprocess {
 }
 
 impl Preprocess {
-    /// Bilinear resizing to `size`×`size`, then `(x / 255 − 0.5) / 0.5` in each channel: the
-    /// normalisation of the reference experiments, with values in −1…1.
+    /// Returns bilinear resize to `size`×`size` and `(x / 255 − 0.5) / 0.5` in each channel: the
+    /// normalization of the reference experiments, with values from −1 to 1.
     #[must_use]
     pub fn new(channels: &[impl AsRef<str>], size: u32) -> Self {
         Self {
@@ -40,11 +38,11 @@ impl Preprocess {
         }
     }
 
-    /// Checks that the fields make sense and agree with each other.
+    /// Checks that the fields are in range and consistent.
     ///
     /// # Errors
     ///
-    /// A sentence that names the first field that does not fit, and what would.
+    /// A message that names the first invalid field and its valid values.
     pub fn validate(&self) -> Result<(), String> {
         self.validate_channels()?;
         if !(1..=MAX_SIZE).contains(&self.size) {
@@ -58,15 +56,17 @@ impl Preprocess {
             if values.len() != wanted {
                 let has = values.len();
                 return Err(format!(
-                    "`{field}` has {has} values for {wanted} channels; give one for each channel"
+                    "`{field}` has {has} values for {wanted} channels; set one value per channel"
                 ));
             }
             if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
-                return Err(format!("`{field}` holds {bad}; it must be a finite number"));
+                return Err(format!(
+                    "`{field}` contains {bad}; it must be a finite number"
+                ));
             }
         }
         if let Some(bad) = self.std.iter().find(|v| **v <= 0.0) {
-            return Err(format!("`std` holds {bad}; it must be greater than 0"));
+            return Err(format!("`std` contains {bad}; it must be greater than 0"));
         }
         Ok(())
     }
@@ -75,37 +75,37 @@ impl Preprocess {
         let count = self.channels.len();
         if !(1..=MAX_CHANNELS).contains(&count) {
             return Err(format!(
-                "`channels` has {count} entries; name 1 to {MAX_CHANNELS}, such as `red`"
+                "`channels` has {count} entries; list 1 to {MAX_CHANNELS}, such as `red`"
             ));
         }
-        let mut mixes: Vec<Mix> = Vec::with_capacity(count);
+        let mut mixes: Vec<StainMix> = Vec::with_capacity(count);
         for channel in &self.channels {
             let mix = channel
                 .parse()
-                .map_err(|error| format!("`channels` holds `{channel}`: {error}"))?;
+                .map_err(|error| format!("`channels` contains `{channel}`: {error}"))?;
             if mixes.contains(&mix) {
-                return Err(format!("`channels` names `{channel}` twice; name it once"));
+                return Err(format!("`channels` contains `{channel}` twice; remove one"));
             }
             mixes.push(mix);
         }
         let stains = self.stains().len();
         if stains > MAX_CHANNELS {
             return Err(format!(
-                "`channels` are made of {stains} stains; use at most {MAX_CHANNELS}"
+                "`channels` use {stains} stains; use at most {MAX_CHANNELS}"
             ));
         }
         Ok(())
     }
 
-    /// The stains that the channels are made of, each once, in the order in which they first
-    /// appear: the files that a sample needs. A channel that [`validate`](Self::validate) refuses
-    /// counts as one stain of that name.
+    /// Returns the stains of the channels in order of first appearance, each once: the files that a
+    /// sample must have. A channel that [`validate`](Self::validate) rejects counts as one stain of
+    /// that name.
     #[must_use]
     pub fn stains(&self) -> Vec<String> {
-        mix::stains(&self.channels)
+        stain_mix::stains(&self.channels)
     }
 
-    /// Number of values in one sample's input: channels × size × size.
+    /// Returns the number of values in one sample's input: channels × size².
     #[must_use]
     pub fn input_len(&self) -> usize {
         self.channels.len() * (self.size as usize).pow(2)

@@ -1,4 +1,4 @@
-//! Resizing of planes.
+//! Resize filters, with `fast_image_resize` or as scikit-image 0.13 did.
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -6,26 +6,26 @@ use serde::{Deserialize, Serialize};
 
 use super::{Planes, skimage};
 
-/// How an image gets another size.
+/// Resize filter.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Resize {
-    /// Convolution with a triangle filter. Enlarging, this is bilinear interpolation; shrinking,
-    /// the triangle widens with the factor, so that every source pixel counts and fine structure
-    /// is averaged instead of aliased (as Pillow's and torchvision's `antialias=True`).
+    /// Bilinear interpolation with antialiasing, as in Pillow and torchvision (`antialias=True`).
+    /// When shrinking, the triangle filter widens with the factor, so that every source pixel
+    /// contributes.
     #[default]
     Bilinear,
-    /// The nearest source pixel.
+    /// Nearest neighbour.
     Nearest,
-    /// Bilinear interpolation without antialiasing, and a border that blends with black: what
-    /// `skimage.transform.resize` of scikit-image 0.13 did, which the reference experiments used.
+    /// Bilinear interpolation without antialiasing, with a border that blends with black:
+    /// `skimage.transform.resize` of scikit-image 0.13, as used by the reference experiments.
     Skimage,
 }
 
 impl Resize {
-    /// The name in configs and on the command line.
+    /// Returns the name in configs and on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -36,18 +36,18 @@ impl Resize {
     }
 }
 
-/// Resized planes, `[channels, size, size]`, 0–255, in memory that is used again.
+/// Resized planes, `[channels, size, size]`, 0–255, in reused memory.
 #[derive(Debug, Default)]
-pub(super) struct Resized {
+pub(super) struct ResizeBuffers {
     resizer: Resizer,
     bytes: Vec<u8>,
     floats: Vec<f32>,
-    /// Four planes as one image, and that image at the new size.
-    woven: (Vec<u8>, Vec<u8>),
+    /// Four planes interleaved as one image, before and after the resize.
+    interleaved: (Vec<u8>, Vec<u8>),
 }
 
-impl Resized {
-    /// Stretches each channel to `size`×`size` pixels; a size that already fits is copied. `None`
+impl ResizeBuffers {
+    /// Resizes each channel to `size`×`size` pixels; planes of that size are copied. Returns `None`
     /// if the filter yields fractions.
     pub(super) fn bytes(
         &mut self,
@@ -68,7 +68,7 @@ impl Resized {
         Some(&mut self.bytes)
     }
 
-    /// As [`bytes`](Self::bytes), whatever the filter.
+    /// As [`bytes`](Self::bytes), in `f32` and for every filter.
     pub(super) fn floats(&mut self, planes: &Planes, size: u32, filter: Resize) -> &mut [f32] {
         if self.bytes(planes, size, filter).is_some() {
             self.floats.clear();
@@ -80,8 +80,8 @@ impl Resized {
         &mut self.floats
     }
 
-    /// Resizes on whole numbers, which is far faster than on floats, and four planes as one image,
-    /// which is more than twice as fast as one by one.
+    /// Resizes in `u8`, which is far faster than in `f32`. Four planes are interleaved as one
+    /// image, which is more than twice as fast as plane by plane.
     fn convolve(&mut self, planes: &Planes, size: u32, algorithm: ResizeAlg) {
         let (from, to) = (planes.plane_len().max(1), (size as usize).pow(2).max(1));
         self.bytes.resize(planes.channels * to, 0);
@@ -94,17 +94,17 @@ impl Resized {
                 let resized = self.resizer.resize(&source, &mut target, &options);
                 resized.is_ok()
             });
-            let why = "buffers of matching size and type always resize";
+            let why = "buffers match the sizes and the pixel type";
             assert_eq!(done, Some(true), "{why}");
         };
         let sources = planes.data.chunks(4 * from);
         for (sources, targets) in sources.zip(self.bytes.chunks_mut(4 * to)) {
             if targets.len() == 4 * to {
-                let (large, small) = &mut self.woven;
-                weave(sources, large);
+                let (large, small) = &mut self.interleaved;
+                interleave(sources, large);
                 small.resize(4 * to, 0);
                 resize(large, small, PixelType::U8x4);
-                unweave(small, targets);
+                deinterleave(small, targets);
             } else {
                 let sources = sources.chunks_exact(from);
                 for (source, target) in sources.zip(targets.chunks_exact_mut(to)) {
@@ -115,8 +115,8 @@ impl Resized {
     }
 }
 
-/// Four planes, one after the other, become pixels of four values.
-fn weave(planes: &[u8], out: &mut Vec<u8>) {
+/// Converts four consecutive planes into pixels of four values.
+fn interleave(planes: &[u8], out: &mut Vec<u8>) {
     out.resize(planes.len(), 0);
     let (first, second) = planes.split_at(planes.len() / 2);
     let ((a, b), (c, d)) = (
@@ -129,21 +129,21 @@ fn weave(planes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Pixels of four values become four planes, one after the other.
-fn unweave(pixels: &[u8], out: &mut [u8]) {
+/// Converts pixels of four values into four consecutive planes.
+fn deinterleave(pixels: &[u8], out: &mut [u8]) {
     let pixels = pixels.as_chunks::<4>().0;
-    for (at, plane) in out.chunks_exact_mut(pixels.len().max(1)).enumerate() {
+    for (channel, plane) in out.chunks_exact_mut(pixels.len().max(1)).enumerate() {
         for (value, pixel) in plane.iter_mut().zip(pixels) {
-            *value = pixel[at];
+            *value = pixel[channel];
         }
     }
 }
 
 impl Planes {
-    /// The planes at `size`×`size` pixels, rounded to whole numbers.
+    /// Returns the planes resized to `size`×`size` pixels and rounded to integers.
     #[must_use]
     pub fn resized(&self, size: u32, filter: Resize) -> Self {
-        let mut resized = Resized::default();
+        let mut resized = ResizeBuffers::default();
         let data = if resized.bytes(self, size, filter).is_some() {
             resized.bytes
         } else {
@@ -164,7 +164,9 @@ mod tests {
     use super::*;
 
     fn resize(planes: &Planes, size: u32, filter: Resize) -> Vec<f32> {
-        Resized::default().floats(planes, size, filter).to_vec()
+        ResizeBuffers::default()
+            .floats(planes, size, filter)
+            .to_vec()
     }
 
     fn planes(width: u32, height: u32, data: Vec<u8>) -> Planes {
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn shrinking_bilinearly_averages_where_nearest_picks() {
+    fn bilinear_shrinking_averages_and_nearest_picks_pixels() {
         let stripes: Vec<u8> = (0..64).map(|i| if i % 2 == 0 { 0 } else { 200 }).collect();
         let source = planes(8, 8, stripes);
         let smooth = resize(&source, 2, Resize::Bilinear);
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn enlarging_follows_the_half_pixel_rule() {
+    fn enlarging_uses_half_pixel_centres() {
         let source = planes(2, 1, vec![0, 100]);
         // Pixel centres of the target in source coordinates: -0.25, 0.25, 0.75, 1.25.
         let wide = resize(&source, 4, Resize::Bilinear);
@@ -202,16 +204,16 @@ mod tests {
     }
 
     #[derive(serde::Deserialize)]
-    struct Golden {
+    struct ResizeGolden {
         input: Vec<Vec<u8>>,
         output: Vec<Vec<f32>>,
     }
 
-    /// The golden's maker: `tests/golden/resize.py`.
+    /// Generated by `tests/golden/resize.py`.
     #[test]
-    fn shrinking_is_that_of_pillow() {
+    fn shrinking_matches_pillow() {
         let text = include_str!("../../../tests/golden/resize.json");
-        let golden: Golden = serde_json::from_str(text).unwrap();
+        let golden: ResizeGolden = serde_json::from_str(text).unwrap();
         let (width, height) = (golden.input[0].len(), golden.input.len());
         let source = planes(width as u32, height as u32, golden.input.concat());
         let found = resize(&source, golden.output.len() as u32, Resize::Bilinear);
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn planes_that_are_resized_together_are_as_those_resized_alone() {
+    fn planes_resized_together_equal_planes_resized_alone() {
         for (width, height) in [(5, 3), (64, 41), (9, 120)] {
             let len = (width * height) as usize;
             let data: Vec<u8> = (0..len * 7).map(|i| (i * i / 3 + i * 29) as u8).collect();
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_do_not_mix_and_any_shape_fits() {
+    fn channels_do_not_mix_and_any_shape_is_accepted() {
         let mut data = vec![10; 15];
         data.extend([200; 15]);
         let resized = resize(&planes(5, 3, data), 4, Resize::Bilinear);

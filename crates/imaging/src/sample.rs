@@ -1,4 +1,4 @@
-//! Samples in a folder: which files belong together, and reading them.
+//! Finds samples in a folder and reads their files.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,71 +7,72 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::decode::{append_channels, append_plane};
-use super::{DecodeError, DecodeLimits, FileSource, LocalFiles, Planes, with_all_channels};
+use super::{DecodeError, DecodeLimits, FileSource, LocalFiles, Planes, multichannel_samples};
 
 mod error;
 
 pub use error::{FindError, SampleError, SampleErrorKind};
 
-/// Extensions that an image file may have, in lower case; upper case is accepted too.
+/// Image file extensions, compared without case.
 const IMAGE_EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "tif", "tiff"];
 
-/// One field of view: an id and a file for each wanted channel.
+/// One field of view: an id and a file per required channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
-    /// The part of the file names before `_<channel>`.
+    /// Part of the file names before `_<channel>`.
     pub id: String,
-    /// Names of the wanted channels, shared by all samples of a folder.
+    /// Names of the required channels, shared by all samples of a folder.
     pub channels: Arc<[String]>,
-    /// The file of each channel; `None` where there is none.
+    /// File of each channel; `None` if it is missing.
     pub files: Vec<Option<PathBuf>>,
-    /// What of its file each channel is; none where every file is named `<Id>_<channel>` and holds
-    /// that channel alone.
+    /// Which part of its file each channel is. Empty if every file is named `<Id>_<channel>` and
+    /// contains only that channel.
     pub picks: Arc<[ChannelSelector]>,
 }
 
-/// What of its file a channel is.
+/// Which part of its file a channel is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChannelSelector {
-    /// All of it: the file holds no other channel.
-    Alone,
-    /// A channel of a TIFF file that holds several: its name in the file's OME-XML, or its number
-    /// from 0.
+    /// The whole file: it contains no other channel.
+    WholeFile,
+    /// One channel of a multi-channel TIFF file: its name in the file's OME-XML, or its number from
+    /// 0.
     Channel(String),
 }
 
 impl Sample {
-    /// Its files, in the order of its channels.
+    /// Returns the existing files, in the order of the channels.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().flatten().map(PathBuf::as_path)
     }
 
-    /// Whether each wanted channel has a file.
+    /// Returns whether every required channel has a file.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.files.iter().all(Option::is_some)
     }
 
-    /// The wanted channels that have no file.
+    /// Returns the required channels without a file.
     pub fn missing_channels(&self) -> impl Iterator<Item = &str> {
         let channels = self.channels.iter().zip(&self.files);
         let missing = channels.filter(|(_, file)| file.is_none());
         missing.map(|(channel, _)| channel.as_str())
     }
 
-    /// The channels of a common file that begin with channel `from`: by name or number, and none
-    /// where that is alone in its file.
-    pub(super) fn together(&self, from: usize) -> Vec<&str> {
+    /// Returns the names or numbers of the consecutive channels from `from` on that are in the same
+    /// multi-channel file. Empty if channel `from` is the whole file.
+    pub(super) fn channels_in_file(&self, from: usize) -> Vec<&str> {
         let rest = self.files.iter().zip(self.picks.iter()).skip(from);
         let same = rest.map_while(|(file, pick)| match pick {
-            ChannelSelector::Channel(wanted) if *file == self.files[from] => Some(wanted.as_str()),
+            ChannelSelector::Channel(name) if *file == self.files[from] => Some(name.as_str()),
             _ => None,
         });
         same.collect()
     }
 
-    /// The name of the file that channel `index` should have, where names follow from ids.
-    fn expected(&self, index: usize) -> String {
+    /// Returns the file name that channel `index` should have, or `""` if names do not follow from
+    /// ids.
+    fn expected_file(&self, index: usize) -> String {
         if self.picks.is_empty() {
             return format!("{}_{}.png", self.id, self.channels[index]);
         }
@@ -80,26 +81,27 @@ impl Sample {
 }
 
 /// Lists the samples in `dir`: every id with at least one file `<Id>_<channel>.<extension>` of a
-/// wanted channel, sorted by id. Ids and channels may contain underscores: of channels that both
-/// end a name, it belongs to the longer one. Other files are ignored. A folder without any such
-/// file may hold TIFF files with all of a sample's channels, `<Id>.tif`, `<Id>.tiff` or
-/// `<Id>.ome.tif`, whose OME-XML calls the channels by these names.
+/// required channel, sorted by id. Other files are ignored. Ids and channels may contain
+/// underscores: if a name ends with two of the channels, the longer one counts.
 ///
-/// `channels` are the names of stains, as [`Preprocess::stains`] gives them.
+/// A folder without any such file may contain TIFF files with all channels of a sample, `<Id>.tif`,
+/// `<Id>.tiff` or `<Id>.ome.tif`, with the channels' names in their OME-XML.
+///
+/// `channels` are names of stains, as returned by [`Preprocess::stains`].
 ///
 /// [`Preprocess::stains`]: super::Preprocess::stains
 ///
-/// The folder is listed once and no file is opened, so that a folder of 100,000 files on a
-/// network share is no burden.
+/// The folder is listed once and no file is opened, so that 100,000 files on a network share are
+/// listed fast.
 ///
 /// # Errors
 ///
-/// [`FindError`] if `dir` is not a folder, cannot be listed, holds no file with a fitting name or
-/// one whose id is no text, or holds two files for one channel of a sample.
+/// [`FindError`] if `dir` is not a folder, cannot be listed, or contains no matching file name.
+/// Also if an id is not UTF-8, or if a channel of a sample has two files.
 pub fn find_samples(dir: &Path, channels: &[String]) -> Result<Vec<Sample>, FindError> {
-    let io_error = |source| FindError::Io {
+    let io_error = |cause| FindError::Io {
         path: dir.into(),
-        source,
+        cause,
     };
     if dir.is_file() {
         return Err(FindError::NotAFolder(dir.into()));
@@ -109,12 +111,11 @@ pub fn find_samples(dir: &Path, channels: &[String]) -> Result<Vec<Sample>, Find
     samples_among(dir, &mut names.map(|name| name.map_err(io_error)), channels)
 }
 
-/// As [`find_samples`], in a folder `dir` that was listed elsewhere: `names` are those of its
-/// files.
+/// As [`find_samples`], for a folder `dir` that was already listed: `names` are its file names.
 ///
 /// # Errors
 ///
-/// That of a name, and as [`find_samples`].
+/// The first error in `names`, and as [`find_samples`].
 pub fn samples_among(
     dir: &Path,
     names: &mut dyn Iterator<Item = Result<OsString, FindError>>,
@@ -149,16 +150,16 @@ pub fn samples_among(
         }
     }
     if samples.is_empty() {
-        let wanted: Vec<&str> = channels.iter().map(String::as_str).collect();
-        let whole = with_all_channels(dir, &others, &channels, &wanted)?;
-        if !whole.is_empty() {
-            return Ok(whole);
+        let names: Vec<&str> = channels.iter().map(String::as_str).collect();
+        let samples = multichannel_samples(dir, &others, &channels, &names)?;
+        if !samples.is_empty() {
+            return Ok(samples);
         }
         others.sort();
         return Err(FindError::Empty {
             path: dir.into(),
             channels: channels.join("|"),
-            seen: match others.first() {
+            found: match others.first() {
                 None => "an empty folder".into(),
                 Some(first) => format!("{} other entries, such as `{first}`", others.len()),
             },
@@ -167,7 +168,7 @@ pub fn samples_among(
     Ok(samples.into_values().collect())
 }
 
-/// Splits `<Id>_<channel>.<extension>` into the id and the channel's number.
+/// Splits `<Id>_<channel>.<extension>` into the id and the channel's index.
 fn parse_name<'a>(name: &'a str, channels: &[String]) -> Option<(&'a str, usize)> {
     let (stem, extension) = name.rsplit_once('.')?;
     if !IMAGE_EXTENSIONS
@@ -177,11 +178,11 @@ fn parse_name<'a>(name: &'a str, channels: &[String]) -> Option<(&'a str, usize)
         return None;
     }
     let id = |channel: &str| stem.strip_suffix(channel)?.strip_suffix('_');
-    let fitting = channels
+    let matching = channels
         .iter()
         .enumerate()
         .filter_map(|(index, channel)| Some((id(channel)?, index)));
-    fitting
+    matching
         .filter(|(id, _)| !id.is_empty())
         .min_by_key(|(id, _)| id.len())
 }
@@ -190,16 +191,16 @@ fn parse_name<'a>(name: &'a str, channels: &[String]) -> Option<(&'a str, usize)
 ///
 /// # Errors
 ///
-/// [`SampleError`] naming the first file that is missing, unreadable or of another size than the
-/// sample's first file.
+/// [`SampleError`] with the first file that is missing, unreadable or of another size than the
+/// first file of the sample.
 pub fn read_sample(sample: &Sample, limits: &DecodeLimits) -> Result<Planes, SampleError> {
     let mut planes = Planes::default();
     read_sample_into(&LocalFiles, sample, limits, (&mut Vec::new(), &mut planes))?;
     Ok(planes)
 }
 
-/// As [`read_sample`], into `planes`; `bytes` holds one encoded file after the other. What both
-/// had is lost, their memory is used again.
+/// As [`read_sample`], into `planes`, with `bytes` as buffer for one encoded file after the other.
+/// Replaces the content of both and reuses their memory.
 pub(super) fn read_sample_into(
     files: &dyn FileSource,
     sample: &Sample,
@@ -220,12 +221,12 @@ pub(super) fn read_sample_into(
             let kind = SampleErrorKind::MissingChannel {
                 channel: sample.channels[channel].clone(),
             };
-            return Err(fail(sample.expected(channel), kind));
+            return Err(fail(sample.expected_file(channel), kind));
         };
-        let together = sample.together(channel);
+        let channels = sample.channels_in_file(channel);
         let size = files
             .read(path, limits.max_file_bytes, bytes)
-            .and_then(|()| Ok(append(bytes, &together, limits, &mut planes.data)?))
+            .and_then(|()| Ok(append(bytes, &channels, limits, &mut planes.data)?))
             .map_err(|kind| fail(path.display().to_string(), kind))?;
         let other = *first.get_or_insert(path);
         if planes.channels == 0 {
@@ -240,49 +241,47 @@ pub(super) fn read_sample_into(
             };
             return Err(fail(path.display().to_string(), kind));
         }
-        planes.channels += together.len().max(1);
+        planes.channels += channels.len().max(1);
     }
     Ok(())
 }
 
-/// Decodes the channels `together` of a file, or all of a file that holds no other, behind the
-/// pixels of `out`; returns width and height.
+/// Decodes the channels of a multi-channel file, or the whole file if `channels` is empty, and
+/// appends the pixels to `out`. Returns width and height.
 fn append(
     bytes: &[u8],
-    together: &[&str],
+    channels: &[&str],
     limits: &DecodeLimits,
     out: &mut Vec<u8>,
 ) -> Result<(u32, u32), DecodeError> {
-    match together {
+    match channels {
         [] => append_plane(bytes, limits, out),
-        _ => append_channels(bytes, together, limits, out),
+        _ => append_channels(bytes, channels, limits, out),
     }
 }
 
-/// One file of a sample: the channels that it holds, or why it cannot be used.
+/// One file of a sample, with its pixels or the reason why it cannot be used.
 #[derive(Debug)]
 pub struct SampleFile<'a> {
-    /// The file.
     pub path: &'a Path,
-    /// Number of the sample's first channel that it holds; the others follow.
+    /// Index of the sample's first channel in the file; the others follow.
     pub first: usize,
-    /// How many channels of the sample it holds.
+    /// Number of the sample's channels in the file.
     pub channels: usize,
-    /// Their pixels.
     pub planes: Result<Planes, SampleErrorKind>,
 }
 
-/// Shows each file that a sample has, one after the other, whatever is wrong with the others;
-/// channels without a file are passed over.
-pub fn each_part(sample: &Sample, limits: &DecodeLimits, show: &mut dyn FnMut(SampleFile)) {
+/// Calls `visit` for each existing file of a sample, even if others are unreadable. Channels
+/// without a file are skipped.
+pub fn for_each_file(sample: &Sample, limits: &DecodeLimits, visit: &mut dyn FnMut(SampleFile)) {
     let (mut bytes, mut first) = (Vec::new(), 0);
     while first < sample.files.len() {
-        let together = sample.together(first);
-        let channels = together.len().max(1);
+        let names = sample.channels_in_file(first);
+        let channels = names.len().max(1);
         if let Some(path) = &sample.files[first] {
             let decode = |bytes: &[u8]| {
                 let mut data = Vec::new();
-                let (width, height) = append(bytes, &together, limits, &mut data)?;
+                let (width, height) = append(bytes, &names, limits, &mut data)?;
                 Ok(Planes {
                     width,
                     height,
@@ -291,7 +290,7 @@ pub fn each_part(sample: &Sample, limits: &DecodeLimits, show: &mut dyn FnMut(Sa
                 })
             };
             let read = LocalFiles.read(path, limits.max_file_bytes, &mut bytes);
-            show(SampleFile {
+            visit(SampleFile {
                 path,
                 first,
                 channels,

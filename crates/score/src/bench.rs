@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{Buffer, Engine, EngineError, PipelineOptions, ScoreError, ScoreSource, score_batches};
 use crate::model_metadata::Precision;
 use rgby_common::memory;
-use rgby_imaging::{LocalFiles, Preparers, Sample, SampleError};
+use rgby_imaging::{LocalFiles, PreprocessorSet, Sample, SampleError};
 
 pub use preprocess::PreprocessSpeed;
 use preprocess::prepare_for;
@@ -167,7 +167,7 @@ impl ScoreBench<'_> {
         progress: &dyn Fn(),
     ) -> Result<ScoreSpeed, BenchError> {
         let inputs = engines.first().ok_or(ScoreError::NoEngine)?.inputs();
-        let preparers = Preparers::new(&inputs);
+        let preparers = PreprocessorSet::new(&inputs);
         let mut prepare = BenchTally::default();
         let tallies =
             || -> Vec<BenchTally> { self.batches.iter().map(|_| BenchTally::default()).collect() };

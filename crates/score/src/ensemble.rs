@@ -8,7 +8,7 @@ use super::{
     TtaCombination,
 };
 use crate::model_metadata::ModelSpec;
-use rgby_imaging::{Preparers, Preprocess};
+use rgby_imaging::{Preprocess, PreprocessorSet};
 
 /// One model or several, whose probabilities are averaged.
 #[derive(Debug, Clone)]
@@ -108,7 +108,7 @@ impl Ensemble {
     /// Returns the stains of which a sample needs files.
     #[must_use]
     pub fn stains(&self) -> Vec<String> {
-        Preparers::stains(&self.inputs())
+        PreprocessorSet::stains(&self.inputs())
     }
 
     /// Returns the distinct preprocessings, in the order of the models.

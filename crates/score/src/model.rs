@@ -7,12 +7,12 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use onnx_ir::{GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use rgby_graph::{GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use sha2::{Digest, Sha256};
 
 use super::{EngineError, StagedFile};
 use crate::model_metadata::{EMBEDDINGS_NAME, METADATA_KEY, ModelSpec};
-use rgby_common::atomic_file::{hex, sha256_file};
+use rgby_common::atomic_file::sha256_file;
 
 /// Name of the model's input, `[N, C, H, W]` float32.
 pub const INPUT_NAME: &str = "image";
@@ -74,7 +74,7 @@ impl ModelFile {
         let spec = inspect(&bytes, spec).map_err(model_error)?;
         Ok(Self {
             file: file.clone(),
-            sha256: hex(&Sha256::digest(&bytes)),
+            sha256: hex::encode(Sha256::digest(&bytes)),
             spec: Arc::new(spec),
         })
     }
@@ -114,7 +114,7 @@ impl ModelFile {
             reason,
         };
         let bytes = read(self.file.path()).map_err(model_error)?;
-        if hex(&Sha256::digest(&bytes)) != self.sha256 {
+        if hex::encode(Sha256::digest(&bytes)) != self.sha256 {
             return Err(model_error(CHANGED.into()));
         }
         Ok(bytes)

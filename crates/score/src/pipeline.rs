@@ -14,7 +14,9 @@ use std::sync::atomic::AtomicBool;
 
 use self::job::{LoadError, PipelineJob};
 use super::{Engine, EngineError};
-use rgby_imaging::{DecodeLimits, FileSource, LocalFiles, Preparers, Sample, SampleErrorKind};
+use rgby_imaging::{
+    DecodeLimits, FileSource, LocalFiles, PreprocessorSet, Sample, SampleErrorKind,
+};
 
 /// Batch size, threads and limits of the pipeline.
 #[derive(Debug, Clone)]
@@ -149,7 +151,7 @@ pub fn score_batches(
     sink: &mut Sink,
 ) -> Result<usize, ScoreError> {
     let inputs = engines.first().ok_or(ScoreError::NoEngine)?.inputs();
-    let preparers = Preparers::new(&inputs);
+    let preparers = PreprocessorSet::new(&inputs);
     let load = |sample: &Sample, out: &mut [f32]| {
         let failure = |file: String, error: String| {
             LoadError::Sample(Failure {

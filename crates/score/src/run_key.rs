@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{KeyDifference, RecordedOptions, Shard};
-use rgby_common::atomic_file::hex;
 
 /// Everything that the results of a run depend on. A run is resumed only if its key is unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -102,7 +101,7 @@ pub fn hash_of_ids<'a>(ids: impl IntoIterator<Item = &'a str>) -> String {
         hash.update((id.len() as u64).to_le_bytes());
         hash.update(id);
     }
-    hex(&hash.finalize())
+    hex::encode(hash.finalize())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use super::metrics::{Metrics, ModelMetrics};
 use super::queue::{Batching, Queue};
 use super::worker::{InferenceWorker, warm_up, warm_up_sizes};
-use rgby_imaging::Preparer;
+use rgby_imaging::Preprocessor;
 use rgby_score::model_metadata::ModelSpec;
 use rgby_score::{Device, EngineError, ModelFile, OrtEngine, Runtime, SessionOptions};
 
@@ -38,7 +38,7 @@ pub struct Model {
     version: String,
     sha256: String,
     spec: Arc<ModelSpec>,
-    preparer: Preparer,
+    preparer: Preprocessor,
     queue: Arc<Queue>,
     metrics: ModelMetrics,
     server: Arc<Metrics>,
@@ -101,7 +101,7 @@ impl ModelLoader {
             version: version.to_owned(),
             sha256: file.sha256().to_owned(),
             spec: file.spec().clone(),
-            preparer: Preparer::new(file.spec().preprocess.clone()),
+            preparer: Preprocessor::new(file.spec().preprocess.clone()),
             queue,
             metrics,
             server: self.metrics.clone(),
@@ -159,7 +159,7 @@ impl Model {
         &self.spec
     }
 
-    pub(super) fn preparer(&self) -> &Preparer {
+    pub(super) fn preparer(&self) -> &Preprocessor {
         &self.preparer
     }
 

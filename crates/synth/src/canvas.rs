@@ -1,12 +1,12 @@
-//! A gray drawing surface with soft shapes, and the noise that gives them texture.
+//! A gray canvas with soft shapes, and noise for texture.
 //!
-//! Positions and lengths are in parts of the image's side, so that a sample looks alike at every
-//! size; shapes thinner than a pixel are drawn a pixel wide.
+//! Positions and lengths are fractions of the image's side, so that a sample looks the same at
+//! every size. Shapes thinner than a pixel are drawn one pixel wide.
 
 use rand::Rng;
 use rand::rngs::ChaCha8Rng;
 
-/// A point or vector, in parts of the image's side.
+/// A point or vector, in fractions of the image's side.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Point {
     pub x: f32,
@@ -14,7 +14,7 @@ pub(super) struct Point {
 }
 
 impl Point {
-    /// The point at `distance` from here in direction `angle` (radians).
+    /// Returns the point at `distance` in direction `angle` (radians).
     pub fn walk(self, angle: f32, distance: f32) -> Self {
         Self {
             x: self.x + angle.cos() * distance,
@@ -26,7 +26,7 @@ impl Point {
         (self.x - other.x).hypot(self.y - other.y)
     }
 
-    /// Direction of `other` seen from here, in radians.
+    /// Returns the direction to `other` in radians.
     pub fn angle_to(self, other: Self) -> f32 {
         (other.y - self.y).atan2(other.x - self.x)
     }
@@ -39,7 +39,7 @@ impl Point {
     }
 }
 
-/// 1 up to `inner`, 0 from `outer`, smooth between.
+/// Returns 1 up to `inner`, 0 from `outer`, and a smooth step in between.
 pub(super) fn falloff(distance: f32, inner: f32, outer: f32) -> f32 {
     let t = ((outer - distance) / (outer - inner)).clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
@@ -60,14 +60,14 @@ impl Canvas {
         }
     }
 
-    /// Adds `brightness(pixel number)` everywhere.
+    /// Adds `brightness(pixel index)` to every pixel.
     pub fn add(&mut self, brightness: impl Fn(usize) -> f32) {
         for (i, value) in self.data.iter_mut().enumerate() {
             *value += brightness(i);
         }
     }
 
-    /// A filled disc with a soft edge.
+    /// Draws a filled disc with a soft edge.
     pub fn disc(&mut self, centre: Point, radius: f32, brightness: f32) {
         let radius = (radius * self.size as f32).max(0.7);
         self.shape([centre, centre], radius * 1.3, |distance| {
@@ -75,7 +75,7 @@ impl Canvas {
         });
     }
 
-    /// A circle drawn with a line of `width`.
+    /// Draws a circle with a line of `width`.
     pub fn ring(&mut self, centre: Point, radius: f32, width: f32, brightness: f32) {
         let (radius, half) = (radius * self.size as f32, self.half_width(width));
         self.shape([centre, centre], radius + half, |distance| {
@@ -83,7 +83,7 @@ impl Canvas {
         });
     }
 
-    /// A line through `points` of `width`, with round ends.
+    /// Draws a line of `width` through `points`, with round ends.
     pub fn stroke(&mut self, points: &[Point], width: f32, brightness: f32) {
         let half = self.half_width(width);
         for pair in points.windows(2) {
@@ -98,7 +98,7 @@ impl Canvas {
     }
 
     /// Raises each pixel within `reach` pixels of a line segment to `brightness(distance)`. The
-    /// brighter value stays, so that the pieces of a line join without beads.
+    /// maximum is kept, so that the segments of a line join without bright spots.
     fn shape(&mut self, [a, b]: [Point; 2], reach: f32, brightness: impl Fn(f32) -> f32) {
         let scale = self.size as f32;
         let (ax, ay, bx, by) = (a.x * scale, a.y * scale, b.x * scale, b.y * scale);
@@ -122,8 +122,8 @@ impl Canvas {
         }
     }
 
-    /// Softens the picture as a microscope does, by two passes of [1 2 1]/4 each way at 512 pixels
-    /// a side and fewer or more in proportion.
+    /// Blurs the image like a microscope: two passes of [1 2 1]/4 in each direction at 512 pixels
+    /// per side, and proportionally for other sizes.
     pub fn soften(&mut self) {
         for _ in 0..(self.size as f32 / 512.0 * 2.0).round() as usize {
             self.soften_once();
@@ -151,11 +151,11 @@ impl Canvas {
         }
     }
 
-    /// The picture a camera takes of it: `gain` times the brightness plus background and shot
-    /// noise, in 0–255.
+    /// Simulates a camera: returns `gain` times the brightness plus background and shot noise, in
+    /// 0–255.
     pub fn expose(&self, gain: f32, rng: &mut ChaCha8Rng) -> Vec<u8> {
         let mut pixel = |&value: &f32| {
-            // The sum of four uniform bytes is close to normal: mean 510, deviation 147.8.
+            // The sum of four uniform bytes is nearly normal: mean 510, standard deviation 147.8.
             let sum: u32 = rng
                 .next_u32()
                 .to_le_bytes()
@@ -171,7 +171,7 @@ impl Canvas {
     }
 }
 
-/// Smooth random brightness: value noise on a grid, two octaves.
+/// Value noise with two octaves.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Noise {
     seed: u32,
@@ -179,7 +179,7 @@ pub(super) struct Noise {
 }
 
 impl Noise {
-    /// Noise whose coarser grains are `grain` wide, in parts of the image's side.
+    /// `grain` is the cell size of the coarser octave, in fractions of the image's side.
     pub fn new(grain: f32, rng: &mut ChaCha8Rng) -> Self {
         Self {
             seed: rng.next_u32(),
@@ -187,13 +187,13 @@ impl Noise {
         }
     }
 
-    /// Brightness at a point, 0–1, around 0.5.
+    /// Returns the brightness at a point, 0–1, around 0.5.
     pub fn at(self, point: Point) -> f32 {
         let (x, y) = (point.x * self.cells, point.y * self.cells);
         0.65 * self.octave(x, y, 0) + 0.35 * self.octave(2.0 * x, 2.0 * y, 1)
     }
 
-    /// A net of bright threads, 0–1: bright where the noise crosses its middle.
+    /// Returns the brightness of a net of threads, 0–1: bright where the noise is near 0.5.
     pub fn mesh(self, point: Point) -> f32 {
         let (x, y) = (point.x * self.cells, point.y * self.cells);
         let ridge = |value: f32| 1.0 - (2.0 * value - 1.0).abs();

@@ -1,4 +1,4 @@
-//! The geometry of a field of view: cells, nuclei, and for each pixel where it lies.
+//! Geometry of a field of view: cells, nuclei, and the location of each pixel.
 
 use std::f32::consts::TAU;
 
@@ -7,22 +7,23 @@ use rand::rngs::ChaCha8Rng;
 
 use super::canvas::Point;
 
-/// Steps in which outlines are tabulated over the full turn.
+/// Number of directions in which outlines are tabulated.
 const TURN: usize = 256;
 
-/// A distance larger than any in the field.
+/// Larger than every distance in the field.
 const FAR: f32 = 9.0;
 
 /// A closed, slightly irregular outline around a centre.
 #[derive(Debug, Clone)]
 pub(super) struct Outline {
     pub centre: Point,
-    /// Distance of the outline from the centre, for each direction.
+    /// Radius in each direction.
     radii: Vec<f32>,
 }
 
 impl Outline {
-    /// An ellipse with half-axes `axes` at `angle`, made irregular by `wobble` (0 for none).
+    /// Returns an ellipse with half-axes `axes` at `angle`; `wobble` makes it irregular (0 for
+    /// none).
     fn new(centre: Point, axes: [f32; 2], angle: f32, wobble: f32, rng: &mut ChaCha8Rng) -> Self {
         let waves: Vec<(f32, f32, f32)> = (2..6)
             .map(|k| {
@@ -39,9 +40,9 @@ impl Outline {
             let (sin, cos) = (turn - angle).sin_cos();
             let ellipse = axes[0] * axes[1] / (axes[1] * cos).hypot(axes[0] * sin);
             ellipse
-                * waves
-                    .iter()
-                    .fold(1.0, |r, (k, size, at)| r + size * (k * turn + at).cos())
+                * waves.iter().fold(1.0, |r, (k, size, phase)| {
+                    r + size * (k * turn + phase).cos()
+                })
         };
         Self {
             centre,
@@ -49,7 +50,7 @@ impl Outline {
         }
     }
 
-    /// Distance of the outline from the centre in direction `angle`.
+    /// Returns the radius in direction `angle`.
     pub fn radius(&self, angle: f32) -> f32 {
         let step = (angle / TAU).rem_euclid(1.0) * TURN as f32;
         let low = step as usize % TURN;
@@ -57,12 +58,12 @@ impl Outline {
         self.radii[low] * (1.0 - part) + self.radii[(low + 1) % TURN] * part
     }
 
-    /// The outline's point in direction `angle`, moved outwards by `offset`.
+    /// Returns the outline's point in direction `angle`, moved outwards by `offset`.
     pub fn point(&self, angle: f32, offset: f32) -> Point {
         self.centre.walk(angle, self.radius(angle) + offset)
     }
 
-    /// A random point inside, at most `extent` (0–1) of the way from centre to outline.
+    /// Returns a random point inside, at most `extent` (0–1) of the way from centre to outline.
     pub fn inside(&self, extent: f32, rng: &mut ChaCha8Rng) -> Point {
         let angle = rng.random_range(0.0..TAU);
         let part = rng.random_range(0.0f32..1.0).sqrt() * extent;
@@ -70,7 +71,6 @@ impl Outline {
     }
 }
 
-/// One cell.
 #[derive(Debug, Clone)]
 pub(super) struct Cell {
     pub outline: Outline,
@@ -79,22 +79,22 @@ pub(super) struct Cell {
     pub nucleus: Outline,
     /// Centre and radius of each nucleolus.
     pub nucleoli: Vec<(Point, f32)>,
-    /// The organising centre of the microtubules, beside the nucleus.
+    /// Microtubule organizing centre, beside the nucleus.
     pub mtoc: Point,
-    /// Whether the cell is in metaphase: `nucleus` is then the plate of chromosomes.
+    /// Whether the cell is in metaphase. `nucleus` is then the metaphase plate.
     pub mitotic: bool,
-    /// Direction of the cell's fibres; of the spindle in a mitotic cell.
+    /// Direction of the fibres, or of the spindle in a mitotic cell.
     pub axis: f32,
-    /// Brightness of its protein relative to the other cells.
+    /// Brightness of the protein relative to other cells.
     pub level: f32,
 }
 
-/// Where a pixel lies.
+/// Location of a pixel relative to the cells.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    /// The pixel's centre.
+pub(super) struct PixelLocation {
+    /// Centre of the pixel.
     pub point: Point,
-    /// The cell that it belongs to.
+    /// Index of the cell that contains it.
     pub cell: Option<u8>,
     /// Distance from the cell's outline.
     pub edge: f32,
@@ -104,18 +104,17 @@ pub(super) struct Place {
     pub envelope: f32,
 }
 
-/// A field of view.
 #[derive(Debug)]
 pub(super) struct Field {
     pub size: usize,
     pub cells: Vec<Cell>,
-    /// One entry a pixel, row by row.
-    pub places: Vec<Place>,
+    /// One entry per pixel, row by row.
+    pub locations: Vec<PixelLocation>,
 }
 
 impl Field {
-    /// Grows a field of 6 to 8 cells; with `dividing`, about half of them in metaphase.
-    pub fn grow(size: usize, dividing: bool, rng: &mut ChaCha8Rng) -> Self {
+    /// Creates a field of 6 to 8 cells. With `dividing`, about half of them are in metaphase.
+    pub fn new(size: usize, dividing: bool, rng: &mut ChaCha8Rng) -> Self {
         let centres = scatter(rng.random_range(6..=8), rng);
         let cells: Vec<_> = centres
             .into_iter()
@@ -129,7 +128,7 @@ impl Field {
                 }
             })
             .collect();
-        let places = (0..size * size).map(|i| {
+        let locations = (0..size * size).map(|i| {
             let coordinate = |pixel: usize| (pixel as f32 + 0.5) / size as f32;
             locate(
                 &cells,
@@ -139,33 +138,35 @@ impl Field {
                 },
             )
         });
-        let places = places.collect();
+        let locations = locations.collect();
         Self {
             size,
             cells,
-            places,
+            locations,
         }
     }
 
-    /// Where a point lies; `None` outside the field.
-    pub fn place(&self, point: Point) -> Option<&Place> {
+    /// Returns the location of a point; `None` outside of the field.
+    pub fn location(&self, point: Point) -> Option<&PixelLocation> {
         let pixel = |v: f32| {
             let v = (v * self.size as f32).floor();
             (v >= 0.0 && v < self.size as f32).then_some(v as usize)
         };
-        Some(&self.places[pixel(point.y)? * self.size + pixel(point.x)?])
+        Some(&self.locations[pixel(point.y)? * self.size + pixel(point.x)?])
     }
 
-    /// Whether a point belongs to cell `cell` and lies in its cytoplasm, at least `margin` from
-    /// the outline and from the nucleus.
+    /// Returns whether a point is in the cytoplasm of cell `cell`, at least `margin` from the
+    /// outline and from the nucleus.
     pub fn in_cytoplasm(&self, cell: usize, point: Point, margin: f32) -> bool {
-        self.place(point).is_some_and(|place| {
-            place.cell == Some(cell as u8) && place.edge > margin && place.envelope > margin
+        self.location(point).is_some_and(|location| {
+            location.cell == Some(cell as u8)
+                && location.edge > margin
+                && location.envelope > margin
         })
     }
 
-    /// Up to `count` random points in the cytoplasm of a cell, at most `reach` (in cell radii)
-    /// from the nuclear envelope. Fewer where the image's border cuts the cell off.
+    /// Returns up to `count` random points in the cytoplasm of a cell, at most `reach` (in cell
+    /// radii) from the nuclear envelope. Cells at the image border may have fewer.
     pub fn cytoplasm_points(
         &self,
         cell: usize,
@@ -181,13 +182,13 @@ impl Field {
             .filter(|point| {
                 self.in_cytoplasm(cell, *point, 0.012)
                     && self
-                        .place(*point)
-                        .is_some_and(|place| place.envelope < reach * radius)
+                        .location(*point)
+                        .is_some_and(|location| location.envelope < reach * radius)
             });
         candidates.take(count).collect()
     }
 
-    /// The interphase cells with their numbers.
+    /// Returns the interphase cells with their indices.
     pub fn interphase(&self) -> impl Iterator<Item = (usize, &Cell)> {
         self.cells
             .iter()
@@ -196,7 +197,7 @@ impl Field {
     }
 }
 
-/// `count` points that keep their distance: each is the best of some random candidates.
+/// Returns `count` well-separated points: each is the best of 12 random candidates.
 fn scatter(count: usize, rng: &mut ChaCha8Rng) -> Vec<Point> {
     let mut points: Vec<Point> = Vec::with_capacity(count);
     for _ in 0..count {
@@ -229,12 +230,18 @@ fn interphase(centre: Point, rng: &mut ChaCha8Rng) -> Cell {
     );
     let nuclear_radius = radius * rng.random_range(0.36..0.42);
     let oval = rng.random_range(1.05..1.25f32);
-    let at = centre.walk(
+    let nuclear_centre = centre.walk(
         rng.random_range(0.0..TAU),
         radius * rng.random_range(0.0..0.12),
     );
     let half_axes = [nuclear_radius * oval, nuclear_radius / oval];
-    let nucleus = Outline::new(at, half_axes, axis + rng.random_range(-0.5..0.5), 0.03, rng);
+    let nucleus = Outline::new(
+        nuclear_centre,
+        half_axes,
+        axis + rng.random_range(-0.5..0.5),
+        0.03,
+        rng,
+    );
     let nucleoli = nucleoli(&nucleus, nuclear_radius, rng);
     let mtoc = nucleus.point(rng.random_range(0.0..TAU), 0.014);
     let level = rng.random_range(0.75..1.0);
@@ -250,7 +257,7 @@ fn interphase(centre: Point, rng: &mut ChaCha8Rng) -> Cell {
     }
 }
 
-/// A dividing cell: round, its chromosomes in a plate across the spindle.
+/// Returns a round dividing cell with its chromosomes in a plate across the spindle.
 fn metaphase(centre: Point, rng: &mut ChaCha8Rng) -> Cell {
     let radius = rng.random_range(0.13..0.15);
     let axis = rng.random_range(0.0..TAU);
@@ -269,7 +276,7 @@ fn metaphase(centre: Point, rng: &mut ChaCha8Rng) -> Cell {
     }
 }
 
-/// Two to four nucleoli that do not overlap.
+/// Returns two to four nucleoli that do not overlap.
 fn nucleoli(nucleus: &Outline, radius: f32, rng: &mut ChaCha8Rng) -> Vec<(Point, f32)> {
     let mut blobs: Vec<(Point, f32)> = Vec::new();
     let wanted = rng.random_range(2..=4);
@@ -291,9 +298,9 @@ fn nucleoli(nucleus: &Outline, radius: f32, rng: &mut ChaCha8Rng) -> Vec<(Point,
     blobs
 }
 
-/// Gives a point to the cell whose outline it is deepest inside of; where two outlines overlap,
-/// the cells touch along the line of equal depth.
-fn locate(cells: &[Cell], point: Point) -> Place {
+/// Assigns a point to the cell in whose outline it is deepest. Overlapping cells touch along the
+/// line of equal depth.
+fn locate(cells: &[Cell], point: Point) -> PixelLocation {
     let mut first = (FAR, 1.0, 0);
     let mut second = (FAR, 1.0);
     for (i, cell) in cells.iter().enumerate() {
@@ -312,7 +319,7 @@ fn locate(cells: &[Cell], point: Point) -> Place {
     }
     let (depth, radius, index) = first;
     if depth >= 1.0 {
-        return Place {
+        return PixelLocation {
             point,
             cell: None,
             edge: -FAR,
@@ -320,16 +327,16 @@ fn locate(cells: &[Cell], point: Point) -> Place {
             envelope: FAR,
         };
     }
-    let free = (1.0 - depth) * radius;
-    let between = (second.0 - depth) / (1.0 / radius + 1.0 / second.1);
+    let to_outline = (1.0 - depth) * radius;
+    let to_neighbour = (second.0 - depth) / (1.0 / radius + 1.0 / second.1);
     let nucleus = &cells[index].nucleus;
     let envelope = nucleus.centre.distance(point) - nucleus.radius(nucleus.centre.angle_to(point));
-    Place {
+    PixelLocation {
         point,
         cell: Some(index as u8),
-        edge: free.min(between),
-        // A border needs both outlines to reach it.
-        junction: if second.0 < 1.08 { between } else { FAR },
+        edge: to_outline.min(to_neighbour),
+        // A shared border exists only if both outlines reach it.
+        junction: if second.0 < 1.08 { to_neighbour } else { FAR },
         envelope,
     }
 }

@@ -1,9 +1,9 @@
-//! Synthetic labelled samples: cells whose green channel shows the classes they are labelled with.
+//! Synthetic labelled samples for the demo and the tests: cells whose green channel shows their
+//! classes.
 //!
-//! They stand in for real data in the demo and the tests. Each sample is drawn from its seed and
-//! number alone: nuclei in blue, microtubules in red, endoplasmic reticulum in yellow, and a
-//! protein in green where its classes say that it is. They are cartoons: a network that tells
-//! them apart has learned nothing about real cells.
+//! Each sample depends only on the seed and its number: nuclei in blue, microtubules in red,
+//! endoplasmic reticulum in yellow, and a protein in green at the locations of its classes. The
+//! images are cartoons. A network trained on them is useless for real cells.
 
 mod canvas;
 mod cells;
@@ -25,24 +25,22 @@ use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt, SeedableRng};
 use thiserror::Error;
 
-use rgby_common::atomic_file::{hex, temp_builder, write_atomic};
+use rgby_common::atomic_file::{temp_builder, write_atomic};
 use rgby_common::labels::HPA_COUNTS;
 use rgby_imaging::{CHANNELS, Planes};
 
-/// The class whose samples need dividing cells.
+/// Class whose samples need dividing cells.
 const MITOTIC_SPINDLE: u16 = 17;
 
-/// Sides that can be drawn, in pixels.
+/// Supported sides in pixels.
 const SIZES: std::ops::RangeInclusive<u32> = 32..=4096;
 
-/// What to draw.
+/// Configuration of a synthetic data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SynthConfig {
-    /// Number of samples.
     pub count: usize,
     /// Side of the square images in pixels, 32 to 4096.
     pub size: u32,
-    /// Seed of everything random.
     pub seed: u64,
     /// Classes to draw from, of the 28 in [`HPA_CLASSES`](rgby_common::labels::HPA_CLASSES).
     pub classes: Vec<u16>,
@@ -61,15 +59,15 @@ impl Default for SynthConfig {
 }
 
 impl SynthConfig {
-    /// Checks that the fields make sense.
+    /// Checks that the fields are in range.
     ///
     /// # Errors
     ///
-    /// [`SynthError::Config`] naming the first field that does not.
+    /// [`SynthError::Config`] with the first invalid field.
     pub fn validate(&self) -> Result<(), SynthError> {
         let fail = |message: String| Err(SynthError::Config(message));
         if self.count == 0 {
-            return fail("`count` is 0; ask for at least one sample".into());
+            return fail("`count` is 0; it must be at least 1".into());
         }
         if !SIZES.contains(&self.size) {
             let (low, high) = (SIZES.start(), SIZES.end());
@@ -79,42 +77,35 @@ impl SynthConfig {
             ));
         }
         if self.classes.is_empty() {
-            return fail("`classes` is empty; name at least one of 0 to 27".into());
+            return fail("`classes` is empty; list at least one of 0 to 27".into());
         }
         if let Some(bad) = self
             .classes
             .iter()
             .find(|c| usize::from(**c) >= HPA_COUNTS.len())
         {
-            return fail(format!("`classes` holds {bad}; classes are 0 to 27"));
+            return fail(format!("`classes` contains {bad}; classes are 0 to 27"));
         }
         Ok(())
     }
 }
 
-/// Why no synthetic data set was written.
+/// Why a synthetic data set cannot be written.
 #[derive(Debug, Error)]
 pub enum SynthError {
-    /// A setting makes no sense.
     #[error("{0}")]
     Config(String),
-    /// There is something in the way, which is not overwritten: it may be real data.
-    #[error("{} already exists; give another folder or remove it first", .0.display())]
+    /// The output exists. It is not overwritten, because it may be real data.
+    #[error("{} already exists\nhint: use another folder, or remove it first", .0.display())]
     Exists(PathBuf),
-    /// A file or folder cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the file system said.
-        source: io::Error,
-    },
+    #[error("cannot write {}: {cause}", path.display())]
+    Io { path: PathBuf, cause: io::Error },
 }
 
 /// One synthetic sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SynthSample {
-    /// Looks like a UUID.
+    /// A version 4 UUID.
     pub id: String,
     /// One to three classes, ascending.
     pub targets: Vec<u16>,
@@ -122,8 +113,8 @@ pub struct SynthSample {
     pub planes: Planes,
 }
 
-/// Draws sample `index`. Its content depends on the seed, the classes, the size and `index`, not
-/// on the count.
+/// Draws sample `index`. It depends on the seed, the classes, the size and `index`, not on the
+/// count.
 ///
 /// # Errors
 ///
@@ -133,16 +124,16 @@ pub fn sample(config: &SynthConfig, index: usize) -> Result<SynthSample, SynthEr
     Ok(draw(config, index))
 }
 
-/// Writes a data set: `out/images/<Id>_<colour>.png` (8-bit gray) and `out/labels.csv`
-/// (`Id,Target`), on all processors. `progress` hears how many samples are done.
+/// Writes a data set on all processors: `out/images/<Id>_<colour>.png` (8-bit gray) and
+/// `out/labels.csv` (`Id,Target`). `progress` is called with the number of finished samples.
 ///
-/// The images are made in a temporary folder beside their place and `labels.csv` is written last:
-/// where it is, the data set is complete.
+/// The images are written to a temporary folder that is then renamed, and `labels.csv` is written
+/// last. So a data set with labels is complete.
 ///
 /// # Errors
 ///
-/// [`SynthError`] if the configuration makes no sense, if `out` already holds images or labels,
-/// or if writing fails.
+/// [`SynthError`] if the configuration is invalid, if `out` already contains images or labels, or
+/// if writing fails.
 pub fn generate(
     out: &Path,
     config: &SynthConfig,
@@ -150,20 +141,20 @@ pub fn generate(
 ) -> Result<(), SynthError> {
     config.validate()?;
     let (images, labels) = (out.join("images"), out.join("labels.csv"));
-    if let Some(there) = [&images, &labels].into_iter().find(|path| path.exists()) {
-        return Err(SynthError::Exists(there.clone()));
+    if let Some(existing) = [&images, &labels].into_iter().find(|path| path.exists()) {
+        return Err(SynthError::Exists(existing.clone()));
     }
-    fs::create_dir_all(out).map_err(at(out))?;
-    let staged = temp_folder(out).map_err(at(out))?;
+    fs::create_dir_all(out).map_err(io_error(out))?;
+    let staged = temp_folder(out).map_err(io_error(out))?;
     let rows = write_images(staged.path(), config, progress)?;
-    fs::rename(staged.keep(), &images).map_err(at(&images))?;
+    fs::rename(staged.keep(), &images).map_err(io_error(&images))?;
     let text = rows
         .iter()
         .fold("Id,Target\n".to_owned(), |text, row| text + row + "\n");
-    write_atomic(&labels, text.as_bytes()).map_err(at(&labels))
+    write_atomic(&labels, text.as_bytes()).map_err(io_error(&labels))
 }
 
-/// A temporary folder with an ordinary folder's permissions.
+/// Creates a temporary folder with ordinary permissions.
 fn temp_folder(parent: &Path) -> io::Result<tempfile::TempDir> {
     let mut builder = temp_builder();
     #[cfg(unix)]
@@ -174,12 +165,13 @@ fn temp_folder(parent: &Path) -> io::Result<tempfile::TempDir> {
     builder.tempdir_in(parent)
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> SynthError {
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> SynthError {
     let path = path.to_owned();
-    |source| SynthError::Io { path, source }
+    |cause| SynthError::Io { path, cause }
 }
 
-/// Writes all samples' images into `folder`; returns their rows of the labels file, in order.
+/// Writes the images of all samples into `folder` and returns their rows of the labels file in
+/// order.
 fn write_images(
     folder: &Path,
     config: &SynthConfig,
@@ -225,7 +217,7 @@ fn write_images(
     Ok(rows)
 }
 
-/// Writes a sample's four files and returns its row of the labels file.
+/// Writes the four files of a sample and returns its row of the labels file.
 fn write_sample(folder: &Path, sample: &SynthSample) -> Result<String, SynthError> {
     let Planes { width, height, .. } = sample.planes;
     let planes = sample.planes.data.chunks_exact(sample.planes.plane_len());
@@ -233,7 +225,7 @@ fn write_sample(folder: &Path, sample: &SynthSample) -> Result<String, SynthErro
         let path = folder.join(format!("{}_{channel}.png", sample.id));
         image::save_buffer(&path, plane, width, height, ExtendedColorType::L8).map_err(
             |error| {
-                at(&path)(match error {
+                io_error(&path)(match error {
                     ImageError::IoError(error) => error,
                     other => io::Error::other(other),
                 })
@@ -252,7 +244,7 @@ fn draw(config: &SynthConfig, index: usize) -> SynthSample {
     let id = uuid(&mut rng);
     let targets = draw_classes(&config.classes, index, &mut rng);
     let size = config.size as usize;
-    let field = cells::Field::grow(size, targets.contains(&MITOTIC_SPINDLE), &mut rng);
+    let field = cells::Field::new(size, targets.contains(&MITOTIC_SPINDLE), &mut rng);
     let scene = stains::Scene::new(field, &mut rng);
     let mut stains = [
         scene.red(size),
@@ -279,13 +271,13 @@ fn draw(config: &SynthConfig, index: usize) -> SynthSample {
     }
 }
 
-/// A random identifier that looks like those of the real data, a version 4 UUID.
+/// Returns a random version 4 UUID, as in the real data.
 fn uuid(rng: &mut ChaCha8Rng) -> String {
     let mut bytes = [0; 16];
     rng.fill_bytes(&mut bytes);
     bytes[6] = bytes[6] & 0x0F | 0x40;
     bytes[8] = bytes[8] & 0x3F | 0x80;
-    let text = hex(&bytes);
+    let text = hex::encode(bytes);
     [
         &text[..8],
         &text[8..12],
@@ -296,14 +288,14 @@ fn uuid(rng: &mut ChaCha8Rng) -> String {
     .join("-")
 }
 
-/// One to three classes, as often as the square root of their counts in the real data: rare ones
-/// stay rare but can be learned. The first samples go through the classes in turn, so that each
-/// is there at least once.
+/// Draws one to three classes, weighted by the square root of their counts in the real data. So
+/// rare classes stay rare but can be learned. The first samples have the classes in turn, so that
+/// each occurs at least once.
 fn draw_classes(classes: &[u16], index: usize, rng: &mut ChaCha8Rng) -> Vec<u16> {
     let weights = classes
         .iter()
         .map(|&class| f64::from(HPA_COUNTS[usize::from(class)]).sqrt());
-    let chance = WeightedIndex::new(weights).expect("there are classes, and no count is 0");
+    let chance = WeightedIndex::new(weights).expect("at least one class, and no count is 0");
     // Two thirds of the real samples have one class, a quarter two.
     let wanted = [1, 1, 1, 1, 1, 1, 2, 2, 2, 3][rng.random_range(0..10)];
     let mut drawn: BTreeSet<u16> = classes.get(index).copied().into_iter().collect();

@@ -6,24 +6,24 @@ use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
 use super::canvas::{Canvas, Noise, Point, falloff};
-use super::cells::{Cell, Field, Place};
+use super::cells::{Cell, Field, PixelLocation};
 
 /// Thickness of a microtubule.
 const TUBULE: f32 = 0.0045;
-/// Length of a step along it.
+/// Step length along a microtubule.
 const STEP: f32 = 0.012;
-/// Turns by this angle cover all directions evenly, however many there are.
+/// Multiples of this angle cover all directions evenly for any count.
 const GOLDEN_ANGLE: f32 = 2.399_963;
 
-/// A field with the structures that stains and proteins share.
+/// A field with the structures that are common to stains and proteins.
 #[derive(Debug)]
 pub(super) struct Scene {
     pub field: Field,
-    /// The microtubules of each cell, from the organising centre outwards.
+    /// Microtubules of each cell, from the organizing centre outwards.
     pub tubules: Vec<Vec<Vec<Point>>>,
     /// Fine texture: chromatin, cytosol.
     pub grain: Noise,
-    /// The net of the endoplasmic reticulum.
+    /// Net of the endoplasmic reticulum.
     reticulum: Noise,
 }
 
@@ -46,9 +46,9 @@ impl Scene {
         }
     }
 
-    /// The cell that a place belongs to.
-    pub fn cell(&self, place: &Place) -> Option<&Cell> {
-        place
+    /// Returns the cell that contains a pixel.
+    pub fn cell(&self, location: &PixelLocation) -> Option<&Cell> {
+        location
             .cell
             .map(|index| &self.field.cells[usize::from(index)])
     }
@@ -61,82 +61,82 @@ impl Scene {
         }
     }
 
-    /// Brightness of the endoplasmic reticulum, 0–1: a net, densest around the nucleus.
-    pub fn reticulum(&self, place: &Place) -> f32 {
-        let Some(cell) = self.cell(place) else {
+    /// Returns the brightness of the endoplasmic reticulum, 0–1: a net, densest around the nucleus.
+    pub fn reticulum(&self, location: &PixelLocation) -> f32 {
+        let Some(cell) = self.cell(location) else {
             return 0.0;
         };
-        let outside = place.envelope.max(0.0) / cell.radius;
+        let outside = location.envelope.max(0.0) / cell.radius;
         let reach = if cell.mitotic {
             0.45
         } else {
             0.25 + 0.75 * (-outside / 0.3).exp()
         };
-        let net = 0.3 + 0.7 * self.reticulum.mesh(place.point);
-        let in_nucleus = falloff(-place.envelope, 0.0, 0.008);
-        reach * net * falloff(-place.edge, -0.02, 0.0) * (0.12 + 0.88 * in_nucleus)
+        let net = 0.3 + 0.7 * self.reticulum.mesh(location.point);
+        let in_nucleus = falloff(-location.envelope, 0.0, 0.008);
+        reach * net * falloff(-location.edge, -0.02, 0.0) * (0.12 + 0.88 * in_nucleus)
     }
 
-    /// The red stain.
+    /// Draws the red stain.
     pub fn red(&self, size: usize) -> Canvas {
         let mut canvas = Canvas::new(size);
         for (i, cell) in self.field.cells.iter().enumerate() {
             self.draw_tubules(i, &mut canvas, if cell.mitotic { 0.95 } else { 0.75 });
         }
         canvas.add(|i| {
-            let place = &self.field.places[i];
-            let Some(cell) = self.cell(place) else {
+            let location = &self.field.locations[i];
+            let Some(cell) = self.cell(location) else {
                 return 0.0;
             };
-            let near = (-place.point.distance(cell.mtoc) / (0.35 * cell.radius)).exp();
+            let near = (-location.point.distance(cell.mtoc) / (0.35 * cell.radius)).exp();
             let haze = if cell.mitotic {
                 0.12
             } else {
                 0.07 + 0.3 * near
             };
-            let outside = 0.3 + 0.7 * falloff(-place.envelope, -0.004, 0.008);
+            let outside = 0.3 + 0.7 * falloff(-location.envelope, -0.004, 0.008);
             haze * outside
-                * (0.6 + 0.8 * self.grain.at(place.point))
-                * falloff(-place.edge, -0.01, 0.0)
+                * (0.6 + 0.8 * self.grain.at(location.point))
+                * falloff(-location.edge, -0.01, 0.0)
         });
         canvas
     }
 
-    /// The blue stain: textured, with dark nucleoli.
+    /// Draws the blue stain: textured, with dark nucleoli.
     pub fn blue(&self, size: usize) -> Canvas {
         let mut canvas = Canvas::new(size);
         canvas.add(|i| {
-            let place = &self.field.places[i];
-            let Some(cell) = self.cell(place) else {
+            let location = &self.field.locations[i];
+            let Some(cell) = self.cell(location) else {
                 return 0.0;
             };
-            let inside = falloff(place.envelope, -0.012, 0.004);
+            let inside = falloff(location.envelope, -0.012, 0.004);
             if inside == 0.0 {
                 return 0.015;
             }
             let chromatin = if cell.mitotic {
                 1.0
             } else {
-                0.42 + 0.5 * self.grain.at(place.point)
+                0.42 + 0.5 * self.grain.at(location.point)
             };
             let nucleolus = cell.nucleoli.iter().map(|&(centre, radius)| {
-                falloff(place.point.distance(centre), 0.5 * radius, 1.1 * radius)
+                falloff(location.point.distance(centre), 0.5 * radius, 1.1 * radius)
             });
             inside * chromatin * (1.0 - 0.45 * nucleolus.fold(0.0, f32::max))
         });
         canvas
     }
 
-    /// The yellow stain.
+    /// Draws the yellow stain.
     pub fn yellow(&self, size: usize) -> Canvas {
         let mut canvas = Canvas::new(size);
-        canvas.add(|i| 0.9 * self.reticulum(&self.field.places[i]));
+        canvas.add(|i| 0.9 * self.reticulum(&self.field.locations[i]));
         canvas
     }
 }
 
-/// Microtubules of a resting cell: curved paths towards the outline that go around the nucleus.
-/// Most start at the organising centre, some elsewhere beside the nucleus.
+/// Returns the microtubules of an interphase cell: curved paths around the nucleus towards the
+/// outline. Most start at the organizing centre, some elsewhere beside the nucleus.
 fn aster(field: &Field, index: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<Point>> {
     let cell = &field.cells[index];
     let turn = rng.random_range(0.0..TAU);
@@ -151,7 +151,7 @@ fn aster(field: &Field, index: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<Point>> {
     paths.filter(|points| points.len() > 1).collect()
 }
 
-/// One microtubule from a point and heading onwards.
+/// Returns one microtubule from a start point and heading.
 fn tubule(
     field: &Field,
     index: usize,
@@ -168,7 +168,7 @@ fn tubule(
         let next = point.walk(heading, STEP);
         let outwards = nucleus.centre.angle_to(next);
         if nucleus.centre.distance(next) - nucleus.radius(outwards) < 0.004 {
-            // Slide along the nucleus, on the side where the path already leans.
+            // Follow the nucleus in the direction of the current heading.
             let side = if (heading - outwards).sin() < 0.0 {
                 -1.0
             } else {
@@ -177,15 +177,15 @@ fn tubule(
             heading = outwards + side * (PI / 2.0 - 0.2);
         }
         point = point.walk(heading, STEP);
-        match field.place(point) {
-            Some(place) if place.cell != Some(index as u8) || place.edge < 0.008 => break,
+        match field.location(point) {
+            Some(location) if location.cell != Some(index as u8) || location.edge < 0.008 => break,
             _ => points.push(point),
         }
     }
     points
 }
 
-/// Microtubules of a dividing cell: from both poles to the plate of chromosomes, bulging outwards.
+/// Returns the spindle of a dividing cell: curved paths from both poles to the metaphase plate.
 fn spindle(cell: &Cell, rng: &mut ChaCha8Rng) -> Vec<Vec<Point>> {
     let centre = cell.outline.centre;
     let mut paths = Vec::new();

@@ -1,4 +1,4 @@
-//! Tests of the synthetic samples: determinism, files, and that a class shows where it should.
+//! Tests of the synthetic samples: determinism, files, and location of each class.
 
 use std::cell::Cell as Counter;
 
@@ -15,14 +15,14 @@ fn config(count: usize, size: u32, classes: &[u16]) -> SynthConfig {
     }
 }
 
-/// Mean green where `which` holds of (red, green, blue, yellow), over some samples of one class.
-fn mean_green(class: u16, which: fn([u8; 4]) -> bool) -> f64 {
+/// Mean of green over the pixels (red, green, blue, yellow) that `filter` selects, for one class.
+fn mean_green(class: u16, filter: fn([u8; 4]) -> bool) -> f64 {
     let (mut sum, mut count) = (0u64, 0u64);
     for index in 0..4 {
         let planes = sample(&config(1, 128, &[class]), index).unwrap().planes;
         for i in 0..planes.plane_len() {
             let pixel = [0, 1, 2, 3].map(|c| planes.data[c * planes.plane_len() + i]);
-            if which(pixel) {
+            if filter(pixel) {
                 sum += u64::from(pixel[1]);
                 count += 1;
             }
@@ -41,7 +41,7 @@ fn in_cytoplasm([_, _, blue, yellow]: [u8; 4]) -> bool {
 }
 
 #[test]
-fn a_sample_depends_on_seed_and_number_alone() {
+fn samples_depend_on_seed_and_number_only() {
     let all = SynthConfig {
         size: 64,
         ..SynthConfig::default()
@@ -64,7 +64,7 @@ fn a_sample_depends_on_seed_and_number_alone() {
 }
 
 #[test]
-fn the_protein_lies_where_its_class_says() {
+fn protein_is_at_the_location_of_its_class() {
     for nuclear in [0, 1, 2, 4] {
         let (inside, outside) = (
             mean_green(nuclear, in_nucleus),
@@ -94,7 +94,7 @@ fn the_protein_lies_where_its_class_says() {
 }
 
 #[test]
-fn every_class_draws_something_of_its_own() {
+fn every_class_has_a_distinct_pattern() {
     let greens: Vec<_> = (0..28)
         .map(|class| {
             let sample = sample(&config(1, 96, &[class]), 0).unwrap();
@@ -118,7 +118,7 @@ fn every_class_draws_something_of_its_own() {
 }
 
 #[test]
-fn each_class_appears_and_frequent_ones_more_often() {
+fn every_class_occurs_and_frequent_ones_more_often() {
     let all: Vec<u16> = (0..28).collect();
     let mut counts = [0; 28];
     for index in 0..600 {
@@ -135,13 +135,13 @@ fn each_class_appears_and_frequent_ones_more_often() {
 }
 
 #[test]
-fn a_written_data_set_opens_and_holds_the_samples() {
+fn a_written_data_set_contains_the_drawn_samples() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("new/data");
     let config = config(5, 40, &[0, 21]);
-    let heard = Counter::new(0);
-    generate(&out, &config, &|done| heard.set(done)).unwrap();
-    assert_eq!(heard.get(), 5);
+    let finished = Counter::new(0);
+    generate(&out, &config, &|count| finished.set(count)).unwrap();
+    assert_eq!(finished.get(), 5);
     let channels = CHANNELS.map(String::from);
     let (images, labels) = (out.join("images"), out.join("labels.csv"));
     let data = Dataset::open(&Images::plain(&images), &labels, &channels, 28).unwrap();
@@ -165,7 +165,7 @@ fn a_written_data_set_opens_and_holds_the_samples() {
 }
 
 #[test]
-fn nonsense_is_refused_by_name_before_anything_is_written() {
+fn invalid_configs_are_rejected_before_writing() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("data");
     let good = config(1, 64, &[0]);

@@ -1,42 +1,42 @@
-//! Images that are there twice.
+//! Detection of duplicate images.
 
 use std::collections::HashMap;
 
-use super::pixels::{Hash, Seen};
+use super::pixels::{PixelHash, SampleSurvey};
 use super::{Problem, ProblemKind};
 use rgby_imaging::Sample;
 
-/// Finds samples whose channels all equal another's, and else channels that equal another's.
-/// Channels of one gray value are no copies of each other.
+/// Returns samples whose channels all equal those of an earlier sample, and single channels that
+/// equal an earlier channel. Constant channels are not compared.
 ///
-/// `classes` are the labels of each sample that has any.
+/// `classes` are the labels of each labelled sample.
 pub(super) fn duplicates(
     samples: &[Sample],
-    seen: &[Seen],
+    surveys: &[SampleSurvey],
     classes: &HashMap<&str, &[u16]>,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut whole: HashMap<&[Option<Hash>], usize> = HashMap::new();
-    let mut single: HashMap<Hash, (usize, usize)> = HashMap::new();
-    for (number, (sample, looked)) in samples.iter().zip(seen).enumerate() {
-        let hashes = &looked.hashes[..];
-        // A sample that lacks a channel, or has a constant one, is told by those that it has.
+    let mut by_sample: HashMap<&[Option<PixelHash>], usize> = HashMap::new();
+    let mut by_channel: HashMap<PixelHash, (usize, usize)> = HashMap::new();
+    for (number, (sample, survey)) in samples.iter().zip(surveys).enumerate() {
+        let hashes = &survey.hashes[..];
+        // Missing and constant channels have no hash; the other channels identify the sample.
         if hashes.iter().any(Option::is_some) {
-            if let Some(&first) = whole.get(hashes) {
+            if let Some(&first) = by_sample.get(hashes) {
                 problems.push(same_sample(sample, &samples[first], classes));
                 continue;
             }
-            whole.insert(hashes, number);
+            by_sample.insert(hashes, number);
         }
         for (channel, hash) in hashes.iter().enumerate() {
             let Some(hash) = *hash else { continue };
-            match single.get(&hash) {
+            match by_channel.get(&hash) {
                 None => {
-                    single.insert(hash, (number, channel));
+                    by_channel.insert(hash, (number, channel));
                 }
-                Some(&(first, of)) => {
-                    let twin = (&samples[first], of);
-                    problems.push(same_image((sample, channel), twin));
+                Some(&(first, first_channel)) => {
+                    let first = (&samples[first], first_channel);
+                    problems.push(same_image((sample, channel), first));
                 }
             }
         }
@@ -45,8 +45,8 @@ pub(super) fn duplicates(
 }
 
 fn same_sample(sample: &Sample, first: &Sample, classes: &HashMap<&str, &[u16]>) -> Problem {
-    let of = |sample: &Sample| classes.get(sample.id.as_str()).copied();
-    let labels = match (of(sample), of(first)) {
+    let classes_of = |sample: &Sample| classes.get(sample.id.as_str()).copied();
+    let labels = match (classes_of(sample), classes_of(first)) {
         (Some(one), Some(other)) if one != other => ", and their labels differ",
         _ => "",
     };
@@ -59,7 +59,10 @@ fn same_sample(sample: &Sample, first: &Sample, classes: &HashMap<&str, &[u16]>)
     )
 }
 
-fn same_image((sample, channel): (&Sample, usize), (first, of): (&Sample, usize)) -> Problem {
+fn same_image(
+    (sample, channel): (&Sample, usize),
+    (first, first_channel): (&Sample, usize),
+) -> Problem {
     let file = |sample: &Sample, channel: usize| {
         let path = sample.files[channel].as_ref();
         path.map_or_else(String::new, |path| path.display().to_string())
@@ -67,9 +70,9 @@ fn same_image((sample, channel): (&Sample, usize), (first, of): (&Sample, usize)
     let message = format!(
         "{} has the same pixels as {} of `{}` in {}",
         sample.channels[channel],
-        first.channels[of],
+        first.channels[first_channel],
         first.id,
-        file(first, of)
+        file(first, first_channel)
     );
     let file = file(sample, channel);
     Problem::new(ProblemKind::DuplicateImage, &sample.id, file, message)

@@ -1,27 +1,27 @@
-//! What one look at every image tells: histograms, sizes, hashes of pixels.
+//! One pass over all images: histograms, sizes and pixel hashes.
 
 use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Problem, ProblemKind};
-use rgby_imaging::{DecodeLimits, Sample, SampleFile, each_part};
+use rgby_imaging::{DecodeLimits, Sample, SampleFile, for_each_file};
 
-/// The first half of a SHA-256 over an image's size and pixels.
-pub(super) type Hash = [u8; 16];
+/// First half of the SHA-256 over an image's size and pixels.
+pub(super) type PixelHash = [u8; 16];
 
-/// What of a sample is kept once its pixels are gone.
+/// Properties of one sample that are kept after its pixels are dropped.
 #[derive(Debug)]
-pub(super) struct Seen {
-    /// Width and height of its first readable file.
+pub(super) struct SampleSurvey {
+    /// Width and height of the first readable file.
     pub size: Option<(u32, u32)>,
-    /// A hash for each channel that could be read and is not of one gray value.
-    pub hashes: Vec<Option<Hash>>,
+    /// One hash per channel; `None` for unreadable and constant channels.
+    pub hashes: Vec<Option<PixelHash>>,
     pub problems: Vec<Problem>,
 }
 
-/// How often each gray value is there in one channel of all images. Counts are whole numbers, so
-/// that the statistics are exact and the same in whatever order the images were read.
+/// Counts of each gray value in one channel of all images. Counts are integers, so the statistics
+/// are exact and do not depend on the order of the images.
 #[derive(Debug, Clone)]
 pub(super) struct Histogram {
     images: u64,
@@ -29,28 +29,26 @@ pub(super) struct Histogram {
     counts: Box<[u64; 256]>,
 }
 
-/// The gray values of one channel over all images that could be read.
+/// Gray value statistics of one channel over all readable images. `None` without pixels.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ChannelStatistics {
-    /// The stain.
     pub channel: String,
-    /// Images.
     pub images: u64,
-    /// Pixels of all of them.
+    /// Number of pixels in all images.
     pub pixels: u64,
-    /// Mean of all pixels, of values scaled to 0–1; none where there are no pixels.
+    /// Mean of values scaled to 0–1.
     pub mean: Option<f64>,
-    /// Their standard deviation (that of a population), of values scaled to 0–1.
+    /// Population standard deviation of values scaled to 0–1.
     pub std: Option<f64>,
-    /// Lowest gray value, 0–255.
+    /// Minimum, 0–255.
     pub min: Option<u8>,
-    /// Highest gray value, 0–255.
+    /// Maximum, 0–255.
     pub max: Option<u8>,
-    /// Share of the pixels at 255.
+    /// Fraction of the pixels at 255.
     pub saturated: Option<f64>,
-    /// Share of the pixels at 0.
+    /// Fraction of the pixels at 0.
     pub black: Option<f64>,
-    /// Images of one gray value throughout.
+    /// Number of images with a single gray value.
     pub constant_images: u64,
 }
 
@@ -65,9 +63,9 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Adds an image; returns its gray value if it has but one.
+    /// Adds an image. Returns its gray value if it is constant.
     fn add(&mut self, plane: &[u8]) -> Option<u8> {
-        // Four tables, so that equal neighbours do not wait for each other's count.
+        // Four tables, so that equal adjacent pixels do not wait for the same counter.
         let mut tables = [[0_u32; 256]; 4];
         for four in plane.chunks(4) {
             for (table, &value) in tables.iter_mut().zip(four) {
@@ -84,11 +82,11 @@ impl Histogram {
         let constant = first.filter(|&v| counts[usize::from(v)] == plane.len() as u64);
         self.images += 1;
         self.constant += u64::from(constant.is_some());
-        self.join(&counts);
+        self.add_counts(&counts);
         constant
     }
 
-    fn join(&mut self, counts: &[u64; 256]) {
+    fn add_counts(&mut self, counts: &[u64; 256]) {
         for (count, more) in self.counts.iter_mut().zip(counts) {
             *count += more;
         }
@@ -97,7 +95,7 @@ impl Histogram {
     fn merge(&mut self, other: &Self) {
         self.images += other.images;
         self.constant += other.constant;
-        self.join(&other.counts);
+        self.add_counts(&other.counts);
     }
 
     pub fn statistics(&self, channel: &str) -> ChannelStatistics {
@@ -125,31 +123,31 @@ impl Histogram {
     }
 }
 
-/// Some of the samples, in their order, and the pixels of all of them.
+/// Surveys of a contiguous range of samples, and their histograms per channel.
 #[derive(Debug, Default)]
 pub(super) struct PixelSurvey {
-    pub seen: Vec<Seen>,
+    pub samples: Vec<SampleSurvey>,
     pub histograms: Vec<Histogram>,
 }
 
 impl PixelSurvey {
-    /// Decodes every file of all samples, one file a thread at a time. `done` is called after each
-    /// sample.
-    pub fn look(samples: &[Sample], channels: usize, done: &(dyn Fn() + Sync)) -> Self {
+    /// Decodes every file of all samples, one file per thread at a time. `done` is called after
+    /// each sample.
+    pub fn run(samples: &[Sample], channels: usize, done: &(dyn Fn() + Sync)) -> Self {
         let none = || Self {
-            seen: Vec::new(),
+            samples: Vec::new(),
             histograms: vec![Histogram::default(); channels],
         };
         samples
             .par_iter()
             .fold(none, |mut pixels, sample| {
-                let seen = look(sample, &mut pixels.histograms);
-                pixels.seen.push(seen);
+                let survey = survey(sample, &mut pixels.histograms);
+                pixels.samples.push(survey);
                 done();
                 pixels
             })
             .reduce(none, |mut pixels, more| {
-                pixels.seen.extend(more.seen);
+                pixels.samples.extend(more.samples);
                 for (all, some) in pixels.histograms.iter_mut().zip(&more.histograms) {
                     all.merge(some);
                 }
@@ -158,9 +156,9 @@ impl PixelSurvey {
     }
 }
 
-/// Looks at each file of one sample.
-fn look(sample: &Sample, histograms: &mut [Histogram]) -> Seen {
-    let mut seen = Seen {
+/// Decodes each file of one sample and adds its pixels to `histograms`.
+fn survey(sample: &Sample, histograms: &mut [Histogram]) -> SampleSurvey {
+    let mut survey = SampleSurvey {
         size: None,
         hashes: vec![None; sample.channels.len()],
         problems: Vec::new(),
@@ -169,56 +167,56 @@ fn look(sample: &Sample, histograms: &mut [Histogram]) -> Seen {
     let missing: Vec<&str> = sample.missing_channels().collect();
     if !missing.is_empty() {
         let message = format!("has no file for {}", missing.join(", "));
-        seen.add(ProblemKind::MissingChannel, sample, String::new(), message);
+        survey.add(ProblemKind::MissingChannel, sample, String::new(), message);
     }
-    each_part(sample, &DecodeLimits::default(), &mut |part: SampleFile| {
-        let file = part.path.display().to_string();
-        let planes = match part.planes {
+    for_each_file(sample, &DecodeLimits::default(), &mut |file: SampleFile| {
+        let path = file.path.display().to_string();
+        let planes = match file.planes {
             Ok(planes) => planes,
             Err(error) => {
-                seen.add(ProblemKind::Unreadable, sample, file, error.to_string());
+                survey.add(ProblemKind::Unreadable, sample, path, error.to_string());
                 return;
             }
         };
         let size = (planes.width, planes.height);
-        if let Some(first) = seen.size.filter(|&first| first != size) {
+        if let Some(first) = survey.size.filter(|&first| first != size) {
             let message = format!(
                 "is {}×{} pixels, but {first_file} is {}×{}",
                 size.0, size.1, first.0, first.1
             );
-            seen.add(ProblemKind::SizeDiffers, sample, file.clone(), message);
+            survey.add(ProblemKind::SizeDiffers, sample, path.clone(), message);
         }
-        if seen.size.is_none() {
-            seen.size = Some(size);
-            first_file.clone_from(&file);
+        if survey.size.is_none() {
+            survey.size = Some(size);
+            first_file.clone_from(&path);
         }
-        for (index, channel) in (part.first..part.first + part.channels).enumerate() {
+        for (index, channel) in (file.first..file.first + file.channels).enumerate() {
             let plane = planes.plane(index).unwrap_or_default();
             if let Some(value) = histograms[channel].add(plane) {
                 let name = &sample.channels[channel];
-                let message = format!("{name} is {value} of 255 throughout");
-                seen.add(ProblemKind::ConstantImage, sample, file.clone(), message);
+                let message = format!("{name} is {value} of 255 in every pixel");
+                survey.add(ProblemKind::ConstantImage, sample, path.clone(), message);
             } else {
-                seen.hashes[channel] = Some(hash(size, plane));
+                survey.hashes[channel] = Some(hash(size, plane));
             }
         }
     });
-    seen
+    survey
 }
 
-impl Seen {
+impl SampleSurvey {
     fn add(&mut self, kind: ProblemKind, sample: &Sample, file: String, message: String) {
         self.problems
             .push(Problem::new(kind, &sample.id, file, message));
     }
 }
 
-fn hash((width, height): (u32, u32), plane: &[u8]) -> Hash {
+fn hash((width, height): (u32, u32), plane: &[u8]) -> PixelHash {
     let mut hasher = Sha256::new();
     hasher.update(width.to_le_bytes());
     hasher.update(height.to_le_bytes());
     hasher.update(plane);
-    let mut half = Hash::default();
+    let mut half = PixelHash::default();
     half.copy_from_slice(&hasher.finalize()[..16]);
     half
 }

@@ -1,62 +1,70 @@
-//! What can be wrong with a data set.
+//! Kinds of problems of a data set.
 
 use serde::Serialize;
 
-/// A kind of problem. The names that users see, and allow, are those of the variants in kebab case.
+/// A kind of problem. Its name in reports and for `--allow` is the variant in kebab case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProblemKind {
-    /// The image folder or manifest contradicts itself, so that no image could be looked at.
+    /// The image folder or manifest is inconsistent, so no image was checked.
     Images,
-    /// A line of the labels file that cannot be read.
+    /// A line of the labels file cannot be parsed.
     LabelLine,
-    /// An id that stands on several lines of the labels file.
+    /// An id is on several lines of the labels file.
     DuplicateId,
-    /// A label that is no class, or not one of the expected ones.
+    /// A label is not one of the expected classes.
     UnknownLabel,
-    /// A sample without any class.
     EmptyLabel,
-    /// A labelled sample without any image.
     NoImages,
-    /// A sample that lacks some of its channels.
+    /// A sample lacks some of its channels.
     MissingChannel,
-    /// A file that is no image, damaged, or too large.
+    /// A file is not an image, damaged, or too large.
     Unreadable,
-    /// A file of another size than the sample's first one.
+    /// A file differs in size from the first file of its sample.
     SizeDiffers,
-    /// A sample with the same pixels as another one.
+    /// A sample has the same pixels as another one.
     DuplicateSample,
-    /// A channel with the same pixels as another channel, of the same sample or of another one.
+    /// A channel has the same pixels as another channel of any sample.
     DuplicateImage,
-    /// Images without a line in the labels file: training leaves them out.
+    /// Images have no line in the labels file. Training ignores them.
     NoLabel,
-    /// A channel of one gray value throughout.
+    /// A channel has a single gray value.
     ConstantImage,
-    /// A sample of another size than most.
+    /// A sample differs in size from most others.
     UnusualSize,
-    /// A channel that leaves most of the gray values unused in all images.
+    /// A channel uses only a small part of the gray scale in all images.
     DarkChannel,
-    /// A class that no sample carries.
     AbsentClass,
-    /// A class that fewer than [`RARE`] samples carry.
+    /// A class has fewer than [`RARE`] samples.
     RareClass,
 }
 
-/// A class on fewer samples is rare: a validation fifth of them holds one or none.
+/// A class with fewer samples is rare: a validation fold of one fifth has one or none of them.
 pub const RARE: usize = 10;
 
-/// Whether a problem makes a data set unfit.
+/// Whether a problem makes a data set unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// Training would stop, learn what is not meant, or be judged on what it was trained on.
+    /// Training would fail, learn wrong labels, or validate on training samples.
     Error,
-    /// Somebody should know; the data set may be meant that way.
+    /// Possibly intended.
     Warning,
 }
 
+impl Severity {
+    /// Returns the name in tables: `error` or `warning`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
 impl ProblemKind {
-    /// What it is unless the user allows it.
+    /// Returns the severity, unless the user allows the kind.
     #[must_use]
     pub fn severity(self) -> Severity {
         match self {
@@ -70,7 +78,7 @@ impl ProblemKind {
         }
     }
 
-    /// What it is called.
+    /// Returns the name in reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -94,35 +102,35 @@ impl ProblemKind {
         }
     }
 
-    /// What to do about it.
+    /// Returns the suggested fix.
     #[must_use]
-    pub fn mend(self) -> &'static str {
+    pub fn hint(self) -> &'static str {
         match self {
-            Self::Images => "mend the folder or manifest, then check again",
-            Self::LabelLine => "correct the line",
-            Self::DuplicateId => "keep one line of each id",
+            Self::Images => "fix the folder or manifest, then check again",
+            Self::LabelLine => "fix the line",
+            Self::DuplicateId => "keep one line per id",
             Self::UnknownLabel => {
-                "correct the label, or say which classes there are with --classes or --labels-from"
+                "fix the label, or set the classes with --classes or --labels-from"
             }
             Self::EmptyLabel => {
-                "label the sample or take its line out; if it shows none of the classes, \
-                 --allow empty-label"
+                "label the sample or remove its line; use --allow empty-label if it shows none of \
+                 the classes"
             }
-            Self::NoImages => "add the images, or take the line out",
-            Self::MissingChannel => "add the file, or take the sample out",
+            Self::NoImages => "add the images, or remove the line",
+            Self::MissingChannel => "add the file, or remove the sample",
             Self::Unreadable => "fetch or export the file again",
-            Self::SizeDiffers => "export all channels of the sample in one size",
+            Self::SizeDiffers => "export all channels of the sample with the same size",
             Self::DuplicateSample => {
-                "keep one: a split may put one into training and the other into validation"
+                "keep one: a split could put one into training and the other into validation"
             }
-            Self::DuplicateImage => "find out which is right: a file was copied or misnamed",
-            Self::NoLabel => "add a line for it if it should be trained on",
-            Self::ConstantImage => "look at it: an empty field, or a failed exposure or export",
-            Self::UnusualSize => "look at it: all are resized to the network's input",
+            Self::DuplicateImage => "replace the wrong file: one was copied or misnamed",
+            Self::NoLabel => "add a line to train on it",
+            Self::ConstantImage => "check the image: empty field, failed exposure or failed export",
+            Self::UnusualSize => "check the image: all sizes are resized to the network's input",
             Self::DarkChannel => {
-                "export it scaled to the full range: 12-bit values in a 16-bit file look black"
+                "export it scaled to the full range: 12 bits in a 16-bit file are almost black"
             }
-            Self::AbsentClass => "add samples, or leave the class out",
+            Self::AbsentClass => "add samples, or remove the class",
             Self::RareClass => {
                 "add samples, use a stratified split and data.sampler = \"balanced\""
             }
@@ -130,18 +138,16 @@ impl ProblemKind {
     }
 }
 
-/// One thing that is wrong.
+/// One problem of a data set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// Its kind.
     pub kind: ProblemKind,
-    /// Whether it makes the data set unfit.
     pub severity: Severity,
-    /// The sample; empty where it is about something else.
+    /// Id of the sample; empty if the problem concerns no single sample.
     pub id: String,
-    /// The file; empty where there is none to name.
+    /// Path of the file; empty if the problem concerns no file.
     pub file: String,
-    /// What is wrong, in a sentence without the id and file.
+    /// Description without id and file.
     pub message: String,
 }
 

@@ -1,4 +1,4 @@
-//! A manifest: a table with an id and the files of its channels in each row.
+//! Manifests: tables with an id and one file per channel in each row.
 
 mod csv_rows;
 mod parquet_rows;
@@ -13,122 +13,96 @@ use thiserror::Error;
 
 use rgby_imaging::{ChannelSelector, Sample, is_tiff_name};
 
-/// The column of ids.
-const ID: &str = "Id";
-/// Most bytes of a manifest.
+const ID_COLUMN: &str = "Id";
+/// Limit of a manifest in bytes.
 const MAX_BYTES: u64 = 512 << 20;
-/// Most samples of a manifest: Parquet can repeat a row millions of times in a small file.
+/// Limit of samples: a small Parquet file can repeat a row millions of times.
 const MAX_SAMPLES: usize = 1 << 22;
-/// Most bytes of a cell; no file system takes a longer path.
+/// Limit of a cell in bytes. No file system has longer paths.
 const MAX_CELL: usize = 4096;
 
-/// What is wrong with a manifest, and with which.
+/// An invalid manifest.
 #[derive(Debug, Error)]
 #[error("manifest {}: {fault}", path.display())]
 pub struct ImageManifestError {
-    /// The manifest.
     pub path: PathBuf,
-    /// What is wrong with it.
     pub fault: ImageManifestFault,
 }
 
-/// One way for a manifest to be wrong.
+/// Why a manifest is invalid.
 #[derive(Debug, Error)]
 pub enum ImageManifestFault {
-    /// The file cannot be read.
     #[error("cannot be read: {0}")]
-    Io(#[from] io::Error),
-    /// The file is a folder or a device.
-    #[error("is not a file; name a CSV or Parquet file, or a folder without such an ending")]
+    Io(io::Error),
+    #[error("is not a file\nhint: name a CSV or Parquet file, or a folder of images")]
     NotAFile,
-    /// The file is too large.
-    #[error("has more than {MAX_BYTES} bytes; split it")]
+    #[error("has more than {MAX_BYTES} bytes\nhint: split it")]
     TooLarge,
-    /// Too many rows.
-    #[error("has more than {MAX_SAMPLES} samples; split it")]
+    #[error("has more than {MAX_SAMPLES} samples\nhint: split it")]
     TooManySamples,
-    /// The text is no CSV, or a line has too few or too many fields.
-    #[error("{0}")]
+    /// Invalid CSV, such as a line with too few or too many fields.
+    #[error(transparent)]
     Csv(#[from] csv::Error),
-    /// The file is no Parquet file, or damaged.
     #[error("cannot be read as Parquet: {0}")]
-    Parquet(#[from] parquet::errors::ParquetError),
-    /// Rows of the Parquet file are damaged.
+    Parquet(parquet::errors::ParquetError),
+    /// Damaged rows of a Parquet file.
     #[error("cannot be read as Parquet: {0}")]
-    ManifestRows(#[from] arrow_schema::ArrowError),
-    /// The Parquet file contradicts itself.
-    #[error("cannot be read as Parquet: it is damaged; write it again")]
+    ManifestRows(arrow_schema::ArrowError),
+    /// An inconsistent Parquet file.
+    #[error("cannot be read as Parquet: the file is damaged\nhint: write it again")]
     Damaged,
-    /// Bytes that are not UTF-8.
-    #[error("line {line} is not UTF-8 text; save the file as UTF-8 CSV")]
+    #[error("line {line} is not UTF-8\nhint: save the file as UTF-8 CSV")]
     NotUtf8 {
-        /// Line in the file, from 1.
+        /// Line number from 1.
         line: u64,
     },
-    /// A column is not there.
     #[error(
-        "has no column `{wanted}`; its columns are {found}. It needs `Id` and one column a stain; \
-         --channel STAIN=COLUMN says where the names differ"
+        "has no column `{wanted}`; its columns are {found}\nhint: a manifest needs `Id` and one \
+         column per stain; use --channel STAIN=COLUMN for other names"
     )]
-    MissingColumn {
-        /// The column.
-        wanted: String,
-        /// The columns that are there.
-        found: String,
-    },
-    /// Two columns have the name of one that is wanted.
-    #[error("has two columns `{0}`; rename one")]
+    MissingColumn { wanted: String, found: String },
+    /// A required column exists twice.
+    #[error("has two columns `{0}`\nhint: rename one")]
     ColumnTwice(String),
-    /// A column of a Parquet file holds something else than text.
-    #[error("its column `{column}` holds {kind} and not text; write it as strings")]
-    NotText {
-        /// The column.
-        column: String,
-        /// Its type.
-        kind: String,
-    },
-    /// No rows.
-    #[error("holds no samples; give a header `Id` and the stains, and one line a sample")]
+    /// A Parquet column of another type than string.
+    #[error("column `{column}` has the type {kind}\nhint: write it as strings")]
+    NotText { column: String, kind: String },
+    #[error(
+        "has no samples\nhint: write a header with `Id` and the stains, and one line per sample"
+    )]
     Empty,
-    /// A row without an id.
+    /// A row without an id. The text is one line, as `check-data` lists it.
     #[error("{0}: the id is empty")]
-    EmptyId(At),
-    /// An id that is there twice.
-    #[error("{at}: the id `{id}` was already in {first}; keep one of them")]
+    EmptyId(RowPosition),
+    /// A duplicate id. The text is one line, as `check-data` lists it.
+    #[error("{row}: the id `{id}` was already in {first}; keep one of them")]
     DuplicateId {
-        /// The second row.
-        at: At,
-        /// The id.
+        row: RowPosition,
         id: String,
-        /// The first row.
-        first: At,
+        /// The row that had it first.
+        first: RowPosition,
     },
     /// A cell that is too long for a path.
-    #[error("{at}: column `{column}` has more than {MAX_CELL} bytes")]
-    TooLong {
-        /// The row.
-        at: At,
-        /// The column.
-        column: String,
-    },
+    #[error("{row}: column `{column}` has more than {MAX_CELL} bytes")]
+    TooLong { row: RowPosition, column: String },
 }
 
-/// A row.
+/// Position of a row, for messages: `line 3` or `row 3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct At {
-    /// What rows are called.
+pub struct RowPosition {
+    /// `line` in CSV, `row` in Parquet.
     unit: &'static str,
-    /// Counted from 1.
+    /// Number from 1.
     number: u64,
 }
 
-impl fmt::Display for At {
+impl fmt::Display for RowPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.unit, self.number)
     }
 }
 
-/// What kind of table a manifest is.
+/// File format of a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ManifestFormat {
     Csv,
@@ -136,7 +110,7 @@ pub(super) enum ManifestFormat {
 }
 
 impl ManifestFormat {
-    /// By the ending of the name; `None` for any other and for folders.
+    /// Returns the format by the file extension; `None` for other files and for folders.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let extension = path.extension()?.to_str()?.to_ascii_lowercase();
         match extension.as_str() {
@@ -147,9 +121,9 @@ impl ManifestFormat {
     }
 }
 
-/// Reads the samples of a manifest, sorted by id. `wanted` says in which column the file of each of
-/// `channels` is. Paths are seen from the manifest's folder. An empty cell is a missing file.
-/// `#` and a name or number behind a TIFF file's name choose one of its channels.
+/// Reads the samples of a manifest, sorted by id. `wanted` holds the column of each of `channels`.
+/// Paths are relative to the manifest's folder. An empty cell is a missing file. A TIFF file name
+/// with `#` and a name or number selects one of its channels.
 pub(super) fn read(
     path: &Path,
     kind: ManifestFormat,
@@ -159,7 +133,7 @@ pub(super) fn read(
     let rows = ManifestRows {
         folder: path.parent().unwrap_or(Path::new("")),
         channels,
-        columns: [ID].iter().chain(wanted).copied().collect(),
+        columns: [ID_COLUMN].iter().chain(wanted).copied().collect(),
         samples: Vec::new(),
         seen: HashMap::new(),
     };
@@ -174,9 +148,9 @@ pub(super) fn read(
     })
 }
 
-/// Refuses what is no file, or a large one.
+/// Rejects large files and everything that is not a file.
 fn check_file(path: &Path) -> Result<(), ImageManifestFault> {
-    let metadata = path.metadata()?;
+    let metadata = path.metadata().map_err(ImageManifestFault::Io)?;
     if !metadata.is_file() {
         return Err(ImageManifestFault::NotAFile);
     }
@@ -186,24 +160,24 @@ fn check_file(path: &Path) -> Result<(), ImageManifestFault> {
     Ok(())
 }
 
-/// The rows that were read so far.
+/// Collects the rows of a manifest as samples.
 struct ManifestRows<'a> {
     folder: &'a Path,
     channels: &'a Arc<[String]>,
-    /// `Id`, and the column of each channel.
+    /// `Id` and the column of each channel.
     columns: Vec<&'a str>,
     samples: Vec<Sample>,
-    seen: HashMap<String, At>,
+    seen: HashMap<String, RowPosition>,
 }
 
 impl ManifestRows<'_> {
-    /// Where each of [`columns`](Self::columns) is among those that are `found`.
-    fn places(&self, found: &[&str]) -> Result<Vec<usize>, ImageManifestFault> {
-        let place = |wanted: &&str| {
-            let is_it = |name: &&str| name.trim().eq_ignore_ascii_case(wanted);
-            let mut places = (0..found.len()).filter(|&place| is_it(&found[place]));
-            match (places.next(), places.next()) {
-                (Some(place), None) => Ok(place),
+    /// Returns the index of each of [`columns`](Self::columns) in `found`.
+    fn column_indices(&self, found: &[&str]) -> Result<Vec<usize>, ImageManifestFault> {
+        let index = |wanted: &&str| {
+            let matches = |name: &&str| name.trim().eq_ignore_ascii_case(wanted);
+            let mut indices = (0..found.len()).filter(|&index| matches(&found[index]));
+            match (indices.next(), indices.next()) {
+                (Some(index), None) => Ok(index),
                 (Some(_), Some(_)) => Err(ImageManifestFault::ColumnTwice((*wanted).into())),
                 (None, _) => Err(ImageManifestFault::MissingColumn {
                     wanted: (*wanted).into(),
@@ -215,24 +189,24 @@ impl ManifestRows<'_> {
                 }),
             }
         };
-        self.columns.iter().map(place).collect()
+        self.columns.iter().map(index).collect()
     }
 
-    /// Adds a row: the cells of [`columns`](Self::columns).
-    fn push(&mut self, at: At, cells: &[&str]) -> Result<(), ImageManifestFault> {
-        if let Some(place) = cells.iter().position(|cell| cell.len() > MAX_CELL) {
-            let column = self.columns[place].into();
-            return Err(ImageManifestFault::TooLong { at, column });
+    /// Adds a row with the cells of [`columns`](Self::columns).
+    fn push(&mut self, row: RowPosition, cells: &[&str]) -> Result<(), ImageManifestFault> {
+        if let Some(index) = cells.iter().position(|cell| cell.len() > MAX_CELL) {
+            let column = self.columns[index].into();
+            return Err(ImageManifestFault::TooLong { row, column });
         }
         if self.samples.len() == MAX_SAMPLES {
             return Err(ImageManifestFault::TooManySamples);
         }
         let id = cells[0].trim().to_owned();
         if id.is_empty() {
-            return Err(ImageManifestFault::EmptyId(at));
+            return Err(ImageManifestFault::EmptyId(row));
         }
-        if let Some(first) = self.seen.insert(id.clone(), at) {
-            return Err(ImageManifestFault::DuplicateId { at, id, first });
+        if let Some(first) = self.seen.insert(id.clone(), row) {
+            return Err(ImageManifestFault::DuplicateId { row, id, first });
         }
         let (files, picks) = cells[1..].iter().map(|cell| self.cell(cell.trim())).unzip();
         let picks: Vec<ChannelSelector> = picks;
@@ -247,13 +221,13 @@ impl ManifestRows<'_> {
         Ok(())
     }
 
-    /// A file, and what of it is meant.
+    /// Parses a cell into a file and a channel selector.
     fn cell(&self, cell: &str) -> (Option<PathBuf>, ChannelSelector) {
         let (file, pick) = match cell.rsplit_once('#') {
             Some((file, channel)) if is_tiff_name(file) => {
                 (file, ChannelSelector::Channel(channel.into()))
             }
-            _ => (cell, ChannelSelector::Alone),
+            _ => (cell, ChannelSelector::WholeFile),
         };
         ((!file.is_empty()).then(|| self.folder.join(file)), pick)
     }

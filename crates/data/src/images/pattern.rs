@@ -1,4 +1,4 @@
-//! Other names than `<Id>_<stain>`: a regular expression whose groups say what is what.
+//! Other file names than `<Id>_<stain>`: a regular expression with named groups.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,107 +13,93 @@ use thiserror::Error;
 
 use rgby_imaging::{ChannelSelector, Sample, is_tiff_name};
 
-/// The group that tells the channels of a sample apart.
+/// Group with the channel of a file.
 const CHANNEL: &str = "channel";
-/// Folders in folders that are looked into; a link may lead back to where it came from.
+/// Limit of nested folders, because links can form cycles.
 const MAX_DEPTH: usize = 32;
 
-/// How files are named: a regular expression for a whole name, or for the whole path below the
-/// images' folder if it has a `/`. Its group `channel` says which channel a file is; without it a
-/// file is a TIFF with all channels. Its other named groups make the id, joined by `_`.
+/// A regular expression for file names. It must match the whole name, or the whole path below the
+/// image folder if it contains a `/`. Its group `channel` is the channel of a file; without this
+/// group, files are multi-channel TIFFs. Its other named groups, joined by `_`, are the id.
 #[derive(Clone)]
 pub struct Pattern {
     text: String,
     regex: Regex,
-    /// The groups that make the id.
+    /// Groups that form the id.
     id: Vec<String>,
-    /// Whether a file is one channel.
+    /// Whether each file is one channel.
     by_channel: bool,
 }
 
-/// Why a regular expression is no pattern.
+/// Why a pattern is invalid. The text is one line, as clap appends it to its own.
 #[derive(Debug, Error)]
 pub enum PatternFault {
-    /// It is no regular expression.
-    #[error("{0}")]
+    #[error(transparent)]
     Regex(#[from] Box<regex::Error>),
-    /// No group makes the id.
-    #[error("it has no named group that makes the id; write (?<id>…) around that part of the name")]
+    /// There is no named group beside `channel`.
+    #[error("no named group for the id; write (?<id>…) around that part of the name")]
     NoId,
 }
 
-/// Why a folder's files do not fit a pattern.
+/// Why no samples were found with a pattern.
 #[derive(Debug, Error)]
 pub enum PatternError {
-    /// A folder cannot be listed.
-    #[error("cannot list {}: {source}", path.display())]
-    Io {
-        /// The folder.
-        path: PathBuf,
-        /// What the file system said.
-        source: io::Error,
-    },
-    /// Folders lie too deep.
+    #[error("cannot list {}: {cause}", path.display())]
+    Io { path: PathBuf, cause: io::Error },
+    /// More than [`MAX_DEPTH`] nested folders.
     #[error(
-        "{} lies more than {MAX_DEPTH} folders deep; is there a link to a folder above it?",
+        "{} is more than {MAX_DEPTH} folders deep\nhint: remove a link to a parent folder",
         .0.display()
     )]
     TooDeep(PathBuf),
-    /// No name fits.
+    /// No file name matches.
     #[error(
-        "--pattern: none of the {count} files in {} fits `{pattern}`, which must match a whole {}; \
-         there are {seen}",
+        "--pattern: none of the {count} files in {} match `{pattern}`{examples}\nhint: the pattern \
+         must match the whole {}",
         path.display(), if *deep { "path below that folder" } else { "name" }
     )]
     NoMatch {
-        /// The folder.
         path: PathBuf,
-        /// The pattern.
         pattern: String,
-        /// Whether paths were matched.
+        /// Whether paths are matched instead of names.
         deep: bool,
-        /// Number of files.
         count: usize,
-        /// Some of them.
-        seen: String,
+        /// Some of the names, with a leading text; empty if there are none.
+        examples: String,
     },
-    /// A file that fits holds one channel, but which it is cannot be told.
+    /// A single-channel file matches a pattern without the group `channel`.
     #[error(
-        "--pattern: {} fits, but only TIFF files hold several channels; add a group (?<channel>…)",
+        "--pattern: {} matches, but only TIFF files contain several channels\nhint: add a group \
+         (?<channel>…)",
         .0.display()
     )]
     NoChannelGroup(PathBuf),
-    /// No file is of a wanted channel.
+    /// No file has a required channel.
     #[error(
-        "--pattern: no file is of channel `{wanted}`, which is wanted for the stain {stain}; there \
-         are the channels {seen}: say which it is with --channel {stain}=…"
+        "--pattern: no file has the channel `{wanted}` for the stain {stain}; the channels are \
+         {found}\nhint: name it with --channel {stain}=…"
     )]
     NoChannel {
-        /// The stain.
         stain: String,
-        /// What its channel should be called.
+        /// Required name of its channel.
         wanted: String,
-        /// What the channels are called.
-        seen: String,
+        /// Names of the channels.
+        found: String,
     },
-    /// Two files claim to be one channel of one sample.
+    /// Two files match one channel of one sample. The text is one line, as `check-data` lists it.
     #[error(
-        "--pattern: {} and {} are both channel {channel} of sample `{id}`; let it fit one of them, \
-         or make what tells them apart part of the id",
+        "--pattern: {} and {} are both channel {channel} of sample `{id}`; change the pattern to \
+         match one of them, or to include the difference in the id",
         first.display(), second.display()
     )]
     Ambiguous {
-        /// The sample.
         id: String,
-        /// The channel.
         channel: String,
-        /// The one file.
         first: PathBuf,
-        /// The other file.
         second: PathBuf,
     },
-    /// A name that fits is no text.
-    #[error("the name of {} is not UTF-8, so that its id cannot be written; rename it", .0.display())]
+    /// A matching name is not UTF-8. The text is one line, as `check-data` lists it.
+    #[error("the file name {} is not UTF-8; rename the file", .0.display())]
     NotText(PathBuf),
 }
 
@@ -122,7 +108,7 @@ impl FromStr for Pattern {
 
     fn from_str(text: &str) -> Result<Self, PatternFault> {
         let compile = |text: &str| Regex::new(text).map_err(Box::new);
-        // By itself first: errors then show what was written.
+        // Compiled alone first, so that errors show the text of the user.
         let groups = compile(text)?;
         let names: Vec<&str> = groups.capture_names().flatten().collect();
         let id: Vec<String> = names
@@ -156,16 +142,16 @@ impl fmt::Debug for Pattern {
     }
 }
 
-/// A file below the images' folder.
-struct Entry {
+/// A file below the image folder.
+struct ListedFile {
     path: PathBuf,
-    /// What the pattern is matched against.
+    /// Name or path that the pattern is matched against.
     name: String,
-    is_text: bool,
+    is_utf8: bool,
 }
 
 impl Pattern {
-    /// The samples whose files fit, sorted by id; `wanted` says what each of `channels` is called.
+    /// Returns the samples with matching files, sorted by id. `wanted` names each of `channels`.
     pub(super) fn find(
         &self,
         dir: &Path,
@@ -176,10 +162,10 @@ impl Pattern {
         let samples = if self.by_channel {
             self.single_files(&entries, channels, wanted)?
         } else {
-            self.whole_files(&entries, channels, wanted)?
+            self.multichannel_files(&entries, channels, wanted)?
         };
         if samples.is_empty() {
-            let seen: Vec<_> = entries
+            let examples: Vec<_> = entries
                 .iter()
                 .take(3)
                 .map(|e| format!("`{}`", e.name))
@@ -189,21 +175,21 @@ impl Pattern {
                 pattern: self.text.clone(),
                 deep: self.is_deep(),
                 count: entries.len(),
-                seen: match seen.len() {
-                    0 => "none at all".into(),
-                    _ => seen.join(", "),
+                examples: match examples.len() {
+                    0 => String::new(),
+                    _ => format!(", such as {}", examples.join(", ")),
                 },
             });
         }
         Ok(samples.into_values().collect())
     }
 
-    /// Whether folders in the folder are looked into.
+    /// Returns whether nested folders are searched.
     fn is_deep(&self) -> bool {
         self.text.contains('/')
     }
 
-    /// The id of a file that fits.
+    /// Returns the id of a matching file.
     fn id(&self, found: &Captures) -> Option<String> {
         let parts = self.id.iter().filter_map(|group| found.name(group));
         let parts: Vec<&str> = parts.map(|part| part.as_str()).collect();
@@ -211,15 +197,15 @@ impl Pattern {
         (!id.is_empty()).then_some(id)
     }
 
-    /// Id and the pattern's groups of the files that fit.
-    fn fitting<'a>(
+    /// Returns the id and the groups of each matching file.
+    fn matching<'a>(
         &self,
-        entries: &'a [Entry],
-    ) -> impl Iterator<Item = Result<(String, Captures<'a>, &'a Entry), PatternError>> {
+        entries: &'a [ListedFile],
+    ) -> impl Iterator<Item = Result<(String, Captures<'a>, &'a ListedFile), PatternError>> {
         entries.iter().filter_map(|entry| {
             let found = self.regex.captures(&entry.name)?;
             let id = self.id(&found)?;
-            Some(if entry.is_text {
+            Some(if entry.is_utf8 {
                 Ok((id, found, entry))
             } else {
                 Err(PatternError::NotText(entry.path.clone()))
@@ -227,30 +213,30 @@ impl Pattern {
         })
     }
 
-    /// Samples of one file a channel.
+    /// Returns samples with one file per channel.
     fn single_files(
         &self,
-        entries: &[Entry],
+        entries: &[ListedFile],
         channels: &Arc<[String]>,
         wanted: &[&str],
     ) -> Result<BTreeMap<String, Sample>, PatternError> {
-        let picks: Arc<[ChannelSelector]> = vec![ChannelSelector::Alone; channels.len()].into();
+        let picks: Arc<[ChannelSelector]> = vec![ChannelSelector::WholeFile; channels.len()].into();
         let mut samples = BTreeMap::<String, Sample>::new();
-        let mut seen = BTreeSet::new();
-        for file in self.fitting(entries) {
+        let mut found_channels = BTreeSet::new();
+        for file in self.matching(entries) {
             let (id, found, entry) = file?;
             let Some(text) = found.name(CHANNEL) else {
                 continue;
             };
-            seen.insert(text.as_str());
-            let is_it = |name: &&str| name.to_lowercase() == text.as_str().to_lowercase();
+            found_channels.insert(text.as_str());
+            let matches = |name: &&str| name.to_lowercase() == text.as_str().to_lowercase();
             let sample = samples.entry(id.clone()).or_insert_with(|| Sample {
                 id: id.clone(),
                 channels: channels.clone(),
                 files: vec![None; channels.len()],
                 picks: picks.clone(),
             });
-            for channel in (0..wanted.len()).filter(|&channel| is_it(&wanted[channel])) {
+            for channel in (0..wanted.len()).filter(|&channel| matches(&wanted[channel])) {
                 let Some(first) = sample.files[channel].replace(entry.path.clone()) else {
                     continue;
                 };
@@ -264,7 +250,7 @@ impl Pattern {
         }
         let lacking = |channel: &usize| samples.values().all(|s| s.files[*channel].is_none());
         if let (false, Some(channel)) = (samples.is_empty(), (0..wanted.len()).find(lacking)) {
-            let seen: Vec<_> = seen
+            let found_channels: Vec<_> = found_channels
                 .iter()
                 .take(8)
                 .map(|text| format!("`{text}`"))
@@ -272,18 +258,18 @@ impl Pattern {
             return Err(PatternError::NoChannel {
                 stain: channels[channel].clone(),
                 wanted: wanted[channel].into(),
-                seen: seen.join(", "),
+                found: found_channels.join(", "),
             });
         }
-        // Files of other channels alone make no sample.
+        // Ids with files of other channels only are not samples.
         samples.retain(|_, sample| sample.files.iter().any(Option::is_some));
         Ok(samples)
     }
 
-    /// Samples of one TIFF file each.
-    fn whole_files(
+    /// Returns samples of one TIFF file each.
+    fn multichannel_files(
         &self,
-        entries: &[Entry],
+        entries: &[ListedFile],
         channels: &Arc<[String]>,
         wanted: &[&str],
     ) -> Result<BTreeMap<String, Sample>, PatternError> {
@@ -292,7 +278,7 @@ impl Pattern {
             .map(|name| ChannelSelector::Channel((*name).into()))
             .collect();
         let mut samples = BTreeMap::<String, Sample>::new();
-        for file in self.fitting(entries) {
+        for file in self.matching(entries) {
             let (id, _, entry) = file?;
             if !is_tiff_name(&entry.name) {
                 return Err(PatternError::NoChannelGroup(entry.path.clone()));
@@ -310,14 +296,14 @@ impl Pattern {
         Ok(samples)
     }
 
-    /// The files in `dir`, sorted by name; those in its folders too if the pattern is about paths.
-    fn list(&self, dir: &Path) -> Result<Vec<Entry>, PatternError> {
+    /// Lists the files in `dir`, sorted by name, and those in nested folders if paths are matched.
+    fn list(&self, dir: &Path) -> Result<Vec<ListedFile>, PatternError> {
         let mut entries = Vec::new();
         let mut folders = vec![(dir.to_owned(), String::new(), 0)];
         while let Some((folder, before, depth)) = folders.pop() {
-            let error = |source| PatternError::Io {
+            let error = |cause| PatternError::Io {
                 path: folder.clone(),
-                source,
+                cause,
             };
             if depth > MAX_DEPTH {
                 return Err(PatternError::TooDeep(folder));
@@ -325,9 +311,9 @@ impl Pattern {
             for entry in fs::read_dir(&folder).map_err(error)? {
                 let entry = entry.map_err(error)?;
                 let (path, name) = (entry.path(), entry.file_name());
-                let is_text = name.to_str().is_some();
+                let is_utf8 = name.to_str().is_some();
                 let name = format!("{before}{}", name.to_string_lossy());
-                // A link is followed; one that leads nowhere is a file that cannot be read.
+                // Links are followed. A dangling link counts as a file and is unreadable later.
                 let kind = entry.file_type().map_err(error)?;
                 if kind.is_dir() || (kind.is_symlink() && path.is_dir()) {
                     if self.is_deep() {
@@ -335,10 +321,10 @@ impl Pattern {
                     }
                     continue;
                 }
-                entries.push(Entry {
+                entries.push(ListedFile {
                     path,
                     name,
-                    is_text,
+                    is_utf8,
                 });
             }
         }

@@ -32,7 +32,7 @@ pub(super) fn find(images: &Images, stains: &[&str]) -> Result<Vec<Sample>, Imag
     images.find(&stains)
 }
 
-/// Ids, and the names of the files below the folder.
+/// Ids with the file names below the folder.
 pub(super) fn shown(dir: &Path, samples: &[Sample]) -> Vec<String> {
     let name = |file: &Option<PathBuf>| match file {
         Some(path) => path.strip_prefix(dir).unwrap_or(path).display().to_string(),
@@ -46,7 +46,7 @@ pub(super) fn shown(dir: &Path, samples: &[Sample]) -> Vec<String> {
 }
 
 #[test]
-fn names_of_well_known_instruments_are_read() {
+fn patterns_match_the_file_names_of_common_instruments() {
     let red_green = ["red", "green"];
     for (names, pattern, channels, expected) in [
         (
@@ -107,7 +107,7 @@ fn names_of_well_known_instruments_are_read() {
 }
 
 #[test]
-fn patterns_match_whole_names_and_folders_only_if_they_say_so() {
+fn patterns_match_whole_names_and_paths_if_they_contain_a_slash() {
     let dir = folder(&["a_red.png", "a_red.png.bak", "x/b_red.png", "x/y/c_red.png"]);
     let found = |pattern: &str| {
         let samples = find(&images(dir.path(), Some(pattern), &[]), &["red"]).unwrap();
@@ -119,13 +119,13 @@ fn patterns_match_whole_names_and_folders_only_if_they_say_so() {
         found(r"(?<a>.*/)?(?<id>.)_(?<channel>red)\.png"),
         ["a", "x/_b", "x/y/_c"]
     );
-    // The shorter alternative must not win where the longer one is the whole name.
+    // A shorter alternative must not match if only the longer one gives the whole name.
     assert_eq!(found(r"(?<id>a)_(?<channel>r|red)(?:|\.png)"), ["a"]);
 }
 
 #[cfg(unix)]
 #[test]
-fn links_are_followed_but_not_for_ever() {
+fn follows_links_up_to_a_depth() {
     let dir = folder(&["x/b_red.png"]);
     std::os::unix::fs::symlink("x", dir.path().join("y")).unwrap();
     std::os::unix::fs::symlink("nowhere", dir.path().join("x/c_red.png")).unwrap();
@@ -136,13 +136,13 @@ fn links_are_followed_but_not_for_ever() {
     std::os::unix::fs::symlink("..", dir.path().join("x/up")).unwrap();
     let error = find(&images(dir.path(), pattern, &[]), &["red"]).unwrap_err();
     assert!(
-        error.to_string().contains("a link to a folder above it"),
+        error.to_string().contains("a link to a parent folder"),
         "{error}"
     );
 }
 
 #[test]
-fn patterns_without_a_channel_are_of_whole_files() {
+fn patterns_without_channel_group_select_multichannel_files() {
     let dir = folder(&["p_A1.tif", "p_A2.ome.tiff", "p_A3.png"]);
     let chosen = images(
         dir.path(),
@@ -170,7 +170,7 @@ fn patterns_without_a_channel_are_of_whole_files() {
 }
 
 #[test]
-fn patterns_that_do_not_fit_are_explained() {
+fn pattern_errors_name_the_reason() {
     for (text, wanted) in [
         ("(", "unclosed group"),
         ("a", "no named group"),
@@ -188,19 +188,19 @@ fn patterns_that_do_not_fit_are_explained() {
             vec![
                 "none of the 4 files",
                 "`a_w1.tif`, `b_w1.tif`, `b_w2.tif`",
-                "a whole name",
+                "the whole name",
             ],
         ),
         (
             r"(?<id>x)/(?<channel>\d)",
             &[],
-            vec!["a whole path below that folder"],
+            vec!["the whole path below that folder"],
         ),
         (
             r"(?<id>.)_w(?<channel>\d)\.tif",
             &[("red", "1")],
             vec![
-                "no file is of channel `green`",
+                "no file has the channel `green`",
                 "`1`, `2`",
                 "--channel green=…",
             ],
@@ -208,7 +208,7 @@ fn patterns_that_do_not_fit_are_explained() {
         (
             r"(?<id>.)_w(?<channel>\d)\.tif",
             &[("red", "1"), ("green", "9")],
-            vec!["no file is of channel `9`, which is wanted for the stain green"],
+            vec!["no file has the channel `9` for the stain green"],
         ),
         (
             r".(?<id>_)(?<channel>w)\d\.tif",
@@ -223,7 +223,7 @@ fn patterns_that_do_not_fit_are_explained() {
         (
             r"(?<id>\w?)(?<channel>x)?.*",
             &[("blue", "1")],
-            vec!["there is no stain `blue`; the stains are red, green"],
+            vec!["unknown stain `blue`\nhint: use one of red, green"],
         ),
     ] {
         let message = find(
@@ -261,12 +261,12 @@ fn patterns_that_do_not_fit_are_explained() {
         message
             .unwrap_err()
             .to_string()
-            .contains("there are none at all")
+            .contains("none of the 0 files")
     );
 }
 
 #[test]
-fn tiff_files_stand_for_samples_where_no_file_is_of_one_stain() {
+fn tiff_files_are_samples_if_no_file_is_of_a_single_stain() {
     let dir = folder(&["b.ome.tif", "a.TIFF", "notes.txt"]);
     let samples = find(&Images::plain(dir.path()), &["red", "green"]).unwrap();
     assert_eq!(
@@ -280,7 +280,7 @@ fn tiff_files_stand_for_samples_where_no_file_is_of_one_stain() {
     fs::write(dir.path().join("c_red.tif"), "").unwrap();
     let samples = find(&Images::plain(dir.path()), &["red", "green"]).unwrap();
     assert_eq!(shown(dir.path(), &samples), ["c c_red.tif -"]);
-    // Chosen channels are always those of TIFF files.
+    // `--channel` always selects channels of TIFF files.
     let chosen = images(dir.path(), None, &[("red", "0"), ("green", "DAPI")]);
     let samples = find(&chosen, &["red", "green"]).unwrap();
     assert_eq!(
@@ -307,7 +307,7 @@ fn tiff_files_stand_for_samples_where_no_file_is_of_one_stain() {
 }
 
 #[test]
-fn the_layout_tells_runs_apart() {
+fn layout_text_identifies_pattern_and_channels() {
     let path = Path::new("images");
     let key = |pattern, channels: &[_]| images(path, pattern, channels).layout.to_string();
     assert_eq!(key(None, &[]), "");

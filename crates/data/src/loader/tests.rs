@@ -1,4 +1,4 @@
-//! Tests of the loader: order, bits, errors, and that it ends.
+//! Tests of the loader: order, determinism, errors and termination.
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +40,7 @@ fn plan() -> Vec<Vec<usize>> {
 }
 
 #[test]
-fn batches_are_the_same_for_any_number_of_workers() {
+fn batches_are_bit_identical_for_any_number_of_workers() {
     let dir = tempfile::tempdir().unwrap();
     let source = data(dir.path());
     let load = |workers| {
@@ -54,10 +54,10 @@ fn batches_are_the_same_for_any_number_of_workers() {
     for (batch, indices) in one.iter().zip(plan()) {
         assert_eq!(batch.images.len(), indices.len() * 4 * 36);
         for (row, index) in batch.targets.chunks(5).zip(indices) {
-            let wanted: Vec<_> = (0..5)
+            let expected: Vec<_> = (0..5)
                 .map(|class| f32::from(u8::from(class == index % 5)))
                 .collect();
-            assert_eq!(row.to_vec(), wanted);
+            assert_eq!(row.to_vec(), expected);
         }
     }
     assert_ne!(one[0].images, one[1].images);
@@ -67,11 +67,11 @@ fn batches_are_the_same_for_any_number_of_workers() {
 }
 
 #[test]
-fn dropping_early_stops_the_workers() {
+fn dropping_the_loader_stops_the_workers() {
     let dir = tempfile::tempdir().unwrap();
     let source = data(dir.path());
     for (workers, taken) in [(1, 0), (2, 1), (8, 3)] {
-        // A plan far too long to be finished: a drop that waited for it would hang.
+        // The plan is too long to finish: a drop that waited for it would hang.
         let plan = plan().into_iter().cycle().take(1_000_000).collect();
         let mut loader = BatchLoader::batches(&source, LoadPlan::new(plan), workers);
         assert_eq!(loader.by_ref().take(taken).flatten().count(), taken);
@@ -85,7 +85,7 @@ fn dropping_early_stops_the_workers() {
 }
 
 #[test]
-fn a_bad_sample_is_an_error_in_its_place() {
+fn an_unreadable_sample_is_an_error_at_its_position() {
     let dir = tempfile::tempdir().unwrap();
     let source = data(dir.path());
     fs::write(dir.path().join("s04_blue.png"), "no image").unwrap();
@@ -100,7 +100,7 @@ fn a_bad_sample_is_an_error_in_its_place() {
 }
 
 #[test]
-fn an_empty_plan_yields_nothing() {
+fn an_empty_plan_yields_no_batches() {
     let dir = tempfile::tempdir().unwrap();
     let source = data(dir.path());
     assert_eq!(
@@ -111,14 +111,14 @@ fn an_empty_plan_yields_nothing() {
 
 #[test]
 #[should_panic(expected = "index out of bounds")]
-fn a_plan_beyond_the_data_panics_rather_than_ends_early() {
+fn an_index_beyond_the_data_set_panics() {
     let dir = tempfile::tempdir().unwrap();
     let source = data(dir.path());
     BatchLoader::batches(&source, LoadPlan::new(vec![vec![0], vec![COUNT]]), 2).for_each(drop);
 }
 
 #[test]
-fn the_order_is_a_permutation_by_seed_and_epoch() {
+fn epoch_order_is_a_permutation_by_seed_and_epoch() {
     let all: Vec<_> = (100..200).collect();
     let order = epoch_order(&all, 1, 2);
     assert_eq!(order, epoch_order(&all, 1, 2));
@@ -139,12 +139,12 @@ fn augmented(first_step: u64, batches: Vec<Vec<usize>>) -> LoadPlan {
     LoadPlan {
         batches,
         first_step,
-        show: Augment::new(config, 11).into(),
+        view: Augmenter::new(config, 11).into(),
     }
 }
 
 #[test]
-fn varied_batches_are_the_same_for_any_number_of_workers() {
+fn augmented_batches_are_bit_identical_for_any_number_of_workers() {
     let dir = tempfile::tempdir().unwrap();
     let source = data(dir.path());
     let load = |plan, workers| {
@@ -160,21 +160,21 @@ fn varied_batches_are_the_same_for_any_number_of_workers() {
         );
     }
     let plain = load(LoadPlan::new(plan()), 2);
-    for (varied, plain) in one.iter().zip(&plain) {
-        assert_ne!(varied.images, plain.images);
-        assert_eq!(varied.targets, plain.targets);
+    for (augmented, plain) in one.iter().zip(&plain) {
+        assert_ne!(augmented.images, plain.images);
+        assert_eq!(augmented.targets, plain.targets);
     }
-    // A run that goes on behind three steps sees the pictures that it would have seen.
+    // A run resumed after three steps gets the same batches.
     let rest = load(augmented(43, plan().split_off(3)), 2);
     assert_eq!(one[3..], rest);
-    // The same sample looks different each time that it comes.
+    // The same sample is augmented differently each time.
     let again = load(augmented(40, vec![vec![0, 0], vec![0]]), 1);
     let (first, second) = again[0].images.split_at(4 * 36);
     assert!(first != second && first != again[1].images && second != again[1].images);
 }
 
 #[test]
-fn an_image_of_another_size_than_before_is_an_error() {
+fn an_image_that_changes_its_size_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let source = data(dir.path());
     let load = || {

@@ -1,25 +1,24 @@
-//! Which column is which class.
+//! Assignment of columns to classes.
 
 use std::collections::HashSet;
 
 use super::ScoresFault;
 use rgby_common::labels::{HPA_CLASSES, hpa_classes};
 
-/// Columns with more of the names of the Human Protein Atlas's classes than this are those classes.
-const MANY: usize = HPA_CLASSES.len() / 2;
+/// Columns with more than this number of Human Protein Atlas class names are those classes.
+const HPA_MINIMUM: usize = HPA_CLASSES.len() / 2;
 
-/// The columns in class order.
+/// Columns in class order.
 #[derive(Debug, PartialEq)]
 pub(super) struct ColumnOrder {
-    /// Names of the classes.
     pub classes: Vec<String>,
-    /// The column of each class.
+    /// Column index of each class.
     pub columns: Vec<usize>,
-    /// What was done, if the columns were in another order.
+    /// A note for the user if the columns were reordered.
     pub note: Option<String>,
 }
 
-/// As [`read_scores`](super::read_scores) says.
+/// Orders columns as described at [`read_scores`](super::read_scores).
 pub(super) fn order(
     columns: &[String],
     classes: Option<&[String]>,
@@ -33,20 +32,20 @@ pub(super) fn order(
     let order = match (classes, numbers) {
         (names, Some(numbers)) => by_number(columns, &numbers, names)?,
         (Some(classes), None) => by_name(columns, classes.to_vec())?,
-        (None, None) if known.count() > MANY => by_name(columns, hpa_classes())?,
+        (None, None) if known.count() > HPA_MINIMUM => by_name(columns, hpa_classes())?,
         (None, None) => ColumnOrder {
             classes: columns.to_vec(),
             columns: (0..columns.len()).collect(),
             note: None,
         },
     };
-    let moved = order
+    let reordered = order
         .columns
         .iter()
         .enumerate()
         .any(|(class, &at)| class != at);
     Ok(ColumnOrder {
-        note: moved.then(|| "its columns are not in class order; they were put in it".into()),
+        note: reordered.then(|| "its columns were not in class order and were reordered".into()),
         ..order
     })
 }
@@ -64,7 +63,7 @@ fn by_name(columns: &[String], classes: Vec<String>) -> Result<ColumnOrder, Scor
             name: name.clone(),
             others: match &others[..] {
                 [] => String::new(),
-                [other, ..] => format!(" (but one of another name, `{other}`)"),
+                [other, ..] => format!(" (but an unknown column `{other}`)"),
             },
         })?);
     }
@@ -78,7 +77,7 @@ fn by_name(columns: &[String], classes: Vec<String>) -> Result<ColumnOrder, Scor
     })
 }
 
-/// Columns that bear numbers are the classes of these numbers, whatever they are called.
+/// Columns with numbers as names are the classes of these numbers.
 fn by_number(
     columns: &[String],
     numbers: &[usize],

@@ -1,4 +1,4 @@
-//! CSV: `Id` and one column of probabilities a class.
+//! CSV: `Id` and one column of probabilities per class.
 
 use std::path::Path;
 

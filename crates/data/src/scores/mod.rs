@@ -1,5 +1,5 @@
-//! Probabilities in a file, as `rgby score --scores` or any other program wrote them: CSV, Parquet
-//! or a numpy array with its ids beside it.
+//! Scores files with probabilities, from `rgby score --scores` or another program: CSV, Parquet, or
+//! a NumPy array with ids in a second file.
 
 mod columns;
 mod csv_file;
@@ -16,135 +16,117 @@ use thiserror::Error;
 
 pub use npy::NpyFault;
 
-/// The probabilities of a scores file.
+/// Probabilities of a scores file.
 #[derive(Debug, PartialEq)]
 pub struct Scores {
-    /// Names of the classes, in class order.
+    /// Class names in class order.
     pub classes: Vec<String>,
-    /// A row of probabilities, 0–1, in class order, for each id; `None` where its fields are empty,
-    /// because the sample could not be scored.
+    /// Probabilities, 0–1, in class order, by id. `None` for empty fields: the sample could not be
+    /// scored.
     pub rows: HashMap<String, Option<Vec<f32>>>,
-    /// How the columns were taken, where that is not as they stand.
+    /// A note for the user if the columns were reordered.
     pub note: Option<String>,
 }
 
-/// What is wrong with a scores file, and in which one.
+/// An invalid scores file.
 #[derive(Debug, Error)]
 #[error("scores file {}: {fault}", path.display())]
 pub struct ScoresError {
-    /// The scores file.
     pub path: PathBuf,
-    /// What is wrong with it.
     pub fault: ScoresFault,
 }
 
-/// One way for a scores file to be wrong.
+/// Why a scores file is invalid.
 #[derive(Debug, Error)]
 pub enum ScoresFault {
-    /// The file cannot be read, or a line has too few or too many fields.
-    #[error("{0}")]
+    /// An unreadable file, or a line with too few or too many fields.
+    #[error(transparent)]
     Csv(#[from] csv::Error),
-    /// It is no Parquet file, a damaged one, or one of a kind that cannot be read.
-    #[error("cannot be read as Parquet: {0}; write it anew, or as CSV")]
+    /// A file that is not Parquet, damaged, or not supported.
+    #[error("cannot be read as Parquet: {0}\nhint: write it again, or as CSV")]
     Parquet(String),
-    /// It is no numpy array of probabilities.
     #[error(transparent)]
     Npy(#[from] NpyFault),
-    /// The first column is not the ids, or it is the only one.
+    /// The first column is not `Id`, or it is the only one.
     #[error(
-        "its header must be `Id` and one column a class, as `rgby score --scores` writes it; its \
-         first column is `{0}`"
+        "the first column is `{0}`\nhint: the header must be `Id` and one column per class, as \
+         written by `rgby score --scores`"
     )]
     Header(String),
-    /// A column that does not hold what it should.
-    #[error("the column `{column}` holds {found}; it should hold {wanted}")]
+    /// A column of the wrong type.
+    #[error("the column `{column}` has the type {found} instead of {wanted}")]
     ColumnType {
-        /// The column.
         column: String,
-        /// What is in it.
         found: String,
-        /// What should be.
         wanted: &'static str,
     },
-    /// Two columns of one name.
-    #[error("the column `{0}` is there twice; keep one of them")]
+    #[error("the column `{0}` exists twice\nhint: keep one of them")]
     DuplicateColumn(String),
-    /// A class without a column.
-    #[error("has no column for class {number}, `{name}`{others}; {MEND_CLASSES}")]
+    #[error("has no column for class {number}, `{name}`{others}\nhint: {CLASSES_HINT}")]
     MissingClass {
-        /// Number of the class.
         number: usize,
-        /// Its name.
         name: String,
-        /// The columns that are no class.
+        /// Example of a column that is not a class, in parentheses; may be empty.
         others: String,
     },
-    /// A column that is no class.
-    #[error("the column `{0}` is not one of the classes; {MEND_CLASSES}")]
+    #[error("the column `{0}` is not one of the classes\nhint: {CLASSES_HINT}")]
     UnknownClass(String),
-    /// A row without an id.
     #[error("{0}: the id is empty")]
     EmptyId(String),
-    /// An id that stands in two rows.
-    #[error("{place}: the id `{id}` is there a second time; keep one of them")]
+    #[error("{row}: duplicate id `{id}`\nhint: keep one of the rows")]
     DuplicateId {
-        /// Line or row.
-        place: String,
-        /// The id.
+        /// `line N` or `row N`.
+        row: String,
         id: String,
     },
-    /// Something else than a number from 0 to 1.
+    /// A value that is not a number from 0 to 1.
     #[error(
-        "{place}: `{text}` in column `{column}` is not a probability from 0 to 1; if these are \
-         logits, take their sigmoid"
+        "{row}: `{text}` in column `{column}` is not a probability from 0 to 1\nhint: if these are \
+         logits, apply the sigmoid"
     )]
     NotAProbability {
-        /// Line or row.
-        place: String,
-        /// The column.
+        /// `line N` or `row N`.
+        row: String,
         column: String,
-        /// What stands there.
         text: String,
     },
-    /// No rows.
-    #[error("holds no rows; it needs one for each sample")]
+    #[error("has no rows\nhint: write one row per sample")]
     Empty,
-    /// An array has no ids.
+    /// A NumPy array without `--ids`.
     #[error(
-        "a numpy array holds no ids; name a CSV file whose first column has those of its rows, in \
-         their order, with --ids (the labels file, if the rows are in its order)"
+        "a NumPy array has no ids\nhint: use --ids with a CSV file whose first column has the ids \
+         of the rows in order (the labels file, if the rows have its order)"
     )]
     NeedsIds,
-    /// A table has its own ids.
-    #[error("has a column `Id` of its own; leave out --ids, which is for numpy arrays")]
+    /// A table, which has a column `Id`, with `--ids`.
+    #[error("has a column `Id`, and --ids is for NumPy arrays only\nhint: omit --ids")]
     HasIds,
-    /// Ids of other rows.
-    #[error("has {rows} rows, but {} lists {ids} ids; they must be the same samples", ids_file.display())]
+    /// Different numbers of rows and ids.
+    #[error(
+        "has {rows} rows, but {} has {ids} ids\nhint: both must list the same samples",
+        ids_file.display()
+    )]
     IdCount {
-        /// Rows of the array.
         rows: usize,
-        /// How many ids there are.
         ids: usize,
-        /// The file of ids.
         ids_file: PathBuf,
     },
 }
 
-const MEND_CLASSES: &str = "rename the columns, or name the classes with --classes FILE, a CSV file \
-                            with a column `Name`";
+const CLASSES_HINT: &str =
+    "rename the columns, or name the classes with --classes FILE (CSV with a column `Name`)";
 
-/// Reads a scores file. `.npy` is a numpy array `[rows, classes]`, float16, 32 or 64, whose ids are
-/// `ids`, from the file named beside them; `.parquet` and any other name, taken for CSV, are tables
-/// with a first column `Id` and one column a class.
+/// Reads a scores file. `.npy` is a NumPy array `[rows, classes]` of float16, 32 or 64, with `ids`
+/// from the named file. `.parquet` files and all others, read as CSV, are tables with a first
+/// column `Id` and one column per class.
 ///
-/// The columns belong to `classes` by name, in any order. Without them, columns that bear the
-/// numbers 0, 1, … are put in this order, and columns that bear most of the names of the Human
-/// Protein Atlas's classes must bear them all and are put in that order; any others are the classes,
-/// as they stand.
+/// Columns are assigned to `classes` by name, in any order. Without `classes`, columns named 0, 1,
+/// … are sorted by number. If most columns have names of Human Protein Atlas classes, all of these
+/// must exist, and they are sorted in that order. Other columns are the classes in file order.
 ///
 /// # Errors
 ///
-/// [`ScoresError`], naming the file and the first thing that is wrong.
+/// [`ScoresError`] with the file name and the first problem.
 pub fn read_scores(
     path: &Path,
     ids: Option<(&Path, Vec<String>)>,
@@ -166,7 +148,7 @@ pub fn read_scores(
     })
 }
 
-/// Rows as they are read.
+/// Collects the rows of a scores file.
 struct ScoreRows {
     columns: Vec<String>,
     order: columns::ColumnOrder,
@@ -174,7 +156,7 @@ struct ScoreRows {
 }
 
 impl ScoreRows {
-    /// Of a table with these columns after the ids.
+    /// `columns` are those after the ids.
     fn new(columns: Vec<String>, classes: Option<&[String]>) -> Result<Self, ScoresFault> {
         Ok(Self {
             order: columns::order(&columns, classes)?,
@@ -183,27 +165,27 @@ impl ScoreRows {
         })
     }
 
-    /// Adds a row: a value for each column, or `None` if the sample was not scored. `place` says
-    /// where it stands.
+    /// Adds a row with a value per column, or `None` if the sample was not scored. `position`
+    /// returns `line N` or `row N` for messages.
     fn push(
         &mut self,
         id: &str,
         row: Option<&[f32]>,
-        place: &dyn Fn() -> String,
+        position: &dyn Fn() -> String,
     ) -> Result<(), ScoresFault> {
         if id.is_empty() {
-            return Err(ScoresFault::EmptyId(place()));
+            return Err(ScoresFault::EmptyId(position()));
         }
         if let Some(row) = row {
             let bad = row.iter().position(|value| !(0.0..=1.0).contains(value));
             if let Some(at) = bad {
-                return Err(self.not_a_probability(at, row[at].to_string(), place));
+                return Err(self.not_a_probability(at, row[at].to_string(), position));
             }
         }
         let row = row.map(|row| self.order.columns.iter().map(|&at| row[at]).collect());
         if self.by_id.insert(id.to_owned(), row).is_some() {
             return Err(ScoresFault::DuplicateId {
-                place: place(),
+                row: position(),
                 id: id.to_owned(),
             });
         }
@@ -214,10 +196,10 @@ impl ScoreRows {
         &self,
         column: usize,
         text: String,
-        place: &dyn Fn() -> String,
+        position: &dyn Fn() -> String,
     ) -> ScoresFault {
         ScoresFault::NotAProbability {
-            place: place(),
+            row: position(),
             column: self.columns[column].clone(),
             text,
         }

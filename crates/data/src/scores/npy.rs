@@ -1,7 +1,7 @@
-//! numpy's `.npy`: a header with type and shape, then the numbers.
+//! NumPy's `.npy` format: a header with type and shape, then the values.
 //!
-//! The format is NEP 1, "A Simple File Format for `NumPy` Arrays". What the header says is held
-//! against the file's length before anything is reserved for it.
+//! The format is NEP 1, "A Simple File Format for `NumPy` Arrays". The header is checked against
+//! the length of the file before memory is allocated.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,46 +13,39 @@ use thiserror::Error;
 use super::{ScoreRows, Scores, ScoresFault};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// numpy itself writes some hundred bytes.
+/// NumPy writes a few hundred bytes.
 const MAX_HEADER: usize = 1 << 16;
-/// More than any set of samples has.
+/// More than any data set needs.
 const MAX_BYTES: u64 = 8 << 30;
 
-/// One way for a `.npy` file to be wrong.
+/// Why a `.npy` file is invalid.
 #[derive(Debug, Error)]
 pub enum NpyFault {
-    /// The file cannot be read.
     #[error("cannot be read: {0}")]
-    Io(#[from] io::Error),
-    /// It begins otherwise.
-    #[error("is not a .npy file; write it with `numpy.save` (an .npz archive holds several)")]
-    NotNpy,
-    /// It is larger than can be.
-    #[error("is larger than {} GiB; give only the rows that have labels", MAX_BYTES >> 30)]
-    TooLarge,
-    /// It ends within its header, or the header is endless.
-    #[error("its header is cut off or too long; write it anew with `numpy.save`")]
-    Header,
-    /// A header without one of the entries.
-    #[error("its header has no `{0}`; write it anew with `numpy.save`")]
-    HeaderEntry(&'static str),
-    /// Other numbers than floats.
-    #[error("holds `{0}`; probabilities are float16, 32 or 64: `array.astype(\"<f4\")`")]
-    Type(String),
-    /// Not a table.
-    #[error("is of shape {0:?}; it should be [samples, classes]")]
-    Shape(Vec<usize>),
-    /// The header lies, or the end is missing.
+    Io(io::Error),
     #[error(
-        "its header stands for {wanted} bytes of numbers, but there are {found}; it was cut off or \
-         damaged, write it anew"
+        "is not a .npy file\nhint: write it with `numpy.save`; .npz archives are not supported"
     )]
-    Length {
-        /// As the header says.
-        wanted: u128,
-        /// As it is.
-        found: usize,
-    },
+    NotNpy,
+    #[error("is larger than {} GiB\nhint: keep only the rows with labels", MAX_BYTES >> 30)]
+    TooLarge,
+    /// The header is truncated or too long.
+    #[error("the header is truncated or too long\nhint: write it again with `numpy.save`")]
+    Header,
+    #[error("the header has no valid `{0}`\nhint: write it again with `numpy.save`")]
+    HeaderEntry(&'static str),
+    #[error(
+        "has the type `{0}`\nhint: convert to float16, 32 or 64, such as `array.astype(\"<f4\")`"
+    )]
+    Type(String),
+    #[error("has the shape {0:?} instead of [samples, classes]")]
+    Shape(Vec<usize>),
+    /// The length of the file contradicts the header, all in bytes.
+    #[error(
+        "the header describes {wanted} bytes of values, but the file has {found}\nhint: the file \
+         is truncated or damaged, write it again"
+    )]
+    Length { wanted: u128, found: usize },
 }
 
 pub(super) fn read(
@@ -78,19 +71,18 @@ pub(super) fn read(
     rows.finish()
 }
 
-/// A table of numbers.
+/// A matrix in row-major order.
 struct NpyArray {
-    /// Rows and columns; there is a column.
+    /// Rows and columns, at least one column.
     shape: [usize; 2],
-    /// Row by row.
     values: Vec<f32>,
 }
 
 fn read_array(path: &Path) -> Result<NpyArray, NpyFault> {
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)?;
+    let file = File::open(path).map_err(NpyFault::Io)?;
+    let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+    read.map_err(NpyFault::Io)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(NpyFault::TooLarge);
     }
@@ -117,7 +109,7 @@ fn read_array(path: &Path) -> Result<NpyArray, NpyFault> {
     let [rows, columns] = shape;
     let values = match entry(header, "fortran_order")? {
         "False" => values,
-        // Column by column.
+        // Column-major order.
         "True" => (0..rows * columns)
             .map(|at| values[at % columns * rows + at / columns])
             .collect(),
@@ -126,10 +118,10 @@ fn read_array(path: &Path) -> Result<NpyArray, NpyFault> {
     Ok(NpyArray { shape, values })
 }
 
-/// The header's text, and the numbers.
+/// Splits a file into the text of its header and its values.
 fn split(bytes: &[u8]) -> Result<(&str, &[u8]), NpyFault> {
     let after = bytes.strip_prefix(MAGIC).ok_or(NpyFault::NotNpy)?;
-    // Version 1 has a length of two bytes, later ones of four.
+    // The header length has two bytes in version 1 and four in later versions.
     let (start, length) = match after {
         [1, _, a, b, ..] => (4, u32::from(u16::from_le_bytes([*a, *b]))),
         [2 | 3, _, a, b, c, d, ..] => (6, u32::from_le_bytes([*a, *b, *c, *d])),
@@ -145,7 +137,7 @@ fn split(bytes: &[u8]) -> Result<(&str, &[u8]), NpyFault> {
     Ok((header, data))
 }
 
-/// What stands behind `'key':`, up to the next comma that is not in brackets.
+/// Returns the value after `'key':`, up to the next comma outside of brackets.
 fn entry<'a>(header: &'a str, key: &'static str) -> Result<&'a str, NpyFault> {
     let quoted = format!("'{key}':");
     let at = header.find(&quoted).ok_or(NpyFault::HeaderEntry(key))?;

@@ -1,4 +1,4 @@
-//! Parquet: a column `Id` of strings and one of floats a class.
+//! Parquet: a string column `Id` and one float column per class.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,9 +13,9 @@ use super::{ScoreRows, Scores, ScoresFault};
 use rgby_common::catch_panic;
 
 pub(super) fn read(path: &Path, classes: Option<&[String]>) -> Result<Scores, ScoresFault> {
-    // The crate takes some numbers of a damaged file at their word, and panics.
-    catch_panic::expected(|| read_file(path, classes))
-        .unwrap_or_else(|_| Err(ScoresFault::Parquet("it is damaged".into())))
+    // The crate trusts some numbers of a damaged file and panics.
+    catch_panic::catch(|| read_file(path, classes))
+        .unwrap_or_else(|_| Err(ScoresFault::Parquet("the file is damaged".into())))
 }
 
 fn read_file(path: &Path, classes: Option<&[String]>) -> Result<Scores, ScoresFault> {

@@ -1,4 +1,4 @@
-//! Scores files, whole and broken.
+//! Tests of valid and invalid scores files.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ fn read(name: &str, bytes: &[u8], ids: Option<&[&str]>) -> Result<Scores, Scores
     read_scores(&path, ids.map(|ids| (Path::new("ids.csv"), ids)), None)
 }
 
-fn refusal(name: &str, bytes: &[u8], ids: Option<&[&str]>) -> String {
+fn error_for(name: &str, bytes: &[u8], ids: Option<&[&str]>) -> String {
     let error = read(name, bytes, ids).unwrap_err().to_string();
     assert!(error.contains(name), "{error}");
     error
@@ -36,7 +36,7 @@ fn floats(values: &[f32]) -> Vec<u8> {
 }
 
 #[test]
-fn scores_are_read_by_id() {
+fn reads_scores_by_id() {
     let text = "Id,Nucleus,\"Golgi, cis\"\nb,0.5,1e-9\na,,\n";
     let read = read("s.csv", text.as_bytes(), None).unwrap();
     assert_eq!(read.classes, ["Nucleus", "Golgi, cis"]);
@@ -46,32 +46,32 @@ fn scores_are_read_by_id() {
 }
 
 #[test]
-fn what_is_wrong_with_a_table_is_named() {
+fn table_errors_name_position_and_reason() {
     for (text, wanted) in [
-        ("", "its header must be `Id`"),
-        ("Id\na\n", "one column a class"),
-        (",Id,x\n0,a,0.5\n", "its first column is ``"),
-        ("Id,x\n", "holds no rows"),
+        ("", "the header must be `Id`"),
+        ("Id\na\n", "one column per class"),
+        (",Id,x\n0,a,0.5\n", "the first column is ``"),
+        ("Id,x\n", "has no rows"),
         ("Id,Target\na,0 1\n", "line 2: `0 1` in column `Target`"),
         ("Id,x\na,0.5\nb,1.5\n", "line 3: `1.5` in column `x`"),
-        ("Id,x\na,-2\n", "take their sigmoid"),
+        ("Id,x\na,-2\n", "apply the sigmoid"),
         ("Id,x\na,NaN\n", "`NaN`"),
         ("Id,x\na,inf\n", "`inf`"),
         ("Id,x,y\na,0.5,\n", "`` in column `y`"),
         ("Id,x\n,0.5\n", "line 2: the id is empty"),
-        ("Id,x\na,0.5\na,0.5\n", "line 3: the id `a`"),
-        ("Id,x,x\na,0.5,0.5\n", "`x` is there twice"),
+        ("Id,x\na,0.5\na,0.5\n", "line 3: duplicate id `a`"),
+        ("Id,x,x\na,0.5,0.5\n", "`x` exists twice"),
         ("Id,x\na,0.5,0.5\n", "3 fields"),
     ] {
-        let error = refusal("s.csv", text.as_bytes(), None);
+        let error = error_for("s.csv", text.as_bytes(), None);
         assert!(error.contains(wanted), "{error}");
     }
-    assert!(refusal("s.csv", b"Id,x\na,0.5\n", Some(&["a"])).contains("leave out --ids"));
+    assert!(error_for("s.csv", b"Id,x\na,0.5\n", Some(&["a"])).contains("omit --ids"));
     assert!(read_scores(Path::new("/nowhere/s.csv"), None, None).is_err());
 }
 
 #[test]
-fn columns_are_put_in_the_order_of_their_classes() {
+fn columns_are_reordered_by_class() {
     let names = rgby_common::labels::hpa_classes();
     let table = |names: &[String]| {
         let values: Vec<_> = names.iter().map(|name| name.len().to_string()).collect();
@@ -80,23 +80,26 @@ fn columns_are_put_in_the_order_of_their_classes() {
     let in_order = read("s.csv", table(&names).as_bytes(), None).unwrap();
     let mut reversed = names.clone();
     reversed.reverse();
-    let moved = read("s.csv", table(&reversed).as_bytes(), None).unwrap();
-    assert_eq!((&moved.classes, &moved.rows), (&names, &in_order.rows));
-    assert!(moved.note.is_some() && in_order.note.is_none());
+    let reordered = read("s.csv", table(&reversed).as_bytes(), None).unwrap();
+    assert_eq!(
+        (&reordered.classes, &reordered.rows),
+        (&names, &in_order.rows)
+    );
+    assert!(reordered.note.is_some() && in_order.note.is_none());
 
-    let missing = refusal("s.csv", table(&names[1..]).as_bytes(), None);
+    let missing = error_for("s.csv", table(&names[1..]).as_bytes(), None);
     assert!(
         missing.contains("no column for class 0, `Nucleoplasm`"),
         "{missing}"
     );
     let mut renamed = names.clone();
     renamed[7] = "Golgi".into();
-    let renamed = refusal("s.csv", table(&renamed).as_bytes(), None);
+    let renamed = error_for("s.csv", table(&renamed).as_bytes(), None);
     assert!(renamed.contains("class 7, `Golgi apparatus`") && renamed.contains("`Golgi`)"));
     assert!(renamed.contains("--classes FILE"), "{renamed}");
     let mut more = names.clone();
     more.push("Other".into());
-    assert!(refusal("s.csv", table(&more).as_bytes(), None).contains("column `Other`"));
+    assert!(error_for("s.csv", table(&more).as_bytes(), None).contains("column `Other`"));
 
     // As text, 10 sorts before 2.
     let read = read(
@@ -107,11 +110,11 @@ fn columns_are_put_in_the_order_of_their_classes() {
     let read = read.unwrap();
     assert_eq!(read.rows["a"].as_ref().unwrap()[2..4], [0.2, 0.3]);
     assert_eq!(read.classes[10], "Class 10");
-    assert!(refusal("s.csv", b"Id,0,2\na,0,1\n", None).contains("class 1"));
+    assert!(error_for("s.csv", b"Id,0,2\na,0,1\n", None).contains("class 1"));
 }
 
 #[test]
-fn classes_can_be_named() {
+fn given_class_names_determine_the_order() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.csv");
     let names = ["x", "y"].map(String::from);
@@ -130,7 +133,7 @@ fn classes_can_be_named() {
 }
 
 #[test]
-fn arrays_of_all_floats_and_both_orders_are_read() {
+fn reads_arrays_of_all_float_types_and_both_orders() {
     let ids: Option<&[&str]> = Some(&["a", "b"]);
     let values = [0.0, 0.25, 0.5, 1.0, 0.75, 0.125];
     let data = floats(&values);
@@ -165,7 +168,7 @@ fn arrays_of_all_floats_and_both_orders_are_read() {
 }
 
 #[test]
-fn what_is_wrong_with_an_array_is_named() {
+fn array_errors_name_the_reason() {
     let ids: Option<&[&str]> = Some(&["a", "b"]);
     let data = floats(&[0.5; 6]);
     let good = npy("'<f4'", "False", "(2, 3)", &data);
@@ -176,42 +179,48 @@ fn what_is_wrong_with_an_array_is_named() {
     for (bytes, wanted) in [
         (b"PK\x03\x04".to_vec(), "is not a .npy file"),
         (vec![], "is not a .npy file"),
-        (good[..7].to_vec(), "its header is cut off"),
-        (good[..30].to_vec(), "its header is cut off"),
-        (endless, "its header is cut off"),
+        (good[..7].to_vec(), "the header is truncated"),
+        (good[..30].to_vec(), "the header is truncated"),
+        (endless, "the header is truncated"),
         (
             good[..good.len() - 1].to_vec(),
-            "24 bytes of numbers, but there are 23",
+            "24 bytes of values, but the file has 23",
         ),
+        (npy("'<f4'", "False", "(3, 3)", &data), "describes 36 bytes"),
+        (npy("'<f4'", "False", huge, &data), "but the file has 24"),
         (
-            npy("'<f4'", "False", "(3, 3)", &data),
-            "stands for 36 bytes",
+            npy("'<i8'", "False", "(2, 3)", &data),
+            "has the type `'<i8'`",
         ),
-        (npy("'<f4'", "False", huge, &data), "but there are 24"),
-        (npy("'<i8'", "False", "(2, 3)", &data), "holds `'<i8'`"),
         (npy("'>f4'", "False", "(2, 3)", &data), "float16, 32 or 64"),
-        (npy("[('a', '<f4')]", "False", "(2, 3)", &data), "holds `[("),
+        (
+            npy("[('a', '<f4')]", "False", "(2, 3)", &data),
+            "has the type `[(",
+        ),
         (npy("'<f4'", "False", "(6,)", &data), "shape [6]"),
         (
             npy("'<f4'", "False", "(1, 2, 3)", &data),
             "[samples, classes]",
         ),
         (npy("'<f4'", "False", "(2, 0)", &[]), "shape [2, 0]"),
-        (npy("'<f4'", "False", "(2, -3)", &data), "no `shape`"),
-        (npy("'<f4'", "Maybe", "(2, 3)", &data), "no `fortran_order`"),
+        (npy("'<f4'", "False", "(2, -3)", &data), "no valid `shape`"),
+        (
+            npy("'<f4'", "Maybe", "(2, 3)", &data),
+            "no valid `fortran_order`",
+        ),
         (
             npy("'<f4'", "False", "(1, 6)", &data),
-            "has 1 rows, but ids.csv lists 2",
+            "has 1 rows, but ids.csv has 2 ids",
         ),
         (
             npy("'<f4'", "False", "(2, 3)", &nan),
             "row 1: `NaN` in column `1`",
         ),
     ] {
-        let error = refusal("s.npy", &bytes, ids);
+        let error = error_for("s.npy", &bytes, ids);
         assert!(error.contains(wanted), "{wanted}: {error}");
     }
-    assert!(refusal("s.npy", &good, None).contains("--ids"));
+    assert!(error_for("s.npy", &good, None).contains("--ids"));
 }
 
 mod parquet_files {
@@ -241,7 +250,7 @@ mod parquet_files {
     }
 
     #[test]
-    fn tables_of_both_floats_are_read() {
+    fn reads_tables_of_both_float_types() {
         let x: ArrayRef = Arc::new(Float32Array::from(vec![Some(0.5), None]));
         let y: ArrayRef = Arc::new(Float64Array::from(vec![Some(0.25), None]));
         let read = read(
@@ -255,7 +264,7 @@ mod parquet_files {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_column_and_reason() {
         let x = |values: Vec<Option<f32>>| -> ArrayRef { Arc::new(Float32Array::from(values)) };
         let whole = bytes(vec![("Id", ids()), ("x", x(vec![Some(0.5); 2]))]);
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 0]));
@@ -270,14 +279,14 @@ mod parquet_files {
                 whole[..whole.len() - 5].to_vec(),
                 "cannot be read as Parquet",
             ),
-            (bytes(vec![("x", ids())]), "its first column is `x`"),
+            (bytes(vec![("x", ids())]), "the first column is `x`"),
             (
                 bytes(vec![("Id", ids()), ("x", numbers.clone())]),
-                "`x` holds Int64",
+                "`x` has the type Int64",
             ),
             (
                 bytes(vec![("Id", numbers), ("x", x(vec![None; 2]))]),
-                "`Id` holds Int64",
+                "`Id` has the type Int64",
             ),
             (bytes(half), "row 1: `null` in column `x`"),
             (
@@ -285,13 +294,13 @@ mod parquet_files {
                 "row 1: `1.5` in column `x`",
             ),
         ] {
-            let error = refusal("s.parquet", &bytes, None);
+            let error = error_for("s.parquet", &bytes, None);
             assert!(error.contains(wanted), "{wanted}: {error}");
         }
     }
 
     #[test]
-    fn a_flipped_byte_ends_nothing() {
+    fn flipped_bytes_do_not_panic() {
         let x: ArrayRef = Arc::new(Float32Array::from(vec![0.5, 0.25]));
         let whole = bytes(vec![("Id", ids()), ("x", x)]);
         let mut refused = 0;

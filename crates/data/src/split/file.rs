@@ -1,4 +1,4 @@
-//! A split in a file: CSV `Id,Fold` with `train` or `valid` for each sample.
+//! Split files: CSV `Id,Fold` with `train` or `valid` for each sample.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,77 +11,49 @@ use super::SplitIndices;
 use crate::Dataset;
 use rgby_common::atomic_file;
 
-/// Text of the two parts.
 const TRAIN: &str = "train";
 const VALID: &str = "valid";
 
-/// What is wrong with a split file, and in which one.
+/// An invalid split file.
 #[derive(Debug, Error)]
 #[error("split file {}: {fault}", path.display())]
 pub struct SplitError {
-    /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
     pub fault: SplitFault,
 }
 
-/// One way for a split file to be wrong.
+/// Why a split file is invalid.
 #[derive(Debug, Error)]
 pub enum SplitFault {
-    /// The file cannot be read, or a line has too few or too many fields.
-    #[error("{0}")]
+    /// An unreadable file, or a line with too few or too many fields.
+    #[error(transparent)]
     Csv(#[from] csv::Error),
-    /// A column is not there.
-    #[error("has no column `{wanted}`; give a header `Id,Fold` and one line a sample")]
-    MissingColumn {
-        /// The column.
-        wanted: &'static str,
-    },
-    /// A sample that the data set does not have.
+    #[error("has no column `{wanted}`\nhint: write a header `Id,Fold` and one line per sample")]
+    MissingColumn { wanted: &'static str },
+    /// A sample that is not in the data set.
     #[error(
-        "line {line}: the labels file has no sample `{id}`; take the line out, or use the labels \
-         that the split was made for"
+        "line {line}: the labels file has no sample `{id}`\nhint: remove the line, or use the \
+         labels file of the split"
     )]
-    UnknownId {
-        /// Line in the file, from 1.
-        line: u64,
-        /// The sample.
-        id: String,
-    },
-    /// A sample on two lines.
-    #[error("line {line}: the sample `{id}` was already on line {first}; keep one of them")]
-    DuplicateId {
-        /// Line in the file, from 1.
-        line: u64,
-        /// The sample.
-        id: String,
-        /// The line that had it first.
-        first: u64,
-    },
-    /// Neither `train` nor `valid`.
-    #[error("line {line}: `{text}` is no part of a split; write `train` or `valid`")]
-    NotAFold {
-        /// Line in the file, from 1.
-        line: u64,
-        /// What stands there.
-        text: String,
-    },
-    /// Samples that the file does not name.
+    UnknownId { line: u64, id: String },
+    /// A duplicate id.
+    #[error("line {line}: the sample `{id}` was already on line {first}\nhint: keep one of them")]
+    DuplicateId { line: u64, id: String, first: u64 },
+    #[error("line {line}: `{text}` is not a part of a split\nhint: write `train` or `valid`")]
+    NotAFold { line: u64, text: String },
+    /// Samples of the data set that are not in the file.
     #[error(
-        "has no line for {count} of the {total} samples of the labels file: {examples}; add \
-         them, or take them out of the labels file"
+        "has no line for {count} of the {total} samples of the labels file: {examples}\nhint: add \
+         them, or remove them from the labels file"
     )]
     MissingIds {
-        /// How many samples have no line.
         count: usize,
-        /// How many samples there are.
         total: usize,
-        /// The first five.
         examples: String,
     },
 }
 
-/// Reads which samples of `dataset` train and which validate, each ascending.
+/// Reads the training and validation indices of `dataset`, each ascending.
 pub(super) fn read_split(path: &Path, dataset: &Dataset) -> Result<SplitIndices, SplitError> {
     read(path, dataset).map_err(|fault| SplitError {
         path: path.into(),
@@ -97,8 +69,8 @@ fn read(path: &Path, dataset: &Dataset) -> Result<SplitIndices, SplitFault> {
     let (id_column, fold_column) = (column(&headers, "Id")?, column(&headers, "Fold")?);
     let ids = dataset.samples.iter().map(|sample| sample.id.as_str());
     let numbers: HashMap<_, _> = ids.zip(0..).collect();
-    // For each sample the line that names it, and whether it validates.
-    let mut named: Vec<Option<(u64, bool)>> = vec![None; dataset.len()];
+    // For each sample its line, and whether it is a validation sample.
+    let mut assigned: Vec<Option<(u64, bool)>> = vec![None; dataset.len()];
     for record in reader.records() {
         let record = record?;
         let line = record.position().map_or(0, csv::Position::line);
@@ -116,13 +88,13 @@ fn read(path: &Path, dataset: &Dataset) -> Result<SplitIndices, SplitFault> {
             line,
             id: id_owned(),
         })?;
-        if let Some((first, _)) = named[*number].replace((line, validates)) {
+        if let Some((first, _)) = assigned[*number].replace((line, validates)) {
             let id = id_owned();
             return Err(SplitFault::DuplicateId { line, id, first });
         }
     }
-    check_complete(dataset, &named)?;
-    let validates = |sample: usize| named[sample].is_some_and(|(_, validates)| validates);
+    check_complete(dataset, &assigned)?;
+    let validates = |sample: usize| assigned[sample].is_some_and(|(_, validates)| validates);
     Ok((0..dataset.len()).partition(|&sample| !validates(sample)))
 }
 
@@ -131,8 +103,8 @@ fn column(headers: &StringRecord, wanted: &'static str) -> Result<usize, SplitFa
     found.ok_or(SplitFault::MissingColumn { wanted })
 }
 
-fn check_complete(dataset: &Dataset, named: &[Option<(u64, bool)>]) -> Result<(), SplitFault> {
-    let pairs = dataset.samples.iter().zip(named);
+fn check_complete(dataset: &Dataset, assigned: &[Option<(u64, bool)>]) -> Result<(), SplitFault> {
+    let pairs = dataset.samples.iter().zip(assigned);
     let missing: Vec<_> = pairs
         .filter(|(_, line)| line.is_none())
         .map(|(sample, _)| format!("`{}`", sample.id))
@@ -148,8 +120,8 @@ fn check_complete(dataset: &Dataset, named: &[Option<(u64, bool)>]) -> Result<()
     })
 }
 
-/// Writes a split as the CSV that `file:PATH` reads, in the order of the data set, as one atomic
-/// step. Samples that are in neither part are left out.
+/// Writes a split atomically as CSV for `file:PATH`, in the order of the data set. Samples in
+/// neither part are left out.
 ///
 /// # Errors
 ///
@@ -157,7 +129,7 @@ fn check_complete(dataset: &Dataset, named: &[Option<(u64, bool)>]) -> Result<()
 ///
 /// # Panics
 ///
-/// If a part names a sample that `dataset` does not have.
+/// If a part has an index beyond `dataset`.
 pub fn write_split(
     path: &Path,
     dataset: &Dataset,

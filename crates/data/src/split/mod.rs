@@ -1,4 +1,4 @@
-//! Which samples are trained on and which judge the model.
+//! Splits of a data set into training and validation samples.
 
 mod file;
 mod fold;
@@ -14,63 +14,63 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use file::{SplitError, SplitFault, write_split};
-pub use fold::Fold;
+pub use fold::ValidationFold;
 pub use stratified::stratify;
 
 use super::{Dataset, epoch_order};
 
-/// How a data set is divided into training and validation samples. Written in configs as `"none"`,
-/// `"third-fold"`, `"random:0.2"`, `"kfold:1/5"`, `"stratified:1/5"` or `"file:split.csv"`.
+/// Split into training and validation samples. Written in configs as `"none"`, `"third-fold"`,
+/// `"random:0.2"`, `"kfold:1/5"`, `"stratified:1/5"` or `"file:split.csv"`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Split {
-    /// All samples train; none validate.
+    /// All samples are for training.
     None,
-    /// The last of three contiguous folds in the file's order validates, as scikit-learn's
-    /// unshuffled `KFold(3)` makes them: the split of the reference experiments.
+    /// The validation samples are the last of three contiguous folds in file order, as in
+    /// scikit-learn's unshuffled `KFold(3)`: the split of the reference experiments.
     #[default]
     ThirdFold,
-    /// A random part validates.
+    /// The validation samples are drawn at random.
     Random {
-        /// Part of the samples that validates, between 0 and 1, both excluded.
+        /// Fraction of validation samples, above 0 and below 1.
         fraction: f64,
     },
-    /// One of several random folds of equal size validates.
-    KFold(Fold),
-    /// One of several random folds validates, each of which has its share of every class.
-    Stratified(Fold),
-    /// A CSV `Id,Fold` says `train` or `valid` for each sample.
+    /// One of several random folds of equal size.
+    KFold(ValidationFold),
+    /// One of several random folds with similar class frequencies.
+    Stratified(ValidationFold),
+    /// A CSV `Id,Fold` with `train` or `valid` for each sample.
     File(PathBuf),
 }
 
-/// A split that is not one of the known ones.
+/// An unknown split. The text is one line, as it is part of config errors.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "`{0}` is not a split; use `none`, `third-fold`, `random:` and the part that validates, \
-     between 0 and 1, such as `random:0.2`, `kfold:` or `stratified:` and the fold that validates, \
-     such as `stratified:1/5` for the first of 2 to 100, or `file:` and a CSV `Id,Fold`"
+    "`{0}` is not a split; use `none`, `third-fold`, `random:FRACTION` (`random:0.2`), \
+     `kfold:FOLD/COUNT` or `stratified:FOLD/COUNT` (`stratified:1/5`, 2 to 100 folds), or \
+     `file:PATH` of a CSV `Id,Fold`"
 )]
 pub struct ParseSplitError(String);
 
 /// Training samples and validation samples, each ascending.
 pub type SplitIndices = (Vec<usize>, Vec<usize>);
 
-// No epoch of training ever has these numbers, so their orders are unrelated to any epoch's.
+// No epoch has these numbers, so the orders of splits and epochs are independent.
 const RANDOM: u64 = u64::MAX;
 const K_FOLD: u64 = u64::MAX - 1;
 
 impl Split {
-    /// Divides the samples of `dataset` into (training, validation), each ascending, together all
-    /// of them.
+    /// Splits the samples of `dataset` into (training, validation), each ascending. Every sample is
+    /// in one of the parts.
     ///
-    /// `seed` decides the random splits; all folds of one seed and count together validate each
-    /// sample once. [`Split::Random`] takes `round(n · fraction)` samples. Either part may come out
-    /// empty where there are few samples: a fold of two samples has no third.
+    /// `seed` determines the random splits. All folds of one seed and count together contain each
+    /// sample once. [`Split::Random`] takes `round(n · fraction)` samples. With few samples either
+    /// part may be empty.
     ///
     /// # Errors
     ///
-    /// [`SplitError`]: the file of [`Split::File`] does not fit the data set. The other splits
-    /// always succeed.
+    /// [`SplitError`]: the file of [`Split::File`] is invalid or does not match the data set. The
+    /// other splits always succeed.
     pub fn split(&self, dataset: &Dataset, seed: u64) -> Result<SplitIndices, SplitError> {
         let n = dataset.len();
         Ok(match self {
@@ -85,9 +85,10 @@ impl Split {
                 valid.sort_unstable();
                 (train, valid)
             }
-            Self::KFold(fold) => {
-                fold.of_samples(&fold::deal(&shuffled(n, seed, K_FOLD), fold.count))
-            }
+            Self::KFold(fold) => fold.of_samples(&fold::contiguous_folds(
+                &shuffled(n, seed, K_FOLD),
+                fold.count,
+            )),
             Self::Stratified(fold) => {
                 let classes = dataset.num_classes;
                 let folds = stratified::stratify(&dataset.targets, classes, fold.count, seed);
@@ -114,8 +115,8 @@ impl FromStr for Split {
                 .ok()
                 .filter(|fraction| *fraction > 0.0 && *fraction < 1.0)
                 .map(|fraction| Self::Random { fraction }),
-            "kfold" => Fold::parse(argument).map(Self::KFold),
-            "stratified" => Fold::parse(argument).map(Self::Stratified),
+            "kfold" => ValidationFold::parse(argument).map(Self::KFold),
+            "stratified" => ValidationFold::parse(argument).map(Self::Stratified),
             "file" => (!argument.is_empty()).then(|| Self::File(argument.into())),
             _ if text == "none" => Some(Self::None),
             _ if text == "third-fold" => Some(Self::ThirdFold),
@@ -133,7 +134,7 @@ impl fmt::Display for Split {
             Self::Random { fraction } => write!(f, "random:{fraction}"),
             Self::KFold(fold) => write!(f, "kfold:{fold}"),
             Self::Stratified(fold) => write!(f, "stratified:{fold}"),
-            // Came from text, so nothing is lost.
+            // Lossless, because the path was parsed from text.
             Self::File(path) => write!(f, "file:{}", path.display()),
         }
     }

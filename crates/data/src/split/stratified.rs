@@ -1,22 +1,22 @@
-//! Folds that have the same share of every class, for samples with several classes each.
+//! Stratified folds for multi-label data sets.
 
 use rand::rngs::ChaCha8Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 use crate::random::{Purpose, generator};
 
-/// The fold of each sample, from 0, by iterative stratification: Sechidis, Tsoumakas and Vlahavas,
-/// "On the Stratification of Multi-Label Data", 2011.
+/// Returns the fold of each sample, from 0, by iterative stratification: Sechidis, Tsoumakas and
+/// Vlahavas, "On the Stratification of Multi-Label Data", 2011.
 ///
-/// Again and again the class with the fewest samples left, of equal ones the first, deals these
-/// samples to the folds. Each goes to the fold that has the fewest samples of that class, of equal
-/// ones to that with the fewest samples, of equal ones to a random one. So the rarest classes,
-/// which a random split may leave out of a fold, are dealt while all folds can still take them.
-/// Samples without a class are dealt last. (The paper asks which fold's desired number is furthest
-/// off; with folds of equal size that is the fold that has the fewest.)
+/// Repeatedly, the samples of the class with the fewest unassigned samples (the first of equal
+/// ones) are assigned. Each sample goes to the fold with the fewest samples of that class, then to
+/// the smallest fold, then to a random one. So the rarest classes, which a random split may leave
+/// out of a fold, are assigned first. Samples without class are assigned last. (The paper chooses
+/// the fold with the largest difference to its desired count. With folds of equal size that is the
+/// fold with the fewest samples.)
 ///
-/// Classes come before sizes: folds of a small set without bare samples may differ in size by some
-/// percent. The folds depend on the arguments alone.
+/// Class balance has priority over fold size: in a small data set without unlabelled samples, fold
+/// sizes may differ by some percent. The folds depend only on the arguments.
 #[must_use]
 pub fn stratify(targets: &[Vec<u16>], num_classes: usize, folds: usize, seed: u64) -> Vec<usize> {
     let mut rng = generator(seed, Purpose::Stratify, [0; 2]);
@@ -28,50 +28,50 @@ pub fn stratify(targets: &[Vec<u16>], num_classes: usize, folds: usize, seed: u6
             members[usize::from(class)].push(sample);
         }
     }
-    let mut left: Vec<usize> = members.iter().map(Vec::len).collect();
-    let mut deal = Deal {
+    let mut unassigned: Vec<usize> = members.iter().map(Vec::len).collect();
+    let mut assignment = FoldAssignment {
         targets,
         fold_of: vec![None; targets.len()],
         sizes: vec![0; folds],
         counts: vec![vec![0; folds]; num_classes],
         rng,
     };
-    let rarest = |left: &[usize]| {
-        let classes = (0..num_classes).filter(|&class| left[class] > 0);
-        classes.min_by_key(|&class| left[class])
+    let rarest = |unassigned: &[usize]| {
+        let classes = (0..num_classes).filter(|&class| unassigned[class] > 0);
+        classes.min_by_key(|&class| unassigned[class])
     };
-    while let Some(class) = rarest(&left) {
+    while let Some(class) = rarest(&unassigned) {
         for &sample in &members[class] {
-            if deal.fold_of[sample].is_none() {
-                deal.give(sample, Some(class));
+            if assignment.fold_of[sample].is_none() {
+                assignment.assign(sample, Some(class));
                 for &class in &targets[sample] {
-                    left[usize::from(class)] -= 1;
+                    unassigned[usize::from(class)] -= 1;
                 }
             }
         }
     }
     for sample in order {
-        if deal.fold_of[sample].is_none() {
-            deal.give(sample, None);
+        if assignment.fold_of[sample].is_none() {
+            assignment.assign(sample, None);
         }
     }
-    deal.fold_of.into_iter().flatten().collect()
+    assignment.fold_of.into_iter().flatten().collect()
 }
 
-/// Which samples the folds have so far.
-struct Deal<'a> {
+/// State of a partial assignment of samples to folds.
+struct FoldAssignment<'a> {
     targets: &'a [Vec<u16>],
     fold_of: Vec<Option<usize>>,
-    /// Samples of each fold.
+    /// Number of samples per fold.
     sizes: Vec<usize>,
-    /// Samples of each fold with each class, `[classes][folds]`.
+    /// Number of samples, `[classes][folds]`.
     counts: Vec<Vec<usize>>,
     rng: ChaCha8Rng,
 }
 
-impl Deal<'_> {
-    /// Gives a sample to the fold that lacks it most, judged by `class` first.
-    fn give(&mut self, sample: usize, class: Option<usize>) {
+impl FoldAssignment<'_> {
+    /// Assigns a sample to the fold with the fewest samples of `class`, then to the smallest fold.
+    fn assign(&mut self, sample: usize, class: Option<usize>) {
         let has = |fold: usize| {
             (
                 class.map_or(0, |class| self.counts[class][fold]),

@@ -1,4 +1,4 @@
-//! Tests of splits: sizes, shares, files and text.
+//! Tests of splits: sizes, class balance, files and text.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ fn fold(text: &str) -> Split {
 }
 
 #[test]
-fn the_third_fold_of_the_reference_has_10357_samples() {
+fn third_fold_has_the_sizes_of_the_reference_experiments() {
     let (train, valid) = split(&Split::ThirdFold, 31_072, 0);
     assert_eq!((train.len(), valid.len()), (20_715, 10_357));
     assert_eq!(
@@ -32,7 +32,7 @@ fn the_third_fold_of_the_reference_has_10357_samples() {
 }
 
 #[test]
-fn remainders_go_to_the_first_folds() {
+fn first_folds_are_larger_if_the_size_is_not_divisible() {
     for (n, fold) in [(6, 2), (7, 2), (8, 2), (9, 3), (2, 0), (0, 0)] {
         let (train, valid) = split(&Split::ThirdFold, n, 0);
         assert_eq!((train.len(), valid.len()), (n - fold, fold));
@@ -40,12 +40,12 @@ fn remainders_go_to_the_first_folds() {
 }
 
 #[test]
-fn none_trains_on_everything() {
+fn none_uses_all_samples_for_training() {
     assert_eq!(split(&Split::None, 3, 0), (vec![0, 1, 2], vec![]));
 }
 
 #[test]
-fn random_is_a_partition_that_follows_the_seed() {
+fn random_is_a_partition_by_seed() {
     let random = Split::Random { fraction: 0.2 };
     let (train, valid) = split(&random, 101, 7);
     assert_eq!((train.len(), valid.len()), (81, 20));
@@ -62,7 +62,7 @@ fn assert_partition(parts: &[Vec<usize>], n: usize) {
 }
 
 #[test]
-fn folds_validate_each_sample_once_and_follow_the_seed() {
+fn folds_are_a_partition_by_seed() {
     for kind in ["kfold", "stratified"] {
         for n in [0, 3, 23] {
             let folds: Vec<SplitIndices> = (1..=5)
@@ -82,9 +82,9 @@ fn folds_validate_each_sample_once_and_follow_the_seed() {
     }
 }
 
-/// `[folds][classes]`: samples of each fold with each class; and the folds' sizes.
-fn counts(targets: &[Vec<u16>], folds: &[usize], (k, classes): (usize, usize)) -> Counts {
-    let mut counts = Counts {
+/// Counts the samples of each fold and class.
+fn counts(targets: &[Vec<u16>], folds: &[usize], (k, classes): (usize, usize)) -> FoldCounts {
+    let mut counts = FoldCounts {
         labels: vec![vec![0; classes]; k],
         sizes: vec![0; k],
     };
@@ -97,13 +97,14 @@ fn counts(targets: &[Vec<u16>], folds: &[usize], (k, classes): (usize, usize)) -
     counts
 }
 
-struct Counts {
+struct FoldCounts {
+    /// `[folds][classes]`.
     labels: Vec<Vec<usize>>,
     sizes: Vec<usize>,
 }
 
-impl Counts {
-    /// For each class, by how many samples the folds differ at most.
+impl FoldCounts {
+    /// Maximum difference between folds for each class.
     fn spread(&self) -> Vec<usize> {
         let of_class = |class: usize| self.labels.iter().map(move |fold| fold[class]);
         let spread =
@@ -113,9 +114,9 @@ impl Counts {
 }
 
 #[test]
-fn a_perfect_stratification_is_found_where_there_is_one() {
+fn finds_a_perfect_stratification_if_one_exists() {
     for (patterns, classes) in [
-        // Single classes; nested ones; ones that overlap; and samples without any.
+        // Single, nested and overlapping classes, and samples without class.
         (vec![vec![0], vec![1], vec![2]], 3),
         (vec![vec![0], vec![0, 1], vec![0, 1, 2]], 3),
         (vec![vec![0, 3], vec![1, 3], vec![2, 3], vec![]], 4),
@@ -132,7 +133,7 @@ fn a_perfect_stratification_is_found_where_there_is_one() {
 }
 
 #[test]
-fn a_class_with_fewer_samples_than_folds_is_spread_over_them() {
+fn spreads_a_class_with_fewer_samples_than_folds() {
     let mut targets = vec![vec![0]; 97];
     targets.extend([vec![0, 1], vec![0, 1], vec![0, 1]]);
     for seed in 0..20 {
@@ -143,8 +144,8 @@ fn a_class_with_fewer_samples_than_folds_is_spread_over_them() {
     }
 }
 
-/// Labels with the class frequencies of the Human Protein Atlas, each drawn by itself; about as
-/// many samples stay without any as there have several.
+/// Labels with the class frequencies of the Human Protein Atlas, drawn independently. Some samples
+/// have no class.
 fn hpa_like(n: usize) -> Vec<Vec<u16>> {
     let mut rng = generator(5, Purpose::Order, [0; 2]);
     let sample = |_| {
@@ -158,46 +159,46 @@ fn hpa_like(n: usize) -> Vec<Vec<u16>> {
 }
 
 #[test]
-fn labels_like_those_of_the_atlas_are_stratified_far_better_than_by_chance() {
+fn stratifies_hpa_like_labels_ten_times_better_than_random_folds() {
     let targets = hpa_like(31_072);
     let shape = (5, 28);
     let stratified = stratify(&targets, 28, 5, 1);
-    let ours = counts(&targets, &stratified, shape);
-    let random = fold::deal(&shuffled(targets.len(), 1, K_FOLD), 5);
-    let chance = counts(&targets, &random, shape);
-    for size in ours
+    let stratified = counts(&targets, &stratified, shape);
+    let random = fold::contiguous_folds(&shuffled(targets.len(), 1, K_FOLD), 5);
+    let random = counts(&targets, &random, shape);
+    for size in stratified
         .sizes
         .iter()
         .map(|&size| size as f64 / (31_072.0 / 5.0))
     {
         assert!((0.99..=1.01).contains(&size), "{size}");
     }
-    let total = |counts: &Counts| counts.spread().iter().sum::<usize>();
-    let (ours, chance) = (total(&ours), total(&chance));
-    assert!(10 * ours < chance, "{ours} against {chance} by chance");
+    let total = |counts: &FoldCounts| counts.spread().iter().sum::<usize>();
+    let (stratified, random) = (total(&stratified), total(&random));
+    assert!(10 * stratified < random, "{stratified} against {random}");
 }
 
-/// The golden's maker: `tests/golden/split.py`, on its own labels.
+/// Generated by `tests/golden/split.py` with its own labels.
 #[test]
-fn the_spread_of_classes_is_that_of_another_implementation() {
+fn class_spread_matches_another_implementation() {
     let text = include_str!("../../../../tests/golden/split.json");
     let golden: Value = serde_json::from_str(text).unwrap();
     let targets: Vec<Vec<u16>> = serde_json::from_value(golden["targets"].clone()).unwrap();
-    let theirs: Vec<usize> = serde_json::from_value(golden["spread"].clone()).unwrap();
+    let expected: Vec<usize> = serde_json::from_value(golden["spread"].clone()).unwrap();
     for seed in 0..5 {
         let folds = stratify(&targets, 28, 5, seed);
-        let ours = counts(&targets, &folds, (5, 28));
-        for (class, (ours, theirs)) in ours.spread().iter().zip(&theirs).enumerate() {
-            assert!(*ours <= theirs + 1, "class {class}: {ours}, {theirs}");
+        let counts = counts(&targets, &folds, (5, 28));
+        for (class, (found, expected)) in counts.spread().iter().zip(&expected).enumerate() {
+            assert!(*found <= expected + 1, "class {class}: {found}, {expected}");
         }
-        // Theirs have 291 to 318 samples: the paper evens out classes, and sizes only where it can.
-        let fits = |size: &usize| (270..=330).contains(size);
-        assert!(ours.sizes.iter().all(fits), "{:?}", ours.sizes);
+        // The folds of the golden have 291 to 318 samples: class balance has priority over size.
+        let in_range = |size: &usize| (270..=330).contains(size);
+        assert!(counts.sizes.iter().all(in_range), "{:?}", counts.sizes);
     }
 }
 
 #[test]
-fn text_round_trips_and_nonsense_is_refused() {
+fn text_round_trips_and_invalid_text_is_rejected() {
     for text in [
         "none",
         "third-fold",
@@ -235,7 +236,7 @@ fn text_round_trips_and_nonsense_is_refused() {
 }
 
 #[test]
-fn a_written_split_is_read_again() {
+fn split_files_round_trip() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("split.csv");
     let dataset = labelled(vec![Vec::new(); 9], 1);
@@ -248,7 +249,7 @@ fn a_written_split_is_read_again() {
 }
 
 #[test]
-fn a_split_file_that_does_not_fit_is_refused_with_the_mend() {
+fn invalid_split_files_are_rejected_with_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("split.csv");
     let dataset = labelled(vec![Vec::new(); 3], 1);
@@ -268,11 +269,11 @@ fn a_split_file_that_does_not_fit_is_refused_with_the_mend() {
         ),
         (
             "Id,Fold\ns0,test\n",
-            "line 2: `test` is no part of a split; write `train`",
+            "line 2: `test` is not a part of a split\nhint: write `train`",
         ),
         (
             "Id,Fold\ns1,valid\n",
-            "no line for 2 of the 3 samples of the labels file: `s0`, `s2`;",
+            "no line for 2 of the 3 samples of the labels file: `s0`, `s2`\nhint",
         ),
         ("Id,Fold\ns1\n", "line: 2"),
     ] {

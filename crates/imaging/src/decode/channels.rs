@@ -1,5 +1,5 @@
-//! Several channels of one sample in one TIFF file: a channel a page, or a channel a sample of the
-//! only page's pixels.
+//! Multi-channel TIFF files: one channel per page, or one per sample of the pixels of a single
+//! page.
 
 mod description;
 mod error;
@@ -8,30 +8,30 @@ mod pages;
 pub use error::ChannelError;
 pub(super) use pages::{PLANAR_TILES, begins_with_planar_tiles};
 
-use super::{DecodeError, DecodeLimits, guarded};
+use super::{DecodeError, DecodeLimits, catching_panics};
 use crate::Planes;
-use description::Described;
-use pages::{PagePosition, Pages};
+use description::TiffDescription;
+use pages::{PagePosition, TiffPages};
 
-/// How TIFF and `BigTIFF` files begin, in both byte orders.
+/// First bytes of TIFF and `BigTIFF` files, in both byte orders.
 const TIFF: [&[u8]; 4] = [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"];
 
-/// A channel of a file: its name, if the file says any, and where its pixels are.
+/// A channel of a file: its name, if the file has one, and the position of its pixels.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Channel {
+struct TiffChannel {
     name: Option<String>,
-    place: PagePosition,
+    position: PagePosition,
 }
 
 /// Decodes channels of a TIFF file into gray planes of 8 bits, in the order of `wanted`.
 ///
-/// A channel is wanted by its name in the file's OME-XML, whatever its case, or by its number from
-/// 0. 16-bit values `v` become `round(v / 257)`, as in a file of one channel. Only pages that are
-/// wanted are decoded.
+/// Each of `wanted` is a name in the file's OME-XML, compared without case, or a number from 0.
+/// 16-bit values `v` become `round(v / 257)`, as in single-channel files. Other pages are not
+/// decoded.
 ///
 /// # Errors
 ///
-/// The file is no TIFF, is damaged, exceeds `limits`, contradicts its own description, or lacks a
+/// The file is not a TIFF, is damaged, exceeds `limits`, contradicts its description, or lacks a
 /// channel.
 pub fn decode_channels(
     bytes: &[u8],
@@ -48,8 +48,8 @@ pub fn decode_channels(
     })
 }
 
-/// As [`decode_channels`], but puts the pixels behind those that `out` has, and returns width and
-/// height. `out` stays as it was if there is an error.
+/// As [`decode_channels`], but appends the pixels to `out` and returns width and height. On error
+/// `out` is unchanged.
 pub(crate) fn append_channels(
     bytes: &[u8],
     wanted: &[&str],
@@ -57,7 +57,7 @@ pub(crate) fn append_channels(
     out: &mut Vec<u8>,
 ) -> Result<(u32, u32), DecodeError> {
     let before = out.len();
-    let size = guarded(|| append(bytes, wanted, limits, out));
+    let size = catching_panics(|| append(bytes, wanted, limits, out));
     if size.is_err() {
         out.truncate(before);
     }
@@ -72,11 +72,11 @@ fn append(
 ) -> Result<(u32, u32), DecodeError> {
     let mut pages = open(bytes, limits)?;
     let channels = channels(&mut pages)?;
-    let places: Result<Vec<PagePosition>, _> =
-        wanted.iter().map(|name| place(&channels, name)).collect();
+    let positions: Result<Vec<PagePosition>, _> =
+        wanted.iter().map(|name| find(&channels, name)).collect();
     let mut first = None;
-    for place in places? {
-        let size = pages.append(place, out)?;
+    for position in positions? {
+        let size = pages.append(position, out)?;
         let expected = *first.get_or_insert(size);
         if size != expected {
             return Err(ChannelError::PagesDiffer { size, expected }.into());
@@ -85,33 +85,33 @@ fn append(
     Ok(first.unwrap_or_default())
 }
 
-/// Checks that a TIFF file has channels of these names or numbers; no pixel is decoded.
+/// Checks that a TIFF file has channels of these names or numbers, without decoding pixels.
 ///
 /// # Errors
 ///
-/// As [`decode_channels`], as far as headers and description tell.
+/// As [`decode_channels`], as far as headers and description show.
 pub fn check_channels(
     bytes: &[u8],
     wanted: &[&str],
     limits: &DecodeLimits,
 ) -> Result<(), DecodeError> {
-    let channels = guarded(|| channels(&mut open(bytes, limits)?))?;
-    let places = wanted.iter().map(|name| place(&channels, name));
-    Ok(places.collect::<Result<Vec<_>, _>>().map(drop)?)
+    let channels = catching_panics(|| channels(&mut open(bytes, limits)?))?;
+    let positions = wanted.iter().map(|name| find(&channels, name));
+    Ok(positions.collect::<Result<Vec<_>, _>>().map(drop)?)
 }
 
-fn open<'a>(bytes: &'a [u8], limits: &'a DecodeLimits) -> Result<Pages<'a>, DecodeError> {
+fn open<'a>(bytes: &'a [u8], limits: &'a DecodeLimits) -> Result<TiffPages<'a>, DecodeError> {
     limits.check_file(bytes)?;
     if !TIFF.iter().any(|start| bytes.starts_with(start)) {
         return Err(ChannelError::NotTiff.into());
     }
-    Pages::open(bytes, limits)
+    TiffPages::open(bytes, limits)
 }
 
-/// The channels of a file, in their order.
-fn channels(pages: &mut Pages) -> Result<Vec<Channel>, DecodeError> {
-    let described = match pages.description()? {
-        Some(text) => Described::read(&text)?,
+/// Returns the channels of a file in order.
+fn channels(pages: &mut TiffPages) -> Result<Vec<TiffChannel>, DecodeError> {
+    let description = match pages.description()? {
+        Some(text) => TiffDescription::read(&text)?,
         None => None,
     };
     let head = pages.head()?;
@@ -124,40 +124,40 @@ fn channels(pages: &mut Pages) -> Result<Vec<Channel>, DecodeError> {
         .into());
     }
     let count = samples.max(pages.count());
-    let place = |number| match samples {
+    let position = |number| match samples {
         1 => PagePosition::of_page(number),
         _ => PagePosition::of_sample(number),
     };
-    let Some(described) = described else {
-        let unnamed = |number| Channel {
+    let Some(description) = description else {
+        let unnamed = |number| TiffChannel {
             name: None,
-            place: place(number),
+            position: position(number),
         };
         return Ok((0..count).map(unnamed).collect());
     };
-    let planes = described.planes(&head, count)?;
-    let named = planes.into_iter().map(|(name, number)| Channel {
+    let planes = description.planes(&head, count)?;
+    let named = planes.into_iter().map(|(name, number)| TiffChannel {
         name,
-        place: place(number),
+        position: position(number),
     });
     Ok(named.collect())
 }
 
-/// Where the channel is that has this name, or else this number.
-fn place(channels: &[Channel], wanted: &str) -> Result<PagePosition, ChannelError> {
+/// Returns the position of the channel with this name, or else with this number.
+fn find(channels: &[TiffChannel], wanted: &str) -> Result<PagePosition, ChannelError> {
     let wanted = wanted.trim();
     let lower = wanted.to_lowercase();
-    let has_name = |channel: &&Channel| {
+    let has_name = |channel: &&TiffChannel| {
         let name = channel.name.as_deref();
         name.is_some_and(|name| name.to_lowercase() == lower)
     };
     let mut named = channels.iter().filter(has_name);
     match (named.next(), named.next()) {
-        (Some(channel), None) => return Ok(channel.place),
+        (Some(channel), None) => return Ok(channel.position),
         (Some(_), Some(_)) => {
             return Err(ChannelError::Ambiguous {
                 wanted: wanted.into(),
-                found: listed(channels),
+                found: list(channels),
             });
         }
         _ => {}
@@ -165,25 +165,25 @@ fn place(channels: &[Channel], wanted: &str) -> Result<PagePosition, ChannelErro
     let number: Option<usize> = wanted.parse().ok();
     let channel = number.and_then(|number| channels.get(number));
     channel
-        .map(|channel| channel.place)
+        .map(|channel| channel.position)
         .ok_or_else(|| ChannelError::Missing {
             wanted: wanted.into(),
-            found: listed(channels),
+            found: list(channels),
         })
 }
 
-/// The channels for a message.
-fn listed(channels: &[Channel]) -> String {
+/// Lists the channels for an error message.
+fn list(channels: &[TiffChannel]) -> String {
     const SHOWN: usize = 8;
-    let shown = channels.iter().take(SHOWN).enumerate();
-    let mut text: Vec<String> = shown
+    let first = channels.iter().take(SHOWN).enumerate();
+    let mut text: Vec<String> = first
         .map(|(number, channel)| match &channel.name {
             Some(name) => format!("{number} `{name}`"),
             None => format!("{number} without a name"),
         })
         .collect();
     if channels.len() > SHOWN {
-        text.push(format!("… {} in all", channels.len()));
+        text.push(format!("… {} in total", channels.len()));
     }
     text.join(", ")
 }

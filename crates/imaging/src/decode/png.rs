@@ -1,4 +1,4 @@
-//! PNG, by the `png` crate itself: the `image` crate lets it skip the checksum of the pixels.
+//! PNG, decoded with the `png` crate directly: through `image` it would skip the pixels' checksum.
 
 use std::io::Cursor;
 
@@ -6,8 +6,7 @@ use png::{BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Limits, Tr
 
 use super::{DecodeError, DecodeLimits, brightest, gray_8_bit};
 
-/// Puts the gray pixels behind those of `out` and returns width and height. After an error `out`
-/// holds more than before.
+/// Appends the gray pixels to `out` and returns width and height. On error `out` may have grown.
 pub(super) fn append(
     bytes: &[u8],
     limits: &DecodeLimits,
@@ -22,7 +21,7 @@ pub(super) fn append(
     decoder.set_limits(Limits {
         bytes: usize::try_from(limits.decoder_bytes()).unwrap_or(usize::MAX),
     });
-    // Palettes become colours, 1, 2 and 4 bits become 8.
+    // Expands palettes to colours, and 1, 2 and 4 bits to 8.
     decoder.set_transformations(Transformations::EXPAND);
     let header = decoder.read_header_info().map_err(explain)?;
     let (width, height) = (header.width, header.height);
@@ -55,7 +54,7 @@ fn explain(error: DecodingError, limits: &DecodeLimits) -> DecodeError {
         DecodingError::LimitsExceeded => DecodeError::TooManyBytes {
             limit: limits.max_bytes,
         },
-        DecodingError::IoError(_) => DecodeError::Damaged("it ends too early".into()),
+        DecodingError::IoError(_) => DecodeError::Damaged("the file ends too early".into()),
         other => DecodeError::Damaged(other.to_string()),
     }
 }

@@ -1,10 +1,12 @@
-//! Tests of preprocessing: what files become, and what is refused.
+//! Tests of preprocessing: values of the input and validation.
 
 use super::*;
-use crate::{CHANNELS, Crop, DecodeLimits, Planes, Preparer, Resize, Variation, find_samples};
+use crate::{
+    Augmentation, CHANNELS, Crop, DecodeLimits, Planes, Preprocessor, Resize, find_samples,
+};
 
 #[test]
-fn normalisation_is_that_of_the_reference_by_default() {
+fn default_normalization_is_that_of_the_reference_experiments() {
     let preprocess = Preprocess::new(&CHANNELS[..2], 1);
     let planes = Planes {
         width: 1,
@@ -13,7 +15,7 @@ fn normalisation_is_that_of_the_reference_by_default() {
         data: vec![0, 255],
     };
     let mut out = [9.0; 2];
-    Preparer::new(preprocess.clone()).prepare(&planes, &Variation::default(), &mut out);
+    Preprocessor::new(preprocess.clone()).prepare(&planes, &Augmentation::default(), &mut out);
     assert_eq!(out.to_vec(), [-1.0, 1.0]);
 }
 
@@ -29,7 +31,7 @@ fn each_channel_has_its_own_mean_and_std() {
         data: vec![51, 204],
     };
     let mut out = [9.0; 2];
-    Preparer::new(preprocess.clone()).prepare(&planes, &Variation::default(), &mut out);
+    Preprocessor::new(preprocess.clone()).prepare(&planes, &Augmentation::default(), &mut out);
     assert!(
         (out[0] - 0.2).abs() < 1e-6 && (out[1] + 0.8).abs() < 1e-6,
         "{out:?}"
@@ -37,7 +39,7 @@ fn each_channel_has_its_own_mean_and_std() {
 }
 
 #[test]
-fn files_become_input() {
+fn loads_files_as_normalized_input() {
     let dir = tempfile::tempdir().unwrap();
     for (i, channel) in CHANNELS.iter().enumerate() {
         let image = image::GrayImage::from_pixel(6, 4, image::Luma([i as u8 * 85]));
@@ -48,7 +50,7 @@ fn files_become_input() {
     let preprocess = Preprocess::new(&CHANNELS, 2);
     let samples = find_samples(dir.path(), &preprocess.stains()).unwrap();
     let mut out = vec![9.0; preprocess.input_len()];
-    Preparer::new(preprocess)
+    Preprocessor::new(preprocess)
         .load(&samples[0], &DecodeLimits::default(), &mut out)
         .unwrap();
     let means: Vec<_> = out.chunks(4).map(|c| c.iter().sum::<f32>() / 4.0).collect();
@@ -58,33 +60,33 @@ fn files_become_input() {
 }
 
 #[test]
-fn each_wrong_field_is_named() {
+fn validation_errors_name_the_field() {
     let good = Preprocess::new(&CHANNELS, 64);
     assert_eq!(good.validate(), Ok(()));
-    let wrong = |change: &dyn Fn(&mut Preprocess), field: &str| {
+    let assert_rejected = |change: &dyn Fn(&mut Preprocess), field: &str| {
         let mut preprocess = good.clone();
         change(&mut preprocess);
         let error = preprocess.validate().unwrap_err();
         assert!(error.starts_with(&format!("`{field}`")), "{error}");
     };
-    wrong(&|p| p.channels.clear(), "channels");
-    wrong(&|p| p.channels[0] = "red/yellow".into(), "channels");
-    wrong(&|p| p.channels[0] = String::new(), "channels");
-    wrong(&|p| p.channels[0] = "blue*1".into(), "channels");
+    assert_rejected(&|p| p.channels.clear(), "channels");
+    assert_rejected(&|p| p.channels[0] = "red/yellow".into(), "channels");
+    assert_rejected(&|p| p.channels[0] = String::new(), "channels");
+    assert_rejected(&|p| p.channels[0] = "blue*1".into(), "channels");
     let many = |count: usize| (0..count).map(|i| format!("s{i}")).collect();
-    wrong(&|p| p.channels = many(65), "channels");
+    assert_rejected(&|p| p.channels = many(65), "channels");
     let sums = |count: usize| (0..count).map(|i| format!("a{i}+b{i}")).collect();
-    wrong(&|p| p.channels = sums(33), "channels");
-    wrong(&|p| p.channels[0] = "blue".into(), "channels");
-    wrong(&|p| p.size = 0, "size");
-    wrong(&|p| p.size = 5000, "size");
-    wrong(&|p| p.mean.truncate(3), "mean");
-    wrong(&|p| p.mean[1] = f32::NAN, "mean");
-    wrong(&|p| p.std[1] = 0.0, "std");
+    assert_rejected(&|p| p.channels = sums(33), "channels");
+    assert_rejected(&|p| p.channels[0] = "blue".into(), "channels");
+    assert_rejected(&|p| p.size = 0, "size");
+    assert_rejected(&|p| p.size = 5000, "size");
+    assert_rejected(&|p| p.mean.truncate(3), "mean");
+    assert_rejected(&|p| p.mean[1] = f32::NAN, "mean");
+    assert_rejected(&|p| p.std[1] = 0.0, "std");
 }
 
 #[test]
-fn json_keeps_it_and_refuses_unknown_fields() {
+fn round_trips_through_json_and_rejects_unknown_fields() {
     let preprocess = Preprocess::new(&CHANNELS, 64);
     let text = serde_json::to_string(&preprocess).unwrap();
     assert!(text.contains("\"bilinear\""), "{text}");
@@ -96,7 +98,7 @@ fn json_keeps_it_and_refuses_unknown_fields() {
     assert!(serde_json::from_str::<Preprocess>(&extra).is_err());
 }
 #[test]
-fn any_stains_and_up_to_64_are_accepted() {
+fn accepts_any_stain_names_and_up_to_64() {
     let plate = Preprocess::new(&["dna", "er", "rna", "agp", "mito"], 8);
     assert_eq!(plate.validate(), Ok(()));
     assert_eq!(plate.stains(), plate.channels);
@@ -114,13 +116,13 @@ fn one_pixel(data: Vec<u8>) -> Planes {
 }
 
 #[test]
-fn channels_are_mixed_from_stains_in_order_of_appearance() {
+fn mixes_channels_from_stains_in_order_of_appearance() {
     let preprocess = Preprocess::new(&["red/2+yellow/2", "green", "0.2*yellow+green"], 1);
     assert_eq!(preprocess.stains(), ["red", "yellow", "green"]);
     let mut out = [9.0; 3];
-    Preparer::new(preprocess.clone()).prepare(
+    Preprocessor::new(preprocess.clone()).prepare(
         &one_pixel(vec![10, 41, 200]),
-        &Variation::default(),
+        &Augmentation::default(),
         &mut out,
     );
     for (found, gray) in out.iter().zip([25.5, 200.0, 208.2]) {
@@ -130,7 +132,7 @@ fn channels_are_mixed_from_stains_in_order_of_appearance() {
 }
 
 #[test]
-fn skimage_keeps_fractions_where_the_others_round() {
+fn skimage_keeps_fractions_and_other_filters_round() {
     let planes = Planes {
         width: 2,
         height: 2,
@@ -142,13 +144,13 @@ fn skimage_keeps_fractions_where_the_others_round() {
     let mut out = [9.0; 16];
     for (resize, wanted) in [(Resize::Skimage, 0.25), (Resize::Bilinear, 0.0)] {
         preprocess.resize = resize;
-        Preparer::new(preprocess.clone()).prepare(&planes, &Variation::default(), &mut out);
+        Preprocessor::new(preprocess.clone()).prepare(&planes, &Augmentation::default(), &mut out);
         assert!((out[5] - wanted).abs() < 1e-6, "{resize:?}: {out:?}");
     }
 }
 
 #[test]
-fn a_variation_crops_turns_and_brightens() {
+fn augmentation_crops_transforms_and_brightens() {
     let planes = Planes {
         width: 4,
         height: 4,
@@ -162,13 +164,13 @@ fn a_variation_crops_turns_and_brightens() {
         left: 0.99,
         top: 0.0,
     };
-    let variation = Variation {
+    let augmentation = Augmentation {
         crop: Some(crop),
         dihedral: 1,
         gains: vec![1.0, 2.0],
     };
     let mut out = [9.0; 8];
-    Preparer::new(preprocess.clone()).prepare(&planes, &variation, &mut out);
+    Preprocessor::new(preprocess.clone()).prepare(&planes, &augmentation, &mut out);
     let wanted = [3.0, 2.0, 7.0, 6.0, 38.0, 36.0, 46.0, 44.0];
     for (found, wanted) in out.iter().zip(wanted) {
         assert!((found - wanted).abs() < 1e-4, "{out:?}");

@@ -1,4 +1,4 @@
-//! Why a folder has no samples, or a sample cannot be read.
+//! Errors of finding and reading samples.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,125 +8,111 @@ use thiserror::Error;
 use super::super::DecodeError;
 use super::IMAGE_EXTENSIONS;
 
-/// Why a folder yielded no samples.
+/// Why no samples were found in a folder.
 #[derive(Debug, Error)]
 pub enum FindError {
-    /// The folder cannot be listed.
-    #[error("cannot list the image folder {}: {source}", path.display())]
-    Io {
-        /// The folder.
-        path: PathBuf,
-        /// What the file system said.
-        source: io::Error,
-    },
-    /// The path is not a folder.
+    #[error("cannot list the image folder {}: {cause}", path.display())]
+    Io { path: PathBuf, cause: io::Error },
     #[error(
-        "{} is not a folder; give the folder that holds the image files, or a manifest (.csv or \
+        "{} is not a folder\nhint: name the folder of the image files, or a manifest (.csv or \
          .parquet)", .0.display()
     )]
     NotAFolder(PathBuf),
-    /// The id in a name could not be written anywhere.
-    #[error("the name of {} is not UTF-8, so that its id cannot be written; rename it", .0.display())]
+    /// A file name is not UTF-8. The text is one line, as `check-data` lists it.
+    #[error("the file name {} is not UTF-8; rename the file", .0.display())]
     NotText(PathBuf),
-    /// No file has a fitting name.
+    /// No file has a matching name.
     #[error(
-        "no image files in {}: looked for <Id>_<{channels}>.<{}> and for <Id>.tif with several \
-         channels, found {seen}; --pattern reads other names",
+        "no image files in {}: expected <Id>_<{channels}>.<{}> or <Id>.tif with several channels, \
+         found {found}\nhint: use --pattern for other file names",
         path.display(), IMAGE_EXTENSIONS.join("|")
     )]
     Empty {
-        /// The folder.
         path: PathBuf,
-        /// The channels that were looked for, joined by `|`.
+        /// The required channels, joined by `|`.
         channels: String,
-        /// What the folder holds instead.
-        seen: String,
+        /// What the folder contains instead.
+        found: String,
     },
-    /// Channels were chosen of TIFF files, and there are none.
+    /// `--channel` selects channels of TIFF files, and there are none.
     #[error(
-        "no TIFF files in {}, of which --channel chooses channels, among {count} entries; files of \
-         one channel each need a --pattern",
+        "no TIFF files in {} for --channel to select from, among {count} entries\nhint: if each \
+         file is one channel, use --pattern",
         path.display()
     )]
     NoTiff {
-        /// The folder.
         path: PathBuf,
-        /// Entries that it holds.
+        /// Number of entries of the folder.
         count: usize,
     },
-    /// Two files claim to be one channel of one sample.
+    /// Two files match one channel of one sample. The text is one line, as `check-data` lists it.
     #[error(
         "sample `{id}` has two files for channel {channel}: {} and {}; remove one",
         first.display(), second.display()
     )]
     Ambiguous {
-        /// The sample.
         id: String,
-        /// The channel.
         channel: String,
-        /// The one file.
         first: PathBuf,
-        /// The other file.
         second: PathBuf,
     },
 }
 
-/// Why one sample cannot be used.
+/// Why one sample cannot be used. The text is one line, as it becomes a row of `errors.csv` and
+/// part of responses.
 #[derive(Debug, Error)]
 #[error("sample `{id}`: {}{kind}", if file.is_empty() { String::new() } else { format!("{file}: ") })]
 pub struct SampleError {
-    /// The sample.
     pub id: String,
-    /// The file that is at fault, or the name that was looked for; empty where there is neither.
+    /// The faulty file, or the expected name of a missing one; empty if there is neither.
     pub file: String,
-    /// What is wrong with it.
     pub kind: SampleErrorKind,
 }
 
-/// What is wrong with a sample's file.
+/// What is wrong with a file of a sample. Each text is one line.
 #[derive(Debug, Error)]
 pub enum SampleErrorKind {
-    /// There is no file for a wanted channel.
+    /// A required channel has no file.
     #[error("there is no file for channel {channel}")]
-    MissingChannel {
-        /// The channel.
-        channel: String,
-    },
-    /// The file cannot be read.
+    MissingChannel { channel: String },
     #[error("cannot be read: {0}")]
-    Io(#[from] io::Error),
-    /// No file at all can be read any more; the sample is not at fault.
+    Io(io::Error),
+    /// The source of all files failed; the sample is not at fault.
     #[error("{0}")]
     Unavailable(io::Error),
-    /// The file is not an image that can be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// The channels differ in size.
     #[error(
-        "is {}×{} pixels, but {other} is {}×{}; the channels of a sample must agree",
+        "is {}×{} pixels, but {other} is {}×{}; all channels of a sample must have the same size",
         size.0, size.1, other_size.0, other_size.1
     )]
     SizesDiffer {
-        /// Width and height of the file at fault.
+        /// Width and height of this file.
         size: (u32, u32),
-        /// The sample's first file.
+        /// First file of the sample.
         other: String,
-        /// Width and height of the sample's first file.
+        /// Width and height of the first file.
         other_size: (u32, u32),
     },
-    /// The sample cannot be had from a pixel cache.
+    /// A pixel cache or a feature file is damaged.
     #[error("{0}")]
     Cache(String),
-    /// The image has another size than when it was read before.
+    /// The image has changed since it was first read.
     #[error(
         "is {}×{} pixels now and was {}×{} when it was first read; restore the file, or start a \
-         new run on the images as they are",
+         new run",
         is.0, is.1, was.0, was.1
     )]
     Changed {
-        /// Width and height at first.
+        /// Width and height when it was first read.
         was: (u32, u32),
-        /// Width and height now.
+        /// Current width and height.
         is: (u32, u32),
     },
+}
+
+impl From<io::Error> for SampleErrorKind {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }

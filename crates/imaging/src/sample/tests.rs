@@ -1,4 +1,4 @@
-//! Tests of finding and reading samples, good and bad.
+//! Tests of finding and reading samples.
 
 use image::{GrayImage, ImageFormat, Luma};
 
@@ -29,7 +29,7 @@ fn read_only(dir: &Path) -> Result<Planes, SampleError> {
 }
 
 #[test]
-fn samples_are_sorted_and_ids_may_hold_underscores() {
+fn samples_are_sorted_and_ids_may_contain_underscores() {
     let dir = tempfile::tempdir().unwrap();
     write_sample(dir.path(), "b_2_red");
     write_sample(dir.path(), "a");
@@ -56,7 +56,7 @@ fn samples_are_sorted_and_ids_may_hold_underscores() {
 }
 
 #[test]
-fn channels_may_be_any_stains_and_hold_underscores_and_points() {
+fn channel_names_may_contain_digits_underscores_and_dots() {
     let dir = tempfile::tempdir().unwrap();
     let channels = ["1", "er_1", "dna.v2"].map(String::from);
     for name in ["a_b_1.png", "a_b_er_1.png", "a_b_dna.v2.png", "er_1.png"] {
@@ -64,7 +64,7 @@ fn channels_may_be_any_stains_and_hold_underscores_and_points() {
     }
     let samples = find_samples(dir.path(), &channels).unwrap();
     let ids: Vec<_> = samples.iter().map(|s| s.id.as_str()).collect();
-    // A name that would leave no id to the longer channel belongs to the shorter one.
+    // If the longer channel would leave an empty id, the shorter one counts.
     assert_eq!(ids, ["a_b", "er"]);
     assert!(samples[0].is_complete());
     assert!(
@@ -76,7 +76,7 @@ fn channels_may_be_any_stains_and_hold_underscores_and_points() {
 }
 
 #[test]
-fn planes_follow_the_order_of_the_channels() {
+fn planes_have_the_order_of_the_channels() {
     let dir = tempfile::tempdir().unwrap();
     write_sample(dir.path(), "a");
     let channels = ["blue", "red"].map(String::from);
@@ -89,7 +89,7 @@ fn planes_follow_the_order_of_the_channels() {
 }
 
 #[test]
-fn folders_without_samples_say_what_was_looked_for() {
+fn errors_name_the_expected_files_and_the_folder_content() {
     let dir = tempfile::tempdir().unwrap();
     let empty = find_samples(dir.path(), &all_channels())
         .unwrap_err()
@@ -110,7 +110,7 @@ fn folders_without_samples_say_what_was_looked_for() {
 }
 
 #[test]
-fn two_files_for_one_channel_are_refused() {
+fn rejects_two_files_for_one_channel() {
     let dir = tempfile::tempdir().unwrap();
     write_sample(dir.path(), "a");
     fs::write(dir.path().join("a_red.jpg"), "").unwrap();
@@ -124,7 +124,7 @@ fn two_files_for_one_channel_are_refused() {
 }
 
 #[test]
-fn a_jpeg_named_png_and_mixed_formats_are_read() {
+fn reads_mixed_formats_and_a_jpeg_named_png() {
     let dir = tempfile::tempdir().unwrap();
     write_sample(dir.path(), "a");
     write_gray(&dir.path().join("a_green.png"), 8, 90, ImageFormat::Jpeg);
@@ -135,7 +135,7 @@ fn a_jpeg_named_png_and_mixed_formats_are_read() {
 }
 
 #[test]
-fn a_bad_file_is_named_with_its_fault() {
+fn errors_name_the_file_and_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     write_sample(dir.path(), "a");
     let yellow = dir.path().join("a_yellow.png");
@@ -176,7 +176,7 @@ fn a_bad_file_is_named_with_its_fault() {
 }
 
 #[test]
-fn a_file_over_the_limit_is_not_read_whole() {
+fn does_not_read_files_beyond_the_limit() {
     let dir = tempfile::tempdir().unwrap();
     write_sample(dir.path(), "a");
     let samples = find_samples(dir.path(), &all_channels()).unwrap();

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::join;
-use rgby_imaging::{DecodeLimits, Preparers, Preprocess, Sample, SampleError};
+use rgby_imaging::{DecodeLimits, Preprocess, PreprocessorSet, Sample, SampleError};
 
 /// Duration of a round on one thread, and of one on all threads.
 const ROUND: Duration = Duration::from_millis(200);
@@ -32,7 +32,7 @@ impl PreprocessSpeed {
         preprocess: Preprocess,
         rounds: usize,
     ) -> Result<Self, SampleError> {
-        let preparers = Preparers::new(&[preprocess]);
+        let preparers = PreprocessorSet::new(&[preprocess]);
         let speed = |threads| -> Result<f64, SampleError> {
             let start = Instant::now();
             let count = prepare_for(ROUND, samples, &preparers, threads)?;
@@ -62,7 +62,7 @@ impl PreprocessSpeed {
 pub(super) fn prepare_for(
     time: Duration,
     samples: &[Sample],
-    preparers: &Preparers,
+    preparers: &PreprocessorSet,
     threads: usize,
 ) -> Result<usize, SampleError> {
     let next = AtomicUsize::new(0);

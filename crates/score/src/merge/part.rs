@@ -148,7 +148,7 @@ fn open_csv(file: StagedFile) -> Result<MergePart, MergeError> {
 fn open_parquet(file: StagedFile) -> Result<MergePart, MergeError> {
     // The crate `parquet` panics on some damaged files.
     let damaged = MergeError::part(&file, "cannot be read as Parquet: it is damaged");
-    catch_panic::expected(|| read_parquet(file)).unwrap_or(Err(damaged))
+    catch_panic::catch(|| read_parquet(file)).unwrap_or(Err(damaged))
 }
 
 fn read_parquet(file: StagedFile) -> Result<MergePart, MergeError> {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use onnx_ir::{AttributeProto, AttributeType};
+use rgby_graph::{AttributeProto, AttributeType};
 
 use super::*;
 use crate::model_metadata::{Precision, Provenance};

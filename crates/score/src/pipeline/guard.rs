@@ -18,7 +18,7 @@ pub(super) fn guard(
         Ok(Err(error)) => error,
         Err(panic) => ScoreError::Panic {
             worker,
-            message: catch_panic::message(&*panic),
+            message: catch_panic::panic_message(&*panic),
         },
     };
     // Sending fails only if the collector has ended.

@@ -60,9 +60,12 @@ impl Request {
     /// Returns the samples. Their files must be read from this request, as a [`FileSource`].
     #[must_use]
     pub fn samples(&self) -> Vec<Sample> {
-        // Each file is one channel.
-        let picks: Arc<[ChannelSelector]> =
-            self.stains.iter().map(|_| ChannelSelector::Alone).collect();
+        // Every file is one channel, whatever it is called.
+        let picks: Arc<[ChannelSelector]> = self
+            .stains
+            .iter()
+            .map(|_| ChannelSelector::WholeFile)
+            .collect();
         let rows = self.ids().enumerate();
         rows.map(|(row, id)| Sample {
             id: id.to_owned(),

@@ -101,7 +101,7 @@ enum RequestFault {
 }
 
 fn decoded<T>(work: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, RequestFault> {
-    let done = catch_panic::expected(work);
+    let done = catch_panic::catch(work);
     done.map_err(|_| RequestFault::Panicked)?
         .map_err(RequestFault::Arrow)
 }

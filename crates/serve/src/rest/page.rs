@@ -13,7 +13,6 @@ use sha2::{Digest, Sha256};
 use super::errors::{HttpError, path_error};
 use super::types::PageErrors;
 use crate::ServeError;
-use rgby_common::atomic_file::hex;
 
 /// Path of the page's files; the page itself is at `/`.
 pub(super) const FOLDER: &str = "/page/";
@@ -95,7 +94,7 @@ static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
     for file in FILES.iter().chain([&INDEX]) {
         hash.update(file.text);
     }
-    let tag = format!("\"{}\"", &hex(&hash.finalize())[..32]);
+    let tag = format!("\"{}\"", &hex::encode(hash.finalize())[..32]);
     HeaderValue::try_from(tag).unwrap_or_else(|_| HeaderValue::from_static("\"rgby\""))
 });
 

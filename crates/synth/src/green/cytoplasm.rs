@@ -1,4 +1,4 @@
-//! Patterns in the cytoplasm and at the cell's outline: membranes, vesicles, blobs.
+//! Patterns in the cytoplasm and at the outline of the cell: membranes, vesicles, spots.
 
 use std::f32::consts::TAU;
 use std::ops::Range;
@@ -8,20 +8,20 @@ use rand::rngs::ChaCha8Rng;
 
 use super::fill;
 use crate::canvas::{Canvas, Point, falloff};
-use crate::cells::{Cell, Place};
+use crate::cells::{Cell, PixelLocation};
 use crate::stains::Scene;
 
-/// Vesicles or bodies that look like dots.
+/// Vesicles or bodies that are drawn as dots.
 pub(super) struct Dots {
-    /// How many in a cell.
+    /// Number per cell.
     count: Range<usize>,
-    /// Radius, in parts of the image's side.
+    /// Radius in fractions of the image's side.
     radius: Range<f32>,
-    /// How far from the nucleus they lie, in cell radii.
+    /// Maximum distance from the nucleus in cell radii.
     reach: f32,
 }
 
-/// Many, tiny, everywhere.
+/// Many and tiny, everywhere.
 pub(super) const PEROXISOMES: Dots = Dots {
     count: 60..85,
     radius: 0.0035..0.0045,
@@ -56,42 +56,42 @@ pub(super) fn dots(scene: &Scene, canvas: &mut Canvas, kind: &Dots, rng: &mut Ch
     }
 }
 
-/// 1 in the cytoplasm, 0 in the nucleus and outside the cell.
-fn in_cytoplasm(place: &Place) -> f32 {
-    falloff(-place.envelope, -0.006, 0.006) * falloff(-place.edge, -0.014, 0.0)
+/// Returns 1 in the cytoplasm, 0 in the nucleus and outside of the cell.
+fn in_cytoplasm(location: &PixelLocation) -> f32 {
+    falloff(-location.envelope, -0.006, 0.006) * falloff(-location.edge, -0.014, 0.0)
 }
 
 pub(super) fn cytosol(scene: &Scene, canvas: &mut Canvas) {
-    fill(scene, canvas, |place, _| {
-        let texture = 0.35 + 0.5 * scene.grain.at(place.point);
-        texture * (0.08 + 0.92 * in_cytoplasm(place)) * falloff(-place.edge, -0.014, 0.0)
+    fill(scene, canvas, |location, _| {
+        let texture = 0.35 + 0.5 * scene.grain.at(location.point);
+        texture * (0.08 + 0.92 * in_cytoplasm(location)) * falloff(-location.edge, -0.014, 0.0)
     });
 }
 
 pub(super) fn reticulum(scene: &Scene, canvas: &mut Canvas) {
-    fill(scene, canvas, |place, _| 1.1 * scene.reticulum(place));
+    fill(scene, canvas, |location, _| 1.1 * scene.reticulum(location));
 }
 
-/// A line where `distance` is small, at least about two pixels wide.
+/// Returns the brightness of a line at distance 0 that is at least about two pixels wide.
 fn line(scene: &Scene, distance: f32) -> f32 {
     let width = (1.8 / scene.field.size as f32).max(0.0095);
     falloff(distance, 0.4 * width, width)
 }
 
 pub(super) fn plasma_membrane(scene: &Scene, canvas: &mut Canvas) {
-    fill(scene, canvas, |place, _| {
-        let texture = 0.75 + 0.5 * (scene.grain.at(place.point) - 0.5);
-        (texture * line(scene, place.edge)).max(0.1)
+    fill(scene, canvas, |location, _| {
+        let texture = 0.75 + 0.5 * (scene.grain.at(location.point) - 0.5);
+        (texture * line(scene, location.edge)).max(0.1)
     });
 }
 
 pub(super) fn junctions(scene: &Scene, canvas: &mut Canvas) {
-    fill(scene, canvas, |place, _| {
-        line(scene, place.junction).max(0.04)
+    fill(scene, canvas, |location, _| {
+        line(scene, location.junction).max(0.04)
     });
 }
 
-/// A ribbon of short stacks that hugs one side of the nucleus.
+/// A ribbon of short stacks along one side of the nucleus.
 pub(super) fn golgi(scene: &Scene, canvas: &mut Canvas, rng: &mut ChaCha8Rng) {
     for (_, cell) in scene.field.interphase() {
         let middle = cell.nucleus.centre.angle_to(cell.mtoc);
@@ -135,7 +135,7 @@ pub(super) fn centrosome(scene: &Scene, canvas: &mut Canvas, rng: &mut ChaCha8Rn
 }
 
 fn faint_cytosol(scene: &Scene, canvas: &mut Canvas) {
-    fill(scene, canvas, |place, _| 0.05 * in_cytoplasm(place));
+    fill(scene, canvas, |location, _| 0.05 * in_cytoplasm(location));
 }
 
 pub(super) fn lipid_droplets(scene: &Scene, canvas: &mut Canvas, rng: &mut ChaCha8Rng) {

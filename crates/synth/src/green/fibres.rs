@@ -1,4 +1,4 @@
-//! Patterns made of threads: filaments, bundles, worms, and what sits at their ends.
+//! Patterns of threads: filaments, bundles, mitochondria, and structures at their ends.
 
 use std::f32::consts::{PI, TAU};
 
@@ -10,18 +10,20 @@ use crate::canvas::{Canvas, Point};
 use crate::cells::{Cell, Field};
 use crate::stains::Scene;
 
-/// A wandering thread: where it starts, its first direction, its length in steps of 0.008, and
-/// how sharply it may turn at each step.
-struct Worm {
+/// A thread as a random walk with steps of 0.008.
+struct RandomWalk {
     start: Point,
+    /// First direction in radians.
     heading: f32,
+    /// Maximum number of steps.
     steps: usize,
+    /// Maximum turn per step in radians.
     turn: f32,
 }
 
-impl Worm {
-    /// The thread's points, as long as they stay in the cell's cytoplasm.
-    fn crawl(self, field: &Field, cell: usize, rng: &mut ChaCha8Rng) -> Vec<Point> {
+impl RandomWalk {
+    /// Returns the points of the thread up to the first one outside of the cytoplasm.
+    fn points(self, field: &Field, cell: usize, rng: &mut ChaCha8Rng) -> Vec<Point> {
         let mut heading = self.heading;
         let mut bend = 0.0f32;
         let mut point = self.start;
@@ -54,7 +56,7 @@ pub(super) fn microtubule_ends(scene: &Scene, canvas: &mut Canvas) {
     }
 }
 
-/// Thick wavy threads that wind around the nucleus.
+/// Thick wavy threads around the nucleus.
 pub(super) fn intermediate(scene: &Scene, canvas: &mut Canvas, rng: &mut ChaCha8Rng) {
     for (i, cell) in scene.field.interphase() {
         for _ in 0..rng.random_range(16..22) {
@@ -62,13 +64,13 @@ pub(super) fn intermediate(scene: &Scene, canvas: &mut Canvas, rng: &mut ChaCha8
             let start = cell.nucleus.point(angle, rng.random_range(0.008..0.05));
             let side = if rng.random() { 1.0 } else { -1.0 };
             let heading = angle + side * rng.random_range(0.7..1.6);
-            let worm = Worm {
+            let walk = RandomWalk {
                 start,
                 heading,
                 steps: rng.random_range(14..30),
                 turn: 0.4,
             };
-            let thread = worm.crawl(&scene.field, i, rng);
+            let thread = walk.points(&scene.field, i, rng);
             canvas.stroke(&thread, 0.0085, cell.level * rng.random_range(0.5..0.95));
         }
     }
@@ -90,18 +92,16 @@ pub(super) fn actin(scene: &Scene, canvas: &mut Canvas, rng: &mut ChaCha8Rng) {
             canvas.stroke(&fibre, 0.0055, cell.level * rng.random_range(0.5..1.0));
         }
     }
-    fill(
-        scene,
-        canvas,
-        |place, _| if place.edge < 0.008 { 0.35 } else { 0.06 },
-    );
+    fill(scene, canvas, |location, _| {
+        if location.edge < 0.008 { 0.35 } else { 0.06 }
+    });
 }
 
-/// Whether a point lies in a cell and well off its outline.
+/// Returns whether a point is in a cell and not close to its outline.
 fn belongs(field: &Field, cell: usize, point: Point) -> bool {
     field
-        .place(point)
-        .is_some_and(|place| place.cell == Some(cell as u8) && place.edge > 0.01)
+        .location(point)
+        .is_some_and(|location| location.cell == Some(cell as u8) && location.edge > 0.01)
 }
 
 /// Short dashes at the outline that point inwards.
@@ -110,7 +110,7 @@ pub(super) fn focal_adhesions(scene: &Scene, canvas: &mut Canvas, rng: &mut ChaC
         let count = rng.random_range(22..30);
         for k in 0..count {
             let angle = TAU * (k as f32 + rng.random_range(0.0..0.6)) / count as f32;
-            // Neighbours may cut the outline short: search inwards for the cell's real edge.
+            // Neighbouring cells may cover the outline: search inwards for the edge of the cell.
             let outer = cell.outline.radius(angle);
             let rim = (0..40)
                 .map(|step| outer - 0.004 * step as f32)
@@ -133,7 +133,7 @@ pub(super) fn focal_adhesions(scene: &Scene, canvas: &mut Canvas, rng: &mut ChaC
     fill(scene, canvas, |_, _| 0.04);
 }
 
-/// A bar across the border of the cells that lie closest to each other, in up to two pairs.
+/// A bar across the border of the closest pair of cells, for up to two pairs.
 pub(super) fn cytokinetic_bridge(scene: &Scene, canvas: &mut Canvas) {
     let cells = &scene.field.cells;
     let mut pairs: Vec<(&Cell, &Cell)> = Vec::new();
@@ -183,19 +183,19 @@ pub(super) fn mitotic_spindle(scene: &Scene, canvas: &mut Canvas) {
     );
 }
 
-/// Short worms that point away from the nucleus more often than not.
+/// Short curved threads that mostly point away from the nucleus.
 pub(super) fn mitochondria(scene: &Scene, canvas: &mut Canvas, rng: &mut ChaCha8Rng) {
     for (i, cell) in scene.field.interphase() {
         let count = rng.random_range(48..64);
         for start in scene.field.cytoplasm_points(i, count, 0.6, rng) {
             let heading = cell.nucleus.centre.angle_to(start) + rng.random_range(-1.3..1.3);
-            let worm = Worm {
+            let walk = RandomWalk {
                 start,
                 heading,
                 steps: rng.random_range(3..7),
                 turn: 0.5,
             };
-            let body = worm.crawl(&scene.field, i, rng);
+            let body = walk.points(&scene.field, i, rng);
             canvas.stroke(&body, 0.0075, cell.level * rng.random_range(0.6..1.0));
         }
     }

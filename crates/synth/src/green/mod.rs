@@ -1,4 +1,4 @@
-//! The green channel: each class has a pattern of its own, drawn where that class lies in a cell.
+//! The green channel: each class has a pattern that is drawn at its location in the cell.
 
 mod cytoplasm;
 mod fibres;
@@ -8,16 +8,16 @@ use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
 use super::canvas::Canvas;
-use super::cells::{Cell, Place};
+use super::cells::{Cell, PixelLocation};
 use super::stains::Scene;
 
-/// The protein's stain for some classes, all 28 of which are known.
+/// Draws the protein stain of the given classes, 0–27.
 pub(super) fn protein(scene: &Scene, classes: &[u16], rng: &mut ChaCha8Rng) -> Canvas {
     let size = scene.field.size;
     let mut sum = Canvas::new(size);
-    // Every antibody leaves a trace of itself everywhere in the cell.
+    // Weak unspecific staining of the whole cell.
     sum.add(|i| {
-        if scene.field.places[i].cell.is_some() {
+        if scene.field.locations[i].cell.is_some() {
             0.025
         } else {
             0.0
@@ -62,16 +62,16 @@ fn pattern(class: u16, scene: &Scene, canvas: &mut Canvas, rng: &mut ChaCha8Rng)
         25 => cytoplasm::cytosol(scene, canvas),
         26 => cytoplasm::dots(scene, canvas, &cytoplasm::BODIES, rng),
         27 => fibres::rods_and_rings(scene, canvas, rng),
-        _ => unreachable!("classes are checked before anything is drawn"),
+        _ => unreachable!("classes are validated before drawing"),
     }
 }
 
-/// Adds `brightness(place, cell)` to each pixel that lies in a cell.
-fn fill(scene: &Scene, canvas: &mut Canvas, brightness: impl Fn(&Place, &Cell) -> f32) {
+/// Adds `brightness(location, cell)` to each pixel in a cell.
+fn fill(scene: &Scene, canvas: &mut Canvas, brightness: impl Fn(&PixelLocation, &Cell) -> f32) {
     canvas.add(|i| {
-        let place = &scene.field.places[i];
+        let location = &scene.field.locations[i];
         scene
-            .cell(place)
-            .map_or(0.0, |cell| cell.level * brightness(place, cell))
+            .cell(location)
+            .map_or(0.0, |cell| cell.level * brightness(location, cell))
     });
 }

@@ -5,49 +5,49 @@ use rand::rngs::ChaCha8Rng;
 
 use super::fill;
 use crate::canvas::{Canvas, falloff};
-use crate::cells::{Cell, Place};
+use crate::cells::{Cell, PixelLocation};
 use crate::stains::Scene;
 
-/// How far a place lies inside an interphase nucleus: 0 outside, 1 well inside.
-fn inside(place: &Place, cell: &Cell) -> f32 {
+/// Returns 1 inside of an interphase nucleus and 0 outside, with a smooth step.
+fn inside(location: &PixelLocation, cell: &Cell) -> f32 {
     if cell.mitotic {
         0.0
     } else {
-        falloff(place.envelope, -0.01, 0.004)
+        falloff(location.envelope, -0.01, 0.004)
     }
 }
 
-/// How far a place lies inside a nucleolus, 0–1.
-fn in_nucleolus(place: &Place, cell: &Cell) -> f32 {
+/// Returns 1 inside of a nucleolus and 0 outside, with a smooth step.
+fn in_nucleolus(location: &PixelLocation, cell: &Cell) -> f32 {
     let blobs = cell.nucleoli.iter();
     let depth = blobs.map(|&(centre, radius)| {
-        falloff(place.point.distance(centre), 0.7 * radius, 1.15 * radius)
+        falloff(location.point.distance(centre), 0.7 * radius, 1.15 * radius)
     });
     depth.fold(0.0, f32::max)
 }
 
 pub(super) fn nucleoplasm(scene: &Scene, canvas: &mut Canvas) {
-    fill(scene, canvas, |place, cell| {
-        let texture = 0.5 + 0.5 * scene.grain.at(place.point);
-        inside(place, cell) * texture * (1.0 - 0.75 * in_nucleolus(place, cell))
+    fill(scene, canvas, |location, cell| {
+        let texture = 0.5 + 0.5 * scene.grain.at(location.point);
+        inside(location, cell) * texture * (1.0 - 0.75 * in_nucleolus(location, cell))
     });
 }
 
 pub(super) fn membrane(scene: &Scene, canvas: &mut Canvas) {
     let pixel = 1.0 / scene.field.size as f32;
     let width = (2.2 * pixel).max(0.011);
-    fill(scene, canvas, |place, cell| {
+    fill(scene, canvas, |location, cell| {
         if cell.mitotic {
             return 0.1;
         }
-        let rim = falloff((place.envelope + 0.004).abs(), 0.3 * width, width);
-        rim.max(0.14 * inside(place, cell))
+        let rim = falloff((location.envelope + 0.004).abs(), 0.3 * width, width);
+        rim.max(0.14 * inside(location, cell))
     });
 }
 
 pub(super) fn nucleoli(scene: &Scene, canvas: &mut Canvas) {
-    fill(scene, canvas, |place, cell| {
-        inside(place, cell) * in_nucleolus(place, cell).max(0.08)
+    fill(scene, canvas, |location, cell| {
+        inside(location, cell) * in_nucleolus(location, cell).max(0.08)
     });
 }
 
@@ -61,8 +61,8 @@ pub(super) fn fibrillar_center(scene: &Scene, canvas: &mut Canvas, rng: &mut Cha
             }
         }
     }
-    fill(scene, canvas, |place, cell| {
-        0.12 * in_nucleolus(place, cell)
+    fill(scene, canvas, |location, cell| {
+        0.12 * in_nucleolus(location, cell)
     });
 }
 
@@ -80,7 +80,9 @@ pub(super) fn speckles(scene: &Scene, canvas: &mut Canvas, rng: &mut ChaCha8Rng)
             }
         }
     }
-    fill(scene, canvas, |place, cell| 0.16 * inside(place, cell));
+    fill(scene, canvas, |location, cell| {
+        0.16 * inside(location, cell)
+    });
 }
 
 pub(super) fn bodies(scene: &Scene, canvas: &mut Canvas, rng: &mut ChaCha8Rng) {
@@ -93,5 +95,7 @@ pub(super) fn bodies(scene: &Scene, canvas: &mut Canvas, rng: &mut ChaCha8Rng) {
             );
         }
     }
-    fill(scene, canvas, |place, cell| 0.06 * inside(place, cell));
+    fill(scene, canvas, |location, cell| {
+        0.06 * inside(location, cell)
+    });
 }

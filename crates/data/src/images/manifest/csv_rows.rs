@@ -1,8 +1,8 @@
-//! The rows of a CSV manifest.
+//! Rows of a CSV manifest.
 
 use std::path::Path;
 
-use super::{At, ImageManifestFault, ManifestRows, check_file};
+use super::{ImageManifestFault, ManifestRows, RowPosition, check_file};
 
 pub(super) fn read<'a>(
     path: &Path,
@@ -14,20 +14,20 @@ pub(super) fn read<'a>(
     if header.is_empty() {
         return Err(ImageManifestFault::Empty);
     }
-    // Spreadsheets put a byte order mark before the first name.
+    // Spreadsheets write a byte order mark before the first name.
     let names = header
         .iter()
         .map(|name| name.trim_start_matches('\u{feff}'));
-    let places = rows.places(&names.collect::<Vec<_>>())?;
+    let indices = rows.column_indices(&names.collect::<Vec<_>>())?;
     let mut record = csv::StringRecord::new();
     while reader.read_record(&mut record).map_err(explain)? {
         let line = record.position().map_or(0, csv::Position::line);
-        let at = At {
+        let row = RowPosition {
             unit: "line",
             number: line,
         };
-        let cell = |place: &usize| record.get(*place).unwrap_or_default();
-        rows.push(at, &places.iter().map(cell).collect::<Vec<_>>())?;
+        let cell = |index: &usize| record.get(*index).unwrap_or_default();
+        rows.push(row, &indices.iter().map(cell).collect::<Vec<_>>())?;
     }
     Ok(rows)
 }

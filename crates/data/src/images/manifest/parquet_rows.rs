@@ -1,4 +1,4 @@
-//! The rows of a Parquet manifest.
+//! Rows of a Parquet manifest.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,10 +7,10 @@ use arrow_array::{Array, RecordBatch, StringArray};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
-use super::{At, ImageManifestFault, ManifestRows, check_file};
+use super::{ImageManifestFault, ManifestRows, RowPosition, check_file};
 use rgby_common::catch_panic;
 
-/// Rows that are decoded at a time.
+/// Rows per batch.
 const BATCH: usize = 256;
 
 pub(super) fn read<'a>(
@@ -18,9 +18,9 @@ pub(super) fn read<'a>(
     rows: ManifestRows<'a>,
 ) -> Result<ManifestRows<'a>, ImageManifestFault> {
     check_file(path)?;
-    // The crate takes some numbers of a damaged file at their word, and panics. Nothing is left of
-    // the rows then, so that nothing can be seen half-done.
-    let read = catch_panic::expected(|| read_rows(path, rows));
+    // The crate trusts some numbers of a damaged file and panics. The rows are dropped then, so
+    // that no inconsistent state is used.
+    let read = catch_panic::catch(|| read_rows(path, rows));
     read.unwrap_or(Err(ImageManifestFault::Damaged))
 }
 
@@ -28,33 +28,35 @@ fn read_rows<'a>(
     path: &Path,
     mut rows: ManifestRows<'a>,
 ) -> Result<ManifestRows<'a>, ImageManifestFault> {
-    // The types that a writer wished for, such as dictionaries, are of no interest here.
+    // Ignores the Arrow types in the metadata, such as dictionaries, so that strings are strings.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new_with_options(File::open(path)?, options)?;
+    let file = File::open(path).map_err(ImageManifestFault::Io)?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
+        .map_err(ImageManifestFault::Parquet)?;
     let schema = builder.schema().clone();
     let names: Vec<&str> = schema
         .fields()
         .iter()
         .map(|field| field.name().as_str())
         .collect();
-    let places = rows.places(&names)?;
-    let mask = ProjectionMask::roots(builder.parquet_schema(), places.iter().copied());
+    let indices = rows.column_indices(&names)?;
+    let mask = ProjectionMask::roots(builder.parquet_schema(), indices.iter().copied());
     let reader = builder
         .with_projection(mask)
         .with_batch_size(BATCH)
-        .build()?;
+        .build()
+        .map_err(ImageManifestFault::Parquet)?;
     let mut number = 0;
     for batch in reader {
-        let batch = batch?;
-        let columns: Result<Vec<&StringArray>, _> = places
+        let batch = batch.map_err(ImageManifestFault::ManifestRows)?;
+        let columns: Result<Vec<&StringArray>, _> = indices
             .iter()
-            .map(|place| texts(&batch, names[*place]))
+            .map(|index| strings(&batch, names[*index]))
             .collect();
         let columns = columns?;
         for row in 0..batch.num_rows() {
             number += 1;
-            let at = At {
+            let position = RowPosition {
                 unit: "row",
                 number,
             };
@@ -62,20 +64,20 @@ fn read_rows<'a>(
                 let cell = column.is_valid(row).then(|| column.value(row));
                 cell.unwrap_or_default()
             });
-            rows.push(at, &cells.collect::<Vec<_>>())?;
+            rows.push(position, &cells.collect::<Vec<_>>())?;
         }
     }
     Ok(rows)
 }
 
-/// A column of text.
-fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray, ImageManifestFault> {
-    let missing = |kind: String| ImageManifestFault::NotText {
+/// Returns a column as strings.
+fn strings<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray, ImageManifestFault> {
+    let not_text = |kind: String| ImageManifestFault::NotText {
         column: name.into(),
         kind,
     };
     let column = batch.column_by_name(name);
-    let column = column.ok_or_else(|| missing("nothing".into()))?;
-    let texts = column.as_any().downcast_ref();
-    texts.ok_or_else(|| missing(column.data_type().to_string()))
+    let column = column.ok_or_else(|| not_text("none".into()))?;
+    let strings = column.as_any().downcast_ref();
+    strings.ok_or_else(|| not_text(column.data_type().to_string()))
 }

@@ -17,7 +17,7 @@ fn manifest(name: &str, bytes: &[u8]) -> (TempDir, Images) {
 }
 
 #[test]
-fn a_manifest_names_the_files_of_each_sample() {
+fn reads_files_and_channel_selectors_of_each_sample() {
     let text = "\u{feff}note,red,Id,GREEN\n\
                 ,b/1.png, b ,/else/b.tif#2\n\
                 x,plate.ome.tif#ER 2,a,plate.ome.tif\n\
@@ -36,18 +36,21 @@ fn a_manifest_names_the_files_of_each_sample() {
         *samples[0].picks,
         [
             ChannelSelector::Channel("ER 2".into()),
-            ChannelSelector::Alone
+            ChannelSelector::WholeFile
         ]
     );
     assert_eq!(
         *samples[1].picks,
-        [ChannelSelector::Alone, ChannelSelector::Channel("2".into())]
+        [
+            ChannelSelector::WholeFile,
+            ChannelSelector::Channel("2".into())
+        ]
     );
     assert_eq!(
         *samples[2].picks,
-        [ChannelSelector::Alone, ChannelSelector::Alone]
+        [ChannelSelector::WholeFile, ChannelSelector::WholeFile]
     );
-    // What is missing is the sample's fault alone.
+    // A missing file is an error of its sample only.
     let error = read_sample(&samples[1], &DecodeLimits::default()).unwrap_err();
     assert!(matches!(error.kind, SampleErrorKind::Io(_)) && error.file.ends_with("b/1.png"));
     fs::write(dir.path().join("no.png#1"), "").unwrap();
@@ -64,11 +67,11 @@ fn a_manifest_names_the_files_of_each_sample() {
 }
 
 #[test]
-fn manifests_that_are_wrong_are_refused() {
+fn rejects_invalid_manifests_with_the_reason() {
     let many = format!("Id,red\na,{}\n", "x".repeat(5000));
-    for (text, wanted) in [
-        (&b""[..], "holds no samples"),
-        (b"Id,red\n", "holds no samples"),
+    for (text, expected) in [
+        (&b""[..], "has no samples"),
+        (b"Id,red\n", "has no samples"),
         (
             b"Name,red\na,b\n",
             "has no column `Id`; its columns are `Name`, `red`",
@@ -91,14 +94,14 @@ fn manifests_that_are_wrong_are_refused() {
         let (_dir, listed) = manifest("m.csv", text);
         let message = find(&listed, &["red"]).unwrap_err().to_string();
         assert!(
-            message.contains(wanted) && message.contains("m.csv"),
+            message.contains(expected) && message.contains("m.csv"),
             "{message}"
         );
     }
     let (dir, mut listed) = manifest("m.csv", b"Id,red\na,b\n");
     listed.layout.pattern = Some("(?<id>.)".parse().unwrap());
     let message = find(&listed, &["red"]).unwrap_err().to_string();
-    assert!(message.contains("leave it out"), "{message}");
+    assert!(message.contains("omit --pattern"), "{message}");
     for kind in ["csv", "parquet"] {
         let path = dir.path().join(format!("large.{kind}"));
         let message = find(&Images::plain(&path), &["red"])
@@ -123,7 +126,7 @@ fn manifests_that_are_wrong_are_refused() {
                 .contains("or a manifest (.csv or .parquet)")
         );
     }
-    // A folder may be called so.
+    // A folder name may end with `.csv`.
     let odd = dir.path().join("images.csv");
     fs::create_dir(&odd).unwrap();
     fs::write(odd.join("a_red.png"), "").unwrap();
@@ -145,7 +148,7 @@ fn parquet(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
 }
 
 #[test]
-fn a_manifest_may_be_parquet() {
+fn reads_parquet_manifests() {
     let ids: ArrayRef = Arc::new(LargeStringArray::from(vec![
         Some("b"),
         Some("a"),
@@ -167,10 +170,10 @@ fn a_manifest_may_be_parquet() {
     assert_eq!(*samples[1].picks, [ChannelSelector::Channel("0".into())]);
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
     let nothing: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>; 3]));
-    for (bytes, wanted) in [
+    for (bytes, expected) in [
         (
             parquet(vec![("Id", numbers), ("red", red.clone())]),
-            "its column `Id` holds Int64",
+            "column `Id` has the type Int64",
         ),
         (
             parquet(vec![("Id", nothing), ("red", red.clone())]),
@@ -187,11 +190,11 @@ fn a_manifest_may_be_parquet() {
         let (_dir, listed) = manifest("m.parquet", &bytes);
         let message = find(&listed, &["red"]).unwrap_err().to_string();
         assert!(
-            message.contains(wanted) && message.contains("m.parquet"),
+            message.contains(expected) && message.contains("m.parquet"),
             "{message}"
         );
     }
-    // Any flipped byte is an error or a manifest, and no crash.
+    // No flipped byte panics.
     for at in 0..bytes.len() {
         let mut flipped = bytes.clone();
         flipped[at] ^= 0x55;

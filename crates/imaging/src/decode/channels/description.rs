@@ -1,28 +1,28 @@
-//! What a TIFF file's description says of its channels: OME-XML, or the lines of `ImageJ`.
+//! Channels in the description of a TIFF file: OME-XML, or `ImageJ`'s key-value lines.
 
 use roxmltree::{Document, Node, ParsingOptions};
 
 use super::ChannelError;
 use super::pages::TiffHeader;
 
-/// Most elements and texts of an OME-XML description.
+/// Limit of elements and texts in an OME-XML description.
 const MAX_NODES: u32 = 100_000;
-/// Most channels of a file.
+/// Limit of channels per file.
 const MAX_CHANNELS: u64 = 4096;
 
-/// A description that says what the channels are.
+/// The channels according to a file's description.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Described {
-    /// Width, height and type of the pixels, where they are said.
+pub(super) struct TiffDescription {
+    /// Width, height and type of the pixels, if given.
     pixels: Option<(u64, u64, String)>,
-    /// What the number of channels is called.
-    what: &'static str,
-    /// The name of each channel, and the page that it is if that is said.
+    /// Name of the channel count in this kind of description.
+    count_key: &'static str,
+    /// Name and page of each channel, where given.
     channels: Vec<(Option<String>, Option<u64>)>,
 }
 
-impl Described {
-    /// Reads a description; `None` if it is of another kind.
+impl TiffDescription {
+    /// Parses a description; `None` if it is of another kind.
     pub(super) fn read(text: &str) -> Result<Option<Self>, ChannelError> {
         let text = text.trim_end_matches('\0').trim();
         if text.starts_with("ImageJ=") {
@@ -37,7 +37,7 @@ impl Described {
             ..ParsingOptions::default()
         };
         let document = Document::parse_with_options(text, options);
-        let document = document.map_err(|error| wrong(&error.to_string()))?;
+        let document = document.map_err(|error| invalid(&error.to_string()))?;
         let root = document.root_element();
         if root.tag_name().name() != "OME" {
             return Ok(None);
@@ -45,17 +45,23 @@ impl Described {
         ome(root).map(Some)
     }
 
-    /// Name and plane of each channel, once it is clear that a file of `count` planes whose first
-    /// has this header holds what was described.
+    /// Returns name and plane of each channel after checking the description against the file: its
+    /// first header and its `count` planes.
     pub(super) fn planes(
         self,
         head: &TiffHeader,
         count: usize,
     ) -> Result<Vec<(Option<String>, usize)>, ChannelError> {
-        let differ = |what, says, has| Err(ChannelError::Contradiction { what, says, has });
+        let differ = |field, described, found| {
+            Err(ChannelError::Contradiction {
+                field,
+                described,
+                found,
+            })
+        };
         if self.channels.len() > count {
             return differ(
-                self.what,
+                self.count_key,
                 self.channels.len().to_string(),
                 count.to_string(),
             );
@@ -63,36 +69,37 @@ impl Described {
         if let Some((width, height, kind)) = &self.pixels {
             let size = (u64::from(head.size.0), u64::from(head.size.1));
             if (*width, *height) != size {
-                let has = format!("{}×{} pixels", size.0, size.1);
-                return differ("SizeX×SizeY", format!("{width}×{height}"), has);
+                let found = format!("{}×{} pixels", size.0, size.1);
+                return differ("SizeX×SizeY", format!("{width}×{height}"), found);
             }
             if *kind != format!("uint{}", head.bits) {
-                let has = format!("{} bits a value without sign", head.bits);
-                return differ("Type", kind.clone(), has);
+                let found = format!("unsigned values of {} bits", head.bits);
+                return differ("Type", kind.clone(), found);
             }
         }
-        let mut places = Vec::with_capacity(self.channels.len());
+        let mut planes = Vec::with_capacity(self.channels.len());
         for (number, (name, page)) in self.channels.into_iter().enumerate() {
-            // The values of a pixel are the channels in order; OME calls their page one plane.
+            // The samples of a pixel are the channels in order; OME describes their page as one
+            // plane.
             let plane = if head.samples > 1 {
                 number
             } else {
-                let page = page
-                    .ok_or_else(|| wrong(&format!("no TiffData says where channel {number} is")))?;
+                let page =
+                    page.ok_or_else(|| invalid(&format!("no TiffData for channel {number}")))?;
                 usize::try_from(page).unwrap_or(usize::MAX)
             };
             if plane >= count {
-                let has = format!("{count} pages, counted from 0");
-                return differ("IFD", plane.to_string(), has);
+                let found = format!("{count} pages, counted from 0");
+                return differ("IFD", plane.to_string(), found);
             }
-            places.push((name, plane));
+            planes.push((name, plane));
         }
-        Ok(places)
+        Ok(planes)
     }
 }
 
-/// `key=value` lines. Their channels have no names; a stack must not be taken for channels.
-fn image_j(text: &str) -> Result<Option<Described>, ChannelError> {
+/// Parses `key=value` lines. The channels have no names. Z or T stacks are rejected.
+fn image_j(text: &str) -> Result<Option<TiffDescription>, ChannelError> {
     let value = |key: &str| {
         let mut lines = text.lines().filter_map(|line| line.split_once('='));
         let found = lines.find(|(name, _)| *name == key);
@@ -103,31 +110,32 @@ fn image_j(text: &str) -> Result<Option<Described>, ChannelError> {
     let Some(count) = value("channels") else {
         return Ok(None);
     };
-    Ok(Some(Described {
+    Ok(Some(TiffDescription {
         pixels: None,
-        what: "channels",
+        count_key: "channels",
         channels: (0..limited(count)?)
             .map(|page| (None, Some(page)))
             .collect(),
     }))
 }
 
-fn ome(root: Node) -> Result<Described, ChannelError> {
+fn ome(root: Node) -> Result<TiffDescription, ChannelError> {
     let images: Vec<Node> = children(root, "Image").collect();
     let [image] = images[..] else {
         return Err(ChannelError::Images(images.len()));
     };
     let pixels = children(image, "Pixels").next();
-    let pixels = pixels.ok_or_else(|| wrong("its Image has no Pixels"))?;
-    let size = |name| number(pixels, name)?.ok_or_else(|| wrong(&format!("Pixels has no {name}")));
+    let pixels = pixels.ok_or_else(|| invalid("Image has no Pixels"))?;
+    let size =
+        |name| number(pixels, name)?.ok_or_else(|| invalid(&format!("Pixels has no {name}")));
     no_stack(size("SizeZ")?, size("SizeT")?)?;
     let count = limited(size("SizeC")?)?;
     let kind = pixels.attribute("Type").unwrap_or_default().to_owned();
     let names = names(pixels, count)?;
     let pages = pages(root, pixels, count)?;
-    Ok(Described {
+    Ok(TiffDescription {
         pixels: Some((size("SizeX")?, size("SizeY")?, kind)),
-        what: "SizeC",
+        count_key: "SizeC",
         channels: names.into_iter().zip(pages).collect(),
     })
 }
@@ -143,10 +151,10 @@ fn limited(count: u64) -> Result<u64, ChannelError> {
     if (1..=MAX_CHANNELS).contains(&count) {
         return Ok(count);
     }
-    Err(wrong(&format!("{count} channels")))
+    Err(invalid(&format!("{count} channels")))
 }
 
-/// The name of each of `count` channels. A `Channel` of several samples stands for as many.
+/// Returns the names of `count` channels. A `Channel` with several samples counts as several.
 fn names(pixels: Node, count: u64) -> Result<Vec<Option<String>>, ChannelError> {
     let mut names = Vec::new();
     for channel in children(pixels, "Channel") {
@@ -154,9 +162,9 @@ fn names(pixels: Node, count: u64) -> Result<Vec<Option<String>>, ChannelError> 
         let room = count - names.len() as u64;
         if samples == 0 || samples > room {
             return Err(ChannelError::Contradiction {
-                what: "SizeC",
-                says: count.to_string(),
-                has: "more of them by its Channel elements".into(),
+                field: "SizeC",
+                described: count.to_string(),
+                found: "more Channel elements".into(),
             });
         }
         let name = channel.attribute("Name").map(str::trim);
@@ -167,8 +175,8 @@ fn names(pixels: Node, count: u64) -> Result<Vec<Option<String>>, ChannelError> 
     Ok(names)
 }
 
-/// The page of each of `count` channels, as the `TiffData` elements say; without those, pages are
-/// in the channels' order.
+/// Returns the pages of `count` channels from the `TiffData` elements. Without such elements, the
+/// pages are in the order of the channels.
 fn pages(root: Node, pixels: Node, count: u64) -> Result<Vec<Option<u64>>, ChannelError> {
     let blocks: Vec<Node> = children(pixels, "TiffData").collect();
     if blocks.is_empty() {
@@ -186,36 +194,34 @@ fn pages(root: Node, pixels: Node, count: u64) -> Result<Vec<Option<u64>>, Chann
         };
         if first >= count || length > rest {
             return Err(ChannelError::Contradiction {
-                what: "by TiffData that there is channel",
-                says: first.saturating_add(length).saturating_sub(1).to_string(),
-                has: format!("channels 0 to {}, by SizeC", count - 1),
+                field: "TiffData",
+                described: format!("channel {}", first.saturating_add(length).saturating_sub(1)),
+                found: format!("channels 0 to {} by SizeC", count - 1),
             });
         }
-        if lies_elsewhere(root, block) {
+        if is_in_other_file(root, block) {
             return Err(ChannelError::OtherFile(first));
         }
         for step in 0..length {
             let channel = first + step;
             let page = page.unwrap_or(0).saturating_add(step);
-            // Also keeps a long list of blocks from taking long.
+            // Also bounds the time for a long list of blocks.
             if pages[channel as usize].replace(page).is_some() {
-                return Err(wrong(&format!(
-                    "two TiffData say where channel {channel} is"
-                )));
+                return Err(invalid(&format!("two TiffData for channel {channel}")));
             }
         }
     }
     Ok(pages)
 }
 
-/// Whether a block names another file: by its UUID, since files are renamed.
-fn lies_elsewhere(root: Node, block: Node) -> bool {
+/// Returns whether a block refers to another file. Compares UUIDs, because files get renamed.
+fn is_in_other_file(root: Node, block: Node) -> bool {
     let this = root.attribute("UUID").map(str::trim);
     let that = children(block, "UUID").next().and_then(|uuid| uuid.text());
     that.is_some_and(|that| this.is_some_and(|this| this != that.trim()))
 }
 
-/// The children of this name, whatever their namespace: it differs with OME's versions.
+/// Returns the children of this name in any namespace, because it differs between OME versions.
 fn children<'a, 'input>(
     node: Node<'a, 'input>,
     name: &'static str,
@@ -231,9 +237,9 @@ fn number(node: Node, name: &str) -> Result<Option<u64>, ChannelError> {
     let parsed = text.trim().parse();
     parsed
         .map(Some)
-        .map_err(|_| wrong(&format!("{name} is `{text}`, which is no count")))
+        .map_err(|_| invalid(&format!("{name} is `{text}`, not a count")))
 }
 
-fn wrong(reason: &str) -> ChannelError {
+fn invalid(reason: &str) -> ChannelError {
     ChannelError::Description(reason.into())
 }

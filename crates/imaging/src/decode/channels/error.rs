@@ -1,88 +1,69 @@
-//! Why a file does not yield the channels that are wanted of it.
+//! Errors of multi-channel TIFF files.
 
 use thiserror::Error;
 
-/// What is wrong with a file of several channels, beside being no image.
+/// Why channels cannot be read from a multi-channel file. The text follows the file's name.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum ChannelError {
-    /// Only TIFF files hold several channels.
-    #[error("is no TIFF file, and only those hold several channels; name a file for each channel")]
+    #[error(
+        "is not a TIFF file, and only these contain several channels; name one file per channel"
+    )]
     NotTiff,
-    /// No channel has this name or number.
+    /// No channel has the required name or number.
     #[error(
-        "has no channel `{wanted}`; its channels are {found}: say which is which by name or \
-         number, as in --channel red=0 (in a manifest: file.tif#0)"
+        "has no channel `{wanted}`; its channels are {found}; select by name or number, such as \
+         --channel red=0 (in a manifest: file.tif#0)"
     )]
-    Missing {
-        /// What was looked for.
-        wanted: String,
-        /// The channels that are there.
-        found: String,
-    },
-    /// Several channels have this name.
-    #[error("has several channels `{wanted}`; its channels are {found}: choose by number instead")]
-    Ambiguous {
-        /// What was looked for.
-        wanted: String,
-        /// The channels that are there.
-        found: String,
-    },
-    /// A stack in depth or time.
+    Missing { wanted: String, found: String },
+    /// Several channels have the required name.
+    #[error("has several channels `{wanted}`; its channels are {found}; select by number")]
+    Ambiguous { wanted: String, found: String },
+    /// A Z or T stack.
     #[error(
-        "is a stack of {depth} planes in depth and {time} in time; one of each is read, so store \
-         one plane, or a projection, in a file"
+        "is a stack of {depth} Z planes and {time} time points; only one of each is supported, so \
+         store a single plane or a projection"
     )]
-    Stack {
-        /// Planes in depth.
-        depth: u64,
-        /// Points in time.
-        time: u64,
-    },
-    /// Several images, or none, in one description.
-    #[error("its OME-XML describes {0} images; one is read, so store each field of view in a file")]
+    Stack { depth: u64, time: u64 },
+    /// A description of no image or of several images.
+    #[error("its OME-XML describes {0} images instead of 1; store one field of view per file")]
     Images(usize),
-    /// A channel that is stored elsewhere.
     #[error(
-        "its OME-XML says that channel {0} lies in another file; store all channels in one, or \
-         name the files in a manifest"
+        "its OME-XML refers to another file for channel {0}; store all channels in one file, or \
+         list the files in a manifest"
     )]
     OtherFile(u64),
-    /// Several pages, each with several samples a pixel.
+    /// Several pages with several samples per pixel.
     #[error(
-        "has {pages} pages of {samples} samples a pixel; channels are either pages or samples: \
-         store one page, or gray pages"
+        "has {pages} pages of {samples} samples per pixel; channels must be either pages or \
+         samples, so store a single page or gray pages"
     )]
     Mixed {
-        /// Number of pages.
         pages: usize,
-        /// Samples a pixel of the first.
+        /// Samples per pixel of the first page.
         samples: usize,
     },
-    /// The description says something else than the file holds.
-    #[error("its description says {what} {says}, but the file has {has}; write the file again")]
-    Contradiction {
-        /// What is said.
-        what: &'static str,
-        /// What the description says.
-        says: String,
-        /// What the file has.
-        has: String,
-    },
-    /// OME-XML that cannot be understood.
-    #[error("its OME-XML cannot be used ({0}); write the file again, or in another format")]
-    Description(String),
-    /// The pages of the wanted channels differ in size.
+    /// The description contradicts the file.
     #[error(
-        "has a channel of {}×{} pixels after one of {}×{}; the channels of a sample must agree",
+        "its description has {field} {described}, but the file has {found}; write the file again"
+    )]
+    Contradiction {
+        field: &'static str,
+        described: String,
+        found: String,
+    },
+    /// Invalid OME-XML.
+    #[error("its OME-XML is invalid ({0}); write the file again, or in another format")]
+    Description(String),
+    /// The pages of the required channels differ in size.
+    #[error(
+        "has a channel of {}×{} pixels after one of {}×{}; all channels must have the same size",
         size.0, size.1, expected.0, expected.1
     )]
     PagesDiffer {
-        /// Width and height of the page at fault.
         size: (u32, u32),
-        /// Width and height of the first page.
         expected: (u32, u32),
     },
-    /// More pages than are read, or a chain of pages without an end.
-    #[error("has more than {0} pages, or pages that follow each other in a circle")]
+    /// Too many pages, or a cycle of pages.
+    #[error("has more than {0} pages, or a cycle of pages")]
     TooManyPages(usize),
 }

@@ -1,4 +1,4 @@
-//! The pages of a TIFF file, each decoded when it is wanted.
+//! Pages of a TIFF file, decoded on demand.
 
 use std::io::{Cursor, Read, Seek};
 
@@ -9,19 +9,19 @@ use tiff::{ColorType, TiffError};
 use super::super::gray_8_bit;
 use super::{ChannelError, DecodeError, DecodeLimits};
 
-/// Most pages that a file may have: whole plates in one file are not read.
+/// Limit of pages per file. Whole plates in one file are not supported.
 const MAX_PAGES: usize = 4096;
-/// Most entries that all pages' directories may have together. Directories may overlap, so that a
-/// small file could otherwise keep the reader busy for minutes.
+/// Limit of entries in all directories together. Directories may overlap, so a small file could
+/// otherwise take minutes to read.
 const MAX_ENTRIES: usize = 1 << 18;
-/// Most bytes of a page's tag, the description's included.
+/// Largest tag value in bytes, including the description.
 const MAX_TAG: usize = 1 << 20;
 
-/// Where a channel's pixels are.
+/// Position of a channel's pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PagePosition {
     page: usize,
-    /// Which of the values of a pixel.
+    /// Index of the sample within a pixel.
     sample: usize,
 }
 
@@ -35,13 +35,13 @@ impl PagePosition {
     }
 }
 
-/// What a page's header says.
+/// Header of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TiffHeader {
     pub size: (u32, u32),
-    /// Bits a value, 8 or 16.
+    /// Bits per sample, 8 or 16.
     pub bits: u8,
-    /// Values a pixel.
+    /// Samples per pixel.
     pub samples: u16,
 }
 
@@ -56,17 +56,16 @@ impl TiffHeader {
     }
 }
 
-/// A TIFF file.
-pub(super) struct Pages<'a> {
+pub(super) struct TiffPages<'a> {
     decoder: Decoder<Cursor<&'a [u8]>>,
     limits: &'a DecodeLimits,
     count: usize,
-    /// The page whose values `buffer` holds.
+    /// The page in `buffer`.
     decoded: Option<usize>,
     buffer: DecodingResult,
 }
 
-impl<'a> Pages<'a> {
+impl<'a> TiffPages<'a> {
     pub(super) fn open(bytes: &'a [u8], limits: &'a DecodeLimits) -> Result<Self, DecodeError> {
         let explain = |error| explain(error, limits);
         let decoder = Decoder::new(Cursor::new(bytes)).map_err(explain)?;
@@ -81,17 +80,16 @@ impl<'a> Pages<'a> {
             decoded: None,
             buffer: DecodingResult::U8(Vec::new()),
         };
-        pages.count = pages.walk()?;
+        pages.count = pages.count_pages()?;
         Ok(pages)
     }
 
-    /// Number of pages.
     pub(super) fn count(&self) -> usize {
         self.count
     }
 
-    /// Counts the pages without looking at what they are.
-    fn walk(&mut self) -> Result<usize, DecodeError> {
+    /// Counts the pages without reading their headers.
+    fn count_pages(&mut self) -> Result<usize, DecodeError> {
         let mut next = self.decoder.ifd_pointer();
         let (mut pages, mut entries) = (0, 0);
         while let Some(pointer) = next {
@@ -107,7 +105,7 @@ impl<'a> Pages<'a> {
         Ok(pages)
     }
 
-    /// The first page's description, if it has one.
+    /// Returns the first page's description, if there is one.
     pub(super) fn description(&mut self) -> Result<Option<String>, DecodeError> {
         let mut text = ValueBuffer::empty(Type::ASCII);
         let mut first = self.decoder.image_ifd();
@@ -117,7 +115,7 @@ impl<'a> Pages<'a> {
         Ok(found.map(|_| String::from_utf8_lossy(bytes).into_owned()))
     }
 
-    /// The header of the page that is being looked at: the first, before any is decoded.
+    /// Returns the header of the current page, initially the first one.
     pub(super) fn head(&mut self) -> Result<TiffHeader, DecodeError> {
         let explain = |error| explain(error, self.limits);
         let size = self.decoder.dimensions().map_err(explain)?;
@@ -137,7 +135,7 @@ impl<'a> Pages<'a> {
             samples,
         };
         if head.bits != 8 && head.bits != 16 {
-            return unsupported(format!("a page of {} bits a value", head.bits));
+            return unsupported(format!("a page of {} bits per sample", head.bits));
         }
         self.limits.check(size.0, size.1, head.bytes())?;
         if has_planar_tiles(&mut self.decoder) {
@@ -148,21 +146,21 @@ impl<'a> Pages<'a> {
             return unsupported(format!("a page of {:?} values", layout.sample_format));
         }
         if layout.complete_len as u64 != head.bytes() {
-            return unsupported("a page whose values are not all alike".into());
+            return unsupported("a page whose samples differ in type".into());
         }
         Ok(head)
     }
 
-    /// Decodes a channel behind the bytes of `out`; returns its width and height.
+    /// Decodes a channel and appends its pixels to `out`. Returns width and height.
     pub(super) fn append(
         &mut self,
-        place: PagePosition,
+        position: PagePosition,
         out: &mut Vec<u8>,
     ) -> Result<(u32, u32), DecodeError> {
-        let seek = self.decoder.seek_to_image(place.page);
+        let seek = self.decoder.seek_to_image(position.page);
         seek.map_err(|error| explain(error, self.limits))?;
         let head = self.head()?;
-        if place.sample >= usize::from(head.samples) || (place.page > 0 && head.samples > 1) {
+        if position.sample >= usize::from(head.samples) || (position.page > 0 && head.samples > 1) {
             return Err(ChannelError::Mixed {
                 pages: self.count,
                 samples: head.samples.into(),
@@ -175,18 +173,22 @@ impl<'a> Pages<'a> {
             let read = self.decoder.read_image_bytes(&mut out[start..]);
             read.map_err(|error| explain(error, self.limits))?;
         } else {
-            let layout = self.fill(place.page, &head)?;
-            let values = Values::of(&layout, &head, place.sample);
+            let layout = self.fill(position.page, &head)?;
+            let values = ChannelValues::of(&layout, &head, position.sample);
             match &self.buffer {
                 DecodingResult::U8(all) => out.extend(values.pick(all)),
                 DecodingResult::U16(all) => out.extend(values.pick(all).map(gray_8_bit)),
-                _ => return Err(DecodeError::Unsupported("a page of such values".into())),
+                _ => {
+                    return Err(DecodeError::Unsupported(
+                        "a page of this sample type".into(),
+                    ));
+                }
             }
         }
         Ok(head.size)
     }
 
-    /// Decodes all values of a page into the buffer, unless they are there.
+    /// Decodes all samples of a page into the buffer, unless it already contains them.
     fn fill(
         &mut self,
         page: usize,
@@ -199,7 +201,7 @@ impl<'a> Pages<'a> {
         self.decoded = None;
         let read = self.decoder.read_image_to_buffer(&mut self.buffer);
         let layout = read.map_err(explain)?;
-        // Where not all planes fit, the decoder reads the first alone and reports success.
+        // If not all planes fit, the decoder reads only the first and reports success.
         if (self.buffer.as_buffer(0).byte_len() as u64) < head.bytes() {
             return Err(DecodeError::TooManyBytes {
                 limit: self.limits.max_bytes,
@@ -210,14 +212,14 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// Which values of a page are a channel's.
-struct Values {
+/// Positions of one channel's values in a decoded page.
+struct ChannelValues {
     start: usize,
     step: usize,
     count: usize,
 }
 
-impl Values {
+impl ChannelValues {
     fn of(layout: &BufferLayoutPreference, head: &TiffHeader, sample: usize) -> Self {
         let count = head.plane_len();
         if layout.planes > 1 {
@@ -241,11 +243,11 @@ impl Values {
     }
 }
 
-/// What `tiff` cannot read: it takes the tiles of a second plane for ones outside of the image, and
+/// Not supported by `tiff` 0.11, which treats tiles of a second plane as outside of the image and
 /// panics.
-pub(in crate::decode) const PLANAR_TILES: &str = "a tiled page with its values in planes";
+pub(in crate::decode) const PLANAR_TILES: &str = "a tiled page with planar samples";
 
-/// Whether the page that is being looked at is of that kind.
+/// Returns whether the current page is of that kind.
 fn has_planar_tiles<R: Read + Seek>(decoder: &mut Decoder<R>) -> bool {
     const PLANES: u16 = 2;
     let layout = decoder.find_tag_unsigned(Tag::PlanarConfiguration);
@@ -255,7 +257,7 @@ fn has_planar_tiles<R: Read + Seek>(decoder: &mut Decoder<R>) -> bool {
         && matches!(samples, Ok(Some(2..)))
 }
 
-/// Whether the first page of a file is of that kind; `false` for what is no such file.
+/// Returns whether the first page of a file is of that kind; `false` for files that are not TIFF.
 pub(in crate::decode) fn begins_with_planar_tiles(bytes: &[u8]) -> bool {
     let decoder = Decoder::new(Cursor::new(bytes));
     decoder.is_ok_and(|mut decoder| has_planar_tiles(&mut decoder))
@@ -267,7 +269,7 @@ fn explain(error: TiffError, limits: &DecodeLimits) -> DecodeError {
             limit: limits.max_bytes,
         },
         TiffError::UnsupportedError(what) => DecodeError::Unsupported(what.to_string()),
-        TiffError::IoError(_) => DecodeError::Damaged("it ends too early".into()),
+        TiffError::IoError(_) => DecodeError::Damaged("the file ends too early".into()),
         other => DecodeError::Damaged(other.to_string()),
     }
 }

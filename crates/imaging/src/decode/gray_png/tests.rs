@@ -1,9 +1,9 @@
-//! Tests of the short way for a usual PNG: what the `png` crate reads, and nothing that it refuses.
+//! Tests that the fast PNG decoder agrees with the `png` crate and rejects what the crate rejects.
 
 use png::{BitDepth, ColorType, Encoder, Filter};
 
 use super::*;
-use crate::decode::{DecodeError, png as crate_way};
+use crate::decode::{DecodeError, png as reference};
 
 fn encoded(width: u32, height: u32, filter: Filter, noise: u32) -> (Vec<u8>, Vec<u8>) {
     let pixels: Vec<u8> = (0..width * height)
@@ -30,10 +30,10 @@ fn read(file: &[u8]) -> Option<((u32, u32), Vec<u8>)> {
     Some((size, out.split_off(3)))
 }
 
-/// The file with other bytes in it, all its CRCs right.
+/// Returns the file with changed chunks and valid CRCs.
 fn changed(file: &[u8], change: impl Fn(&[u8; 4], &mut Vec<u8>)) -> Vec<u8> {
     let mut out = SIGNATURE.to_vec();
-    for (name, data) in Chunks(&file[8..]) {
+    for (name, data) in PngChunks(&file[8..]) {
         let mut data = data.to_vec();
         change(name, &mut data);
         push_chunk(&mut out, *name, &data);
@@ -50,7 +50,7 @@ fn push_chunk(out: &mut Vec<u8>, name: [u8; 4], data: &[u8]) {
 }
 
 #[test]
-fn every_filter_and_shape_is_read() {
+fn decodes_every_filter_and_shape() {
     let filters = [
         Filter::NoFilter,
         Filter::Sub,
@@ -71,9 +71,9 @@ fn every_filter_and_shape_is_read() {
     }
 }
 
-/// Random rows with random filters need no encoder; the `png` crate says what they mean.
+/// Random rows with random filters, compared with the `png` crate.
 #[test]
-fn any_order_of_filters_is_that_of_the_crate() {
+fn any_order_of_filters_matches_the_png_crate() {
     let (template, _) = encoded(23, 40, Filter::NoFilter, 2);
     let mut state = 1u32;
     let mut random = move || {
@@ -85,20 +85,20 @@ fn any_order_of_filters_is_that_of_the_crate() {
         for row in rows.chunks_mut(24) {
             row[0] %= 5;
         }
-        let data = miniz(&rows);
+        let data = stored_zlib(&rows);
         let file = changed(&template, |name, old| {
             if name == b"IDAT" {
                 old.clone_from(&data);
             }
         });
-        let mut wanted = Vec::new();
-        crate_way::append(&file, &DecodeLimits::default(), &mut wanted).unwrap();
-        assert!(read(&file) == Some(((23, 40), wanted)));
+        let mut expected = Vec::new();
+        reference::append(&file, &DecodeLimits::default(), &mut expected).unwrap();
+        assert!(read(&file) == Some(((23, 40), expected)));
     }
 }
 
-/// A zlib stream of one block that is not compressed.
-fn miniz(data: &[u8]) -> Vec<u8> {
+/// Returns a zlib stream of one uncompressed block.
+fn stored_zlib(data: &[u8]) -> Vec<u8> {
     let length = data.len() as u16;
     let mut out = vec![0x78, 0x01, 0x01];
     out.extend(length.to_le_bytes());
@@ -113,10 +113,10 @@ fn miniz(data: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn pixels_may_be_in_many_chunks_behind_others() {
+fn decodes_pixels_in_many_chunks_after_optional_ones() {
     let (file, pixels) = encoded(40, 31, Filter::Adaptive, 60);
     let mut split = SIGNATURE.to_vec();
-    for (name, data) in Chunks(&file[8..]) {
+    for (name, data) in PngChunks(&file[8..]) {
         if name == b"IDAT" {
             push_chunk(&mut split, *b"tEXt", b"Title\0x");
             push_chunk(&mut split, *b"IDAT", b"");
@@ -131,7 +131,7 @@ fn pixels_may_be_in_many_chunks_behind_others() {
 }
 
 #[test]
-fn what_the_crate_refuses_is_not_read() {
+fn rejects_what_the_png_crate_rejects() {
     let (file, _) = encoded(40, 31, Filter::Adaptive, 60);
     let limits = DecodeLimits::default();
     let end = file.len() - 12;
@@ -139,29 +139,29 @@ fn what_the_crate_refuses_is_not_read() {
         let mut wrong = file.clone();
         wrong[at] ^= 0x10;
         for wrong in [&wrong[..], &file[..at]] {
-            let by_crate = crate_way::append(wrong, &limits, &mut Vec::new());
+            let by_crate = reference::append(wrong, &limits, &mut Vec::new());
             assert!(by_crate.is_err() && read(wrong).is_none(), "byte {at}");
         }
     }
-    let both_refuse = |name: &[u8; 4], change: &dyn Fn(&mut Vec<u8>)| {
+    let assert_both_reject = |name: &[u8; 4], change: &dyn Fn(&mut Vec<u8>)| {
         let wrong = changed(&file, |chunk, data| {
             if chunk == name {
                 change(data);
             }
         });
-        let by_crate = crate_way::append(&wrong, &limits, &mut Vec::new());
+        let by_crate = reference::append(&wrong, &limits, &mut Vec::new());
         assert!(matches!(by_crate, Err(DecodeError::Damaged(_))));
         assert!(read(&wrong).is_none());
     };
-    both_refuse(b"IDAT", &|data| *data.last_mut().unwrap() ^= 1);
-    both_refuse(b"IDAT", &|data| data.truncate(data.len() / 2));
-    both_refuse(b"IHDR", &|data| data[7] += 1);
-    both_refuse(b"IHDR", &|data| data[3] += 1);
-    both_refuse(b"IHDR", &|data| data[11] = 1);
+    assert_both_reject(b"IDAT", &|data| *data.last_mut().unwrap() ^= 1);
+    assert_both_reject(b"IDAT", &|data| data.truncate(data.len() / 2));
+    assert_both_reject(b"IHDR", &|data| data[7] += 1);
+    assert_both_reject(b"IHDR", &|data| data[3] += 1);
+    assert_both_reject(b"IHDR", &|data| data[11] = 1);
 }
 
 #[test]
-fn another_kind_or_too_large_a_one_is_left_to_the_crate() {
+fn leaves_other_kinds_and_large_images_to_the_png_crate() {
     let (file, _) = encoded(40, 31, Filter::Adaptive, 60);
     for (at, value) in [(8, 16), (9, 3), (12, 1)] {
         let other = changed(&file, |name, data| {
@@ -181,7 +181,7 @@ fn another_kind_or_too_large_a_one_is_left_to_the_crate() {
     assert_eq!(
         out.capacity(),
         0,
-        "memory was taken for what cannot be there"
+        "memory was allocated for pixels that the file cannot contain"
     );
     let limits = DecodeLimits {
         max_side: 39,

@@ -1,4 +1,4 @@
-//! Files that lie, are broken, or keep a reader busy.
+//! Contradictory, damaged and slow files.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -9,92 +9,86 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 
 #[test]
-fn descriptions_that_lie_are_refused() {
+fn rejects_contradictory_descriptions() {
     let c4 = |inside: &str| ome("SizeC=\"4\"", inside);
     for (description, wanted) in [
-        (ome("SizeC=\"5\"", ""), "says SizeC 5, but the file has 4"),
+        (ome("SizeC=\"5\"", ""), "has SizeC 5, but the file has 4"),
         (ome("SizeC=\"0\"", ""), "(0 channels)"),
         (ome("SizeC=\"4000000000\"", ""), "(4000000000 channels)"),
         (ome("SizeC=\"-1\"", ""), "SizeC is `-1`"),
         (ome("", ""), "Pixels has no SizeC"),
         (
             c4("").replace("SizeX=\"3\"", "SizeX=\"4\""),
-            "says SizeX×SizeY 4×2, but the file has 3×2",
+            "has SizeX×SizeY 4×2, but the file has 3×2",
         ),
         (
             c4("").replace("uint8", "uint16"),
-            "says Type uint16, but the file has 8 bits",
+            "has Type uint16, but the file has unsigned values of 8 bits",
         ),
-        (c4("").replace("uint8", "float"), "says Type float"),
+        (c4("").replace("uint8", "float"), "has Type float"),
         (
             c4("").replace("SizeZ=\"1\"", "SizeZ=\"7\""),
-            "a stack of 7 planes in depth and 1 in time",
+            "a stack of 7 Z planes and 1 time points",
         ),
         (
             c4("").replace("SizeT=\"1\"", "SizeT=\"2\""),
-            "1 planes in depth and 2 in time",
+            "1 Z planes and 2 time points",
         ),
         (
             c4(&"<Channel/>".repeat(5)),
-            "says SizeC 4, but the file has more of them",
+            "has SizeC 4, but the file has more Channel elements",
         ),
         (
             c4("<Channel SamplesPerPixel=\"18446744073709551615\"/>"),
-            "more of them",
+            "more Channel elements",
         ),
-        (
-            c4("<TiffData IFD=\"1\"/>"),
-            "no TiffData says where channel 1 is",
-        ),
+        (c4("<TiffData IFD=\"1\"/>"), "no TiffData for channel 1"),
         (
             c4("<TiffData IFD=\"1\" PlaneCount=\"4\"/>"),
-            "says IFD 4, but the file has 4 pages",
+            "has IFD 4, but the file has 4 pages",
         ),
         (
             c4("<TiffData IFD=\"18446744073709551615\" PlaneCount=\"4\"/>"),
-            "says IFD 18446744073709551615",
+            "has IFD 18446744073709551615",
         ),
         (
             c4("<TiffData FirstC=\"4\"/>"),
-            "there is channel 3, but the file has channels 0 to 3",
+            "has TiffData channel 3, but the file has channels 0 to 3",
         ),
-        (c4("<TiffData PlaneCount=\"5\"/>"), "there is channel 4"),
-        (
-            c4("<TiffData/><TiffData/>"),
-            "two TiffData say where channel 0 is",
-        ),
+        (c4("<TiffData PlaneCount=\"5\"/>"), "has TiffData channel 4"),
+        (c4("<TiffData/><TiffData/>"), "two TiffData for channel 0"),
         (
             c4("<TiffData><UUID>that</UUID></TiffData>"),
-            "channel 0 lies in another file",
+            "another file for channel 0",
         ),
         ("<OME/>".into(), "describes 0 images"),
         (
             c4("").replace("</OME>", "<Image/></OME>"),
             "describes 2 images",
         ),
-        ("<OME><Image/></OME>".into(), "its Image has no Pixels"),
+        ("<OME><Image/></OME>".into(), "Image has no Pixels"),
         (
             c4("<Channel Name=\"a\">"),
-            "its OME-XML cannot be used (expected 'Channel' tag",
+            "its OME-XML is invalid (expected 'Channel' tag",
         ),
         (
             "<!DOCTYPE a [<!ENTITY b \"c\">]><OME>&b;</OME>".into(),
-            "its OME-XML cannot be used (XML with DTD",
+            "its OME-XML is invalid (XML with DTD",
         ),
         (
             "ImageJ=1.5\nimages=12\nchannels=4\nslices=3\n".into(),
-            "a stack of 3 planes in depth",
+            "a stack of 3 Z planes",
         ),
-        ("ImageJ=1.5\nchannels=4\nframes=3\n".into(), "3 in time"),
+        ("ImageJ=1.5\nchannels=4\nframes=3\n".into(), "3 time points"),
         (
             "ImageJ=1.5\nchannels=5\n".into(),
-            "says channels 5, but the file has 4",
+            "has channels 5, but the file has 4",
         ),
     ] {
         let message = message(&four(&description), "0");
         assert!(message.contains(wanted), "{description}: {message}");
     }
-    // Other descriptions say nothing of channels.
+    // Other descriptions are ignored.
     for description in [
         "",
         "a <photo>",
@@ -112,7 +106,7 @@ fn descriptions_that_lie_are_refused() {
 }
 
 #[test]
-fn descriptions_cannot_keep_the_reader_busy() {
+fn parses_expensive_descriptions_in_bounded_time() {
     let mut attributes = String::new();
     for number in 0..60_000 {
         write!(attributes, " a{number}=\"\"").unwrap();
@@ -136,35 +130,35 @@ fn descriptions_cannot_keep_the_reader_busy() {
 }
 
 #[test]
-fn files_that_are_no_such_tiff_are_refused() {
+fn rejects_unsupported_files_with_a_reason() {
     let mut other = page("");
     other.size = (2, 2);
-    let deep = Page {
+    let deep = TestPage {
         bits: 16,
         ..page("")
     };
-    let samples = Page {
+    let samples = TestPage {
         samples: 3,
         ..page("")
     };
-    let float = Page {
+    let float = TestPage {
         bits: 16,
         format: 3,
         ..page("")
     };
-    let signed = Page {
+    let signed = TestPage {
         format: 2,
         ..page("")
     };
-    let wide = Page {
+    let wide = TestPage {
         bits: 32,
         ..page("")
     };
-    let large = Page {
+    let large = TestPage {
         size: (20_000, 1),
         ..page("")
     };
-    let heavy = Page {
+    let heavy = TestPage {
         size: (16_000, 16_000),
         samples: 9,
         ..page("")
@@ -176,17 +170,17 @@ fn files_that_are_no_such_tiff_are_refused() {
         ),
         (
             vec![samples.clone(), page("")],
-            "2 pages of 3 samples a pixel",
+            "2 pages of 3 samples per pixel",
         ),
-        (vec![page(""), samples], "2 pages of 3 samples a pixel"),
+        (vec![page(""), samples], "2 pages of 3 samples per pixel"),
         (vec![float], "not supported"),
         (vec![signed], "not supported"),
-        (vec![wide], "a page of 32 bits a value is not supported"),
-        (vec![large], "the image claims 20000×1 pixels"),
-        (vec![heavy], "more than 1073741824 bytes"),
+        (vec![wide], "a page of 32 bits per sample is not supported"),
+        (vec![large], "the image header claims 20000×1 pixels"),
+        (vec![heavy], "larger than the limit of 1073741824 bytes"),
     ] {
-        let wants = ["0", "1"];
-        let error = decode(&tiff(&pages), &wants[..pages.len()]).unwrap_err();
+        let names = ["0", "1"];
+        let error = decode(&tiff(&pages), &names[..pages.len()]).unwrap_err();
         assert!(error.to_string().contains(wanted), "{error}");
     }
     // Depths may differ.
@@ -196,8 +190,8 @@ fn files_that_are_no_such_tiff_are_refused() {
     );
     for (bytes, wanted) in [
         (&b""[..], "the file is empty"),
-        (b"\x89PNG\r\n\x1a\n", "is no TIFF file"),
-        (b"II*\0", "it ends too early"),
+        (b"\x89PNG\r\n\x1a\n", "is not a TIFF file"),
+        (b"II*\0", "the file ends too early"),
     ] {
         assert!(
             message(bytes, "0").contains(wanted),
@@ -214,22 +208,22 @@ fn files_that_are_no_such_tiff_are_refused() {
 }
 
 #[test]
-fn pages_without_an_end_are_refused() {
-    // The last link leads to the first page, which begins before its entries.
+fn rejects_cycles_and_too_many_pages() {
+    // The last link refers to the first page.
     let mut circle = four("");
     let first = circle[4..8].to_vec();
     let end = circle.len() - 4;
     circle[end..].copy_from_slice(&first);
-    assert!(message(&circle, "9").contains("follow each other in a circle"));
+    assert!(message(&circle, "9").contains("a cycle of pages"));
     let many = vec![
-        Page {
+        TestPage {
             size: (1, 1),
             ..page("")
         };
         4097
     ];
     assert!(message(&tiff(&many), "0").contains("more than 4096 pages"));
-    // Directories of 65,535 entries that overlap, each beginning a little after the one before.
+    // Overlapping directories of 65,535 entries, each 14 bytes after the previous one.
     let mut file = tiff(&[page("")]);
     let link = file.len() - 4;
     let start = file.len();
@@ -250,7 +244,7 @@ fn pages_without_an_end_are_refused() {
 }
 
 #[test]
-fn a_file_cut_anywhere_is_an_error_or_whole() {
+fn truncated_files_are_rejected_or_decode_completely() {
     let names = r#"<Channel Name="a"/><Channel Name="b"/>"#;
     let whole = tiff(&[page(&ome("SizeC=\"2\"", names)), page("")]);
     let expected = decode(&whole, &["a", "b"]).unwrap();
@@ -261,10 +255,10 @@ fn a_file_cut_anywhere_is_an_error_or_whole() {
     }
 }
 
-/// Small changes to files that are right: bytes, integers, and parts that are moved or cut off.
-/// `RGBY_MUTATION_SECONDS` makes it go on for longer.
+/// Mutates valid files: changes bytes and integers, moves or truncates parts.
+/// `RGBY_MUTATION_SECONDS` sets a longer duration.
 #[test]
-fn changed_files_are_decoded_or_refused() {
+fn mutated_files_are_decoded_or_rejected() {
     const ROUNDS: usize = 5_000;
     let limits = DecodeLimits {
         max_side: 1024,
@@ -272,14 +266,14 @@ fn changed_files_are_decoded_or_refused() {
         max_file_bytes: 1 << 16,
     };
     let seconds = std::env::var("RGBY_MUTATION_SECONDS").map_or(0, |text| text.parse().unwrap());
-    let read = |case: &Case| BASE64_STANDARD.decode(&case.file).unwrap();
+    let read = |case: &TiffCase| BASE64_STANDARD.decode(&case.file).unwrap();
     let seeds: Vec<Vec<u8>> = golden().iter().map(read).collect();
-    let mut dice = ChaCha8Rng::seed_from_u64(seconds);
+    let mut rng = ChaCha8Rng::seed_from_u64(seconds);
     let (start, mut rounds, mut decoded) = (Instant::now(), 0, 0);
     while rounds < ROUNDS || start.elapsed().as_secs() < seconds {
-        let mut file = seeds[dice.random_range(0..seeds.len())].clone();
-        for _ in 0..dice.random_range(1..5) {
-            change(&mut file, &mut dice);
+        let mut file = seeds[rng.random_range(0..seeds.len())].clone();
+        for _ in 0..rng.random_range(1..5) {
+            change(&mut file, &mut rng);
         }
         for wanted in [&["0"][..], &["3", "1"], &["dapi"]] {
             let before = Instant::now();
@@ -293,31 +287,31 @@ fn changed_files_are_decoded_or_refused() {
         rounds += 1;
     }
     assert!(decoded > 0);
-    println!("{rounds} changed files, {decoded} times decoded");
+    println!("{rounds} mutated files, decoded {decoded} times");
 }
 
-fn change(file: &mut Vec<u8>, dice: &mut ChaCha8Rng) {
+fn change(file: &mut Vec<u8>, rng: &mut ChaCha8Rng) {
     const VALUES: [u32; 10] = [0, 1, 2, 4, 8, 255, 65_535, 1 << 16, 1 << 31, u32::MAX];
     if file.len() < 16 {
         return;
     }
-    let at = dice.random_range(0..file.len() - 8);
-    let value = VALUES[dice.random_range(0..VALUES.len())].to_le_bytes();
-    match dice.random_range(0..7) {
-        0 => file[at] ^= 1 << dice.random_range(0..8),
-        1 => file[at] = dice.random(),
+    let at = rng.random_range(0..file.len() - 8);
+    let value = VALUES[rng.random_range(0..VALUES.len())].to_le_bytes();
+    match rng.random_range(0..7) {
+        0 => file[at] ^= 1 << rng.random_range(0..8),
+        1 => file[at] = rng.random(),
         2 => file[at..at + 4].copy_from_slice(&value),
         3 => file[at..at + 2].copy_from_slice(&value[..2]),
         4 => file.truncate(at),
         5 => {
-            let to = dice.random_range(0..file.len() - 8);
+            let to = rng.random_range(0..file.len() - 8);
             file.copy_within(at..at + 8, to);
         }
-        // Another digit in OME-XML.
+        // Replaces a digit of the OME-XML.
         _ => {
             let digits = (at..file.len()).find(|&place| file[place].is_ascii_digit());
             if let Some(place) = digits {
-                file[place] = b'0' + dice.random_range(0..10);
+                file[place] = b'0' + rng.random_range(0..10);
             }
         }
     }

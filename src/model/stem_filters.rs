@@ -1,29 +1,40 @@
-//! `--stem`: which pretrained filters each channel starts with.
+//! `--stem`: the pretrained filters that each input channel starts with.
 
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::ensure;
-
 use crate::graph::surgery::Filter;
 
-/// Where the filters of the channels come from.
+/// Assignment of the three pretrained stem filters to the channels of a new input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StemChoice {
-    /// Channels called red, green and blue have theirs, or else the first three; all others this.
+pub enum StemFilters {
+    /// Channels called red, green and blue, or else the first three, keep their filters; all other
+    /// channels get this one.
     Others(Filter),
-    /// One choice a channel.
+    /// One filter per channel.
     Each(Vec<Filter>),
 }
 
-impl Default for StemChoice {
-    /// New channels are silent at first.
+impl Default for StemFilters {
+    /// Zero filters for new channels: the network's outputs do not depend on them at first.
     fn default() -> Self {
         Self::Others(Filter::Zero)
     }
 }
 
-/// Words and letters of the choices.
+/// A list of filters whose length is not the number of channels.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "--stem {stem} names {} filters for {} channels ({})\nhint: give one letter per channel",
+    stem.chars().count(), channels.len(), channels.join(", ")
+)]
+pub struct StemFiltersError {
+    /// The filters, one letter each.
+    pub stem: String,
+    pub channels: Vec<String>,
+}
+
+/// The word and the letter of each filter.
 const CHOICES: [(Filter, &str, char); 5] = [
     (Filter::Zero, "zero", '0'),
     (Filter::Red, "red", 'R'),
@@ -32,13 +43,13 @@ const CHOICES: [(Filter, &str, char); 5] = [
     (Filter::Mean, "mean", 'M'),
 ];
 
-/// The word and the letter of a choice, which has both.
+/// Returns the word and the letter of a filter.
 fn names_of(filter: Filter) -> (&'static str, char) {
     let known = CHOICES.iter().find(|(known, ..)| *known == filter);
     known.map_or(("", ' '), |&(_, word, letter)| (word, letter))
 }
 
-impl FromStr for StemChoice {
+impl FromStr for StemFilters {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -56,13 +67,13 @@ impl FromStr for StemChoice {
         each.filter(|each| !each.is_empty())
             .map(Self::Each)
             .ok_or_else(|| {
-                "give zero, red or mean, or one letter a channel of R, G, B, M and 0, such as RGBR"
+                "use zero, red or mean, or one letter per channel (R, G, B, M or 0), such as RGBR"
                     .into()
             })
     }
 }
 
-impl fmt::Display for StemChoice {
+impl fmt::Display for StemFilters {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Others(filter) => f.write_str(names_of(*filter).0),
@@ -74,29 +85,26 @@ impl fmt::Display for StemChoice {
     }
 }
 
-impl StemChoice {
-    /// One choice for each of `channels`.
+impl StemFilters {
+    /// Returns one filter for each of `channels`.
     ///
     /// # Errors
     ///
-    /// The list is not as long as the channels are many.
-    pub fn filters(&self, channels: &[String]) -> anyhow::Result<Vec<Filter>> {
+    /// [`StemFiltersError`] if a list has another length than `channels`.
+    pub fn filters(&self, channels: &[String]) -> Result<Vec<Filter>, StemFiltersError> {
         let others = match self {
-            Self::Each(each) => {
-                ensure!(
-                    each.len() == channels.len(),
-                    "--stem {self} names {} filters for {} channels ({}); give one letter a channel",
-                    each.len(),
-                    channels.len(),
-                    channels.join(", ")
-                );
-                return Ok(each.clone());
+            Self::Each(each) if each.len() == channels.len() => return Ok(each.clone()),
+            Self::Each(_) => {
+                return Err(StemFiltersError {
+                    stem: self.to_string(),
+                    channels: channels.to_vec(),
+                });
             }
             Self::Others(filter) => *filter,
         };
         let rgb = [Filter::Red, Filter::Green, Filter::Blue];
         let named = |channel: &String| {
-            // A mixture such as `red/2+yellow/2` counts as the stain it begins with.
+            // A sum such as `red/2+yellow/2` is treated as its first stain.
             let stain = channel.split(['/', '*', '+']).next().map(str::trim);
             let position = ["red", "green", "blue"]
                 .iter()
@@ -113,12 +121,12 @@ impl StemChoice {
         Ok(filters.collect())
     }
 
-    /// The choice for each channel, in words.
+    /// Returns the filter of each channel in words: `red, yellow from zero`.
     ///
     /// # Errors
     ///
     /// As [`filters`](Self::filters).
-    pub fn describe(&self, channels: &[String]) -> anyhow::Result<String> {
+    pub fn describe(&self, channels: &[String]) -> Result<String, StemFiltersError> {
         let filters = self.filters(channels)?;
         let parts = channels.iter().zip(&filters);
         let parts: Vec<String> = parts
@@ -137,12 +145,12 @@ mod tests {
 
     fn filters(stem: &str, channels: &str) -> Result<Vec<Filter>, String> {
         let channels: Vec<String> = channels.split(',').map(str::to_owned).collect();
-        let filters = stem.parse::<StemChoice>()?.filters(&channels);
+        let filters = stem.parse::<StemFilters>()?.filters(&channels);
         filters.map_err(|error| error.to_string())
     }
 
     #[test]
-    fn channels_find_their_filters_by_name_or_else_by_place() {
+    fn assigns_filters_by_channel_name_or_else_by_position() {
         use Filter::{Blue, Green, Mean, Red, Zero};
         let hpa = "red,green,blue,yellow";
         assert_eq!(filters("zero", hpa).unwrap(), [Red, Green, Blue, Zero]);
@@ -170,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_has_one_letter_a_channel() {
+    fn rejects_a_list_of_another_length() {
         assert!(
             filters("RGB", "a,b")
                 .unwrap_err()
@@ -179,15 +187,15 @@ mod tests {
         assert!(
             filters("RGX", "a,b,c")
                 .unwrap_err()
-                .contains("one letter a channel")
+                .contains("one letter per channel")
         );
         assert!(filters("", "a").is_err());
     }
 
     #[test]
-    fn a_choice_is_written_as_it_is_read() {
+    fn display_and_parse_are_inverse() {
         for text in ["zero", "red", "mean", "RGB0M"] {
-            assert_eq!(text.parse::<StemChoice>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<StemFilters>().unwrap().to_string(), text);
         }
     }
 }

@@ -1,58 +1,59 @@
-//! One way to show a sample: a part of it, turned, with each stain brighter or darker.
+//! Augmentation of one sample: crop, symmetry, and a gain per stain.
 
 use super::{Planes, dihedral};
 
-/// How a sample is changed on its way to the network. The default changes nothing.
+/// How a sample is changed before normalization. The default changes nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Variation {
-    /// The part of the image that is shown; all of it if `None`.
+pub struct Augmentation {
+    /// `None` keeps the whole image.
     pub crop: Option<Crop>,
-    /// Symmetry of the square, 0–7, as [`dihedral`] counts them.
+    /// Symmetry of the square, 0–7, numbered as in [`dihedral`].
     pub dihedral: u8,
-    /// What the pixels of each stain are multiplied by, before they are cut to 0–255. Stains
-    /// beyond the list stay as they are.
+    /// Factor for the pixels of each stain; the product is clamped to 0–255. Stains beyond the end
+    /// of the list are unchanged.
     pub gains: Vec<f32>,
 }
 
-/// A part of an image, in shares of it, so that one crop fits images of all sizes.
+/// A rectangle in fractions of the image, independent of its size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Crop {
-    /// Share of the width and of the height that is shown, above 0 and at most 1.
+    /// Fraction of the width and of the height that is kept, above 0 and at most 1.
     pub share: f64,
-    /// How much of what is left over in the width lies on the left, 0–1.
+    /// Fraction of the removed columns that lie left of the crop, 0–1.
     pub left: f64,
-    /// How much of what is left over in the height lies above, 0–1.
+    /// Fraction of the removed rows that lie above the crop, 0–1.
     pub top: f64,
 }
 
 impl Crop {
-    /// Cuts the part out of `planes`, at least one pixel, and puts it in the place of `part`.
-    pub(super) fn cut(&self, planes: &Planes, part: &mut Planes) {
-        let span = |side: u32, at: f64| {
+    /// Writes the crop of `planes`, at least one pixel, to `cropped`.
+    pub(super) fn cut(&self, planes: &Planes, cropped: &mut Planes) {
+        let span = |side: u32, position: f64| {
             let length = ((f64::from(side) * self.share).round() as u32).clamp(1.min(side), side);
             let room = side - length;
-            // All places are equally likely: there is one more of them than pixels left over.
-            let start = ((f64::from(room + 1) * at) as u32).min(room);
+            // All offsets are equally likely: there is one more of them than removed pixels.
+            let start = ((f64::from(room + 1) * position) as u32).min(room);
             (start as usize, length as usize)
         };
         let (left, width) = span(planes.width, self.left);
         let (top, height) = span(planes.height, self.top);
-        (part.width, part.height) = (width as u32, height as u32);
-        part.channels = planes.channels;
-        part.data.clear();
+        (cropped.width, cropped.height) = (width as u32, height as u32);
+        cropped.channels = planes.channels;
+        cropped.data.clear();
         for row in (0..planes.channels).flat_map(|c| {
             let plane = c * planes.height as usize + top;
             plane..plane + height
         }) {
             let start = row * planes.width as usize + left;
-            part.data
+            cropped
+                .data
                 .extend_from_slice(&planes.data[start..start + width]);
         }
     }
 }
 
-impl Variation {
-    /// Turns the resized plane of stain `number`, `[side, side]`, and makes it brighter or darker.
+impl Augmentation {
+    /// Applies symmetry and gain to the resized plane of stain `number`, `[side, side]`.
     pub(super) fn apply(&self, number: usize, plane: &mut [f32], side: usize) {
         dihedral(plane, side, self.dihedral);
         if let Some(gain) = self.gains.get(number) {
@@ -77,16 +78,16 @@ mod tests {
     }
 
     fn crop(share: f64, left: f64, top: f64) -> Planes {
-        let mut part = Planes::default();
-        Crop { share, left, top }.cut(&planes(), &mut part);
-        part
+        let mut cropped = Planes::default();
+        Crop { share, left, top }.cut(&planes(), &mut cropped);
+        cropped
     }
 
     #[test]
-    fn a_crop_keeps_its_share_of_both_sides() {
-        let part = crop(0.5, 0.0, 0.0);
-        assert_eq!((part.width, part.height, part.channels), (2, 1, 2));
-        assert_eq!(part.data, [0, 1, 8, 9]);
+    fn crop_keeps_the_given_fraction_of_both_sides() {
+        let cropped = crop(0.5, 0.0, 0.0);
+        assert_eq!((cropped.width, cropped.height, cropped.channels), (2, 1, 2));
+        assert_eq!(cropped.data, [0, 1, 8, 9]);
         assert_eq!(crop(0.5, 0.5, 0.99).data, [5, 6, 13, 14]);
         assert_eq!(crop(0.5, 1.0, 1.0).data, [6, 7, 14, 15]);
         assert_eq!(crop(1.0, 0.7, 0.2), planes());
@@ -94,16 +95,16 @@ mod tests {
     }
 
     #[test]
-    fn gains_stop_at_the_ends_of_the_scale() {
-        let variation = Variation {
+    fn gains_are_clamped_to_the_gray_scale() {
+        let augmentation = Augmentation {
             gains: vec![1.5],
-            ..Variation::default()
+            ..Augmentation::default()
         };
         let mut plane = [0.0, 100.0, 200.0, 255.0];
-        variation.apply(0, &mut plane, 2);
+        augmentation.apply(0, &mut plane, 2);
         assert_eq!(plane.to_vec(), [0.0, 150.0, 255.0, 255.0]);
         let mut beyond = [1.0, 2.0, 3.0, 4.0];
-        variation.apply(1, &mut beyond, 2);
+        augmentation.apply(1, &mut beyond, 2);
         assert_eq!(beyond.to_vec(), [1.0, 2.0, 3.0, 4.0]);
     }
 }

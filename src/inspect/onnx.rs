@@ -1,92 +1,98 @@
-//! What any ONNX file says about itself.
+//! The contents of any ONNX file.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use anyhow::Context;
 use serde::Serialize;
 
-use super::verdict::Verdict;
+use super::{ConversionPreview, InspectError};
 use crate::atomic_file;
 use crate::graph::tensor::{is_external, name_of_type, numel};
-use crate::graph::{self, GraphProto, ModelProto, TensorProto};
+use crate::graph::{self, GraphProto, ModelProto, TensorProto, ValueInfoProto};
 use crate::model::Exported;
 use crate::model_metadata::ModelSpec;
 use crate::score::ModelFile;
 
-/// A file that was read.
-pub(super) struct File {
-    /// What rgby wrote into it, if it did.
+/// The description of an ONNX file.
+#[derive(Debug)]
+pub struct OnnxDescription {
+    /// The metadata of rgby, if rgby exported the file.
     pub spec: Option<ModelSpec>,
-    pub summary: Summary,
-    pub verdict: Verdict,
+    pub summary: GraphSummary,
+    pub preview: ConversionPreview,
+    /// SHA-256 of the file, lower-case hexadecimal.
     pub sha256: String,
 }
 
-/// What a graph is made of.
+/// The contents of an ONNX graph.
 #[derive(Debug, Serialize)]
-pub(super) struct Summary {
+pub struct GraphSummary {
     pub producer: String,
     pub ir_version: i64,
-    /// Operator sets by domain; the standard one is `ai.onnx`.
+    /// Operator sets by domain; the standard domain is `ai.onnx`.
     pub opsets: BTreeMap<String, i64>,
-    /// Without those that only give an initializer's name.
-    pub inputs: Vec<Value>,
-    pub outputs: Vec<Value>,
+    /// Without inputs that only name an initializer.
+    pub inputs: Vec<GraphValue>,
+    pub outputs: Vec<GraphValue>,
     pub nodes: usize,
     /// Operators, the most frequent first.
-    pub operators: Vec<Operator>,
-    /// Functions that the file defines itself.
+    pub operators: Vec<OperatorCount>,
+    /// Number of functions that the file defines.
     pub functions: usize,
-    /// Values in all initializers of a possible shape.
+    /// Number of values in all initializers with a valid shape.
     pub parameters: u64,
-    /// Initializers of each element type.
+    /// Number of initializers of each element type.
     pub weights: BTreeMap<&'static str, usize>,
-    /// Tensors in each other file that the model names. None of them was opened for this list.
+    /// Number of tensors in each external file that the model names. The files are not opened.
     pub external: BTreeMap<String, usize>,
+    /// Keys of the metadata.
     pub metadata: Vec<String>,
 }
 
-/// An input or output.
+/// An input or output of a graph.
 #[derive(Debug, Serialize)]
-pub(super) struct Value {
+pub struct GraphValue {
     pub name: String,
-    /// Element type, or what it is instead of a tensor.
+    /// Element type, or the kind of a value that is not a tensor.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Sizes, names of sizes that are open, or `?`; none where nothing is said.
+    /// Sizes, names of dynamic sizes, or `?`; none if the file does not give the shape.
     pub shape: Option<Vec<String>>,
 }
 
-/// How often an operator is there.
+/// The number of nodes with an operator.
 #[derive(Debug, Serialize)]
-pub(super) struct Operator {
-    /// With its domain if that is not the standard one.
+pub struct OperatorCount {
+    /// Includes the domain if that is not the standard one.
     pub operator: String,
     pub count: usize,
 }
 
-impl File {
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let file = || path.display().to_string();
-        let model = graph::read_unchecked(path).with_context(file)?;
-        let ours = Exported::is(&model);
+impl OnnxDescription {
+    pub(super) fn read(path: &Path) -> Result<Self, InspectError> {
+        let model = graph::read_unchecked(path).map_err(|cause| InspectError::Graph {
+            path: path.to_owned(),
+            cause,
+        })?;
         Ok(Self {
-            // All of its checks, since `score` would make them too.
-            spec: if ours {
+            // Opens the file with all checks that `rgby score` would make.
+            spec: if Exported::is(&model) {
                 Some(ModelFile::open(path)?.spec().as_ref().clone())
             } else {
                 None
             },
-            summary: Summary::of(&model),
-            verdict: Verdict::of(model, path),
-            sha256: atomic_file::sha256_file(path).with_context(file)?,
+            summary: GraphSummary::new(&model),
+            preview: ConversionPreview::new(model, path),
+            sha256: atomic_file::sha256_file(path).map_err(|cause| InspectError::Hash {
+                path: path.to_owned(),
+                cause,
+            })?,
         })
     }
 }
 
-impl Summary {
-    fn of(model: &ModelProto) -> Self {
+impl GraphSummary {
+    fn new(model: &ModelProto) -> Self {
         let graph: &GraphProto = &model.graph;
         let stored: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
         let inputs = graph.input.iter();
@@ -133,7 +139,7 @@ fn domain(domain: &str) -> &str {
     if domain.is_empty() { "ai.onnx" } else { domain }
 }
 
-fn operators(graph: &GraphProto) -> Vec<Operator> {
+fn operators(graph: &GraphProto) -> Vec<OperatorCount> {
     let mut counts: HashMap<String, usize> = HashMap::new();
     for node in &graph.node {
         let operator = match domain(&node.domain) {
@@ -142,8 +148,8 @@ fn operators(graph: &GraphProto) -> Vec<Operator> {
         };
         *counts.entry(operator).or_default() += 1;
     }
-    let operator = |(operator, count)| Operator { operator, count };
-    let mut operators: Vec<Operator> = counts.into_iter().map(operator).collect();
+    let operator = |(operator, count)| OperatorCount { operator, count };
+    let mut operators: Vec<OperatorCount> = counts.into_iter().map(operator).collect();
     operators.sort_by(|a, b| {
         b.count
             .cmp(&a.count)
@@ -152,7 +158,7 @@ fn operators(graph: &GraphProto) -> Vec<Operator> {
     operators
 }
 
-/// The files that initializers and constants name, as the model writes them.
+/// Counts the tensors of each external file that initializers and constants name.
 fn external(graph: &GraphProto) -> BTreeMap<String, usize> {
     let attributes = graph.node.iter().flat_map(|node| &node.attribute);
     let constants = attributes.filter_map(|attribute| attribute.t.as_ref());
@@ -169,15 +175,15 @@ fn location(tensor: &TensorProto) -> String {
     entry.map_or_else(String::new, |entry| entry.value.clone())
 }
 
-fn value(info: &onnx_ir::ValueInfoProto) -> Value {
+fn value(info: &ValueInfoProto) -> GraphValue {
     let name = info.name.clone();
     let Some(kind) = info.type_.as_ref().filter(|kind| kind.has_tensor_type()) else {
         let kind = if info.type_.is_some() {
-            "no tensor"
+            "not a tensor"
         } else {
-            "of no type"
+            "untyped"
         };
-        return Value {
+        return GraphValue {
             name,
             kind,
             shape: None,
@@ -192,7 +198,7 @@ fn value(info: &onnx_ir::ValueInfoProto) -> Value {
         });
         dims.collect()
     });
-    Value {
+    GraphValue {
         name,
         kind: name_of_type(tensor.elem_type),
         shape,

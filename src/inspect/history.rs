@@ -1,4 +1,4 @@
-//! How far a training run came.
+//! The metrics of a training run so far.
 
 use std::path::Path;
 
@@ -7,23 +7,23 @@ use serde::de::DeserializeOwned;
 
 use crate::report::{EpochRow, ReportError, TimingRow, best_epoch, read_rows};
 
-/// The rows of a run.
+/// The metrics of a training run so far.
 #[derive(Debug, Serialize)]
-pub(super) struct Course {
-    /// Epochs that the config asks for are in the config; these are done.
+pub struct RunHistory {
+    /// Number of finished epochs.
     pub epochs: usize,
-    /// The epoch of the lowest validation loss; without such losses the last one.
+    /// The epoch with the lowest validation loss; without validation losses the last one.
     pub best: Option<EpochRow>,
     pub last: Option<EpochRow>,
-    /// Seconds that all training steps took.
+    /// Duration of all training steps in seconds.
     pub seconds: f64,
     pub metrics: Vec<EpochRow>,
     pub timing: Vec<TimingRow>,
 }
 
-impl Course {
-    /// The course of the run in a folder; none if it holds none.
-    pub fn of(dir: &Path) -> anyhow::Result<Option<Self>> {
+impl RunHistory {
+    /// Reads the metrics of the run in `dir`; none if it is not a run directory.
+    pub(super) fn read(dir: &Path) -> Result<Option<Self>, ReportError> {
         if !dir.join("config.toml").is_file() {
             return Ok(None);
         }
@@ -40,7 +40,7 @@ impl Course {
     }
 }
 
-/// The rows of a file. A run has none before its first epoch's end.
+/// Reads the rows of a file. It does not exist before the end of the first epoch.
 fn rows_in<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, ReportError> {
     if path.exists() {
         read_rows(path)

@@ -1,47 +1,43 @@
-//! What `rgby check-data` found, for people at a terminal.
+//! The report of a check as text for a terminal.
 
 use std::path::Path;
 
-use crate::data::{Checked, Problem, Severity};
+use super::{CheckReport, Problem, Severity};
 
-/// Sizes that are listed.
+/// Maximum number of sizes in the first line.
 const SIZES: usize = 4;
 
-pub(super) fn describe(checked: &Checked, show: usize, out: Option<&Path>) -> String {
-    let mut text = format!(
-        "{} labelled samples, {} with images{}\n\n",
-        checked.labelled,
-        checked.samples,
-        sizes(checked)
-    );
-    text += &channels(checked);
-    text += &classes(checked);
-    for problems in checked.problems.chunk_by(|a, b| a.kind == b.kind) {
-        text += &kind(problems, show);
-    }
-    let (errors, warnings) = (
-        checked.count(Severity::Error),
-        checked.count(Severity::Warning),
-    );
-    text += &match (errors, warnings) {
-        (0, 0) => "nothing is wrong\n".to_owned(),
-        (0, _) => format!("no errors, {}\n", counted(warnings, "warning")),
-        _ => format!(
-            "{}, {}\n",
-            counted(errors, "error"),
-            counted(warnings, "warning")
-        ),
-    };
-    if let Some(out) = out {
-        text += &format!("all of them are in {}\n", out.display());
-    }
-    text
-}
-
-pub(super) fn severity(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
+impl CheckReport {
+    /// Returns the report as text with at most `show` problems per kind.
+    ///
+    /// `file` is the CSV file that contains all problems, if one was written.
+    #[must_use]
+    pub fn to_text(&self, show: usize, file: Option<&Path>) -> String {
+        let mut text = format!(
+            "{} labelled samples, {} with images{}\n\n",
+            self.labelled,
+            self.samples,
+            sizes(self)
+        );
+        text += &channels(self);
+        text += &classes(self);
+        for problems in self.problems.chunk_by(|a, b| a.kind == b.kind) {
+            text += &kind(problems, show);
+        }
+        let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
+        text += &match (errors, warnings) {
+            (0, 0) => "no problems found\n".to_owned(),
+            (0, _) => format!("no errors, {}\n", counted(warnings, "warning")),
+            _ => format!(
+                "{}, {}\n",
+                counted(errors, "error"),
+                counted(warnings, "warning")
+            ),
+        };
+        if let Some(file) = file {
+            text += &format!("all problems are in {}\n", file.display());
+        }
+        text
     }
 }
 
@@ -49,12 +45,12 @@ fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-fn sizes(checked: &Checked) -> String {
-    let sizes = checked.sizes.iter().take(SIZES);
+fn sizes(report: &CheckReport) -> String {
+    let sizes = report.sizes.iter().take(SIZES);
     let mut sizes: Vec<String> = sizes
         .map(|size| format!("{} of {}×{}", size.samples, size.width, size.height))
         .collect();
-    let more = checked.sizes.len().saturating_sub(SIZES);
+    let more = report.sizes.len().saturating_sub(SIZES);
     if more > 0 {
         sizes.push(format!("{more} more sizes"));
     }
@@ -64,7 +60,7 @@ fn sizes(checked: &Checked) -> String {
     }
 }
 
-fn channels(checked: &Checked) -> String {
+fn channels(report: &CheckReport) -> String {
     let mut text = format!(
         "{:<12} {:>8} {:>8} {:>8} {:>4} {:>4} {:>9} {:>9} {:>9}\n",
         "channel", "images", "mean", "std", "min", "max", "at 255", "at 0", "constant"
@@ -72,9 +68,12 @@ fn channels(checked: &Checked) -> String {
     let number = |value: Option<f64>| value.map_or_else(|| "–".into(), |v| format!("{v:.5}"));
     let gray = |value: Option<u8>| value.map_or_else(|| "–".into(), |v| v.to_string());
     let percent = |value: Option<f64>| {
-        value.map_or_else(|| "–".into(), |share| format!("{:.3} %", 100.0 * share))
+        value.map_or_else(
+            || "–".into(),
+            |fraction| format!("{:.3} %", 100.0 * fraction),
+        )
     };
-    for channel in &checked.channels {
+    for channel in &report.channels {
         text += &format!(
             "{:<12} {:>8} {:>8} {:>8} {:>4} {:>4} {:>9} {:>9} {:>9}\n",
             channel.channel,
@@ -88,23 +87,23 @@ fn channels(checked: &Checked) -> String {
             channel.constant_images
         );
     }
-    text + "mean and std are of values scaled to 0–1\n\n"
+    text + "mean and std refer to values scaled to 0–1\n\n"
 }
 
-fn classes(checked: &Checked) -> String {
+fn classes(report: &CheckReport) -> String {
     let mut text = "class    samples\n".to_owned();
-    for class in &checked.classes {
+    for class in &report.classes {
         text += &format!("{:>5} {:>10}  {}\n", class.class, class.samples, class.name);
     }
     text + "\n"
 }
 
-/// The problems of one kind, at least one.
+/// Lists the problems of one kind; `problems` is not empty.
 fn kind(problems: &[Problem], show: usize) -> String {
     let first = &problems[0];
     let mut text = format!(
         "{} {}: {}\n",
-        severity(first.severity),
+        first.severity.name(),
         first.kind.name(),
         problems.len()
     );
@@ -114,7 +113,7 @@ fn kind(problems: &[Problem], show: usize) -> String {
     if problems.len() > show {
         text += &format!("  … and {} more\n", problems.len() - show);
     }
-    text + &format!("  → {}\n\n", first.kind.mend())
+    text + &format!("  → {}\n\n", first.kind.hint())
 }
 
 fn line(problem: &Problem) -> String {

@@ -1,27 +1,25 @@
-//! What was inspected, as a table for people.
+//! The description as a table for a terminal.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::onnx::{Summary, Value};
-use super::run::Course;
-use super::verdict::Verdict;
-use crate::model::ConvertReport;
+use super::{ConversionPreview, GraphSummary, GraphValue, RunHistory};
+use crate::model::PretrainedReport;
 use crate::model_metadata::ModelSpec;
 use crate::report::EpochRow;
 use crate::train::Checkpoint;
 
-/// Operators that are listed.
+/// Maximum number of operators in the table.
 const OPERATORS: usize = 12;
 
-/// A title, rows of a label and a text, and what stands below them.
-pub(super) struct Table {
+/// A title, rows of a label and a text, and lines below them.
+pub(super) struct InspectTable {
     title: String,
     rows: Vec<(&'static str, String)>,
     below: String,
 }
 
-impl Table {
+impl InspectTable {
     pub fn new(title: &str) -> Self {
         Self {
             title: title.to_owned(),
@@ -34,7 +32,7 @@ impl Table {
         self.rows.push((label, text.into()));
     }
 
-    /// What a model of rgby's says about itself.
+    /// Adds the metadata of a model of rgby.
     pub fn spec(&mut self, spec: &ModelSpec) {
         let preprocess = &spec.preprocess;
         let provenance = &spec.provenance;
@@ -59,11 +57,11 @@ impl Table {
             self.row("precision", format!("{}, for scoring only", spec.precision));
         }
         if let Some(width) = spec.embeddings {
-            self.row("embeddings", format!("{width} features an image"));
+            self.row("embeddings", format!("{width} features per image"));
         }
     }
 
-    /// What a checkpoint knows of its run.
+    /// Adds the progress and config of the run that a checkpoint belongs to.
     pub fn progress(&mut self, checkpoint: &Checkpoint) {
         if let Some(progress) = &checkpoint.progress {
             let best = progress.best_loss;
@@ -95,31 +93,28 @@ impl Table {
             self.row(
                 "unfolded",
                 format!(
-                    "{} BatchNorm layers, whose statistics training measures first",
+                    "{} BatchNorm layers; training first measures their statistics",
                     checkpoint.unfolded
                 ),
             );
         }
     }
 
-    /// How far a run came.
-    pub fn course(&mut self, course: &Course) {
+    /// Adds the metrics of a run.
+    pub fn history(&mut self, run: &RunHistory) {
         self.row(
             "run",
-            format!(
-                "{} epochs, {:.0} s of training",
-                course.epochs, course.seconds
-            ),
+            format!("{} epochs, {:.0} s of training", run.epochs, run.seconds),
         );
-        for (label, row) in [("best", &course.best), ("last", &course.last)] {
+        for (label, row) in [("best", &run.best), ("last", &run.last)] {
             if let Some(row) = row {
                 self.row(label, epoch(row));
             }
         }
     }
 
-    /// What an ONNX graph is made of.
-    pub fn summary(&mut self, summary: &Summary) {
+    /// Adds the contents of an ONNX graph.
+    pub fn summary(&mut self, summary: &GraphSummary) {
         let opsets = summary.opsets.iter();
         let opsets: Vec<String> = opsets
             .map(|(domain, version)| format!("{} {version}", domain.escape_debug()))
@@ -164,7 +159,7 @@ impl Table {
         }
     }
 
-    fn values(&mut self, label: &'static str, values: &[Value]) {
+    fn values(&mut self, label: &'static str, values: &[GraphValue]) {
         for (index, value) in values.iter().enumerate() {
             let shape = value.shape.as_ref().map_or_else(String::new, |shape| {
                 format!("[{}]", shape.join(", ").escape_debug())
@@ -174,28 +169,32 @@ impl Table {
         }
     }
 
-    /// What `rgby convert` would do.
-    pub fn verdict(&mut self, verdict: &Verdict) {
-        match verdict {
-            Verdict::Restore => self.row("convert", "takes it: restores rgby's own checkpoint"),
-            Verdict::Refuse { reason } => self.row("convert", format!("refuses it: it {reason}")),
-            Verdict::Convert(report) => {
-                self.row("convert", format!("takes it as {}", report.arch.name()));
+    /// Adds what `rgby convert` would do.
+    pub fn preview(&mut self, preview: &ConversionPreview) {
+        match preview {
+            ConversionPreview::Restore => {
+                self.row("convert", "possible: restores the exported checkpoint");
+            }
+            ConversionPreview::Refuse { reason } => {
+                self.row("convert", format!("not possible: {reason}"));
+            }
+            ConversionPreview::Convert(report) => {
+                self.row("convert", format!("possible, as {}", report.arch.name()));
                 self.report(report);
             }
         }
     }
 
-    fn report(&mut self, report: &ConvertReport) {
+    fn report(&mut self, report: &PretrainedReport) {
         let counted = [
-            (report.matched, "tensors as they are"),
+            (report.matched, "tensors copied"),
             (report.unfolded, "BatchNorm layers unfolded"),
             (report.absorbed, "biases absorbed by BatchNorm"),
             (report.rescaled, "BatchNorm layers rescaled"),
             (report.dropped.len(), "tensors of the classifier dropped"),
         ];
-        let there = counted.into_iter().filter(|(count, _)| *count > 0);
-        let text: Vec<String> = there
+        let present = counted.into_iter().filter(|(count, _)| *count > 0);
+        let text: Vec<String> = present
             .map(|(count, what)| format!("{count} {what}"))
             .collect();
         self.row("", text.join(", "));
@@ -207,7 +206,7 @@ impl Table {
         }
     }
 
-    /// Classes with their thresholds.
+    /// Adds the classes with their thresholds.
     pub fn classes(&mut self, spec: &ModelSpec) {
         self.row("classes", spec.classes.len().to_string());
         for (index, (class, threshold)) in spec.classes.iter().zip(&spec.thresholds).enumerate() {
@@ -225,7 +224,7 @@ fn epoch(row: &EpochRow) -> String {
     )
 }
 
-impl fmt::Display for Table {
+impl fmt::Display for InspectTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.title)?;
         for (label, text) in &self.rows {
