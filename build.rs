@@ -1,8 +1,8 @@
-//! Turns the ONNX skeletons in `onnx/` into Burn code.
+//! Generates Burn code from the ONNX skeletons in `onnx/`.
 //!
-//! Each skeleton is patched (classifier dropped, stem widened to four channels, BatchNorm momentum
-//! in Burn's meaning, placeholder weights) and run through `burn_onnx::ModelGen`. Beside the code
-//! stands a table that maps each generated parameter to its initializer.
+//! Each skeleton is patched: the classifier is removed, the stem is widened to four channels, the
+//! BatchNorm momentum is converted, and the weights become placeholders. `burn_onnx::ModelGen` then
+//! generates the code. A table maps each generated parameter to its initializer.
 
 #[cfg(feature = "train")]
 #[path = "src/model/codegen.rs"]

@@ -19,9 +19,9 @@
 //! 2. **Train**: [`train::Config`] is the configuration, [`data::Dataset`] the samples and labels.
 //!    [`train::train()`] runs a [`train::TrainJob`]. [`export::export()`] writes the best
 //!    checkpoint of the run to one ONNX file.
-//! 3. **Score**: [`data::Images`] finds samples, [`score::Runtime`] loads ONNX Runtime or tract,
-//!    and [`score`] decodes and infers in parallel. If there are labels, [`metrics`] computes F1
-//!    and other metrics.
+//! 3. **Score**: [`score::run()`] scores the images of a [`score::ScoreConfig`] and writes the
+//!    results to files. [`score::score_samples()`] decodes and infers in parallel and returns the
+//!    results in memory. If there are labels, [`eval::run()`] evaluates them.
 //! 4. **Serve**: [`serve::run()`] runs the whole server. [`serve::rest::router`] returns its routes
 //!    for an axum application.
 //!
@@ -52,7 +52,7 @@
 //!
 //! use rgby::data::Images;
 //! use rgby::imaging::DecodeLimits;
-//! use rgby::score::{Engine, ModelFile, OrtEngine, PipelineOptions, Runtime, RuntimeOptions, score};
+//! use rgby::score::{Engine, ModelFile, OrtEngine, PipelineOptions, Runtime, RuntimeOptions, score_samples};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let model = ModelFile::open(Path::new("model.onnx"))?;
@@ -65,7 +65,7 @@
 //!     limits: DecodeLimits::default(),
 //!     whole_batches: false,
 //! };
-//! let table = score(&mut [engine], &samples, &options, &|done| println!("{done}"))?;
+//! let table = score_samples(&mut [engine], &samples, &options, &|done| println!("{done}"))?;
 //! for (id, probabilities) in table.ids.iter().zip(&table.probabilities) {
 //!     println!("{id}: {probabilities:?}"); // `None` if the sample is in `table.failures`
 //! }
@@ -97,9 +97,13 @@
 //! ```
 
 pub mod cli;
+#[cfg(feature = "train")]
+pub mod convert;
 pub mod eval;
 #[cfg(feature = "train")]
 pub mod export;
+#[cfg(feature = "train")]
+pub mod inspect;
 #[cfg(feature = "train")]
 pub mod model;
 pub mod report;
@@ -108,7 +112,7 @@ pub mod tracking;
 #[cfg(feature = "train")]
 pub mod train;
 
-pub use rgby_common::{atomic_file, labels, memory};
+pub use rgby_common::{atomic_file, labels, memory, observer};
 pub use rgby_data as data;
 pub use rgby_graph as graph;
 pub use rgby_imaging as imaging;

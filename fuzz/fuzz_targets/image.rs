@@ -1,21 +1,15 @@
-//! Any bytes through the image decoder, alone and as a file of several channels, and what comes out
-//! of it through preprocessing.
+//! Fuzzes the image decoder, for one and several channels, and preprocessing of its output.
 //!
-//! Nothing may panic, hang or take more memory than the limits allow for.
+//! Nothing may panic, hang or need more memory than the limits allow.
 
 #![no_main]
 
-// Included, so that fuzzing builds neither Burn nor the rest of rgby.
-#[path = "../../src/imaging/mod.rs"]
-#[allow(dead_code, unused_imports)]
-mod imaging;
-
 use image::DynamicImage;
-use imaging::{
+use libfuzzer_sys::fuzz_target;
+use rgby_imaging::{
     Augmentation, Crop, DecodeLimits, Planes, Preprocess, Preprocessor, Resize, decode_channels,
     decode_plane,
 };
-use libfuzzer_sys::fuzz_target;
 
 const LIMITS: DecodeLimits = DecodeLimits {
     max_side: 1024,
@@ -26,21 +20,21 @@ const LIMITS: DecodeLimits = DecodeLimits {
 fuzz_target!(|bytes: &[u8]| {
     check(bytes);
     check_channels(bytes);
-    // Hardly any change of a PNG leaves its CRCs right.
-    if let Some(mended) = with_right_crcs(bytes) {
-        check(&mended);
+    // A mutated PNG rarely has valid CRCs.
+    if let Some(png) = with_valid_crcs(bytes) {
+        check(&png);
     }
 });
 
 fn check(bytes: &[u8]) {
-    // Most inputs are refused; how is of no interest here.
+    // Most inputs are refused; the reason is irrelevant here.
     let Ok(plane) = decode_plane(bytes, &LIMITS) else {
         return;
     };
     let (width, height) = (plane.width, plane.height);
     assert!(width.min(height) > 0 && width.max(height) <= LIMITS.max_side);
     assert_eq!(plane.data.len(), width as usize * height as usize);
-    // The usual PNG goes a way of its own.
+    // Gray 8-bit PNGs have their own decoder.
     if let Ok(DynamicImage::ImageLuma8(gray)) = image::load_from_memory(bytes) {
         assert!(plane.data == gray.into_raw());
     }
@@ -72,21 +66,21 @@ fn check(bytes: &[u8]) {
     }
 }
 
-/// Channels by number and by a name that seeds have.
+/// Selects channels by number and by a name that occurs in the seeds.
 fn check_channels(bytes: &[u8]) {
-    for wanted in [&["0"][..], &["3", "1", "0"], &["dapi"]] {
-        let Ok(planes) = decode_channels(bytes, wanted, &LIMITS) else {
+    for channels in [&["0"][..], &["3", "1", "0"], &["dapi"]] {
+        let Ok(planes) = decode_channels(bytes, channels, &LIMITS) else {
             continue;
         };
         assert!(planes.width.min(planes.height) > 0);
         assert!(planes.width.max(planes.height) <= LIMITS.max_side);
-        assert_eq!(planes.channels, wanted.len());
+        assert_eq!(planes.channels, channels.len());
         assert_eq!(planes.data.len(), planes.plane_len() * planes.channels);
     }
 }
 
-/// A PNG whose chunks all have the CRC that they should; `None` if there is no PNG.
-fn with_right_crcs(bytes: &[u8]) -> Option<Vec<u8>> {
+/// Returns a PNG with the CRCs of all chunks corrected; `None` if the bytes are not a PNG.
+fn with_valid_crcs(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut out = bytes.to_vec();
     let mut at = out.starts_with(b"\x89PNG\r\n\x1a\n").then_some(8)?;
     while let Some((length, rest)) = out[at..].split_first_chunk() {

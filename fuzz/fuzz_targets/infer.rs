@@ -1,7 +1,6 @@
-//! Any bytes as an infer request, by both protocols: JSON with or without binary tensors behind it,
-//! and a message of gRPC.
+//! Fuzzes inference requests: JSON with or without binary tensors, and gRPC messages.
 //!
-//! Nothing may panic, and what is accepted has as many values as its shape says.
+//! Nothing may panic, and an accepted request has as many values as its shape.
 
 #![no_main]
 
@@ -9,9 +8,9 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use rgby::imaging::Preprocess;
-use rgby::model_metadata::{ModelSpec, Precision, Provenance};
-use rgby::serve::{InferenceInput, Pixels, ServeError, grpc, rest};
+use rgby_imaging::Preprocess;
+use rgby_score::model_metadata::{ModelSpec, Precision, Provenance};
+use rgby_serve::{InferenceInput, Pixels, ServeError, grpc, rest};
 
 static SPEC: LazyLock<ModelSpec> = LazyLock::new(|| ModelSpec {
     arch: "tiny".into(),
@@ -23,8 +22,8 @@ static SPEC: LazyLock<ModelSpec> = LazyLock::new(|| ModelSpec {
     embeddings: Some(3),
 });
 
-// The first byte says which protocol it is; for JSON with bytes behind it the next two say where
-// they begin.
+// The first byte selects the protocol. For JSON with binary tensors, the next two are the length of
+// the JSON.
 fuzz_target!(|bytes: &[u8]| {
     let input = match bytes {
         [b'g', message @ ..] => {

@@ -1,10 +1,9 @@
-//! Small changes to a graph that leave it a graph: the kind of thing one exporter does and another
-//! does not, and the kind that none does.
+//! Mutates a graph: differences between exporters, and changes that no exporter makes.
 
-use crate::graph::tensor::{numel, set_values};
-use crate::graph::{GraphProto, Message, ModelProto, NodeProto, TensorProto};
+use rgby_graph::tensor::{numel, set_values};
+use rgby_graph::{GraphProto, Message, ModelProto, NodeProto, TensorProto};
 
-/// Operators that some patch or the matching knows, and one that none does.
+/// Operators that patches or matching treat specially, and one that they do not (LSTM).
 const OPERATORS: [&str; 34] = [
     "Add",
     "AveragePool",
@@ -79,42 +78,51 @@ const INTEGERS: [i64; 14] = [
 ];
 const FLOATS: [f32; 8] = [0.0, -0.0, 1.0, -1.0, 1e-5, 1e38, f32::NAN, f32::INFINITY];
 
-/// A model with one to four changes, or nothing if the bytes are no model.
+/// Returns the model with one to four changes, or `None` if the bytes are not a model.
 pub fn graph(bytes: &[u8], seed: u64) -> Option<Vec<u8>> {
     let mut model = ModelProto::parse_from_bytes(bytes).ok()?;
-    let mut dice = Dice(seed);
-    let graph = model.graph.as_mut().filter(|graph| !graph.node.is_empty())?;
-    for _ in 0..=dice.below(4) {
-        change(graph, &mut dice);
+    let mut random = SplitMix(seed);
+    let graph = model
+        .graph
+        .as_mut()
+        .filter(|graph| !graph.node.is_empty())?;
+    for _ in 0..=random.below(4) {
+        change(graph, &mut random);
     }
     model.write_to_bytes().ok()
 }
 
-fn change(graph: &mut GraphProto, dice: &mut Dice) {
+fn change(graph: &mut GraphProto, random: &mut SplitMix) {
     let names = names(graph);
-    let (index, name) = (dice.below(graph.node.len()), dice.of(&names).clone());
+    let (index, name) = (
+        random.below(graph.node.len()),
+        random.choose(&names).clone(),
+    );
     let count = graph.node.len();
-    match dice.below(12) {
-        0 => graph.node[index].op_type = (*dice.of(&OPERATORS)).into(),
-        1 => replace_input(&mut graph.node[index], name, dice),
+    match random.below(12) {
+        0 => graph.node[index].op_type = (*random.choose(&OPERATORS)).into(),
+        1 => replace_input(&mut graph.node[index], name, random),
         2 => graph.node[index].input.push(name),
         3 => drop(graph.node[index].input.pop()),
         4 if count > 1 => drop(graph.node.remove(index)),
-        5 => graph.node.swap(index, dice.below(count)),
-        6 => insert(graph, index, name, dice),
-        7 => attribute(&mut graph.node[index], dice),
+        5 => graph.node.swap(index, random.below(count)),
+        6 => insert(graph, index, name, random),
+        7 => attribute(&mut graph.node[index], random),
         8 => {
-            let other = graph.node[dice.below(count)].attribute.clone();
+            let other = graph.node[random.below(count)].attribute.clone();
             graph.node[index].attribute = other;
         }
-        9 => graph.output.iter_mut().for_each(|output| output.name.clone_from(&name)),
+        9 => graph
+            .output
+            .iter_mut()
+            .for_each(|output| output.name.clone_from(&name)),
         _ => {
             let constants = graph.node.iter_mut().flat_map(|node| &mut node.attribute);
             let constants = constants.filter_map(|attribute| attribute.t.as_mut());
             let mut tensors: Vec<_> = graph.initializer.iter_mut().chain(constants).collect();
             if !tensors.is_empty() {
-                let index = dice.below(tensors.len());
-                tensor(tensors[index], dice);
+                let index = random.below(tensors.len());
+                tensor(tensors[index], random);
             }
         }
     }
@@ -124,79 +132,88 @@ fn names(graph: &GraphProto) -> Vec<String> {
     let produced = graph.node.iter().flat_map(|node| &node.output).cloned();
     let stored = graph.initializer.iter().map(|tensor| tensor.name.clone());
     let inputs = graph.input.iter().map(|input| input.name.clone());
-    let left_out = std::iter::once(String::new());
-    produced.chain(stored).chain(inputs).chain(left_out).collect()
+    let omitted = std::iter::once(String::new());
+    produced
+        .chain(stored)
+        .chain(inputs)
+        .chain(omitted)
+        .collect()
 }
 
-fn replace_input(node: &mut NodeProto, name: String, dice: &mut Dice) {
+fn replace_input(node: &mut NodeProto, name: String, random: &mut SplitMix) {
     if !node.input.is_empty() {
-        let index = dice.below(node.input.len());
+        let index = random.below(node.input.len());
         node.input[index] = name;
     }
 }
 
-/// Puts a new node, which may read one more value, before an input of an existing one.
-fn insert(graph: &mut GraphProto, reader: usize, other: String, dice: &mut Dice) {
+/// Inserts a node, which may read a second value, before an input of an existing node.
+fn insert(graph: &mut GraphProto, reader: usize, other: String, random: &mut SplitMix) {
     let Some(input) = graph.node[reader].input.first_mut() else {
         return;
     };
     let mut node = NodeProto::new();
-    node.op_type = (*dice.of(&OPERATORS)).into();
-    node.output.push(format!("new{}", dice.next()));
-    node.input.push(std::mem::replace(input, node.output[0].clone()));
-    if dice.below(2) == 0 {
+    node.op_type = (*random.choose(&OPERATORS)).into();
+    node.output.push(format!("new{}", random.next()));
+    node.input
+        .push(std::mem::replace(input, node.output[0].clone()));
+    if random.below(2) == 0 {
         node.input.push(other);
     }
-    attribute(&mut node, dice);
+    attribute(&mut node, random);
     graph.node.insert(reader, node);
 }
 
-fn attribute(node: &mut NodeProto, dice: &mut Dice) {
-    if node.attribute.is_empty() || dice.below(3) == 0 {
+fn attribute(node: &mut NodeProto, random: &mut SplitMix) {
+    if node.attribute.is_empty() || random.below(3) == 0 {
         node.attribute.push(<_>::default());
         let last = node.attribute.len() - 1;
-        node.attribute[last].name = (*dice.of(&ATTRIBUTES)).into();
+        node.attribute[last].name = (*random.choose(&ATTRIBUTES)).into();
     }
-    let index = dice.below(node.attribute.len());
+    let index = random.below(node.attribute.len());
     let attribute = &mut node.attribute[index];
-    match dice.below(6) {
-        0 => attribute.i = *dice.of(&INTEGERS),
-        1 => attribute.f = *dice.of(&FLOATS),
-        2 => attribute.ints = (0..dice.below(9)).map(|_| *dice.of(&INTEGERS)).collect(),
-        3 if !attribute.ints.is_empty() => {
-            let index = dice.below(attribute.ints.len());
-            attribute.ints[index] = *dice.of(&INTEGERS);
+    match random.below(6) {
+        0 => attribute.i = *random.choose(&INTEGERS),
+        1 => attribute.f = *random.choose(&FLOATS),
+        2 => {
+            attribute.ints = (0..random.below(9))
+                .map(|_| *random.choose(&INTEGERS))
+                .collect()
         }
-        4 => attribute.name = (*dice.of(&ATTRIBUTES)).into(),
+        3 if !attribute.ints.is_empty() => {
+            let index = random.below(attribute.ints.len());
+            attribute.ints[index] = *random.choose(&INTEGERS);
+        }
+        4 => attribute.name = (*random.choose(&ATTRIBUTES)).into(),
         _ => drop(node.attribute.remove(index)),
     }
 }
 
-fn tensor(tensor: &mut TensorProto, dice: &mut Dice) {
-    match dice.below(4) {
+fn tensor(tensor: &mut TensorProto, random: &mut SplitMix) {
+    match random.below(4) {
         0 if !tensor.dims.is_empty() => {
-            let index = dice.below(tensor.dims.len());
-            tensor.dims[index] = *dice.of(&INTEGERS);
+            let index = random.below(tensor.dims.len());
+            tensor.dims[index] = *random.choose(&INTEGERS);
         }
-        1 => tensor.data_type = dice.below(30) as i32,
+        1 => tensor.data_type = random.below(30) as i32,
         2 => drop(tensor.dims.pop()),
         _ => tensor.dims.push(1),
     }
-    // Data that fits the new shape gets past the first check.
+    // Data of the new shape passes the first check.
     let count = numel(tensor).unwrap_or(usize::MAX);
     if tensor.data_type == 1 && count <= 4096 && tensor.raw_data.len() != count * 4 {
-        set_values(tensor, &vec![*dice.of(&FLOATS); count]);
+        set_values(tensor, &vec![*random.choose(&FLOATS); count]);
     }
     if tensor.data_type == 7 && count <= 64 && tensor.raw_data.len() != count * 8 {
         tensor.raw_data = tensor.raw_data.slice(..0);
-        tensor.int64_data = (0..count).map(|_| *dice.of(&INTEGERS)).collect();
+        tensor.int64_data = (0..count).map(|_| *random.choose(&INTEGERS)).collect();
     }
 }
 
-/// Random numbers (SplitMix64), the same for the same seed.
-struct Dice(u64);
+/// SplitMix64.
+struct SplitMix(u64);
 
-impl Dice {
+impl SplitMix {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -209,7 +226,7 @@ impl Dice {
         (self.next() % count as u64) as usize
     }
 
-    fn of<'t, T>(&mut self, list: &'t [T]) -> &'t T {
+    fn choose<'t, T>(&mut self, list: &'t [T]) -> &'t T {
         &list[self.below(list.len())]
     }
 }

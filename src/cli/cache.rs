@@ -1,13 +1,13 @@
-//! `rgby cache`: a data set decoded and resized once.
+//! `rgby cache`: decodes and resizes a data set once.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{LabelledArgs, Outcome, Ui};
-use crate::data::{CacheForm, Dataset, PixelCache};
-use crate::imaging::{CHANNELS, Preprocess, Resize, SampleError};
-use crate::score::{Failure, output};
+use crate::data::{CacheForm, Dataset};
+use crate::imaging::{CHANNELS, Preprocess, Resize};
+use crate::train::build_cache;
 
 /// Decode and resize a data set once, into one file that training reads instead of the images
 ///
@@ -19,7 +19,7 @@ use crate::score::{Failure, output};
   rgby train --cache train-224.cache --config configs/resnet50-rgby.toml \\
     --images train/ --labels train.csv --out runs/cached")]
 pub struct CacheArgs {
-    // The labels give the samples and their order.
+    // The labels determine the samples and their order.
     #[command(flatten)]
     pub data: LabelledArgs,
     /// Side of the cached images in pixels
@@ -52,7 +52,7 @@ impl CacheArgs {
             resize: self.resize,
             stains: preprocess.stains(),
         };
-        // Any class that a target can hold.
+        // A cache does not depend on the classes: accept any number that a target can hold.
         let classes = usize::from(u16::MAX) + 1;
         let dataset = Dataset::open(
             &self.data.images()?,
@@ -60,46 +60,7 @@ impl CacheArgs {
             &form.stains,
             classes,
         )?;
-        let failed = write_cache(&self.out, &dataset, &form, ui)?;
-        Ok(Outcome::with_failures(failed, false))
-    }
-}
-
-/// Writes a cache with a progress bar and lists the samples that it lacks; returns their number.
-pub(super) fn write_cache(
-    path: &Path,
-    dataset: &Dataset,
-    form: &CacheForm,
-    ui: &Ui,
-) -> anyhow::Result<usize> {
-    let bar = ui.progress(dataset.len() as u64, "caching");
-    let failed = PixelCache::write(path, dataset, form, &|done| bar.set_position(done as u64));
-    bar.finish_and_clear();
-    let failed: Vec<Failure> = failed?.into_iter().map(failure).collect();
-    let errors = output::errors_path(path);
-    output::write_errors(&errors, &failed)?;
-    let bytes = path.metadata()?.len() as f64;
-    ui.note(&format!(
-        "{} samples in {} ({:.1} MB)",
-        dataset.len() - failed.len(),
-        path.display(),
-        bytes / 1e6
-    ));
-    if !failed.is_empty() {
-        ui.warn(&format!(
-            "{} of {} samples could not be read; they are listed in {}",
-            failed.len(),
-            dataset.len(),
-            errors.display()
-        ));
-    }
-    Ok(failed.len())
-}
-
-fn failure(error: SampleError) -> Failure {
-    Failure {
-        id: error.id,
-        file: error.file,
-        error: error.kind.to_string(),
+        let report = build_cache(&self.out, &dataset, &form, &ui.observer())?;
+        Ok(Outcome::with_failures(report.failures.len(), false))
     }
 }

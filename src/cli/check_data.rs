@@ -1,16 +1,12 @@
-//! `rgby check-data`: what is wrong with a data set.
-
-mod text;
+//! `rgby check-data`: validates a labelled data set.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 use clap::Args;
-use serde_json::{Value, json};
 
 use super::{LabelledArgs, Outcome, Ui};
-use crate::atomic_file;
-use crate::data::{Check, Checked, Expected, ProblemKind, Severity, read_class_names};
+use crate::data::{CheckConfig, ProblemKind, Severity, check_data, read_class_names};
 use crate::imaging::{CHANNELS, Preprocess};
 use crate::labels::{hpa_classes, names_for};
 
@@ -64,7 +60,7 @@ pub struct CheckDataArgs {
 }
 
 impl CheckDataArgs {
-    /// Checks and says what was found.
+    /// Checks the data set and prints the report.
     ///
     /// # Errors
     ///
@@ -72,57 +68,31 @@ impl CheckDataArgs {
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         let preprocess = Preprocess::new(&self.channels, 1);
         preprocess.validate().map_err(anyhow::Error::msg)?;
-        let expected = Expected {
-            stains: preprocess.stains(),
-            classes: self.class_names()?,
-        };
         if let Some(out) = &self.out {
             let folder = out.parent().filter(|folder| *folder != Path::new(""));
             ensure!(
                 folder.is_none_or(Path::is_dir) && !out.is_dir(),
-                "--out {} cannot be written: name a file in a folder that is there",
+                "cannot write --out {}: it is a folder, or its parent folder does not exist",
                 out.display()
             );
         }
-        let images = self.data.images()?;
-        let check = Check::begin(&images, &self.data.labels, expected)?;
-        let bar = ui.progress(check.samples() as u64, "checking");
-        let mut checked = check.finish(&|| bar.inc(1));
-        bar.finish_and_clear();
-        checked.allow(&self.allow);
+        let config = CheckConfig {
+            images: self.data.images()?,
+            labels: self.data.labels.clone(),
+            stains: preprocess.stains(),
+            classes: self.class_names()?,
+            allow: self.allow.clone(),
+        };
+        let report = check_data(&config, &ui.observer())?;
         if let Some(path) = &self.out {
-            write_problems(path, &checked)?;
+            report.write_csv(path)?;
         }
         if self.json {
-            ui.print_json(&self.document(&checked)?)?;
+            ui.print_json(&report.to_json()?)?;
         } else {
-            ui.print(&text::describe(&checked, self.show, self.out.as_deref()))?;
+            ui.print(&report.to_text(self.show, self.out.as_deref()))?;
         }
-        let errors = checked.count(Severity::Error);
-        Ok(Outcome::with_failures(errors, false))
-    }
-
-    /// All that was found, as JSON.
-    fn document(&self, checked: &Checked) -> anyhow::Result<Value> {
-        let mut kinds = serde_json::Map::new();
-        for problems in checked.problems.chunk_by(|a, b| a.kind == b.kind) {
-            let kind = problems[0].kind;
-            kinds.insert(
-                kind.name().to_owned(),
-                json!({
-                    "count": problems.len(),
-                    "severity": problems[0].severity,
-                    "mend": kind.hint(),
-                }),
-            );
-        }
-        let mut document = serde_json::to_value(checked)?;
-        document["images"] = json!(self.data.images);
-        document["labels"] = json!(self.data.labels);
-        document["errors"] = checked.count(Severity::Error).into();
-        document["warnings"] = checked.count(Severity::Warning).into();
-        document["kinds"] = kinds.into();
-        Ok(document)
+        Ok(Outcome::with_failures(report.count(Severity::Error), false))
     }
 
     fn class_names(&self) -> anyhow::Result<Vec<String>> {
@@ -131,23 +101,4 @@ impl CheckDataArgs {
         }
         Ok(self.classes.map_or_else(hpa_classes, names_for))
     }
-}
-
-fn write_problems(path: &Path, checked: &Checked) -> anyhow::Result<()> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(["Severity", "Kind", "Id", "File", "Problem", "Mend"])?;
-    for problem in &checked.problems {
-        writer.write_record([
-            text::severity(problem.severity),
-            problem.kind.name(),
-            &problem.id,
-            &problem.file,
-            &problem.message,
-            problem.kind.hint(),
-        ])?;
-    }
-    let bytes = writer
-        .into_inner()
-        .map_err(csv::IntoInnerError::into_error)?;
-    Ok(atomic_file::write_atomic(path, &bytes)?)
 }

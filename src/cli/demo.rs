@@ -1,25 +1,29 @@
-//! `rgby demo`: the whole path on made-up data, with nothing installed.
+//! `rgby demo`: the whole path on synthetic data.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use clap::{Args, Command};
+use clap::Args;
 
-use super::convert::ConvertArgs;
-use super::export::ExportArgs;
-use super::retrain::RetrainArgs;
-use super::score::ScoreArgs;
-use super::synth::SynthArgs;
-use super::train::TrainArgs;
+use super::synth::synthesize;
+use super::train::screen::Screen;
 use super::{Outcome, Ui};
-use crate::data::Images;
+use crate::convert::{ConvertConfig, convert};
+use crate::data::{Dataset, Images};
 use crate::eval::{self, EvalConfig, EvalReport, EvalSubject};
+use crate::export::{ExportConfig, export};
 use crate::graph::Message;
-use crate::model::{Arch, random_export};
-use crate::score::Threshold;
+use crate::memory;
+use crate::model::{Arch, ConversionOptions, random_export};
+use crate::model_metadata::Precision;
+use crate::score::{self, EngineChoice, ScoreConfig, Threshold};
+use crate::synth::SynthConfig;
+use crate::tracking::Tracker;
+use crate::train::{Config, HeadChoice, RunOrigin, StartingPoint, TrainDevice, TrainJob, train};
 
 /// Run the whole path on synthetic data: convert, train, retrain, export, score, evaluate
 ///
@@ -34,13 +38,13 @@ pub struct DemoArgs {
     pub out: PathBuf,
 }
 
-/// Written first: only a folder that has it is replaced.
+/// Marks the folder of a demo; a folder without this file is not replaced.
 const MARKER: &str = "made-by-rgby-demo";
-/// Classes that can be told apart at 48×48: nucleoplasm, Golgi apparatus, microtubules, plasma
-/// membrane, cytosol.
+/// Classes that can be distinguished at 48×48 pixels: nucleoplasm, Golgi apparatus, microtubules,
+/// plasma membrane, cytosol.
 const CLASSES: [u16; 5] = [0, 7, 14, 21, 25];
 const CONFIG: &str = "\
-# The demo's run: ResNet50 at 48×48 on synthetic samples.
+# ResNet50 at 48×48 pixels on synthetic samples.
 [model]
 arch = \"resnet50\"
 input_size = 48
@@ -68,152 +72,206 @@ impl DemoArgs {
         let start = Instant::now();
         self.prepare()?;
         ui.note("Everything here is synthetic: the cells, their labels and the starting weights.");
-        let mut log = Log {
+        let mut log = StepLog {
             ui,
             rows: Vec::new(),
         };
-        log.step("synth", "train/ and test/", || {
-            let classes = CLASSES.map(|class| class.to_string()).join(",");
-            for drawn in [
-                "--out=@train --count=512 --seed=0",
-                "--out=@test --count=128 --seed=1",
-            ] {
-                let line = format!("{drawn} --size=128 --classes={classes}");
-                self.args::<SynthArgs>(&line)?.run(ui)?;
-            }
-            Ok(())
-        })?;
-        log.step("convert", "initial/", || {
-            let pretrained = random_export(Arch::ResNet50, 0)?.write_to_bytes()?;
-            fs::write(self.out.join("pretrained.onnx"), pretrained)?;
-            let line = "--onnx=@pretrained.onnx --out=@initial";
-            self.args::<ConvertArgs>(line)?.run(ui)
-        })?;
+        log.step("synth", "train/ and test/", || self.synthesize(ui))?;
+        log.step("convert", "initial/", || self.convert(ui))?;
         fs::write(self.out.join("config.toml"), CONFIG)?;
-        let run = "--config=@config.toml --images=@train/images --labels=@train/labels.csv";
         log.step("train", "run/", || {
-            let line = format!("{run} --from=@initial --out=@run");
-            self.args::<TrainArgs>(&line)?.run(ui)
+            self.train(("initial", "run"), HeadChoice::Auto, &[], ui)
         })?;
         log.step("retrain", "rerun/", || {
-            let line = format!(
-                "{run} --from=@run --head=keep --out=@rerun --set=optimizer.name=adam \
-                 --set=optimizer.lr=1e-4 --set=train.epochs=1"
-            );
-            self.args::<RetrainArgs>(&line)?.run(ui)
+            let overrides = ["optimizer.name=adam", "optimizer.lr=1e-4", "train.epochs=1"];
+            let overrides = overrides.map(str::to_owned);
+            self.train(("run", "rerun"), HeadChoice::Keep, &overrides, ui)
         })?;
-        log.step("export", "model.onnx", || {
-            let line = "--from=@rerun --out=@model.onnx";
-            self.args::<ExportArgs>(line)?.run(ui)
-        })?;
-        log.step("score", "predictions.csv, scores.csv", || {
-            let line = "--model=@model.onnx --images=@test/images --out=@predictions.csv \
-                        --scores=@scores.csv";
-            self.args::<ScoreArgs>(line)?.run(ui)
-        })?;
-        let report = log.step("eval", "report/", || {
-            let config = EvalConfig {
-                labels: Some(self.out.join("test/labels.csv")),
-                images: Some(Images::plain(self.out.join("test/images"))),
-                threshold: Some(Threshold::Fixed(0.3)),
-                ..EvalConfig::new(EvalSubject::Scores(self.out.join("scores.csv")))
-            };
-            let report = eval::run(&config, &ui.scoring())?;
-            report.write(&self.out.join("report"))?;
-            Ok(report)
-        })?;
+        log.step("export", "model.onnx", || self.export(ui))?;
+        log.step("score", "predictions.csv, scores.csv", || self.score(ui))?;
+        let report = log.step("eval", "report/", || self.evaluate(ui))?;
         ui.print(&self.summary(&log, &report, start))?;
         Ok(Outcome::Done)
     }
 
-    /// Makes the folder, or empties that of an earlier demo.
+    fn synthesize(&self, ui: &Ui) -> anyhow::Result<()> {
+        for (name, count, seed) in [("train", 512, 0), ("test", 128, 1)] {
+            let config = SynthConfig {
+                count,
+                size: 128,
+                seed,
+                classes: CLASSES.to_vec(),
+            };
+            synthesize(&self.out.join(name), &config, ui)?;
+        }
+        Ok(())
+    }
+
+    /// Converts a network with random weights in place of a pretrained one.
+    fn convert(&self, ui: &Ui) -> anyhow::Result<()> {
+        let onnx = self.out.join("pretrained.onnx");
+        fs::write(&onnx, random_export(Arch::ResNet50, 0)?.write_to_bytes()?)?;
+        let report = convert(&ConvertConfig {
+            onnx,
+            out: self.out.join("initial"),
+            options: ConversionOptions::default(),
+        })?;
+        ui.note(&report.to_string());
+        Ok(())
+    }
+
+    /// Trains a run in `out` that starts from the checkpoint or run `from`.
+    fn train(
+        &self,
+        (from, out): (&str, &str),
+        head: HeadChoice,
+        overrides: &[String],
+        ui: &Ui,
+    ) -> anyhow::Result<()> {
+        let config = Config::read(&self.out.join("config.toml"), overrides)?;
+        let start = StartingPoint::open(&self.out.join(from), &config.model, head)?;
+        ui.note(&start.to_string());
+        memory::keep_freed_memory();
+        let images = Images::plain(self.out.join("train/images"));
+        let labels = self.out.join("train/labels.csv");
+        let stains = config.preprocess().stains();
+        let dataset = Dataset::open(&images, &labels, &stains, config.model.classes.len())?;
+        let origin = RunOrigin::new(TrainDevice::Cpu, &images, &labels, Some(&start));
+        let device = TrainDevice::Cpu.open().map_err(anyhow::Error::msg)?;
+        let out = self.out.join(out);
+        let observer = Screen::new(ui, &out, config.train.epochs, Tracker::default());
+        let stop = AtomicBool::new(false);
+        let job = TrainJob {
+            from: Some(start),
+            origin,
+            ..TrainJob::new(config, Arc::new(dataset), out, device, &stop)
+        };
+        let end = train(job, &observer);
+        observer.end(&end);
+        end?;
+        Ok(())
+    }
+
+    fn export(&self, ui: &Ui) -> anyhow::Result<()> {
+        let config = ExportConfig {
+            from: self.out.join("rerun"),
+            out: self.out.join("model.onnx"),
+            thresholds: None,
+            precision: Precision::Fp32,
+            calibrate: None,
+            labels: None,
+            embeddings: false,
+            engine: EngineChoice::Auto,
+            ort_lib: None,
+        };
+        let report = export(&config, &ui.observer())?;
+        ui.note(&report.to_string());
+        Ok(())
+    }
+
+    fn score(&self, ui: &Ui) -> anyhow::Result<()> {
+        let config = ScoreConfig {
+            scores: Some(self.out.join("scores.csv")),
+            ..ScoreConfig::new(
+                self.out.join("model.onnx"),
+                self.out.join("test/images"),
+                self.out.join("predictions.csv"),
+            )
+        };
+        let report = score::run(&config, &ui.scoring())?;
+        ensure!(report.failed == 0, "{} samples failed", report.failed);
+        Ok(())
+    }
+
+    fn evaluate(&self, ui: &Ui) -> anyhow::Result<EvalReport> {
+        let config = EvalConfig {
+            labels: Some(self.out.join("test/labels.csv")),
+            images: Some(Images::plain(self.out.join("test/images"))),
+            threshold: Some(Threshold::Fixed(0.3)),
+            ..EvalConfig::new(EvalSubject::Scores(self.out.join("scores.csv")))
+        };
+        let report = eval::run(&config, &ui.scoring())?;
+        report.write(&self.out.join("report"))?;
+        Ok(report)
+    }
+
+    /// Creates the folder, or empties that of an earlier demo.
     fn prepare(&self) -> anyhow::Result<()> {
         let out = &self.out;
         let name = out.display();
-        ensure!(!out.is_file(), "{name} is a file; --out names a folder");
+        ensure!(
+            !out.is_file(),
+            "{name} is a file\nhint: --out names a folder"
+        );
         let marker = out.join(MARKER);
         if marker.is_file() {
             fs::remove_dir_all(out).with_context(|| name.to_string())?;
         }
-        let free = !out.exists() || fs::read_dir(out)?.next().is_none();
+        let is_free = !out.exists() || fs::read_dir(out)?.next().is_none();
         ensure!(
-            free,
-            "{name} holds other files; choose a new folder with --out"
+            is_free,
+            "{name} contains other files\nhint: choose a new folder with --out"
         );
         fs::create_dir_all(out).with_context(|| name.to_string())?;
         fs::write(marker, "").with_context(|| name.to_string())
     }
 
-    /// What the arguments of a command line mean, each a `--flag=value`; `@` is the demo's folder.
-    fn args<T: Args>(&self, line: &str) -> anyhow::Result<T> {
-        let words = line.split_whitespace().map(|word| {
-            let Some((flag, path)) = word.split_once('@') else {
-                return OsString::from(word);
-            };
-            let mut word = OsString::from(flag);
-            word.push(self.out.join(path));
-            word
-        });
-        let command = T::augment_args(Command::new("demo").no_binary_name(true));
-        Ok(T::from_arg_matches(&command.try_get_matches_from(words)?)?)
-    }
-
-    fn summary(&self, log: &Log, report: &EvalReport, start: Instant) -> String {
+    fn summary(&self, log: &StepLog, report: &EvalReport, start: Instant) -> String {
         let mut text = format!(
-            "\n{:<9} {:>8}  made in {}\n",
+            "\n{:<9} {:>8}  output in {}\n",
             "step",
             "seconds",
             self.out.display()
         );
         for row in &log.rows {
-            text += &format!("{:<9} {:>8.1}  {}\n", row.step, row.seconds, row.made);
+            text += &format!("{:<9} {:>8.1}  {}\n", row.step, row.seconds, row.output);
         }
         let evaluation = report.evaluation();
         text += &format!(
             "{:<9} {:>8.1}\n\nOn {} held-out synthetic samples: macro-F1 {:.3} over the {} classes \
-             that occur; the best guess without looking at an image reaches {:.3}.\n",
+             that occur; the best guess without the images reaches {:.3}.\n",
             "total",
             start.elapsed().as_secs_f64(),
             evaluation.samples,
             evaluation.macro_f1_present,
             CLASSES.len(),
-            // Chance is a mean over all classes; the absent ones add nothing to its sum.
+            // Chance is a mean over all classes; absent classes contribute nothing to its sum.
             evaluation.chance.best() * evaluation.classes.len() as f64 / CLASSES.len() as f64,
         );
         let out = self.out.display();
         text + &format!(
             "\nNext:\n  open {out}/report/report.html in a browser\n  \
              rgby serve --model {out}/model.onnx, then open http://127.0.0.1:8000\n  \
-             docs/quick-start.md has the same with your own images\n"
+             docs/quick-start.md describes the same steps with your own images\n"
         )
     }
 }
 
-/// What was done, for the closing table.
-struct Log<'a> {
+/// The finished steps, for the table at the end.
+struct StepLog<'a> {
     ui: &'a Ui,
-    rows: Vec<Row>,
+    rows: Vec<DemoStep>,
 }
 
-struct Row {
+struct DemoStep {
     step: &'static str,
-    made: &'static str,
+    output: &'static str,
     seconds: f64,
 }
 
-impl Log<'_> {
+impl StepLog<'_> {
     fn step<T>(
         &mut self,
         step: &'static str,
-        made: &'static str,
+        output: &'static str,
         work: impl FnOnce() -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        self.ui.note(&format!("── {step} → {made}"));
+        self.ui.note(&format!("── {step} → {output}"));
         let start = Instant::now();
         let result = work().with_context(|| format!("step {step}"))?;
-        self.rows.push(Row {
+        self.rows.push(DemoStep {
             step,
-            made,
+            output,
             seconds: start.elapsed().as_secs_f64(),
         });
         Ok(result)

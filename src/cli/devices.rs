@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::engine_args::threads;
 use super::{Outcome, Ui};
 use crate::memory;
-use crate::score::{Runtime, RuntimeOptions};
+use crate::score::{Runtime, RuntimeOptions, available_threads};
 #[cfg(feature = "train")]
 use crate::train::DetectedDevice;
 
@@ -57,7 +56,7 @@ fn machine_json() -> Value {
     json!({
         "system": std::env::consts::OS,
         "architecture": std::env::consts::ARCH,
-        "cores": threads(),
+        "cores": available_threads(),
         "vector_instructions": vector_instructions(),
         "memory_bytes": memory::total(),
         "available_memory_bytes": memory::available(),
@@ -73,7 +72,7 @@ fn machine_text() -> String {
          free\n",
         std::env::consts::OS,
         std::env::consts::ARCH,
-        threads(),
+        available_threads(),
         vector_instructions().join(", "),
         gigabytes(memory::total()),
         gigabytes(memory::available()),

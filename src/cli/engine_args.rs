@@ -1,19 +1,12 @@
-//! What runs a model, where, and with how many threads: flags that `score`, `eval` and
-//! `bench` share.
+//! Engine, device and thread options of `score`, `eval`, `bench` and `serve`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::thread;
 
 use clap::Args;
 
-use crate::imaging::DecodeLimits;
-use crate::score::{
-    Devices, EngineChoice, EngineConfig, EngineError, PipelineOptions, Runtime, RuntimeOptions,
-    ThreadPlan, ThreadRequest,
-};
+use crate::score::{Devices, EngineChoice, EngineOptions};
 
-/// How to run a model.
+/// Batch, device and engine options.
 #[derive(Debug, Clone, Args)]
 pub struct EngineArgs {
     /// Batch size
@@ -38,7 +31,7 @@ impl Default for EngineArgs {
     }
 }
 
-/// What runs a model, and with how many threads.
+/// Engine and thread options.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RunnerArgs {
     /// Inference engine: onnxruntime, tract or auto
@@ -59,8 +52,8 @@ pub struct RunnerArgs {
     pub decode_threads: Option<u16>,
     /// Parallel sessions per device [default: depends on the engine]
     ///
-    /// Each session holds its own copy of the model. Defaults: ONNX Runtime 2, but 1 in `rgby serve`;
-    /// tract one per processor, at most 8.
+    /// Each session holds its own copy of the model. Defaults: ONNX Runtime 2, but 1 in `rgby
+    /// serve`; tract one per processor, at most 8.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub sessions: Option<u16>,
     /// Threads per session [default: enough to use all processors]
@@ -68,114 +61,20 @@ pub struct RunnerArgs {
     pub intra_threads: Option<u16>,
 }
 
-/// The engine that runs, and how.
-#[derive(Debug, Clone)]
-pub struct Started {
-    /// One for each device.
-    pub runtimes: Vec<Runtime>,
-    /// What runs and where: `ONNX Runtime 1.32.0 (/path) on cuda:0,1`.
-    pub name: String,
-    /// What of that results depend on, wherever it is installed.
-    pub identity: String,
-    /// ONNX Runtime's own options.
-    pub config: Arc<EngineConfig>,
-    /// How the processor's threads are shared out.
-    pub split: ThreadPlan,
-}
-
-impl Started {
-    /// What runs, and how, for people.
-    #[must_use]
-    pub fn notes(&self) -> [String; 2] {
-        let notice = self.runtimes[0].notice();
-        let reason = notice.map(|notice| format!("; {notice}"));
-        let each = match self.runtimes.len() {
-            1 => String::new(),
-            devices => format!(" on each of {devices} devices"),
-        };
-        [
-            format!("engine: {}{}", self.name, reason.unwrap_or_default()),
-            format!("split: {}{each}", self.split),
-        ]
-    }
-}
-
 impl EngineArgs {
-    /// Starts the engine on each device.
-    ///
-    /// # Errors
-    ///
-    /// The engine or a device cannot be had, or the options do not fit them.
-    pub fn start(&self) -> anyhow::Result<Started> {
-        let config = self.config()?;
+    /// Returns the options for the library.
+    #[must_use]
+    pub fn options(&self) -> EngineOptions {
         let runner = &self.runner;
-        let mut runtimes = Vec::new();
-        for device in self.device.all() {
-            runtimes.push(Runtime::start(&RuntimeOptions {
-                engine: runner.engine,
-                device: *device,
-                ort_lib: runner.ort_lib.clone(),
-            })?);
-        }
-        let runtime = runtimes[0];
-        if let (true, Some(path)) = (runtime.is_tract(), &runner.engine_config) {
-            return Err(EngineError::Config {
-                path: path.clone(),
-                reason: format!(
-                    "these are options of ONNX Runtime, and {} runs; leave out --engine-config, \
-                     or install ONNX Runtime with `pip install onnxruntime`",
-                    runtime.engine()
-                ),
-            }
-            .into());
-        }
-        let wish = ThreadRequest {
+        EngineOptions {
+            batch: self.batch.into(),
+            devices: self.device.clone(),
+            engine: runner.engine,
+            ort_lib: runner.ort_lib.clone(),
+            engine_config: runner.engine_config.clone(),
             decode_threads: runner.decode_threads.map(usize::from),
             sessions: runner.sessions.map(usize::from),
             intra_threads: runner.intra_threads.map(usize::from),
-        };
-        let split = ThreadPlan::new(runtime, threads(), wish);
-        Ok(Started {
-            name: format!("{} on {}", runtime.engine(), self.device),
-            identity: format!(
-                "rgby {}, {} on {}",
-                env!("CARGO_PKG_VERSION"),
-                runtime.version(),
-                runtime.device().kind()
-            ),
-            split: split.map_err(|e| anyhow::anyhow!("--intra-threads: {e}"))?,
-            config: Arc::new(config),
-            runtimes,
-        })
-    }
-
-    /// How samples go to an engine on the CPU whose threads nothing else is said of.
-    #[must_use]
-    pub fn pipeline(&self) -> PipelineOptions {
-        let decode_threads = self.runner.decode_threads;
-        PipelineOptions {
-            batch: self.batch.into(),
-            decode_threads: decode_threads.map_or_else(threads, usize::from),
-            limits: DecodeLimits::default(),
-            whole_batches: false,
         }
     }
-
-    fn config(&self) -> anyhow::Result<EngineConfig> {
-        let Some(path) = &self.runner.engine_config else {
-            return Ok(EngineConfig::default());
-        };
-        let config = EngineConfig::read(path)?;
-        let checked = config.check_device(self.device.all()[0]);
-        checked.map_err(|reason| EngineError::Config {
-            path: path.clone(),
-            reason,
-        })?;
-        Ok(config)
-    }
-}
-
-/// Threads that this process may run at a time.
-pub(super) fn threads() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
 }

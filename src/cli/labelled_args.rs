@@ -1,4 +1,4 @@
-//! Flags that name labelled images, for all commands that need both.
+//! Options for labelled images, shared by all commands that need both.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub struct LabelledArgs {
 }
 
 impl LabelledArgs {
-    /// The images.
+    /// Returns the location and layout of the images.
     ///
     /// # Errors
     ///

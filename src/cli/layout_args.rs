@@ -1,4 +1,4 @@
-//! Flags about how images are stored, for all commands that read them.
+//! Options for the layout of images, shared by all commands that read them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::data::{Images, Layout, Pattern};
 
-/// How the images in `--images` are stored, where that is not as `<Id>_<stain>` files.
+/// Layout of the images in `--images` if they are not `<Id>_<stain>` files.
 #[derive(Debug, Clone, Args)]
 pub struct LayoutArgs {
     /// Regular expression for other file names
@@ -27,7 +27,7 @@ pub struct LayoutArgs {
 }
 
 impl LayoutArgs {
-    /// The images in a folder or manifest.
+    /// Returns the images in a folder or manifest with this layout.
     ///
     /// # Errors
     ///
@@ -38,7 +38,7 @@ impl LayoutArgs {
             let before = channels.insert(stain.clone(), channel.clone());
             ensure!(
                 before.is_none(),
-                "--channel {stain}=… is there twice; keep one of them"
+                "--channel {stain}=… is given twice\nhint: keep one of them"
             );
         }
         Ok(Images {
@@ -52,11 +52,11 @@ impl LayoutArgs {
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
-    let trimmed = text.split_once('=').map(|(a, b)| (a.trim(), b.trim()));
-    match trimmed {
+    let parts = text.split_once('=').map(|(a, b)| (a.trim(), b.trim()));
+    match parts {
         Some((stain, channel)) if !stain.is_empty() && !channel.is_empty() => {
             Ok((stain.to_owned(), channel.to_owned()))
         }
-        _ => Err("write STAIN=CHANNEL, such as red=0 or blue=DAPI".into()),
+        _ => Err("use STAIN=CHANNEL, such as red=0 or blue=DAPI".into()),
     }
 }

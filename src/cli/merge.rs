@@ -1,14 +1,13 @@
-//! `rgby merge`: the results of all shards become what one run would have written.
+//! `rgby merge`: merges the results of all shards.
 
 use std::path::PathBuf;
 
-use anyhow::ensure;
 use clap::Args;
 use serde_json::json;
 
-use super::score::check_output;
 use super::{Outcome, Ui};
-use crate::score::{manifest_path, merge, output};
+use crate::score::{MergeConfig, merge};
+use crate::store::StoreOptions;
 
 /// Merge the results of all shards into one file
 ///
@@ -49,46 +48,29 @@ impl MergeArgs {
     ///
     /// # Errors
     ///
-    /// They do not make up a whole, or a file cannot be read or written.
+    /// As [`merge`].
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
-        for (what, path) in [
-            ("--out", self.out.clone()),
-            (
-                "the list of failed samples,",
-                output::errors_path(&self.out),
-            ),
-            ("the manifest", manifest_path(&self.out)),
-        ] {
-            check_output(what, &path)?;
-            ensure!(
-                path == self.out || !self.parts.contains(&path),
-                "{what} {} would be written over a part; give --out another name",
-                path.display()
-            );
-        }
-        let ids = self.ids.as_deref().map(output::read_ids).transpose()?;
-        let merged = merge(&self.parts, &self.out, ids.as_deref())?;
-        if !merged.proved {
-            ui.warn(
-                "no part has a manifest: that they are of one model, and that no shard is missing, \
-                 was not checked",
-            );
-        }
-        let (parts, rows, failed) = (merged.parts, merged.rows, merged.failed);
-        let out = self.out.display();
+        let config = MergeConfig {
+            parts: self.parts.clone(),
+            out: self.out.clone(),
+            ids: self.ids.clone(),
+            store: StoreOptions::default(),
+        };
+        let report = merge(&config, &ui.scoring())?;
+        let (parts, rows, failed) = (report.parts, report.rows, report.failed);
+        let (out, errors) = (report.out.display(), report.errors.display());
         ui.note(&format!("{rows} rows of {parts} parts: {out}"));
         if self.json {
             ui.print_json(&json!({
-                "out": self.out,
+                "out": out.to_string(),
                 "parts": parts,
                 "rows": rows,
                 "failed": failed,
-                "manifests": merged.proved,
-                "errors": (failed > 0).then_some(&merged.errors),
+                "manifests": report.proved,
+                "errors": (failed > 0).then(|| errors.to_string()),
             }))?;
         }
         if failed > 0 {
-            let errors = merged.errors.display();
             ui.warn(&format!(
                 "{failed} of {rows} samples failed; they are listed in {errors}"
             ));

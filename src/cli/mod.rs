@@ -1,8 +1,8 @@
-//! The command line: one file a subcommand, and what they share.
+//! The command line: one file per subcommand, and what they share.
 //!
-//! A subcommand is an `Args` struct and its `run`, which says how it ended in an `Outcome` or
-//! why it could not be done. Exit codes and error messages are made here, once for all of them.
-//! Other programs call the modules that do the work; of this one they see [`Cli`] only.
+//! A subcommand is an `Args` struct with a `run` method that parses its options, calls a library
+//! function and prints the result. It returns an `Outcome` or an error; this module turns them into
+//! exit codes and messages. Other programs call the library functions; only [`Cli`] is public.
 
 #[cfg(feature = "train")]
 mod bench;
@@ -28,13 +28,9 @@ mod merge;
 #[cfg(feature = "train")]
 mod retrain;
 mod score;
-mod scorer;
 #[cfg(feature = "serve")]
 mod serve;
 mod signals;
-mod stage;
-#[cfg(feature = "train")]
-mod stem;
 mod store_args;
 mod synth;
 #[cfg(feature = "train")]
@@ -47,10 +43,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use engine_args::{EngineArgs, Started};
+use engine_args::EngineArgs;
 use labelled_args::LabelledArgs;
 use layout_args::LayoutArgs;
-use stage::{Stage, StoreFiles};
 use store_args::StoreArgs;
 use ui::Ui;
 
@@ -104,21 +99,21 @@ enum Command {
     Man(man::ManArgs),
 }
 
-/// How a command that was not prevented ended.
+/// How a command ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// All done.
+    /// Everything is done.
     Done,
-    /// Done, but some samples failed, or a data set is unfit; it was listed why.
+    /// Done, but some samples failed or a data set has errors; they were listed.
     SomeFailed,
-    /// Stopped by SIGTERM, the work saved.
+    /// Stopped by SIGTERM with the work saved.
     Stopped,
-    /// Stopped by SIGINT (Ctrl-C), the work saved.
+    /// Stopped by SIGINT (Ctrl-C) with the work saved.
     Interrupted,
 }
 
 impl Outcome {
-    /// Of a command that came to its end, with so many failures; `tolerated` are none.
+    /// Returns the outcome of a finished command; `tolerated` failures do not count.
     fn with_failures(failed: usize, tolerated: bool) -> Self {
         if failed == 0 || tolerated {
             Self::Done
@@ -139,11 +134,11 @@ impl From<Outcome> for ExitCode {
     }
 }
 
-/// The exit code where nothing was done; clap uses it for wrong usage too.
+/// The exit code of a failed command; clap also uses it for wrong usage.
 const FATAL: u8 = 2;
 
 impl Cli {
-    /// Runs the command; prints the error if there is one.
+    /// Runs the command and prints its error, if any.
     #[must_use]
     pub fn execute(&self) -> ExitCode {
         let ui = Ui::new(self.quiet);
@@ -220,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn arguments_are_consistent() {
         Cli::command().debug_assert();
     }
 

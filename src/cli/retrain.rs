@@ -1,11 +1,12 @@
-//! `rgby retrain`: a new run from a trained network's weights.
+//! `rgby retrain`: starts a new run from the weights of a trained network.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::train::{HeadChoice, RunArgs};
+use super::train::RunArgs;
 use super::{Outcome, Ui};
+use crate::train::HeadChoice;
 
 /// Start a new run from a checkpoint's weights, with its own config and optimizer
 ///
@@ -29,11 +30,11 @@ pub struct RetrainArgs {
 }
 
 impl RetrainArgs {
-    /// Trains.
+    /// Trains a run.
     ///
     /// # Errors
     ///
-    /// Config, data or checkpoint do not fit; what was reached is kept.
+    /// Config, data and checkpoint do not match, or training failed; saved checkpoints remain.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
         self.run.start(Some(&self.from), self.head, ui)
     }

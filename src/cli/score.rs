@@ -1,25 +1,19 @@
-//! `rgby score`: predictions for a folder of images.
+//! `rgby score`: predictions for a folder of images, or for a stream of samples.
 
-mod bulk;
-mod description;
-mod outputs;
-mod shard;
-mod vote;
-mod worker;
+use std::io::{self, IsTerminal};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
 
-use std::path::{Path, PathBuf};
-
+use anyhow::ensure;
 use clap::Args;
+use serde_json::json;
 
-use self::bulk::Bulk;
-use self::description::open_described;
-pub(super) use self::outputs::check_output;
-use self::shard::ShardArgs;
-use self::vote::VoteArgs;
-use self::worker::WorkerArgs;
-use super::scorer::{Scorer, Threshold, open_model};
-use super::{EngineArgs, LayoutArgs, Outcome, Stage, StoreArgs, Ui};
-use crate::score::{Decision, Ensemble};
+use super::signals::Signals;
+use super::{EngineArgs, LayoutArgs, Outcome, StoreArgs, Ui};
+use crate::score::{
+    ScoreConfig, ScoreModels, ScoreReport, ShardChoice, ShardSelection, Threshold, TtaCombination,
+    WorkerConfig, run, run_worker,
+};
 
 /// Score a folder of images with an exported model
 ///
@@ -87,7 +81,7 @@ pub struct ScoreArgs {
     #[arg(long)]
     pub keep_argmax: bool,
     #[command(flatten)]
-    pub vote: VoteArgs,
+    pub ensemble: EnsembleArgs,
     #[command(flatten)]
     pub shard: ShardArgs,
     /// Resume an interrupted run
@@ -119,88 +113,198 @@ pub struct ScoreArgs {
     pub json: bool,
 }
 
+/// Ensemble and test-time augmentation options.
+#[derive(Debug, Clone, Args)]
+pub struct EnsembleArgs {
+    /// Further models, whose probabilities are averaged with those of --model
+    ///
+    /// All models must have the same classes in the same order.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub ensemble: Vec<PathBuf>,
+    /// Test-time augmentation: 1 for none, 8 for all rotations and flips
+    #[arg(long, value_name = "1|8", default_value_t = 1, value_parser = tta_count)]
+    pub tta: u8,
+    /// How to combine the probabilities of the augmented images [default: mean]
+    ///
+    /// They are combined per model, before the models of an ensemble are averaged.
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub tta_combine: Option<TtaCombination>,
+}
+
+fn tta_count(text: &str) -> Result<u8, String> {
+    match text {
+        "1" => Ok(1),
+        "8" => Ok(8),
+        _ => Err("use 1 for no augmentation, or 8 for all rotations and flips".into()),
+    }
+}
+
+/// Shard options.
+#[derive(Debug, Clone, Args)]
+pub struct ShardArgs {
+    /// Score one of n shards: 0/n to n-1/n, or 1/n to n/n
+    ///
+    /// A hash of the id decides the shard of a sample. `auto` takes i from `JOB_COMPLETION_INDEX`
+    /// (Kubernetes) or `SLURM_ARRAY_TASK_ID`, and n from --shards or `SLURM_ARRAY_TASK_COUNT`.
+    #[arg(long, value_name = "i/n|auto")]
+    pub shard: Option<ShardChoice>,
+    /// Number of shards; the scheduler gives the index, as with `--shard auto`
+    #[arg(long, value_name = "N")]
+    pub shards: Option<NonZeroU32>,
+}
+
+/// Worker options.
+#[derive(Debug, Clone, Args)]
+pub struct WorkerArgs {
+    /// Read samples from stdin and write probabilities to stdout, as Arrow IPC streams
+    ///
+    /// Each record batch gets one response, until stdin ends; see docs/worker.md.
+    #[arg(long, conflicts_with_all = [
+        "images", "pattern", "channel", "ids", "out", "scores", "embeddings", "shard", "shards",
+        "resume", "part_size", "max_errors", "json",
+    ])]
+    pub worker: bool,
+    /// Maximum size of a record batch in MiB; two are in memory at once
+    // A column of responses holds less than 2 GiB.
+    #[arg(long, value_name = "MIB", default_value_t = 512, conflicts_with_all = ["images", "out"], value_parser = clap::value_parser!(u16).range(1..=2047))]
+    pub worker_batch_mib: u16,
+}
+
 impl ScoreArgs {
-    /// Scores the samples and writes the files, or answers on stdout until stdin ends.
+    /// Scores the samples and writes the files, or responds on stdout until stdin ends.
     ///
     /// # Errors
     ///
-    /// A file that is read or written is not what it should be, or the engine cannot be had or
-    /// fails; what was scored is kept beside --out.
+    /// As [`run`] and [`run_worker`].
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
-        let mut stage = Stage::new(self.store.options());
-        let done = match (&self.images, &self.out) {
-            (Some(images), Some(out)) => self.bulk(images, out, &mut stage, ui),
-            _ => self.work(&mut stage, ui),
-        };
-        done.map_err(|error| stage.named(error))
+        ensure!(
+            self.ensemble.tta > 1 || self.ensemble.tta_combine.is_none(),
+            "--tta-combine needs test-time augmentation\nhint: add --tta 8, or leave it out"
+        );
+        let signals = Signals::default();
+        match (&self.images, &self.out) {
+            (Some(images), Some(out)) => {
+                let config = self.config(images.clone(), out.clone(), &signals)?;
+                let report = run(&config, &ui.scoring().with_signals(&signals))?;
+                if !report.finished {
+                    return Ok(signals.outcome());
+                }
+                self.print(&report, ui)
+            }
+            _ => self.run_worker(&signals, ui),
+        }
     }
 
-    fn bulk(
+    fn config(
         &self,
-        images: &Path,
-        out: &Path,
-        stage: &mut Stage,
-        ui: &Ui,
-    ) -> anyhow::Result<Outcome> {
-        let out = stage.output("--out", out)?;
-        let bulk = Bulk {
-            args: self.staged(stage)?,
-            images: images.to_owned(),
+        images: PathBuf,
+        out: PathBuf,
+        signals: &Signals,
+    ) -> anyhow::Result<ScoreConfig> {
+        Ok(ScoreConfig {
+            models: self.models(),
+            images: self.layout.of(&images)?,
+            ids: self.ids.clone(),
             out,
-        };
-        bulk.run(stage, ui)
-    }
-
-    /// The same with local files in the place of those in stores.
-    fn staged(&self, stage: &mut Stage) -> anyhow::Result<Self> {
-        let mut here = self.clone();
-        for (flag, path) in [
-            ("--scores", &mut here.scores),
-            ("--embeddings", &mut here.embeddings),
-        ] {
-            if let Some(path) = path {
-                *path = stage.output(flag, path)?;
-            }
-        }
-        here.model = stage.input("--model", &self.model)?;
-        for path in &mut here.vote.ensemble {
-            *path = stage.input("--ensemble", path)?;
-        }
-        for (flag, path) in [("--ids", &mut here.ids), ("--spec", &mut here.spec)] {
-            if let Some(path) = path {
-                *path = stage.input(flag, path)?;
-            }
-        }
-        Ok(here)
-    }
-
-    /// The models, opened.
-    fn ensemble(&self) -> anyhow::Result<Ensemble> {
-        let model = match &self.spec {
-            Some(spec) => open_described(&self.model, spec)?,
-            None => open_model("--model", &self.model)?,
-        };
-        let ensemble = self.vote.ensemble(model)?;
-        Ok(match &self.embeddings {
-            Some(_) => ensemble.with_embeddings()?,
-            None => ensemble,
+            scores: self.scores.clone(),
+            embeddings: self.embeddings.clone(),
+            shard: ShardSelection {
+                shard: self.shard.shard,
+                shards: self.shard.shards,
+            },
+            resume: self.resume,
+            part_size: self.part_size.into(),
+            max_errors: self.max_errors,
+            engine: self.engine.options(),
+            store: self.store.options(),
+            stop: signals.stop().clone(),
         })
     }
 
-    /// Starts the engine on the models, and notes who is asked.
-    fn start(&self, ensemble: &Ensemble, ui: &Ui) -> anyhow::Result<Scorer> {
-        let scorer = Scorer::start(ensemble, &self.engine, ui)?;
-        if let Some(note) = self.vote.note(self.threshold) {
-            ui.note(&note);
-        }
-        Ok(scorer)
-    }
-
-    /// What makes a prediction of a probability.
-    fn decision(&self, ensemble: &Ensemble) -> Decision {
-        Decision {
-            thresholds: self.threshold.for_model(ensemble.spec()),
+    fn models(&self) -> ScoreModels {
+        let combine = self.ensemble.tta_combine.unwrap_or_default();
+        ScoreModels {
+            model: self.model.clone(),
+            spec: self.spec.clone(),
+            ensemble: self.ensemble.ensemble.clone(),
+            tta: (self.ensemble.tta > 1).then_some(combine),
+            threshold: self.threshold,
             keep_argmax: self.keep_argmax,
         }
+    }
+
+    fn run_worker(&self, signals: &Signals, ui: &Ui) -> anyhow::Result<Outcome> {
+        ensure!(
+            !io::stdin().is_terminal() && !io::stdout().is_terminal(),
+            "--worker reads and writes Arrow IPC streams, but stdin or stdout is a terminal\n\
+             hint: start it from a program, as docs/worker.md shows"
+        );
+        let config = WorkerConfig {
+            models: self.models(),
+            max_batch_bytes: u64::from(self.worker.worker_batch_mib) << 20,
+            engine: self.engine.options(),
+            store: self.store.options(),
+            stop: signals.stop().clone(),
+        };
+        let observer = ui.scoring().with_signals(signals);
+        let report = run_worker(&config, io::stdin(), io::stdout().lock(), &observer)?;
+        let (samples, failed, seconds) = (report.samples, report.failed, report.seconds);
+        ui.note(&format!(
+            "{samples} samples, {failed} failed, {seconds:.1} s"
+        ));
+        if report.stopped {
+            return Ok(signals.outcome());
+        }
+        if failed > 0 {
+            ui.warn(&format!(
+                "{failed} of {samples} samples failed; the column `error` says why"
+            ));
+        }
+        Ok(Outcome::with_failures(failed, self.failed_ok))
+    }
+
+    /// Prints which files were written and how many samples failed.
+    fn print(&self, report: &ScoreReport, ui: &Ui) -> anyhow::Result<Outcome> {
+        let show = |path: &PathBuf| path.display().to_string();
+        let files = &report.files;
+        for (what, path) in [
+            ("predictions", Some(&files.out)),
+            ("probabilities", files.scores.as_ref()),
+            ("embeddings", files.embeddings.as_ref()),
+        ] {
+            if let Some(path) = path {
+                ui.note(&format!("{what}: {}", path.display()));
+            }
+        }
+        let (samples, failed) = (report.samples, report.failed);
+        let errors = show(&files.errors);
+        let models = self.models();
+        if self.json {
+            ui.print_json(&json!({
+                "model": show(&files.model),
+                "ensemble": files.ensemble.iter().map(show).collect::<Vec<_>>(),
+                "tta": self.ensemble.tta,
+                "tta_combine": models.tta,
+                "engine": report.engine,
+                "engine_config": report.engine_config,
+                "split": report.threads,
+                "shard": report.shard,
+                "samples": samples,
+                "resumed_at": report.resumed_at,
+                "failed": failed,
+                "seconds": report.seconds,
+                "samples_per_s": report.scored as f64 / report.seconds.max(1e-9),
+                "out": show(&files.out),
+                "scores": files.scores.as_ref().map(show),
+                "embeddings": files.embeddings.as_ref().map(show),
+                "errors": (failed > 0).then_some(&errors),
+            }))?;
+        }
+        if failed > 0 {
+            ui.warn(&format!(
+                "{failed} of {samples} samples failed; they are listed in {errors}"
+            ));
+        }
+        Ok(Outcome::with_failures(failed, self.failed_ok))
     }
 }

@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 use self::logging::LogFormat;
 use super::engine_args::RunnerArgs;
-use super::{EngineArgs, Outcome, Started, Ui};
-use crate::score::{Devices, SessionOptions};
+use super::{EngineArgs, Outcome, Ui};
+use crate::score::{Devices, StartedEngine};
 use crate::serve::{
     Batching, BodyLimits, Collector, ConnectionLimits, Engines, ListenAddresses, ModelSource,
     Options, ShutdownReport, Signal, TlsFiles, run,
@@ -140,12 +140,12 @@ impl ServeArgs {
         self.check()?;
         logging::start(self.log_format, ui.is_quiet());
         let traces = Collector::connect(self.otlp_endpoint.as_deref())?;
-        let mut started = self.engine().start()?;
+        let mut started = self.engine().options().start()?;
         let runner = &self.runner;
         let is_configured = runner.sessions.is_some() || runner.intra_threads.is_some();
         if !is_configured && !started.runtimes[0].is_tract() {
             // One session with all threads: faster for single images, as fast for full batches.
-            started.split = started.split.joined();
+            started.threads = started.threads.joined();
         }
         for line in started.notes() {
             tracing::info!("{line}");
@@ -188,7 +188,11 @@ impl ServeArgs {
         }
     }
 
-    async fn serve(&self, started: &Started, traces: Option<Collector>) -> anyhow::Result<Outcome> {
+    async fn serve(
+        &self,
+        started: &StartedEngine,
+        traces: Option<Collector>,
+    ) -> anyhow::Result<Outcome> {
         let (sender, signals) = mpsc::channel(4);
         let stop_outcome = forward_signals(sender)?;
         let ready = |addresses| self.print_ready(addresses);
@@ -203,7 +207,7 @@ impl ServeArgs {
         Ok(*stop_outcome.borrow())
     }
 
-    fn options(&self, started: &Started) -> Options {
+    fn options(&self, started: &StartedEngine) -> Options {
         const MIB: usize = 1 << 20;
         let LimitArgs {
             max_batch,
@@ -217,18 +221,15 @@ impl ServeArgs {
             source: self.source(),
             engines: Engines {
                 runtimes: started.runtimes.clone(),
-                sessions: started.split.sessions,
-                session: SessionOptions {
-                    intra_threads: started.split.intra_threads,
-                    config: started.config.clone(),
-                },
+                sessions: started.threads.sessions,
+                session: started.session_options(),
             },
             batching: Batching {
                 max_batch: max_batch.into(),
                 max_delay,
                 max_queue: max_queue as usize,
             },
-            decode_threads: started.split.decode_threads,
+            decode_threads: started.threads.decode_threads,
             timeout: self.limits.timeout,
             drain: self.limits.drain,
             bodies: BodyLimits {

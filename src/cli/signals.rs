@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first asks for an orderly end, the second ends the process at once.
+//! SIGTERM and SIGINT: the first stops a command with its work saved, the second ends the process.
 
 use std::io;
 use std::sync::Arc;
@@ -8,39 +8,46 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::Outcome;
 
-/// Whether somebody wants this process to end.
-#[derive(Debug)]
+/// Records whether a stop signal was received.
+#[derive(Debug, Default)]
 pub struct Signals {
     stop: Arc<AtomicBool>,
     interrupted: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Registers the signal handlers.
     ///
     /// # Errors
     ///
-    /// The system refuses.
+    /// The system rejects a handler.
     pub fn listen() -> io::Result<Self> {
-        let signals = Self {
-            stop: Arc::default(),
-            interrupted: Arc::default(),
-        };
-        signal_hook::flag::register(SIGINT, signals.interrupted.clone())?;
-        for signal in [SIGTERM, SIGINT] {
-            signal_hook::flag::register_conditional_shutdown(signal, 130, signals.stop.clone())?;
-            signal_hook::flag::register(signal, signals.stop.clone())?;
-        }
+        let signals = Self::default();
+        signals.register()?;
         Ok(signals)
     }
 
-    /// Set once a signal came.
+    /// Installs the signal handlers; until then signals end the process at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen`](Self::listen).
+    pub fn register(&self) -> io::Result<()> {
+        signal_hook::flag::register(SIGINT, self.interrupted.clone())?;
+        for signal in [SIGTERM, SIGINT] {
+            signal_hook::flag::register_conditional_shutdown(signal, 130, self.stop.clone())?;
+            signal_hook::flag::register(signal, self.stop.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Returns the flag that is set by the first signal.
     #[must_use]
     pub fn stop(&self) -> &Arc<AtomicBool> {
         &self.stop
     }
 
-    /// How a command that stopped for a signal ended.
+    /// Returns the outcome of a command that was stopped by a signal.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         if self.interrupted.load(Ordering::Relaxed) {

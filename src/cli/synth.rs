@@ -1,11 +1,11 @@
-//! `rgby synth`: a labelled synthetic data set.
+//! `rgby synth`: generates a labelled synthetic data set.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::{Outcome, Ui};
-use crate::labels::HPA_CLASSES;
+use crate::observer::Observer;
 use crate::synth::{SynthConfig, generate};
 
 /// Generate a labelled data set of synthetic four-channel cells
@@ -37,32 +37,37 @@ pub struct SynthArgs {
 }
 
 impl SynthArgs {
-    /// Writes the data set.
+    /// Generates the data set.
     ///
     /// # Errors
     ///
-    /// A setting makes no sense, there is a data set already, or writing fails.
+    /// An option is out of range, the folder holds a data set already, or writing fails.
     pub fn run(&self, ui: &Ui) -> anyhow::Result<Outcome> {
-        let all = || (0..).take(HPA_CLASSES.len()).collect();
         let config = SynthConfig {
             count: self.count,
             size: self.size,
             seed: self.seed,
             classes: if self.classes.is_empty() {
-                all()
+                SynthConfig::default().classes
             } else {
                 self.classes.clone()
             },
         };
-        let bar = ui.progress(self.count as u64, "drawing");
-        let drawn = generate(&self.out, &config, &|done| bar.set_position(done as u64));
-        bar.finish_and_clear();
-        drawn?;
-        let out = self.out.display();
-        ui.note(&format!(
-            "{} synthetic samples in {out}/images, their classes in {out}/labels.csv",
-            self.count
-        ));
+        synthesize(&self.out, &config, ui)?;
         Ok(Outcome::Done)
     }
+}
+
+/// Generates a data set with a progress bar.
+pub(super) fn synthesize(out: &Path, config: &SynthConfig, ui: &Ui) -> anyhow::Result<()> {
+    let observer = ui.observer();
+    generate(out, config, &|done| {
+        observer.progress("drawing", done, config.count);
+    })?;
+    let folder = out.display();
+    observer.note(&format!(
+        "{} synthetic samples in {folder}/images, labels in {folder}/labels.csv",
+        config.count
+    ));
+    Ok(())
 }

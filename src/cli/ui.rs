@@ -1,6 +1,8 @@
-//! What a person sees: progress and notes on stderr, results on stdout.
+//! Terminal output: progress and notes on stderr, results on stdout.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -9,25 +11,68 @@ use indicatif::{
     WeakProgressBar,
 };
 
-/// How often a log file hears of a bar that it cannot show.
-const SPOKEN_EVERY: Duration = Duration::from_mins(1);
+use super::signals::Signals;
+use crate::observer::Observer;
+use crate::score::ScoreObserver;
 
-/// Stderr and stdout, as the user wants them.
+/// Interval of progress lines where stderr is not a terminal.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Writes to stderr and stdout according to `--quiet`.
 #[derive(Debug)]
 pub struct Ui {
     quiet: bool,
-    /// The bars on the screen; lines are printed above them.
+    /// The visible bars; lines are printed above them.
     bars: MultiProgress,
 }
 
+/// Shows the progress and notes of one library call; removes its bar when dropped.
+#[derive(Debug)]
+pub struct UiObserver<'a> {
+    ui: &'a Ui,
+    /// The bar and the task that it shows.
+    bar: Mutex<Option<(String, ProgressBar)>>,
+}
+
+impl Observer for UiObserver<'_> {
+    fn progress(&self, task: &str, done: usize, total: usize) {
+        let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, old)) = bar.take_if(|(shown, _)| shown != task) {
+            old.finish_and_clear();
+        }
+        let (_, bar) = bar.get_or_insert_with(|| {
+            let bar = self.ui.progress(total as u64, task);
+            (task.to_owned(), bar)
+        });
+        bar.set_position(done as u64);
+    }
+
+    fn note(&self, text: &str) {
+        self.ui.note(text);
+    }
+
+    fn warn(&self, text: &str) {
+        self.ui.warn(text);
+    }
+}
+
+impl Drop for UiObserver<'_> {
+    fn drop(&mut self) {
+        let bar = self.bar.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bar)) = bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 impl Ui {
-    /// With `quiet` there are no bars and notes.
+    /// Creates the output; `quiet` hides progress bars and notes.
     #[must_use]
     pub fn new(quiet: bool) -> Self {
         let target = if quiet {
             ProgressDrawTarget::hidden()
         } else {
-            // It draws nothing where stderr is not a terminal.
+            // Draws nothing if stderr is not a terminal.
             ProgressDrawTarget::stderr()
         };
         Self {
@@ -36,16 +81,26 @@ impl Ui {
         }
     }
 
-    /// Whether notes are unwanted.
+    /// Returns whether notes are hidden.
     #[cfg(feature = "serve")]
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.quiet
     }
 
-    /// A bar for `len` samples or steps, with count, rate and time left; with 0, which stands for
-    /// a number that is not known yet, a message only. Colours follow `NO_COLOR`. Where stderr is
-    /// no terminal, a line a minute says how far it is.
+    /// Returns an observer that shows the progress and notes of one library call.
+    #[must_use]
+    pub fn observer(&self) -> UiObserver<'_> {
+        UiObserver {
+            ui: self,
+            bar: Mutex::default(),
+        }
+    }
+
+    /// Returns a progress bar for `len` samples or steps, with count, rate and remaining time.
+    ///
+    /// `len` 0 means that the number is not known yet; then only the message is shown. Colours follow
+    /// `NO_COLOR`. If stderr is not a terminal, one line per minute reports the progress.
     #[must_use]
     pub fn progress(&self, len: u64, message: &str) -> ProgressBar {
         let bar = self.bars.add(ProgressBar::new(len));
@@ -54,13 +109,23 @@ impl Ui {
         bar.enable_steady_tick(Duration::from_millis(200));
         if bar.is_hidden() && !self.quiet {
             let bar = bar.downgrade();
-            // It ends with the bar, or with the program.
-            thread::spawn(move || speak(&bar, SPOKEN_EVERY, &mut io::stderr()));
+            // The thread ends when the bar is finished or dropped.
+            thread::spawn(move || log_progress(&bar, LOG_INTERVAL, &mut io::stderr()));
         }
         bar
     }
 
-    /// Says how many there are in all, once that is known.
+    /// Returns an observer that shows the progress of scoring.
+    #[must_use]
+    pub fn scoring(&self) -> ScoringBar<'_> {
+        ScoringBar {
+            ui: self,
+            bar: RefCell::default(),
+            signals: None,
+        }
+    }
+
+    /// Sets the length of a bar once it is known.
     #[cfg(any(test, feature = "train"))]
     pub fn set_length(bar: &ProgressBar, len: u64) {
         if bar.length() != Some(len) {
@@ -76,14 +141,13 @@ impl Ui {
         }
     }
 
-    /// Prints a line to stderr, quiet or not.
+    /// Prints a line to stderr even if quiet.
     pub fn warn(&self, line: &str) {
-        // Where stderr is closed there is nobody to tell.
+        // A closed stderr is not an error.
         let _ = self.bars.suspend(|| writeln!(io::stderr(), "{line}"));
     }
 
-    /// Prints a result to stdout. A reader that has seen enough, as in `rgby … | head`, is no
-    /// error.
+    /// Prints a result to stdout. A closed pipe, as in `rgby … | head`, is not an error.
     ///
     /// # Errors
     ///
@@ -114,13 +178,63 @@ impl Ui {
     }
 }
 
-/// The look of a bar.
+/// Shows the progress of scoring as a bar, and its notes as lines.
+#[derive(Debug)]
+pub struct ScoringBar<'a> {
+    ui: &'a Ui,
+    bar: RefCell<Option<ProgressBar>>,
+    signals: Option<&'a Signals>,
+}
+
+impl<'a> ScoringBar<'a> {
+    /// Installs the signal handlers when scoring is about to start.
+    #[must_use]
+    pub fn with_signals(mut self, signals: &'a Signals) -> Self {
+        self.signals = Some(signals);
+        self
+    }
+}
+
+impl ScoreObserver for ScoringBar<'_> {
+    fn ready(&self) -> io::Result<()> {
+        self.signals.map_or(Ok(()), Signals::register)
+    }
+
+    fn started(&self, samples: usize, done: usize) {
+        let bar = self.ui.progress(samples as u64, "scoring");
+        bar.set_position(done as u64);
+        // Samples of an earlier run would distort the rate.
+        bar.reset_eta();
+        self.bar.replace(Some(bar));
+    }
+
+    fn scored(&self, done: usize) {
+        if let Some(bar) = &*self.bar.borrow() {
+            bar.set_position(done as u64);
+        }
+    }
+
+    fn finished(&self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn note(&self, line: &str) {
+        self.ui.note(line);
+    }
+
+    fn warn(&self, line: &str) {
+        self.ui.warn(line);
+    }
+}
+
 fn style(len: u64) -> ProgressStyle {
     let template = match len {
         0 => "{msg} …",
         _ => "{msg} {wide_bar:.cyan/dim} {human_pos}/{human_len}  {rate}  {eta} left",
     };
-    // A template that cannot be parsed would leave indicatif's own look, no worse than that.
+    // The template is valid; if indicatif rejected it, its default style would do.
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .with_key(
@@ -131,10 +245,10 @@ fn style(len: u64) -> ProgressStyle {
         )
 }
 
-/// Says again and again how far a bar is that is not drawn, until it is finished or gone.
-fn speak(bar: &WeakProgressBar, every: Duration, out: &mut dyn Write) {
+/// Writes the progress of a hidden bar at each interval until the bar is finished or dropped.
+fn log_progress(bar: &WeakProgressBar, interval: Duration, out: &mut dyn Write) {
     loop {
-        thread::sleep(every);
+        thread::sleep(interval);
         let Some(bar) = bar.upgrade().filter(|bar| !bar.is_finished()) else {
             return;
         };
@@ -148,7 +262,7 @@ fn speak(bar: &WeakProgressBar, every: Duration, out: &mut dyn Write) {
                 HumanDuration(bar.eta())
             ),
         };
-        // Where stderr is closed there is nobody to tell.
+        // A closed stderr is not an error.
         if out.write_all(line.as_bytes()).is_err() {
             return;
         }
@@ -161,10 +275,10 @@ mod tests {
 
     use super::*;
 
-    /// Hands on what is written.
-    struct Lines(mpsc::Sender<String>);
+    /// Sends each written line to a channel.
+    struct LineSender(mpsc::Sender<String>);
 
-    impl Write for Lines {
+    impl Write for LineSender {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let text = String::from_utf8_lossy(bytes).into_owned();
             self.0.send(text).map_err(io::Error::other)?;
@@ -177,14 +291,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_that_is_not_drawn_is_spoken_of_until_it_ends() {
+    fn logs_the_progress_of_a_hidden_bar_until_it_ends() {
         let (sender, lines) = mpsc::channel();
         let bar = ProgressBar::hidden();
         bar.set_length(0);
         bar.set_message("reading images");
         let weak = bar.downgrade();
-        let speaking = thread::spawn(move || {
-            speak(&weak, Duration::from_millis(1), &mut Lines(sender));
+        let logger = thread::spawn(move || {
+            log_progress(&weak, Duration::from_millis(1), &mut LineSender(sender));
         });
         assert_eq!(lines.recv().unwrap(), "reading images …\n");
         bar.set_message("scoring");
@@ -192,11 +306,11 @@ mod tests {
         Ui::set_length(&bar, 8);
         assert!(lines.iter().any(|line| line.starts_with("scoring  3/8  ")));
         bar.finish_and_clear();
-        speaking.join().unwrap();
-        // Nothing is said of a bar that is gone.
-        let mut said = Vec::new();
+        logger.join().unwrap();
+        // A dropped bar produces no output.
+        let mut output = Vec::new();
         let gone = ProgressBar::hidden().downgrade();
-        speak(&gone, Duration::ZERO, &mut said);
-        assert!(said.is_empty());
+        log_progress(&gone, Duration::ZERO, &mut output);
+        assert!(output.is_empty());
     }
 }

@@ -80,7 +80,7 @@ pub enum EvalError {
     Probabilities(String),
     /// Engine options for a checkpoint.
     #[error(
-        "--model {path}: Burn runs this run or checkpoint on the CPU; --device, --engine, \
+        "{path}: Burn runs this run or checkpoint on the CPU; --device, --engine, \
          --ort-lib, --engine-config, --sessions and --intra-threads are for exported models\n\
          hint: export it with `rgby export --from {path} --out model.onnx`",
         path = .0.display()

@@ -59,6 +59,7 @@ impl LabelledPredictions {
             EvalSubject::Scores(path) => Self::from_scores(path, config, observer),
             #[cfg(feature = "train")]
             EvalSubject::Model(path) if path.is_dir() => {
+                check_burn_options(path, config)?;
                 let data = EvalData::from_config(config)?;
                 let dir = crate::train::resolve(path)?;
                 Self::from_checkpoint(path, &dir, &data, (config, observer))
@@ -66,6 +67,7 @@ impl LabelledPredictions {
             EvalSubject::Model(path) => Self::from_model(path, config, observer),
             #[cfg(feature = "train")]
             EvalSubject::Run(path) => {
+                check_burn_options(path, config)?;
                 let run = RunData::open(path, config)?;
                 run.notes.iter().for_each(|note| observer.note(note));
                 let predictions =
@@ -126,18 +128,8 @@ impl LabelledPredictions {
         (config, observer): (&EvalConfig, &dyn ScoreObserver),
     ) -> Result<Self, EvalError> {
         use crate::export::BurnEngine;
-        use crate::score::{Device, EngineChoice, score_with};
+        use crate::score::score_with;
 
-        let engine = &config.engine;
-        let only_cpu_options = engine.devices.all() == [Device::Cpu]
-            && engine.engine == EngineChoice::Auto
-            && engine.ort_lib.is_none()
-            && engine.engine_config.is_none()
-            && engine.sessions.is_none()
-            && engine.intra_threads.is_none();
-        if !only_cpu_options {
-            return Err(EvalError::EngineOptions(subject.to_owned()));
-        }
         let engine = BurnEngine::load(dir)?;
         let spec = engine.spec().clone();
         let (labels, images) = data.find_samples(&spec, observer)?;
@@ -229,6 +221,24 @@ impl LabelledPredictions {
             model: None,
         })
     }
+}
+
+/// Rejects options of engines that do not run checkpoints.
+#[cfg(feature = "train")]
+fn check_burn_options(subject: &Path, config: &EvalConfig) -> Result<(), EvalError> {
+    use crate::score::{Device, EngineChoice};
+
+    let engine = &config.engine;
+    let only_cpu_options = engine.devices.all() == [Device::Cpu]
+        && engine.engine == EngineChoice::Auto
+        && engine.ort_lib.is_none()
+        && engine.engine_config.is_none()
+        && engine.sessions.is_none()
+        && engine.intra_threads.is_none();
+    if only_cpu_options {
+        return Ok(());
+    }
+    Err(EvalError::EngineOptions(subject.to_owned()))
 }
 
 /// Removes the rows of these samples from `rows`, those of the file `path`, and returns them.

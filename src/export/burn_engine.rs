@@ -1,4 +1,4 @@
-//! A checkpoint behind the trait of the scoring engines, run by Burn on the CPU.
+//! Runs a checkpoint with Burn on the CPU as a scoring engine.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::model_metadata::ModelSpec;
 use crate::score::{Engine, EngineError, InferenceOutput};
 use crate::train::{Checkpoint, CheckpointError};
 
-/// A checkpoint that answers as it was trained, without an export.
+/// A checkpoint as a scoring engine, without an export.
 pub struct BurnEngine {
     classifier: Classifier,
     spec: ModelSpec,
@@ -17,16 +17,16 @@ pub struct BurnEngine {
 }
 
 impl BurnEngine {
-    /// Loads the weights that would be exported from the checkpoint in `dir`.
+    /// Loads the weights of the checkpoint in `dir` that an export would use.
     ///
     /// # Errors
     ///
     /// [`CheckpointError`] if it is missing or damaged.
     pub fn load(dir: &Path) -> Result<Self, CheckpointError> {
         let checkpoint = Checkpoint::open(dir)?;
-        let fresh = Classifier::new(&checkpoint.model, 0, &Device::flex());
+        let new = Classifier::new(&checkpoint.model, 0, &Device::flex());
         Ok(Self {
-            classifier: Checkpoint::load(dir, fresh, WeightTransfer::All)?,
+            classifier: Checkpoint::load(dir, new, WeightTransfer::All)?,
             spec: checkpoint.spec,
             path: dir.to_owned(),
         })
@@ -46,18 +46,20 @@ impl Engine for BurnEngine {
         let preprocess = &self.spec.preprocess;
         let side = preprocess.size as usize;
         let shape = [batch, preprocess.channels.len(), side, side];
-        let wanted: usize = shape.iter().product();
-        if images.len() != wanted {
+        let expected: usize = shape.iter().product();
+        if images.len() != expected {
             let len = images.len();
-            return Err(fail(format!("{len} numbers are not a batch of {shape:?}")));
+            return Err(fail(format!(
+                "{len} values are not a batch of shape {shape:?}"
+            )));
         }
         let input =
             Tensor::<4>::from_data(TensorData::new(images.to_vec(), shape), &Device::flex());
-        let answer = self.classifier.probabilities(input).into_data();
-        let probabilities: Vec<f32> = answer.iter::<f32>().collect();
+        let output = self.classifier.probabilities(input).into_data();
+        let probabilities: Vec<f32> = output.iter::<f32>().collect();
         if let Some(bad) = probabilities.iter().find(|p| !(0.0..=1.0).contains(*p)) {
             return Err(fail(format!(
-                "{bad} is not a probability: the training diverged; use an earlier checkpoint"
+                "output {bad} is not a probability: the training diverged; use an earlier checkpoint"
             )));
         }
         Ok(InferenceOutput {

@@ -1,91 +1,106 @@
-//! Why a network could not be exported.
+//! Export errors.
 
 use super::{FP16_TOLERANCE, INT8_LOST, TOLERANCE};
+use crate::data::LabelError;
 use crate::graph::GraphError;
-use crate::model_metadata::Precision;
+use crate::model_metadata::{Precision, ThresholdFileError};
 use crate::score::EngineError;
+use crate::train::CheckpointError;
 
 /// Why an export failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
+    /// The request contradicts itself.
+    #[error("{0}")]
+    Config(String),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Thresholds(#[from] ThresholdFileError),
+    /// The labels file cannot be read.
+    #[error(transparent)]
+    LabelFile(#[from] LabelError),
+    /// The folder of calibration images cannot be used.
+    #[error("--calibrate: {0}")]
+    Images(String),
     /// Burn could not describe the network.
-    #[error("the network could not be exported: {0}")]
+    #[error("cannot export the network: {0}")]
     Capture(String),
     /// The file cannot be written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: String,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The serving engine refuses the file.
+    #[error("cannot write {path}: {cause}")]
+    Io { path: String, cause: std::io::Error },
+    /// The inference engine rejects the file.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The serving engine computes something else.
+    /// The inference engine computes other probabilities.
     #[error(
         "the exported model differs from Burn by {difference:.1e}, more than {TOLERANCE:.0e}; \
-         the file was not written, please report this"
+         the file was not written\nhint: please report this as a bug"
     )]
     Parity {
         /// Largest difference of a probability.
         difference: f32,
     },
     /// The graph cannot be rewritten.
-    #[error("the network could not be rewritten: {0}")]
-    Graph(#[from] GraphError),
+    #[error("cannot rewrite the network: {cause}")]
+    Graph { cause: GraphError },
     /// tract has no fast kernels for lower precisions.
     #[error(
-        "--precision {precision} is compared with fp32 on ONNX Runtime, and {runs} runs, which takes \
-         many times as long in it; `pip install onnxruntime` or --ort-lib PATH mends that"
+        "--precision {precision} is compared with fp32 in ONNX Runtime, but {engine} is used, which \
+         is many times slower\nhint: `pip install onnxruntime`, or pass --ort-lib PATH"
     )]
-    NeedsOnnxRuntime {
-        /// What was asked for.
+    SlowEngine {
         precision: Precision,
-        /// What runs.
-        runs: String,
+        engine: String,
     },
-    /// Nothing to calibrate on.
+    /// No images for calibration.
     #[error(
-        "--precision int8 needs to see which numbers the network computes: name a folder of some \
-         hundred typical images with --calibrate DIR"
+        "--precision int8 needs images for calibration\nhint: pass a folder of about a hundred \
+         typical images with --calibrate DIR"
     )]
-    NeedsImages,
-    /// Not one image of the folder can be read.
-    #[error("not one of the {count} samples in --calibrate can be read; the first: {first}")]
+    NoCalibrationImages,
+    /// No image of the folder can be read.
+    #[error("none of the {count} samples in --calibrate can be read; the first: {first}")]
     Unreadable {
-        /// How many there are.
         count: usize,
-        /// What is wrong with the first.
+        /// What is wrong with the first sample.
         first: String,
     },
-    /// The network cannot be run for calibration, or computes something that is no number.
+    /// The network cannot be run for calibration, or computes a value that is not finite.
     #[error("calibration: {0}")]
     Calibration(String),
-    /// Labels and images have nothing in common.
-    #[error("no image of --calibrate has a line in --labels; its first column holds their ids")]
+    /// Labels and images have no id in common.
+    #[error(
+        "no image of --calibrate has a line in --labels\nhint: the first column of --labels holds \
+         their ids"
+    )]
     Unlabelled,
-    /// Labels that cannot be judged by.
+    /// Labels that macro-F1 cannot be computed with.
     #[error("--labels: {0}")]
-    Judgement(String),
-    /// float16 answers something else.
+    Labels(String),
+    /// float16 changes a probability too much.
     #[error(
         "in float16 a probability differs by {difference:.1e} from float32, more than \
-         {FP16_TOLERANCE:.0e}; the file was not written, export it with --precision fp32"
+         {FP16_TOLERANCE:.0e}; the file was not written\nhint: export it with --precision fp32"
     )]
     Rounded {
         /// Largest difference of a probability.
         difference: f32,
     },
-    /// 8 bits answer something else.
+    /// int8 changes too many decisions.
     #[error(
-        "in 8 bits {:.0}% of the decisions are others, by more than 0.1 (at most {:.0}% are \
-         accepted); the file was not written. Calibrate on more and on typical images, or export it \
-         with --precision fp16",
+        "int8 changes {:.0}% of the decisions by more than 0.1 (accepted are {:.0}%); the file was \
+         not written\nhint: calibrate on more and on typical images, or export with --precision fp16",
         lost * 100.0, INT8_LOST * 100.0
     )]
     Drifted {
-        /// Share of such decisions.
+        /// Fraction of such decisions.
         lost: f64,
     },
+}
+
+impl From<GraphError> for ExportError {
+    fn from(cause: GraphError) -> Self {
+        Self::Graph { cause }
+    }
 }

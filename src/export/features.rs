@@ -1,17 +1,18 @@
-//! A frozen backbone on ONNX Runtime, for training that computes its features once.
+//! Features of a frozen backbone, computed by ONNX Runtime.
 
 use std::path::Path;
 
 use burn::tensor::Device;
 use burn_store::ModuleSnapshot;
 
-use super::{ExportError, capture, open_session};
+use super::ExportError;
+use super::network::{capture, open_session};
 use crate::data::Batch;
 use crate::model::{Classifier, ModelConfig};
-use crate::score::{OrtSession, Runtime};
-use crate::train::Extractor;
+use crate::score::{OrtSession, Runtime, RuntimeOptions};
+use crate::train::{Config, Extractor};
 
-/// A network's [`head_input`](Classifier::head_input) in a session of the serving engine.
+/// Computes a network's [`head_input`](Classifier::head_input) in an inference session.
 pub struct OrtExtractor {
     session: OrtSession,
     runtime: Runtime,
@@ -30,7 +31,7 @@ impl OrtExtractor {
         config: &ModelConfig,
         runtime: Runtime,
     ) -> Result<Self, ExportError> {
-        // Exporting moves a module's parameters: this one is made for it.
+        // Exporting moves the parameters of a module, so it gets a copy.
         let mut copy = Classifier::new(config, 0, &Device::flex());
         copy.apply(classifier.collect(None, None, true), None, None, true);
         let images = config.image_shape();
@@ -42,6 +43,28 @@ impl OrtExtractor {
             images,
         })
     }
+}
+
+/// Returns an extractor on ONNX Runtime; none if its library is not found.
+///
+/// The embedded tract is not faster than Burn, so it is not used here. Suitable as
+/// [`FeatureCache::extractor`](crate::train::FeatureCache::extractor) for training on the CPU.
+///
+/// # Errors
+///
+/// The network cannot be exported or loaded: the reason.
+pub fn onnx_runtime_extractor(
+    classifier: &Classifier,
+    config: &Config,
+) -> Result<Option<Box<dyn Extractor>>, String> {
+    let runtime = Runtime::start(&RuntimeOptions::default()).map_err(|error| error.to_string())?;
+    if runtime.is_tract() {
+        return Ok(None);
+    }
+    let extractor = OrtExtractor::new(classifier, &config.model, runtime);
+    Ok(Some(Box::new(
+        extractor.map_err(|error| error.to_string())?,
+    )))
 }
 
 impl Extractor for OrtExtractor {

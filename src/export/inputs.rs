@@ -1,4 +1,4 @@
-//! What an exported model is tried on: a folder of images, or numbers made up for it.
+//! Inputs for calibrating and comparing models: images of a folder, or synthetic numbers.
 
 use std::collections::HashMap;
 
@@ -6,78 +6,77 @@ use rayon::prelude::*;
 
 use super::ExportError;
 use crate::data::LabelTable;
-use crate::imaging::{DecodeLimits, Preprocess, Preprocessor, Sample};
+use crate::imaging::{DecodeLimits, Preprocessor, Preprocess, Sample};
+use crate::observer::Observer;
 use crate::score::Failure;
 
-/// Images in memory at a time.
+/// Number of images in memory at a time.
 const BATCH: usize = 8;
-/// Images that are made up where none are given.
-const MADE_UP: usize = 3 * BATCH;
+/// Number of synthetic images.
+const SYNTHETIC: usize = 3 * BATCH;
+/// Name of the task in progress reports.
+pub(super) const TASK: &str = "calibrating and comparing";
 
 /// Images for calibration and comparison.
-pub struct Inputs {
+pub struct CalibrationInputs<'a> {
     preparer: Preprocessor,
-    /// `None`: they are made up.
+    /// The samples of a folder; synthetic numbers if absent.
     samples: Option<Vec<Sample>>,
-    /// Is told how many of them are done, in each pass over them.
-    watch: Option<Box<dyn Fn(usize) + Sync>>,
+    /// Receives the number of images done in each pass over them.
+    observer: &'a dyn Observer,
 }
 
-/// Some of the images, ready for the network.
+/// A batch of the images, prepared for the network.
 pub(super) struct CheckBatch {
-    /// Which images of [`Inputs`] they are.
+    /// Indices of the images in [`CalibrationInputs`].
     pub rows: Vec<usize>,
     /// `[rows, C, S, S]`.
     pub images: Vec<f32>,
 }
 
-impl Inputs {
-    /// The samples of a folder.
+impl<'a> CalibrationInputs<'a> {
+    /// Uses the samples of a folder; `observer` receives the progress of each pass over them.
     #[must_use]
-    pub fn of_samples(samples: Vec<Sample>, preprocess: Preprocess) -> Self {
+    pub fn from_samples(
+        samples: Vec<Sample>,
+        preprocess: Preprocess,
+        observer: &'a dyn Observer,
+    ) -> Self {
         Self {
             preparer: Preprocessor::new(preprocess),
             samples: Some(samples),
-            watch: None,
+            observer,
         }
     }
 
-    /// Numbers from −1 to 1.
+    /// Uses synthetic numbers from −1 to 1.
     #[must_use]
-    pub fn made_up(preprocess: Preprocess) -> Self {
+    pub fn synthetic(preprocess: Preprocess) -> Self {
         Self {
             preparer: Preprocessor::new(preprocess),
             samples: None,
-            watch: None,
+            observer: &(),
         }
     }
 
-    /// Lets `watch` know how many images are done, in each pass over them.
+    /// Returns whether the inputs are synthetic.
     #[must_use]
-    pub fn watched(mut self, watch: impl Fn(usize) + Sync + 'static) -> Self {
-        self.watch = Some(Box::new(watch));
-        self
-    }
-
-    /// Whether no image was given.
-    #[must_use]
-    pub fn are_made_up(&self) -> bool {
+    pub fn are_synthetic(&self) -> bool {
         self.samples.is_none()
     }
 
-    /// How many images there are.
+    /// Returns the number of images.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.samples.as_ref().map_or(MADE_UP, Vec::len)
+        self.samples.as_ref().map_or(SYNTHETIC, Vec::len)
     }
 
-    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Shape of a batch of so many images.
+    /// Returns the shape `[N, C, S, S]` of a batch of `batch` images.
     #[must_use]
     pub(super) fn shape(&self, batch: usize) -> [usize; 4] {
         let preprocess = self.preparer.preprocess();
@@ -85,10 +84,10 @@ impl Inputs {
         [batch, preprocess.channels.len(), side, side]
     }
 
-    /// The classes of each image by a table of labels; `None` for images that it has not.
+    /// Returns the classes of each image; `None` for images without labels.
     #[must_use]
     pub(super) fn targets<'t>(&self, labels: &'t LabelTable) -> Vec<Option<&'t [u16]>> {
-        let known: HashMap<&str, &[u16]> = labels
+        let by_id: HashMap<&str, &[u16]> = labels
             .ids
             .iter()
             .map(String::as_str)
@@ -96,15 +95,15 @@ impl Inputs {
             .collect();
         let samples = self.samples.iter().flatten();
         samples
-            .map(|sample| known.get(sample.id.as_str()).copied())
+            .map(|sample| by_id.get(sample.id.as_str()).copied())
             .collect()
     }
 
-    /// Hands over all images in batches; returns those that cannot be read.
+    /// Passes all images to `each` in batches; returns those that cannot be read.
     ///
     /// # Errors
     ///
-    /// What `each` returns, or [`ExportError::Unreadable`] if not one image can be read.
+    /// The error of `each`, or [`ExportError::Unreadable`] if no image can be read.
     pub(super) fn for_each(
         &self,
         mut each: impl FnMut(CheckBatch) -> Result<(), ExportError>,
@@ -129,9 +128,8 @@ impl Inputs {
             if !batch.rows.is_empty() {
                 each(batch)?;
             }
-            if let Some(watch) = &self.watch {
-                watch(self.len().min(start + BATCH));
-            }
+            let done = self.len().min(start + BATCH);
+            self.observer.progress(TASK, done, self.len());
         }
         match failures.first() {
             Some(first) if failures.len() == self.len() => Err(ExportError::Unreadable {
@@ -145,7 +143,7 @@ impl Inputs {
     fn image(&self, row: usize) -> Result<Vec<f32>, Failure> {
         let count = self.preparer.preprocess().input_len();
         let Some(samples) = &self.samples else {
-            return Ok(made_up(row * count, count));
+            return Ok(synthetic(row * count, count));
         };
         let mut image = vec![0.0; count];
         let sample = &samples[row];
@@ -160,8 +158,8 @@ impl Inputs {
     }
 }
 
-/// Numbers from −1 to 1, in an order without a period that matches an image's rows.
-pub(super) fn made_up(start: usize, count: usize) -> Vec<f32> {
+/// Returns numbers from −1 to 1, in an order without a period that matches the rows of an image.
+pub(super) fn synthetic(start: usize, count: usize) -> Vec<f32> {
     (start..start + count)
         .map(|i| ((i * 7919 % 65_521) as f32 / 32_760.5) - 1.0)
         .collect()

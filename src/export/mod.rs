@@ -1,7 +1,7 @@
-//! From a checkpoint to one ONNX file that carries all it needs.
+//! Exports a checkpoint as one ONNX file that contains everything for scoring.
 //!
-//! [`to_onnx`] writes the network down; [`export`] has the serving engine agree with Burn, makes the
-//! precision that was asked for, compares it with float32, and writes the file.
+//! [`export()`] verifies that the inference engine agrees with Burn, reduces the precision if
+//! requested, compares it with float32 and writes the file. [`to_onnx`] is the export alone.
 
 mod burn_engine;
 mod compare;
@@ -9,194 +9,227 @@ mod error;
 mod features;
 mod inputs;
 mod names;
+mod network;
 mod reduce;
+mod report;
+mod write;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
-use burn_onnx::export::{AxisSpec, ExportOutput, InputSpec, OnnxExporter};
+use burn::tensor::Device;
 
-use crate::atomic_file;
-use crate::data::LabelTable;
-use crate::graph::{self, Message, ModelProto, surgery::share_strides};
-use crate::model::{CONFIG_KEY, Classifier, ModelConfig};
-use crate::model_metadata::{METADATA_KEY, ModelSpec, Precision};
-use crate::score::{Engine, ModelFile, OrtEngine, OrtSession, Runtime};
+use self::write::{ModelRequest, TemporaryModel, write_model};
+use crate::data::read_labels;
+use crate::graph;
+use crate::imaging::find_samples;
+use crate::model::{Classifier, WeightTransfer};
+use crate::model_metadata::{METADATA_KEY, ModelSpec, Precision, ThresholdFile};
+use crate::observer::Observer;
+use crate::score::{EngineChoice, ModelFile, Runtime, RuntimeOptions};
+use crate::train::{Checkpoint, resolve};
 
 pub use burn_engine::BurnEngine;
 pub use compare::PrecisionComparison;
 pub use error::ExportError;
-pub use features::OrtExtractor;
-pub use inputs::Inputs;
+pub use features::{OrtExtractor, onnx_runtime_extractor};
+pub use inputs::CalibrationInputs;
+pub use network::{ExportMetadata, to_onnx};
+pub use report::{ExportReport, ExportedModel, PrecisionReport};
 
-/// Largest accepted difference between the engine's probabilities and Burn's.
+/// Largest accepted difference between the probabilities of the engine and of Burn.
 pub const TOLERANCE: f32 = 1e-4;
-/// Largest accepted difference between the probabilities in float16 and in float32. The most that
-/// rounding alone made was 1.1e-2, in a network of 244 layers with a steep head; see
+/// Largest accepted difference between the probabilities in float16 and in float32. The largest
+/// that was caused by rounding alone was 1.1e-2, in a network of 244 layers with a steep head; see
 /// docs/performance.md.
 const FP16_TOLERANCE: f32 = 3e-2;
-/// Largest accepted share of decisions that 8 bits turn over with a probability moved by more than
-/// 0.1; beyond it the calibration was wrong, not coarse.
+/// Largest accepted fraction of decisions that int8 changes with a probability moved by more than
+/// 0.1. A larger fraction means wrong calibration, not rounding.
 const INT8_LOST: f64 = 0.05;
-/// Samples in the self-check.
-const CHECK_BATCH: usize = 2;
 
-/// What an exported file says about its network.
-#[derive(Debug, Clone, Copy)]
-pub struct ExportMetadata<'a> {
-    /// For whoever retrains it.
-    pub config: &'a ModelConfig,
-    /// For whoever scores with it.
-    pub spec: &'a ModelSpec,
-}
-
-/// What is to be made.
-pub struct ExportRequest<'a> {
-    /// What the file says about its network. Its spec decides whether there are embeddings.
-    pub description: ExportMetadata<'a>,
-    /// In what it computes.
+/// What to export.
+#[derive(Debug, Clone)]
+pub struct ExportConfig {
+    /// A checkpoint directory, or a run directory (its best checkpoint). With new thresholds also an
+    /// exported file.
+    pub from: PathBuf,
+    /// The ONNX file to write.
+    pub out: PathBuf,
+    /// File of tuned thresholds; the checkpoint's thresholds if absent.
+    pub thresholds: Option<PathBuf>,
     pub precision: Precision,
-    /// What lower precisions are calibrated on and compared on.
-    pub inputs: Inputs,
-    /// The classes of some of them.
-    pub labels: Option<LabelTable>,
-    /// Where the file goes.
-    pub path: &'a Path,
+    /// Folder of images for calibrating and comparing lower precisions; required for int8.
+    pub calibrate: Option<PathBuf>,
+    /// CSV with labels of these images, for comparing macro-F1.
+    pub labels: Option<PathBuf>,
+    /// Whether the file gets an output of embeddings.
+    pub embeddings: bool,
+    /// The engine that verifies the file.
+    pub engine: EngineChoice,
+    /// Path of the ONNX Runtime library; searched for if absent.
+    pub ort_lib: Option<PathBuf>,
 }
 
-/// What was made.
-#[derive(Debug)]
-pub struct ExportReport {
-    /// Largest difference between Burn's probabilities and the engine's in float32.
-    pub difference: f32,
-    /// Bytes of the float32 model and of the file.
-    pub bytes: [usize; 2],
-    /// For a lower precision: how it was made, and how it compares with float32.
-    pub reduced: Option<(String, PrecisionComparison)>,
-}
-
-/// Writes `classifier`, which must not be on an autodiff device, as an ONNX model in float32.
+/// Exports a checkpoint, or replaces the thresholds of an exported file.
 ///
-/// Input `image` `[N, C, S, S]` float32, normalised; output `probabilities` `[N, K]`, and, if the
-/// spec has [`ModelSpec::embeddings`], `embeddings` `[N, F]`: the pooled features. The symbolic `N`
-/// is called `batch`.
+/// Calibration images that cannot be read are reported as warnings and left out.
 ///
 /// # Errors
 ///
-/// [`ExportError::Capture`].
-pub fn to_onnx(
-    classifier: &Classifier,
-    description: &ExportMetadata,
-) -> Result<ModelProto, ExportError> {
-    let preprocess = &description.spec.preprocess;
-    let images = (preprocess.channels.len(), preprocess.size as usize);
-    let mut model = if description.spec.embeddings.is_some() {
-        capture(classifier, images, Classifier::probabilities_and_features)?
-    } else {
-        capture(classifier, images, Classifier::probabilities)?
-    };
-    names::rename_values(&mut model, description.config);
-    describe(&mut model, description)?;
-    Ok(model)
-}
-
-/// What `forward` computes of images `[N, channels, side, side]`, as an ONNX model.
-fn capture<O: ExportOutput>(
-    classifier: &Classifier,
-    (channels, side): (usize, usize),
-    forward: fn(&Classifier, Tensor<4>) -> O,
-) -> Result<ModelProto, ExportError> {
-    let sample = |count| Tensor::<4>::zeros([count, channels, side, side], &Device::flex());
-    let input = InputSpec::new([
-        AxisSpec::Dynamic {
-            symbol: "batch".into(),
-        },
-        AxisSpec::Static,
-        AxisSpec::Static,
-        AxisSpec::Static,
-    ]);
-    let onnx = OnnxExporter::new()
-        .export_dynamic(classifier, sample(2), sample(3), &[input], forward)
-        .map_err(|error| ExportError::Capture(error.to_string()))?;
-    let mut model = ModelProto::parse_from_bytes(onnx.as_bytes())
-        .map_err(|error| ExportError::Capture(error.to_string()))?;
-    share_strides(model.graph.mut_or_insert_default());
-    Ok(model)
-}
-
-/// Exports after the serving engine has agreed with Burn on the same input, and in a lower
-/// precision with float32.
-///
-/// `reference` is the same network as `classifier`, which capturing leaves unusable.
-///
-/// # Errors
-///
-/// [`ExportError`]; nothing is left at the order's path that was not there before.
-pub fn export(
-    classifier: &Classifier,
-    reference: &Classifier,
-    order: &ExportRequest,
-    runtime: Runtime,
-) -> Result<ExportReport, ExportError> {
-    if runtime.is_tract() && !order.precision.is_full() {
-        return Err(ExportError::NeedsOnnxRuntime {
-            precision: order.precision,
-            runs: runtime.describe(),
-        });
+/// [`ExportError`] if the checkpoint does not load, the engines disagree, a lower precision changes
+/// too much, or the file cannot be written; then the file is unchanged.
+pub fn export(config: &ExportConfig, observer: &dyn Observer) -> Result<ExportReport, ExportError> {
+    config.validate()?;
+    if config.from.is_file() {
+        return config.replace_thresholds(observer);
     }
-    let full = to_onnx(classifier, &order.description)?;
-    let staged = Staged::new(&full, order.path)?;
-    let difference = difference(reference, &staged.file, runtime)?;
-    if difference > TOLERANCE {
-        return Err(ExportError::Parity { difference });
+    let dir = resolve(&config.from)?;
+    let checkpoint = Checkpoint::open(&dir)?;
+    let mut spec = checkpoint.spec.clone();
+    config.set_thresholds(&mut spec, observer)?;
+    spec.embeddings = config.embeddings.then(|| checkpoint.model.pooled_width());
+    let runtime = Runtime::start(&RuntimeOptions {
+        engine: config.engine,
+        ort_lib: config.ort_lib.clone(),
+        ..RuntimeOptions::default()
+    })?;
+    if let Some(notice) = runtime.notice() {
+        observer.note(notice);
     }
-    let (reduced, summary) = match order.precision {
-        Precision::Fp32 => {
-            staged.keep(order.path)?;
-            let bytes = [staged.bytes.len(); 2];
-            return Ok(ExportReport {
-                difference,
-                bytes,
-                reduced: None,
-            });
-        }
-        Precision::Fp16 => reduce::to_fp16(&full)?,
-        Precision::Int8 => reduce::to_int8(&full, &order.inputs, runtime)?,
-    };
-    drop(full);
-    let reduced = Staged::new(&order.described(reduced)?, order.path)?;
-    let models = [&staged.file, &reduced.file];
-    let comparison = compare::compare(models, &order.inputs, order.labels.as_ref(), runtime)?;
-    accept(order.precision, &comparison)?;
-    reduced.keep(order.path)?;
-    Ok(ExportReport {
-        difference,
-        bytes: [staged.bytes.len(), reduced.bytes.len()],
-        reduced: Some((summary, comparison)),
-    })
-}
-
-impl ExportRequest<'_> {
-    /// The model with its precision in its metadata.
-    fn described(&self, mut model: ModelProto) -> Result<ModelProto, ExportError> {
-        let spec = ModelSpec {
-            precision: self.precision,
-            ..self.description.spec.clone()
-        };
-        let description = ExportMetadata {
+    let classes = spec.classes.len();
+    let labels = config.labels.as_deref();
+    let inputs = config.inputs(&spec, observer)?;
+    let request = ModelRequest {
+        metadata: ExportMetadata {
+            config: &checkpoint.model,
             spec: &spec,
-            ..self.description
+        },
+        precision: config.precision,
+        inputs: &inputs,
+        labels: labels.map(|csv| read_labels(csv, classes)).transpose()?,
+        path: &config.out,
+    };
+    // Exporting leaves a network unusable, so the comparison gets its own copy.
+    let load = || {
+        let new = Classifier::new(&checkpoint.model, 0, &Device::flex());
+        Checkpoint::load(&dir, new, WeightTransfer::All)
+    };
+    let written = write_model(&load()?, &load()?, &request, runtime)?;
+    let images = inputs.len();
+    let synthetic_inputs = inputs.are_synthetic();
+    let report = ExportedModel {
+        from: dir,
+        out: config.out.clone(),
+        precision: config.precision,
+        embeddings: spec.embeddings,
+        difference: written.difference,
+        engine: runtime.describe(),
+        bytes: written.bytes[1],
+        reduced: written
+            .reduced
+            .map(|(summary, comparison)| PrecisionReport {
+                summary,
+                comparison,
+                synthetic_inputs,
+                fp32_bytes: written.bytes[0],
+            }),
+    };
+    report.warn_of_failures(images, observer);
+    Ok(ExportReport::Model(Box::new(report)))
+}
+
+impl ExportConfig {
+    fn validate(&self) -> Result<(), ExportError> {
+        let reason = if self.out.is_dir() {
+            format!(
+                "{} is a folder\nhint: --out names the file to write",
+                self.out.display()
+            )
+        } else if self.calibrate.is_some() && self.precision.is_full() {
+            "--calibrate is for --precision int8 and fp16, which are compared with fp32".into()
+        } else if self.calibrate.is_none() && self.precision == Precision::Int8 {
+            "--precision int8 needs images for calibration\nhint: pass a folder of about a hundred \
+             typical images with --calibrate DIR"
+                .into()
+        } else {
+            return Ok(());
         };
-        describe(&mut model, &description)?;
-        Ok(model)
+        Err(ExportError::Config(reason))
+    }
+
+    /// Sets the thresholds of the file [`thresholds`](Self::thresholds) in `spec`.
+    fn set_thresholds(
+        &self,
+        spec: &mut ModelSpec,
+        observer: &dyn Observer,
+    ) -> Result<(), ExportError> {
+        let Some(path) = &self.thresholds else {
+            return Ok(());
+        };
+        let file = ThresholdFile::read(path)?;
+        spec.thresholds = file.for_classes(&spec.classes, path)?;
+        observer.note(&format!(
+            "thresholds  {}, tuned on {} samples (--tune-thresholds {})",
+            path.display(),
+            file.samples,
+            file.method
+        ));
+        if file.keep_argmax {
+            observer.note(
+                "            tuned for decisions that always keep the most probable class: score with \
+                 --keep-argmax",
+            );
+        }
+        Ok(())
+    }
+
+    /// Copies an exported file with other thresholds; graph and weights stay the same.
+    fn replace_thresholds(&self, observer: &dyn Observer) -> Result<ExportReport, ExportError> {
+        let from = self.from.display();
+        if self.thresholds.is_none() {
+            return Err(ExportError::Config(format!(
+                "--from {from} is an exported file\nhint: pass a checkpoint or run, or new \
+                 thresholds for the file with --thresholds"
+            )));
+        }
+        if !self.precision.is_full() || self.embeddings {
+            return Err(ExportError::Config(format!(
+                "--from {from} is an exported file, of which only the thresholds can be \
+                 replaced\nhint: for --precision or --with-embeddings pass its checkpoint or run"
+            )));
+        }
+        let mut spec = ModelFile::open(&self.from)?.spec().as_ref().clone();
+        self.set_thresholds(&mut spec, observer)?;
+        replace_spec(&self.from, &spec, &self.out)?;
+        Ok(ExportReport::Thresholds {
+            from: self.from.clone(),
+            out: self.out.clone(),
+            thresholds: spec.thresholds,
+        })
+    }
+
+    fn inputs<'a>(
+        &self,
+        spec: &ModelSpec,
+        observer: &'a dyn Observer,
+    ) -> Result<CalibrationInputs<'a>, ExportError> {
+        let preprocess = spec.preprocess.clone();
+        let Some(dir) = &self.calibrate else {
+            return Ok(CalibrationInputs::synthetic(preprocess));
+        };
+        let samples = find_samples(dir, &preprocess.stains());
+        let samples = samples.map_err(|error| ExportError::Images(error.to_string()))?;
+        observer.progress(inputs::TASK, 0, samples.len());
+        Ok(CalibrationInputs::from_samples(
+            samples, preprocess, observer,
+        ))
     }
 }
 
-/// Writes the exported model `from` to `to` with another spec; its graph and weights stay.
+/// Writes the exported model `from` to `to` with another spec; graph and weights stay the same.
 ///
 /// # Errors
 ///
-/// [`ExportError`] if it cannot be read or written, or does not fit the spec.
+/// [`ExportError`] if it cannot be read or written, or does not match the spec.
 pub fn replace_spec(from: &Path, spec: &ModelSpec, to: &Path) -> Result<(), ExportError> {
     let mut model = graph::read(from)?;
     let text = serde_json::to_string(spec).map_err(|e| ExportError::Capture(e.to_string()))?;
@@ -204,123 +237,10 @@ pub fn replace_spec(from: &Path, spec: &ModelSpec, to: &Path) -> Result<(), Expo
     for entry in entries.filter(|entry| entry.key == METADATA_KEY) {
         entry.value.clone_from(&text);
     }
-    Staged::new(&model, to)?.keep(to)
+    TemporaryModel::new(&model, to)?.write(to)
 }
 
-/// Refuses a change that is more than rounding.
-fn accept(precision: Precision, change: &PrecisionComparison) -> Result<(), ExportError> {
-    match precision {
-        Precision::Fp16 if change.largest > FP16_TOLERANCE => Err(ExportError::Rounded {
-            difference: change.largest,
-        }),
-        Precision::Int8 if change.lost > INT8_LOST => {
-            Err(ExportError::Drifted { lost: change.lost })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A model in a file beside the one that is to be written.
-struct Staged {
-    bytes: Vec<u8>,
-    file: ModelFile,
-    /// Goes with this.
-    _temporary: tempfile::NamedTempFile,
-}
-
-impl Staged {
-    fn new(model: &ModelProto, path: &Path) -> Result<Self, ExportError> {
-        let bytes = to_bytes(model)?;
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-        let temporary = tempfile::Builder::new()
-            .suffix(".onnx")
-            .tempfile_in(parent.unwrap_or(Path::new(".")))
-            .map_err(io_error(path))?;
-        std::fs::write(temporary.path(), &bytes).map_err(io_error(path))?;
-        Ok(Self {
-            file: ModelFile::open(temporary.path())?,
-            bytes,
-            _temporary: temporary,
-        })
-    }
-
-    fn keep(&self, path: &Path) -> Result<(), ExportError> {
-        atomic_file::write_atomic(path, &self.bytes).map_err(io_error(path))
-    }
-}
-
-/// A session on a model that is in no file; errors call it `what`.
-fn open_session(
-    model: &ModelProto,
-    what: &Path,
-    runtime: Runtime,
-) -> Result<OrtSession, ExportError> {
-    let bytes = to_bytes(model)?;
-    Ok(OrtSession::load(runtime, &bytes, what, threads())?)
-}
-
-fn to_bytes(model: &ModelProto) -> Result<Vec<u8>, ExportError> {
-    let bytes = model.write_to_bytes();
-    bytes.map_err(|error| ExportError::Capture(error.to_string()))
-}
-
-/// One for each core.
+/// Returns the number of threads for inference: one per core.
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn io_error(path: &Path) -> impl Fn(std::io::Error) -> ExportError {
-    let path = path.display().to_string();
-    move |source| ExportError::Io {
-        path: path.clone(),
-        source,
-    }
-}
-
-/// Largest difference of a probability between Burn and the engine on one made-up batch.
-fn difference(
-    reference: &Classifier,
-    file: &ModelFile,
-    runtime: Runtime,
-) -> Result<f32, ExportError> {
-    let preprocess = &file.spec().preprocess;
-    let size = preprocess.size as usize;
-    let shape = [CHECK_BATCH, preprocess.channels.len(), size, size];
-    let images = inputs::made_up(0, shape.iter().product());
-    let input = Tensor::from_data(TensorData::new(images.clone(), shape), &Device::flex());
-    let burn = reference.probabilities(input).into_data();
-    let mut engine = OrtEngine::load(runtime, file, threads())?;
-    let served = engine.run(&images, CHECK_BATCH)?;
-    Ok(burn.iter::<f32>().zip(served).fold(0.0, |largest, (a, b)| {
-        let gap = (a - b).abs();
-        if gap.is_nan() {
-            f32::INFINITY
-        } else {
-            largest.max(gap)
-        }
-    }))
-}
-
-fn describe(model: &mut ModelProto, description: &ExportMetadata) -> Result<(), ExportError> {
-    let failed = |error: serde_json::Error| ExportError::Capture(error.to_string());
-    let entries = [
-        (
-            METADATA_KEY,
-            serde_json::to_string(description.spec).map_err(failed)?,
-        ),
-        (
-            CONFIG_KEY,
-            serde_json::to_string(description.config).map_err(failed)?,
-        ),
-    ];
-    model.producer_name = "rgby".into();
-    model.producer_version = env!("CARGO_PKG_VERSION").into();
-    model.metadata_props.clear();
-    for (index, (key, value)) in entries.into_iter().enumerate() {
-        // The entry's type has no public name; its default is reached through the field.
-        model.metadata_props.push(<_>::default());
-        model.metadata_props[index].key = key.into();
-        model.metadata_props[index].value = value;
-    }
-    Ok(())
 }

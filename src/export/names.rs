@@ -1,4 +1,4 @@
-//! The names of what is in an exported graph.
+//! Names of the values in an exported graph.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::model::ModelConfig;
 use crate::model_metadata::EMBEDDINGS_NAME;
 use crate::score::{INPUT_NAME, OUTPUT_NAME};
 
-/// Gives inputs, outputs and backbone weights the names that people know.
+/// Gives inputs, outputs and backbone weights their public names.
 pub(super) fn rename_values(model: &mut ModelProto, config: &ModelConfig) {
     let graph = model.graph.mut_or_insert_default();
     let imported = config.arch.imported();
@@ -24,7 +24,7 @@ pub(super) fn rename_values(model: &mut ModelProto, config: &ModelConfig) {
     );
     let outputs = graph.output.iter().zip([OUTPUT_NAME, EMBEDDINGS_NAME]);
     names.extend(outputs.map(|(output, name)| (output.name.clone(), name.to_owned())));
-    // Burn's path is `backbone.<variant>.<path>`; the variant is no part of a name.
+    // Burn's path is `backbone.<variant>.<path>`; public names omit the variant.
     let variant = format!("{:?}.", config.arch);
     let rename = |name: &mut String| {
         let path = name.strip_prefix("backbone.");

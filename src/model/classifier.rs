@@ -1,4 +1,4 @@
-//! A whole network: backbone and head.
+//! A complete network: input normalization, backbone and head.
 
 use burn::module::Module;
 use burn::tensor::activation::sigmoid;
@@ -10,7 +10,7 @@ use super::parameters::{init_parameters, list_parameters};
 use super::weights::HEAD;
 use super::{Arch, Backbone, BatchNorm2d, Head, ModelConfig};
 
-/// A multi-label classifier of images of several channels.
+/// A multi-label classifier of multi-channel images.
 #[derive(Module, Debug)]
 pub struct Classifier {
     input_norm: Option<BatchNorm2d>,
@@ -19,7 +19,7 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Builds a network with random weights that depend on `seed` and their names alone.
+    /// Builds a network with random weights that depend only on `seed` and their names.
     #[must_use]
     pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Self {
         let channels = config.channels.len();
@@ -33,13 +33,13 @@ impl Classifier {
         init_parameters(network, seed)
     }
 
-    /// The network of its backbone.
+    /// Returns the architecture of the backbone.
     #[must_use]
     pub fn arch(&self) -> Arch {
         self.backbone.arch()
     }
 
-    /// The backbone's feature map `[N, F, h, w]` of normalised images `[N, C, S, S]`.
+    /// Returns the feature map `[N, F, h, w]` of the backbone for normalised images `[N, C, S, S]`.
     fn feature_map(&self, images: Tensor<4>) -> Tensor<4> {
         let images = match &self.input_norm {
             Some(norm) => norm.forward(images),
@@ -48,39 +48,39 @@ impl Classifier {
         self.backbone.forward(images)
     }
 
-    /// Pooled features `[N, F]` of normalised images `[N, C, S, S]`.
+    /// Returns the pooled features `[N, F]` of normalised images `[N, C, S, S]`.
     #[must_use]
     pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
         self.head.pool(self.feature_map(images))
     }
 
-    /// Logits `[N, K]` of normalised images `[N, C, S, S]`.
+    /// Returns the logits `[N, K]` of normalised images `[N, C, S, S]`.
     #[must_use]
     pub fn logits(&self, images: Tensor<4>) -> Tensor<2> {
         self.head.forward(self.features(images))
     }
 
-    /// What the head's first layer with weights takes, `[N, L]`: pooled features, or the whole
-    /// feature map where a projection comes before the pooling. No weight of the head is in it.
+    /// Returns the input of the head's first layer with weights, `[N, L]`: the pooled features, or the
+    /// whole feature map if a projection precedes the pooling. It does not depend on the head's weights.
     #[must_use]
     pub fn head_input(&self, images: Tensor<4>) -> Tensor<2> {
         self.head.input(self.feature_map(images))
     }
 
-    /// Logits `[N, K]` of what [`head_input`](Self::head_input) made of the images.
+    /// Returns the logits `[N, K]` for a [`head_input`](Self::head_input).
     #[must_use]
     pub fn head_logits(&self, input: Tensor<2>) -> Tensor<2> {
         self.head.forward(self.head.resume(input))
     }
 
-    /// Whether nothing but the head trains.
+    /// Returns whether all parameters before the head are frozen.
     #[must_use]
     pub fn only_head_trains(&self) -> bool {
         let mut parameters = list_parameters(self).into_iter();
         parameters.all(|parameter| !parameter.trains || parameter.path.starts_with(HEAD))
     }
 
-    /// SHA-256 of all weights and statistics before the head, in hexadecimal digits.
+    /// Returns the SHA-256 of all weights and statistics before the head, in hexadecimal digits.
     #[must_use]
     pub fn hash_before_head(&self) -> String {
         let mut hasher = Sha256::new();
@@ -96,14 +96,14 @@ impl Classifier {
         hex::encode(hasher.finalize())
     }
 
-    /// Probabilities `[N, K]`, 0–1.
+    /// Returns the probabilities `[N, K]`, 0–1, of normalised images `[N, C, S, S]`.
     #[must_use]
     pub fn probabilities(&self, images: Tensor<4>) -> Tensor<2> {
         sigmoid(self.logits(images))
     }
 
-    /// Both [`probabilities`](Self::probabilities) and the [`features`](Self::features) that they
-    /// are made of.
+    /// Returns the [`probabilities`](Self::probabilities) and the [`features`](Self::features) that they
+    /// are computed from.
     #[must_use]
     pub fn probabilities_and_features(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
         let features = self.features(images);

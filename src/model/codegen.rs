@@ -1,4 +1,4 @@
-//! Build-time half of the backbones: skeleton → patched graph → Burn code and weight table.
+//! Generates the backbones at build time: skeleton → patched graph → Burn code and weight table.
 //!
 //! Part of `build.rs`, not of the crate.
 
@@ -81,7 +81,7 @@ fn generate(skeleton: &Path, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The expression for `model::Imported`.
+/// Returns the expression for `model::Imported`.
 fn imported(skeleton: &Path, graph: &GraphProto, pack: &Path) -> Result<String> {
     let initializers: Vec<&str> = graph
         .initializer
@@ -93,7 +93,7 @@ fn imported(skeleton: &Path, graph: &GraphProto, pack: &Path) -> Result<String> 
     let stem = weights
         .iter()
         .find(|(_, initializer)| *initializer == stem_weight);
-    let (stem, _) = stem.context("the generated code has no stem")?;
+    let (stem, _) = stem.context("the generated code has no parameter for the stem")?;
     let features = graph::network::Network::new(graph)?.features()?;
     let file = fs::canonicalize(skeleton)?;
     let file = file.display().to_string();
@@ -101,8 +101,8 @@ fn imported(skeleton: &Path, graph: &GraphProto, pack: &Path) -> Result<String> 
         "super::Imported {{\n    skeleton: include_bytes!({file:?}),\n    features: {features},\n    \
          stem: {stem:?},\n    windows: &["
     );
-    for window in graph::extent::windows(graph)? {
-        write!(text, "crate::graph::extent::{window:?}, ")?;
+    for window in graph::feature_map_size::windows(graph)? {
+        write!(text, "crate::graph::feature_map_size::{window:?}, ")?;
     }
     text.push_str("],\n    weights: &[\n");
     for (path, initializer) in &weights {
@@ -112,7 +112,7 @@ fn imported(skeleton: &Path, graph: &GraphProto, pack: &Path) -> Result<String> 
     Ok(text)
 }
 
-/// Reads back which placeholder each generated parameter got: its path, and the initializer.
+/// Returns path and initializer of each generated parameter, identified by its placeholder value.
 fn weight_table<'a>(pack: &Path, initializers: &[&'a str]) -> Result<Vec<(String, &'a str)>> {
     let mut seen = vec![false; initializers.len()];
     let mut table = Vec::new();
@@ -121,20 +121,20 @@ fn weight_table<'a>(pack: &Path, initializers: &[&'a str]) -> Result<Vec<(String
         let index = f32::from_le_bytes(data[..4].try_into()?) as usize;
         let initializer = initializers
             .get(index)
-            .with_context(|| format!("{} holds no placeholder", tensor.name))?;
+            .with_context(|| format!("{} has no placeholder value", tensor.name))?;
         ensure!(
             !std::mem::replace(&mut seen[index], true),
-            "`{initializer}` was used twice"
+            "`{initializer}` is used by two parameters"
         );
         table.push((tensor.name.clone(), *initializer));
     }
-    if let Some(lost) = seen.iter().position(|&seen| !seen) {
-        anyhow::bail!("the importer dropped `{}`", initializers[lost]);
+    if let Some(unused) = seen.iter().position(|&seen| !seen) {
+        anyhow::bail!("no parameter uses `{}`", initializers[unused]);
     }
     Ok(table)
 }
 
-/// Sends convolutions through the crate's own operation; the layer with the weights stays Burn's.
+/// Generates `fused::conv2d` for convolutions; Burn's layer holds the weights.
 struct FusedConv;
 
 impl OpOverride for FusedConv {
@@ -150,7 +150,10 @@ impl OpOverride for FusedConv {
         let filters = node.inputs[1].ty.static_shape_known();
         let filters = filters.filter(|_| config.auto_pad == AutoPad::NotSet);
         let filters = filters.ok_or_else(|| {
-            ProcessError::Custom(format!("{}: not of a stored shape and padding", node.name))
+            ProcessError::Custom(format!(
+                "{}: filter shape or padding is not static",
+                node.name
+            ))
         })?;
         let (outputs, inputs, groups) = (filters[0], filters[1] * config.groups, config.groups);
         let (kernel, stride, dilation) = (config.kernel_size, config.stride, config.dilation);
@@ -200,7 +203,7 @@ impl OpOverride for FusedConv {
     }
 }
 
-/// The stored tensors among a layer's inputs, by the names of its parts.
+/// Returns the stored tensors of `inputs`; `parts` are the parameter names.
 fn stored(inputs: &[Argument], parts: &[&str], field: &str) -> Vec<PackTensor> {
     inputs
         .iter()
@@ -209,7 +212,7 @@ fn stored(inputs: &[Argument], parts: &[&str], field: &str) -> Vec<PackTensor> {
         .collect()
 }
 
-/// Sends Relu through the crate's own operation, which needs no memory of its own.
+/// Generates `fused::relu` for Relu, which works in place.
 struct FusedRelu;
 
 impl OpOverride for FusedRelu {
@@ -231,9 +234,9 @@ impl OpOverride for FusedRelu {
     }
 }
 
-/// Sends BatchNormalization to the crate's own layer, which keeps PyTorch's running statistics.
+/// Generates `model::BatchNorm2d` for BatchNormalization, with PyTorch's unbiased running variance.
 struct UnbiasedBatchNorm {
-    /// Placeholders of the scales of those layers that do the work of a Relu too.
+    /// Placeholder values of the scales of layers that include a Relu.
     with_relu: HashSet<usize>,
 }
 
@@ -271,7 +274,7 @@ impl OpOverride for UnbiasedBatchNorm {
         let output = arg_to_ident(&node.outputs[0]);
         let field = Ident::new(&node.name, Span::call_site());
         let scale = node.inputs[1].value().ok_or_else(|| {
-            ProcessError::Custom(format!("{}: the scale is not a stored weight", node.name))
+            ProcessError::Custom(format!("{}: the scale is not stored", node.name))
         })?;
         let placeholder = scale.iter::<f32>().next().map_or(0, |value| value as usize);
         let forward = if self.with_relu.contains(&placeholder) {
@@ -295,18 +298,18 @@ impl OpOverride for UnbiasedBatchNorm {
     }
 }
 
-/// Epsilon and momentum.
+/// Returns epsilon and momentum.
 fn static_config(node: &BatchNormalizationNode) -> Result<(f64, f64), ProcessError> {
     match &node.config {
         BatchNormConfig::Static(config) => Ok((config.epsilon, config.momentum)),
         BatchNormConfig::Runtime(_) => Err(ProcessError::Custom(format!(
-            "{}: statistics are not stored weights",
+            "{}: the statistics are not stored",
             node.name
         ))),
     }
 }
 
-/// Scalars are part of the architecture, not parameters: they are written where they are used.
+/// Generates nothing for constants: scalars are inlined where they are used, not parameters.
 struct InlineScalar;
 
 impl OpOverride for InlineScalar {
@@ -323,7 +326,7 @@ impl OpOverride for InlineScalar {
     }
 }
 
-/// Multiplication by an [`InlineScalar`]: the residual scales of InceptionResNetV2.
+/// Generates multiplication by an [`InlineScalar`], as the residual scales of InceptionResNetV2.
 struct ScaleByScalar;
 
 impl OpOverride for ScaleByScalar {

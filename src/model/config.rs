@@ -1,4 +1,4 @@
-//! `[model]` of a config: which network, on what input, for which classes.
+//! The table `[model]` of a config: network, input and classes.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,37 +6,36 @@ use super::Arch;
 use crate::imaging::CHANNELS;
 use crate::labels::hpa_classes;
 
-/// Most channels of an input.
+/// Maximum number of input channels.
 const MAX_CHANNELS: usize = 64;
 
-/// `[model]`.
+/// The table `[model]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// The network.
     pub arch: Arch,
-    /// Side of the square input, pixels.
+    /// Side of the square input in pixels.
     pub input_size: u32,
-    /// Stains or sums of them, in the order of the input's channels.
+    /// Stains, or sums of them, in input order.
     #[serde(default = "default_channels")]
     pub channels: Vec<String>,
     /// Class names, in the order of the outputs.
     #[serde(default = "hpa_classes")]
     pub classes: Vec<String>,
-    /// Whether a `BatchNorm` of its own normalises the input's channels, with Keras's constants.
+    /// Whether a `BatchNorm` with the constants of Keras normalises the input channels.
     #[serde(default)]
     pub input_norm: bool,
     /// Width of a 1×1 convolution with ReLU on the feature map, before pooling; none if absent.
     pub projection: Option<usize>,
-    /// How the feature map becomes a vector; if absent, what suits the network.
+    /// How the feature map becomes a vector; depends on the network if absent.
     pub pooling: Option<Pooling>,
-    /// Share of the pooled features dropped in training, 0–1.
+    /// Fraction of the pooled features dropped in training, 0–1.
     #[serde(default)]
     pub dropout: f64,
-    /// Widths of dense ReLU layers between features and output.
+    /// Widths of dense ReLU layers between features and output layer.
     #[serde(default)]
     pub hidden: Vec<usize>,
-    /// Share of each hidden layer's outputs dropped in training, 0–1.
+    /// Fraction of the outputs of each hidden layer dropped in training, 0–1.
     #[serde(default)]
     pub hidden_dropout: PerLayer,
 }
@@ -49,21 +48,19 @@ pub enum Pooling {
     Average,
     /// The mean of each channel, then the largest value of each: `2·F` values.
     AverageMax,
-    /// All of it: `F·h·w` values, so that the weights depend on the input's size.
+    /// All values: `F·h·w`, so that the weights depend on the input size.
     Flatten,
 }
 
-/// One number for all hidden layers, or one for each.
+/// One number for all hidden layers, or one per layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(
     untagged,
-    expecting = "model.hidden_dropout takes a number, or a list with a number for each of \
+    expecting = "model.hidden_dropout takes a number, or a list with one number per layer of \
                  model.hidden"
 )]
 pub enum PerLayer {
-    /// The same for all.
     All(f64),
-    /// One for each.
     Each(Vec<f64>),
 }
 
@@ -74,7 +71,7 @@ impl Default for PerLayer {
 }
 
 impl PerLayer {
-    /// One number for each of `layers` layers; none where a list is shorter or longer.
+    /// Returns one number for each of `layers` layers; none if a list has another length.
     fn each(&self, layers: usize) -> Option<Vec<f64>> {
         match self {
             Self::All(value) => Some(vec![*value; layers]),
@@ -84,8 +81,8 @@ impl PerLayer {
 }
 
 impl ModelConfig {
-    /// A network with one dense layer on its features and the 28 classes of the Human Protein
-    /// Atlas.
+    /// Returns the config of a network with one dense layer on its features, for the 28 classes of
+    /// the Human Protein Atlas.
     #[must_use]
     pub fn new(arch: Arch, input_size: u32) -> Self {
         Self {
@@ -102,8 +99,8 @@ impl ModelConfig {
         }
     }
 
-    /// The pooling: what the config says, or else the average for networks that can be pretrained
-    /// and all of the feature map for the others.
+    /// Returns the configured pooling; by default the average for networks with a pretrained form,
+    /// and the whole feature map for the others.
     #[must_use]
     pub fn pooling(&self) -> Pooling {
         self.pooling.unwrap_or(if self.arch.imported().is_some() {
@@ -113,22 +110,22 @@ impl ModelConfig {
         })
     }
 
-    /// Channels and side of the images that the network takes.
+    /// Returns the number of channels and the side of the input.
     #[must_use]
     pub fn image_shape(&self) -> (usize, usize) {
         (self.channels.len(), self.input_size as usize)
     }
 
-    /// Share of outputs dropped after each hidden layer, in order.
+    /// Returns the fraction of outputs dropped after each hidden layer, in order.
     #[must_use]
     pub fn hidden_dropout(&self) -> Vec<f64> {
         let layers = self.hidden.len();
-        let shares = self.hidden_dropout.each(layers);
-        // Only a config that does not pass `validate` has another number of them.
-        shares.unwrap_or_else(|| vec![0.0; layers])
+        let fractions = self.hidden_dropout.each(layers);
+        // Only an invalid config has another number of values.
+        fractions.unwrap_or_else(|| vec![0.0; layers])
     }
 
-    /// Values of what [`head_input`](super::Classifier::head_input) makes of an image.
+    /// Returns the number of values per image of [`head_input`](super::Classifier::head_input).
     #[must_use]
     pub fn head_input_len(&self) -> usize {
         let (features, side) = self.arch.feature_map(self.input_size);
@@ -138,7 +135,7 @@ impl ModelConfig {
         }
     }
 
-    /// Values of the vector that the first dense layer reads.
+    /// Returns the width of the input of the first dense layer.
     #[must_use]
     pub fn pooled_width(&self) -> usize {
         let (features, side) = self.arch.feature_map(self.input_size);
@@ -150,8 +147,8 @@ impl ModelConfig {
         }
     }
 
-    /// Whether all layers but the backbone's have the same names and shapes in both, and the same
-    /// meaning: a checkpoint of one can be loaded whole into the other.
+    /// Returns whether all layers after the backbone have the same names, shapes and meaning, so
+    /// that a checkpoint of one config can be loaded completely into the other.
     #[must_use]
     pub fn same_head(&self, other: &Self) -> bool {
         self.classes == other.classes
@@ -162,7 +159,7 @@ impl ModelConfig {
             && self.pooled_width() == other.pooled_width()
     }
 
-    /// The same with every default written out.
+    /// Validates the config and fills in every default.
     ///
     /// # Errors
     ///
@@ -173,23 +170,23 @@ impl ModelConfig {
         Ok(self)
     }
 
-    /// Checks what the types cannot.
+    /// Validates the values.
     ///
     /// # Errors
     ///
-    /// A sentence that names the field and the mend.
+    /// A message that names the key and the accepted values.
     pub fn validate(&self) -> Result<(), String> {
         let smallest = self.arch.min_input_size();
         if !(smallest..=4096).contains(&self.input_size) {
             return Err(format!(
-                "model.input_size is {}; {} takes {smallest} to 4096",
+                "model.input_size is {}; {} takes {smallest} to 4096 (model.arch)",
                 self.input_size,
                 self.arch.name()
             ));
         }
         if !(1..=MAX_CHANNELS).contains(&self.channels.len()) {
             return Err(format!(
-                "model.channels has {} entries; name 1 to {MAX_CHANNELS} channels",
+                "model.channels has {} entries; use 1 to {MAX_CHANNELS}",
                 self.channels.len()
             ));
         }
@@ -197,10 +194,10 @@ impl ModelConfig {
             return Err("model.classes is empty; name at least one class".into());
         }
         if self.hidden.contains(&0) {
-            return Err("model.hidden holds 0; a layer needs at least one unit".into());
+            return Err("model.hidden contains 0; a layer needs at least one unit".into());
         }
         if self.projection == Some(0) {
-            return Err("model.projection is 0; give a width, or leave it out".into());
+            return Err("model.projection is 0; it must be at least 1\nhint: leave it out for no projection".into());
         }
         self.validate_dropout()
     }
@@ -208,21 +205,23 @@ impl ModelConfig {
     fn validate_dropout(&self) -> Result<(), String> {
         let layers = self.hidden.len();
         let hidden = match &self.hidden_dropout {
-            PerLayer::All(share) => vec![*share],
-            PerLayer::Each(shares) if shares.len() == layers => shares.clone(),
-            PerLayer::Each(shares) => {
+            PerLayer::All(fraction) => vec![*fraction],
+            PerLayer::Each(fractions) if fractions.len() == layers => fractions.clone(),
+            PerLayer::Each(fractions) => {
                 return Err(format!(
-                    "model.hidden_dropout has {} values for {layers} hidden layers; give one \
-                     number, or one for each of model.hidden",
-                    shares.len()
+                    "model.hidden_dropout has {} values for {layers} hidden layers (model.hidden)\n\
+                     hint: give one number, or one per layer",
+                    fractions.len()
                 ));
             }
         };
-        let hidden = hidden.into_iter().map(|share| ("hidden_dropout", share));
-        let mut shares = std::iter::once(("dropout", self.dropout)).chain(hidden);
-        match shares.find(|(_, share)| !(0.0..1.0).contains(share)) {
-            Some((field, share)) => Err(format!(
-                "model.{field} is {share}; it must be at least 0 and below 1"
+        let hidden = hidden
+            .into_iter()
+            .map(|fraction| ("hidden_dropout", fraction));
+        let mut fractions = std::iter::once(("dropout", self.dropout)).chain(hidden);
+        match fractions.find(|(_, fraction)| !(0.0..1.0).contains(fraction)) {
+            Some((field, fraction)) => Err(format!(
+                "model.{field} is {fraction}; it must be at least 0 and below 1"
             )),
             None => Ok(()),
         }
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_suit_the_network() {
+    fn defaults_depend_on_the_network() {
         let config = parse("").unwrap();
         assert_eq!(config.pooling, Some(Pooling::Average));
         assert_eq!(config.pooled_width(), 1536);
@@ -253,13 +252,13 @@ mod tests {
         assert_eq!(baseline.pooled_width(), 32 * 67 * 67);
         let plain = ModelConfig::new(Arch::Plain, 256);
         assert_eq!(plain.pooled_width(), 256 * 32 * 32);
-        // What is written is read back as it was.
+        // Writing and reading is lossless.
         let text = toml::to_string_pretty(&config).unwrap();
         assert_eq!(toml::from_str::<ModelConfig>(&text).unwrap(), config);
     }
 
     #[test]
-    fn the_first_dense_layer_has_the_width_of_what_it_reads() {
+    fn computes_the_input_width_of_the_first_dense_layer() {
         for (text, width) in [
             ("pooling = 'average-max'", 2 * 1536),
             ("pooling = 'flatten'", 1536 * 9),
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden_dropout_is_one_number_or_a_list() {
+    fn hidden_dropout_accepts_a_number_or_a_list() {
         let shares = |text: &str| parse(text).map(|config| config.hidden_dropout());
         let hidden = "hidden = [512, 512]\n";
         assert_eq!(shares(hidden).unwrap(), [0.0, 0.0]);
@@ -282,9 +281,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_key() {
         let many = format!("channels = {:?}", vec!["x"; 65]);
-        for (text, wanted) in [
+        for (text, expected) in [
             ("projection = 0", "model.projection is 0"),
             ("pooling = 'max'", "average-max"),
             ("dropout = 1", "model.dropout is 1"),
@@ -294,18 +293,18 @@ mod tests {
                 "model.hidden_dropout has 1 values for 0 hidden layers",
             ),
             ("hidden_dropout = 'half'", "takes a number, or a list"),
-            ("hidden = [0]", "model.hidden holds 0"),
+            ("hidden = [0]", "model.hidden contains 0"),
             ("channels = []", "model.channels has 0 entries"),
-            (&many, "name 1 to 64 channels"),
+            (&many, "use 1 to 64"),
             ("classes = []", "model.classes is empty"),
         ] {
             let error = parse(text).unwrap_err();
-            assert!(error.contains(wanted), "{text}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 
     #[test]
-    fn heads_are_compared_by_what_they_are_not_by_how_they_are_written() {
+    fn compares_heads_by_layers_and_classes() {
         let config = parse("").unwrap();
         assert!(config.same_head(&ModelConfig::new(config.arch, 75)));
         for text in [
@@ -317,12 +316,12 @@ mod tests {
         ] {
             assert!(!config.same_head(&parse(text).unwrap()), "{text}");
         }
-        // A flattened feature map ties the head to the input's size.
+        // With a flattened feature map the head depends on the input size.
         let flat = parse("pooling = 'flatten'").unwrap();
         let mut larger = flat.clone();
         larger.input_size = 299;
         assert!(!flat.same_head(&larger));
-        // Dropout leaves the layers as they are.
+        // Dropout does not change the layers.
         assert!(config.same_head(&parse("dropout = 0.5").unwrap()));
     }
 }

@@ -1,4 +1,4 @@
-//! Weights back out of an ONNX file that rgby exported.
+//! Restores a network from an ONNX file that rgby exported.
 
 use std::collections::HashMap;
 
@@ -7,45 +7,44 @@ use burn_store::bridge;
 
 use super::weights::{WeightTransfer, apply};
 use super::{Classifier, ModelConfig, WeightsError};
-use crate::graph::{GraphProto, ModelProto, adoption::Weight};
+use crate::graph::{GraphProto, ModelProto, weight_transfer::Weight};
 use crate::model_metadata::{METADATA_KEY, ModelSpec};
 
 /// Key of the ONNX `metadata_props` entry that holds the [`ModelConfig`] as JSON.
 pub const CONFIG_KEY: &str = "rgby.model";
 
-/// What the names of weights begin with.
+/// Prefixes of the names of all weights.
 const PARTS: [&str; 3] = ["input_norm.", "backbone.", "head."];
 
-/// A network that was deployed, whole: backbone, head, and what it says about itself.
+/// An exported network: backbone, head and metadata.
 #[derive(Debug)]
 pub struct Exported {
-    /// Its config.
     pub config: ModelConfig,
-    /// Classes, thresholds, preprocessing, provenance.
+    /// Classes, thresholds, preprocessing and provenance.
     pub spec: ModelSpec,
     graph: GraphProto,
 }
 
 impl Exported {
-    /// Whether rgby exported the model.
+    /// Returns whether rgby exported the model.
     #[must_use]
     pub fn is(model: &ModelProto) -> bool {
         entry(model, METADATA_KEY).is_some()
     }
 
-    /// Reads what the model says about itself.
+    /// Reads and validates the metadata of a model.
     ///
     /// # Errors
     ///
-    /// [`WeightsError::Metadata`]: an entry is missing, or is not what rgby writes.
-    /// [`WeightsError::Reduced`]: the file holds rounded weights.
+    /// [`WeightsError::Metadata`] if an entry is missing or invalid; [`WeightsError::Reduced`] if the
+    /// file holds rounded weights.
     pub fn new(mut model: ModelProto) -> Result<Self, WeightsError> {
         let config: ModelConfig = parse(&model, CONFIG_KEY)?;
         let mut spec: ModelSpec = parse(&model, METADATA_KEY)?;
         if !spec.precision.is_full() {
             return Err(WeightsError::Reduced(spec.precision));
         }
-        // An output of the file, not of the network.
+        // Embeddings are an output of the file, not of the network.
         spec.embeddings = None;
         let fits = config.arch.name() == spec.arch
             && config.classes == spec.classes
@@ -63,7 +62,7 @@ impl Exported {
         })
     }
 
-    /// The network with the file's weights, bit for bit.
+    /// Builds the network with the bit-identical weights of the file.
     ///
     /// # Errors
     ///
@@ -81,7 +80,7 @@ impl Exported {
             let path = match paths.get(name) {
                 Some(path) => format!("backbone.{path}"),
                 None if PARTS.iter().any(|part| name.starts_with(part)) => name.into(),
-                // A number that the graph computes with.
+                // A constant of the graph, not a weight.
                 None => continue,
             };
             let (shape, values) = Weight::Same(tensor).read()?;
@@ -103,8 +102,8 @@ fn entry<'m>(model: &'m ModelProto, key: &str) -> Option<&'m str> {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(model: &ModelProto, key: &str) -> Result<T, WeightsError> {
-    let text = entry(model, key)
-        .ok_or_else(|| WeightsError::Metadata(format!("it has no `{key}` metadata")))?;
+    let text =
+        entry(model, key).ok_or_else(|| WeightsError::Metadata(format!("no `{key}` metadata")))?;
     serde_json::from_str(text)
-        .map_err(|error| WeightsError::Metadata(format!("its `{key}` metadata: {error}")))
+        .map_err(|error| WeightsError::Metadata(format!("`{key}` metadata: {error}")))
 }

@@ -8,7 +8,7 @@ use super::ModelConfig;
 use super::baseline::Baseline;
 use super::plain_cnn::PlainCnn;
 use super::stem::with_channels;
-use crate::graph::extent::Window;
+use crate::graph::feature_map_size::SlidingWindow;
 
 /// Data of an imported network that the build script extracts from its skeleton.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Imported {
     /// Path of the first convolution's filters.
     pub stem: &'static str,
     /// Convolutions and poolings that change the image size, in order.
-    pub windows: &'static [Window],
+    pub windows: &'static [SlidingWindow],
     /// Path of each parameter in the generated code and its initializer's name in the skeleton.
     pub weights: &'static [(&'static str, &'static str)],
 }

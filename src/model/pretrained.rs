@@ -1,4 +1,4 @@
-//! Weights from a pretrained three-channel ONNX export, whichever exporter wrote it.
+//! Weights from a pretrained three-channel ONNX file of any exporter.
 
 use std::collections::HashSet;
 
@@ -8,37 +8,36 @@ use burn_store::burn_pack::{Error as PackError, Tensor as PackTensor};
 
 use super::weights::{WeightTransfer, apply, imported};
 use super::{Arch, Classifier, WeightsError};
-use crate::graph::adoption::{Adopted, OwnedWeight, Weight, adopt};
-use crate::graph::matching::{Mismatch, first_difference, likeness};
+use crate::graph::matching::{StructureMismatch, first_difference, likeness};
 use crate::graph::network::Network;
-use crate::graph::patches::normalise;
+use crate::graph::patches::normalize;
 use crate::graph::surgery::{Filter, stem_weight, widen_filters};
+use crate::graph::weight_transfer::{OwnedWeight, TransferredWeights, Weight, transfer_weights};
 use crate::graph::{GraphError, GraphProto, ModelProto, read_bytes};
 
-/// What a conversion did.
+/// How the tensors of a pretrained file map to the network.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct ConvertReport {
-    /// The network.
+pub struct PretrainedReport {
     pub arch: Arch,
-    /// Tensors taken over bit for bit.
+    /// Number of tensors copied bit-identically.
     pub matched: usize,
     /// The tensor with new input channels, and its new shape.
     pub widened: (String, Vec<usize>),
     /// BatchNorm layers that the file had folded into a convolution.
     pub unfolded: usize,
-    /// Convolutions whose bias went into the BatchNorm after them.
+    /// Convolutions whose bias was absorbed by the BatchNorm after them.
     pub absorbed: usize,
-    /// BatchNorm layers that take up another ε or a factor.
+    /// BatchNorm layers that absorbed another ε or a factor.
     pub rescaled: usize,
-    /// Tensors of the file that the new network does not have: its classifier.
+    /// Tensors of the file's classifier, which the new network does not have.
     pub dropped: Vec<String>,
-    /// What else of the file was not used.
+    /// Other parts of the file that are not used.
     pub left_out: Vec<String>,
-    /// Values in all tensors of the backbone.
+    /// Number of values in all tensors of the backbone.
     pub backbone_parameters: usize,
 }
 
-/// A pretrained export, brought into the form in which it can be matched.
+/// A pretrained graph, normalised for matching.
 #[derive(Debug)]
 pub struct Pretrained {
     graph: GraphProto,
@@ -47,11 +46,11 @@ pub struct Pretrained {
 }
 
 impl Pretrained {
-    /// Normalises an export.
+    /// Normalises the graph of a model.
     ///
     /// # Errors
     ///
-    /// The patch and the node that stood in its way.
+    /// [`GraphError`] names the patch and the node to which it could not be applied.
     pub fn new(mut model: ModelProto) -> Result<Self, GraphError> {
         let graph = model.graph.mut_or_insert_default();
         let mut names: Vec<String> = tensors(graph).map(str::to_owned).collect();
@@ -59,7 +58,7 @@ impl Pretrained {
         let left_out = outputs
             .map(|output| format!("output `{}`", output.name))
             .collect();
-        normalise(graph)?;
+        normalize(graph)?;
         let used: HashSet<&str> = tensors(graph).collect();
         names.retain(|name| !used.contains(name.as_str()));
         Ok(Self {
@@ -69,11 +68,11 @@ impl Pretrained {
         })
     }
 
-    /// The known network whose structure the file has.
+    /// Returns the known network that has the structure of the file.
     ///
     /// # Errors
     ///
-    /// [`WeightsError::Unknown`] says where it differs from the nearest one.
+    /// [`WeightsError::Unknown`] names the first difference from the most similar network.
     pub fn arch(&self) -> Result<Arch, WeightsError> {
         let network = Network::new(&self.graph)?;
         for &arch in Arch::IMPORTED {
@@ -84,10 +83,10 @@ impl Pretrained {
         Err(unknown(&network, None)?)
     }
 
-    /// Puts the weights into `classifier`'s backbone, which must be an `arch`; the head keeps the
-    /// weights it has.
+    /// Loads the weights into the backbone of `classifier`, which must be an `arch`. The head keeps
+    /// its weights.
     ///
-    /// `channels` says for each input channel where its filters in the stem come from.
+    /// `channels` gives the stem filter of each input channel.
     ///
     /// # Errors
     ///
@@ -97,7 +96,7 @@ impl Pretrained {
         arch: Arch,
         channels: &[Filter],
         classifier: Classifier,
-    ) -> Result<(Classifier, ConvertReport), WeightsError> {
+    ) -> Result<(Classifier, PretrainedReport), WeightsError> {
         let (tensors, report) = self.backbone(arch, channels)?;
         Ok((
             apply(classifier, tensors, WeightTransfer::Backbone)?,
@@ -105,27 +104,28 @@ impl Pretrained {
         ))
     }
 
-    /// What [`load`](Self::load) would do as the network that the file holds, with the three
-    /// channels that it has. Each weight is read, to see that it is sound.
+    /// Returns what [`load`](Self::load) would report for the file's own network and channels.
+    ///
+    /// Reads and validates each weight.
     ///
     /// # Errors
     ///
     /// As [`arch`](Self::arch) and [`load`](Self::load).
-    pub fn trial(&self) -> Result<ConvertReport, WeightsError> {
+    pub fn trial(&self) -> Result<PretrainedReport, WeightsError> {
         let channels = [Filter::Red, Filter::Green, Filter::Blue];
         Ok(self.backbone(self.arch()?, &channels)?.1)
     }
 
-    /// The backbone's parameters, which read their values when they are wanted.
+    /// Returns the parameters of the backbone; their values are read lazily.
     fn backbone(
         &self,
         arch: Arch,
         channels: &[Filter],
-    ) -> Result<(Vec<PackTensor>, ConvertReport), WeightsError> {
+    ) -> Result<(Vec<PackTensor>, PretrainedReport), WeightsError> {
         let imported = imported(arch)?;
         let skeleton = skeleton(arch)?;
         let network = Network::new(&self.graph)?;
-        let adopted = match adopt(&network, &Network::new(&skeleton)?) {
+        let adopted = match transfer_weights(&network, &Network::new(&skeleton)?) {
             Err(GraphError::Mismatch(mismatch)) => {
                 return Err(unknown(&network, Some((arch, mismatch)))?);
             }
@@ -136,9 +136,9 @@ impl Pretrained {
         let mut tensors = Vec::with_capacity(imported.weights.len());
         for &(path, initializer) in imported.weights {
             let weight = adopted.weights.get(initializer).ok_or_else(|| {
-                WeightsError::Fit(format!("nothing stands in the place of `{initializer}`"))
+                WeightsError::Fit(format!("the file has no counterpart of `{initializer}`"))
             })?;
-            // Read twice, here to see that it is sound, so that they are not all in memory at once.
+            // Validates the weight now and reads it again later, so that not all are in memory at once.
             let (mut shape, values) = weight.read()?;
             let mut widening = None;
             if initializer == stem {
@@ -153,7 +153,7 @@ impl Pretrained {
         Ok((tensors, report))
     }
 
-    fn report(&self, arch: Arch, adopted: &Adopted, channels: &[Filter]) -> ConvertReport {
+    fn report(&self, arch: Arch, adopted: &TransferredWeights, channels: &[Filter]) -> PretrainedReport {
         let same = |weight: &&Weight<_>| matches!(weight, Weight::Same(_));
         let mut left_out = self.left_out.clone();
         for (filter, name) in [
@@ -162,12 +162,12 @@ impl Pretrained {
             (Filter::Blue, "blue"),
         ] {
             if !channels.contains(&filter) && !channels.contains(&Filter::Mean) {
-                left_out.push(format!("the stem's filters of {name}"));
+                left_out.push(format!("the stem filters of {name}"));
             }
         }
-        ConvertReport {
+        PretrainedReport {
             arch,
-            // All but the stem.
+            // The stem is widened, not copied.
             matched: adopted.weights.values().filter(same).count() - 1,
             widened: (String::new(), Vec::new()),
             unfolded: adopted.unfolded,
@@ -180,7 +180,7 @@ impl Pretrained {
     }
 }
 
-/// A parameter whose values are read when they are wanted.
+/// Returns a parameter whose values are read lazily.
 fn deferred(
     path: &str,
     shape: Vec<usize>,
@@ -199,7 +199,7 @@ fn deferred(
     })
 }
 
-/// Names of the initializers that hold more than a number.
+/// Returns the names of all initializers with more than one value.
 fn tensors(graph: &GraphProto) -> impl Iterator<Item = &str> {
     let weights = graph.initializer.iter();
     weights
@@ -210,14 +210,14 @@ fn tensors(graph: &GraphProto) -> impl Iterator<Item = &str> {
 fn skeleton(arch: Arch) -> Result<GraphProto, WeightsError> {
     let mut model = read_bytes(imported(arch)?.skeleton)?;
     let graph = model.graph.mut_or_insert_default();
-    normalise(graph)?;
+    normalize(graph)?;
     Ok(std::mem::take(graph))
 }
 
-/// The error for a network that is not the wanted one, or none of those that are known.
+/// Returns the error for a graph that is not the network `expected`, or no known network.
 fn unknown(
     network: &Network,
-    wanted: Option<(Arch, Mismatch)>,
+    expected: Option<(Arch, StructureMismatch)>,
 ) -> Result<WeightsError, WeightsError> {
     let mut nearest = (Arch::IMPORTED[0], -1.0);
     for &arch in Arch::IMPORTED {
@@ -227,14 +227,14 @@ fn unknown(
             nearest = (arch, likeness);
         }
     }
-    let (wanted, mismatch) = if let Some((arch, mismatch)) = wanted {
+    let (expected, mismatch) = if let Some((arch, mismatch)) = expected {
         (Some(arch), mismatch)
     } else {
         let skeleton = skeleton(nearest.0)?;
         (None, first_difference(network, &Network::new(&skeleton)?))
     };
     Ok(WeightsError::Unknown {
-        wanted,
+        expected,
         mismatch,
         nearest: nearest.0,
         likeness: nearest.1,

@@ -1,4 +1,4 @@
-//! Weights in and out of a [`Classifier`], by the names of its parameters.
+//! Loads and saves the weights of a [`Classifier`] by parameter name.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,52 +10,51 @@ use burn_store::{ApplyResult, BurnpackStore, ModuleSnapshot};
 
 use super::parameters::list_parameters;
 use super::{Arch, Classifier, Imported};
-use crate::graph::{GraphError, matching::Mismatch};
+use crate::graph::{GraphError, matching::StructureMismatch};
 use crate::model_metadata::Precision;
 
-/// What the names of the head's parameters begin with.
+/// Prefix of the names of the head's parameters.
 pub(super) const HEAD: &str = "head.";
-/// What those of the input's normalisation begin with.
+/// Prefix of the names of the input normalization's parameters.
 const INPUT_NORM: &str = "input_norm.";
 
-/// Why weights could not be loaded or saved.
+/// Why weights could not be loaded or saved. Messages about a file follow its name.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The pretrained file does not fit.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// The pretrained file is another network than was said, or one that is not known.
+    /// The pretrained file holds an unknown network, or another one than requested.
     #[error(
         "is not {}: {mismatch}; the nearest known network is {} ({:.0}% of its operators)",
-        wanted.map_or("a network that rgby knows", Arch::name), nearest.name(), likeness * 100.0
+        expected.map_or("a network that rgby knows", Arch::name), nearest.name(), likeness * 100.0
     )]
     Unknown {
-        /// The network that was asked for, if one was.
-        wanted: Option<Arch>,
-        /// The first place where the file differs from `wanted`, or else from `nearest`.
-        mismatch: Mismatch,
-        /// The known network that has most operators in common with the file.
+        /// The requested network, if any.
+        expected: Option<Arch>,
+        /// The first difference between the file and `expected`, or else `nearest`.
+        mismatch: StructureMismatch,
+        /// The known network that shares most operators with the file.
         nearest: Arch,
-        /// Share of the operators that they have in common, 0–1.
+        /// Fraction of the operators that they share, 0–1.
         likeness: f64,
     },
     /// The network has no pretrained form.
-    #[error("{0} has no pretrained weights to convert; train it from random ones")]
+    #[error("{0} has no pretrained weights to convert\nhint: train it from random weights")]
     NoSkeleton(&'static str),
-    /// An exported file does not say what it is.
+    /// The metadata of an exported file is missing or invalid.
     #[error(
-        "was not exported whole by this version of rgby: {0}; convert the file that it was \
+        "is not a complete export of this version of rgby: {0}\nhint: convert the file that it was \
          retrained from, or export its checkpoint again"
     )]
     Metadata(String),
-    /// An exported file holds rounded weights, BatchNorm folded into them.
+    /// An exported file holds rounded weights with folded BatchNorm.
     #[error(
-        "was exported with --precision {0}: its weights are rounded and its BatchNorm is gone, so \
-         that it is for scoring only; start from the checkpoint that it was made of, or from that \
-         one's export with --precision fp32"
+        "was exported with --precision {0}: its weights are rounded and its BatchNorm is folded, so \
+         it is for scoring only\nhint: start from the checkpoint that it was exported from, or from an \
+         export of it with --precision fp32"
     )]
     Reduced(Precision),
-    /// Weights are missing, left over or of another shape.
+    /// Weights are missing, unused or of another shape.
     #[error("the weights do not fit the network: {0}")]
     Fit(String),
     /// The file could not be read or written.
@@ -63,35 +62,35 @@ pub enum WeightsError {
     Store(String),
 }
 
-/// What the build read off the skeleton of `arch`.
+/// Returns the build's description of the pretrained form of `arch`.
 pub(super) fn imported(arch: Arch) -> Result<&'static Imported, WeightsError> {
     arch.imported().ok_or(WeightsError::NoSkeleton(arch.name()))
 }
 
-/// What of a file's weights goes into a network; the rest keeps the weights it has.
+/// Which weights are loaded into a network; all others keep their values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightTransfer {
-    /// Everything, and the file must hold all that the network has.
+    /// All weights; the source must have every weight of the network.
     All,
-    /// All but the head. A network that normalises its input where the file does not gets a new
-    /// normalisation.
+    /// All weights before the head. A network with an input normalization that the source lacks
+    /// keeps its new one.
     Backbone,
-    /// As [`Backbone`](Self::Backbone), and the head's projection and hidden layers in their order,
-    /// up to the first that the file has not or has in another shape. The output layer is new.
+    /// As [`Backbone`](Self::Backbone), and the projection and hidden layers of the head, in order,
+    /// up to the first that is missing in the source or has another shape. The output layer is new.
     Prefix,
 }
 
 pub(super) fn apply(
     mut classifier: Classifier,
     tensors: Vec<PackTensor>,
-    keep: WeightTransfer,
+    transfer: WeightTransfer,
 ) -> Result<Classifier, WeightsError> {
     let result = classifier.apply(tensors, None, None, true);
-    check_applied(&result, keep)?;
+    check_applied(&result, transfer)?;
     Ok(classifier)
 }
 
-/// Puts in the tensors that are given, whichever they are.
+/// Loads the given tensors; other parameters keep their values.
 pub(super) fn apply_some(
     mut classifier: Classifier,
     tensors: Vec<PackTensor>,
@@ -101,27 +100,27 @@ pub(super) fn apply_some(
     Ok(classifier)
 }
 
-/// Every tensor went somewhere.
+/// Fails if a tensor was not used or did not fit.
 fn check_used(result: &ApplyResult) -> Result<(), WeightsError> {
     if let Some(error) = result.errors.first() {
         return Err(WeightsError::Fit(error.to_string()));
     }
     if let Some(unused) = result.unused.first() {
-        let mend = if unused.starts_with(INPUT_NORM) {
-            "; set model.input_norm = true"
+        let remedy = if unused.starts_with(INPUT_NORM) {
+            "\nhint: set model.input_norm = true"
         } else {
             ""
         };
         return Err(WeightsError::Fit(format!(
-            "the network has no `{unused}`{mend}"
+            "the network has no `{unused}`{remedy}"
         )));
     }
     Ok(())
 }
 
-fn check_applied(result: &ApplyResult, keep: WeightTransfer) -> Result<(), WeightsError> {
+fn check_applied(result: &ApplyResult, transfer: WeightTransfer) -> Result<(), WeightsError> {
     check_used(result)?;
-    let may_be_new = |path: &str| match keep {
+    let may_be_new = |path: &str| match transfer {
         WeightTransfer::All => false,
         WeightTransfer::Backbone | WeightTransfer::Prefix => {
             path.starts_with(HEAD) || path.starts_with(INPUT_NORM)
@@ -135,7 +134,7 @@ fn check_applied(result: &ApplyResult, keep: WeightTransfer) -> Result<(), Weigh
     }
 }
 
-/// Writes all weights and statistics, with the identity of each parameter.
+/// Writes all weights and statistics, with the id of each parameter.
 ///
 /// # Errors
 ///
@@ -148,42 +147,69 @@ pub fn save_weights(classifier: &Classifier, path: &Path) -> Result<(), WeightsE
         .map_err(|error| WeightsError::Store(format!("{}: {error}", path.display())))
 }
 
-/// Reads of what [`save_weights`] wrote as much as `keep` says.
+/// Loads weights from a file of [`save_weights`] into `classifier`, as far as `transfer` says.
 ///
 /// # Errors
 ///
 /// The file is damaged or belongs to another network.
 pub fn load_weights(
-    mut classifier: Classifier,
+    classifier: Classifier,
     path: &Path,
-    keep: WeightTransfer,
+    transfer: WeightTransfer,
 ) -> Result<Classifier, WeightsError> {
-    let mut tensors = Reader::from_file_exact(path)
+    let tensors = Reader::from_file_exact(path)
         .and_then(Reader::into_tensors)
         .map_err(|error| WeightsError::Fit(format!("{}: {error}", path.display())))?;
-    let kept = match keep {
+    apply_transfer(classifier, tensors, transfer)
+}
+
+/// Copies weights from one network to another of the same `arch`, as far as `transfer` says.
+///
+/// The result is bit-identical to [`load_weights`] on a file of `source`.
+///
+/// # Errors
+///
+/// The networks differ in what is to be copied.
+pub fn transfer_weights(
+    source: &Classifier,
+    target: Classifier,
+    transfer: WeightTransfer,
+) -> Result<Classifier, WeightsError> {
+    let tensors = source.valid().collect(None, None, false);
+    apply_transfer(target, tensors, transfer)
+}
+
+fn apply_transfer(
+    mut classifier: Classifier,
+    mut tensors: Vec<PackTensor>,
+    transfer: WeightTransfer,
+) -> Result<Classifier, WeightsError> {
+    let head_layers = match transfer {
         WeightTransfer::All => vec![HEAD.to_owned()],
         WeightTransfer::Backbone => Vec::new(),
         WeightTransfer::Prefix => shared_layers(&tensors, &classifier),
     };
     tensors.retain(|tensor| {
         let name = tensor.name.as_str();
-        !name.starts_with(HEAD) || kept.iter().any(|layer| name.starts_with(layer))
+        !name.starts_with(HEAD) || head_layers.iter().any(|layer| name.starts_with(layer))
     });
     let result = classifier.apply(tensors, None, None, false);
-    check_applied(&result, keep)?;
+    check_applied(&result, transfer)?;
     Ok(classifier)
 }
 
-/// The head's layers, from the first on, that the file and the network share, each as the prefix
-/// of its parameters' names.
+/// Returns the leading layers of the head that the tensors and the network share, each as the prefix
+/// of its parameter names.
 fn shared_layers(tensors: &[PackTensor], classifier: &Classifier) -> Vec<String> {
-    let theirs = tensors
+    let in_source = tensors
         .iter()
         .map(|tensor| (tensor.name.as_str(), &tensor.shape));
-    let ours = list_parameters(classifier);
-    let ours = ours.iter().map(|ours| (ours.path.as_str(), &ours.shape));
-    let (theirs, ours): (BTreeMap<_, _>, BTreeMap<_, _>) = (theirs.collect(), ours.collect());
+    let in_network = list_parameters(classifier);
+    let in_network = in_network
+        .iter()
+        .map(|parameter| (parameter.path.as_str(), &parameter.shape));
+    let in_source: BTreeMap<_, _> = in_source.collect();
+    let in_network: BTreeMap<_, _> = in_network.collect();
     let layer = |parameters: &BTreeMap<&str, &Shape>, prefix: &str| -> Vec<(String, Shape)> {
         let of_layer = parameters
             .iter()
@@ -195,10 +221,10 @@ fn shared_layers(tensors: &[PackTensor], classifier: &Classifier) -> Vec<String>
     let mut shared = Vec::new();
     let hidden = (0..).map(|index| format!("{HEAD}hidden.{index}."));
     for prefix in std::iter::once(format!("{HEAD}projection.")).chain(hidden) {
-        let (in_file, in_network) = (layer(&theirs, &prefix), layer(&ours, &prefix));
-        // A head may have no projection; where the hidden layers end, the prefix does.
-        let absent = in_file.is_empty() && !shared.is_empty();
-        if in_file != in_network || absent {
+        let (source, network) = (layer(&in_source, &prefix), layer(&in_network, &prefix));
+        // A head may have no projection; the prefix ends with the hidden layers.
+        let absent = source.is_empty() && !shared.is_empty();
+        if source != network || absent {
             break;
         }
         shared.push(prefix);
@@ -214,7 +240,7 @@ mod tests {
     use crate::model::ModelConfig;
     use crate::model::testing::{bits, small};
 
-    /// A folder with the weights of a network, and their bits.
+    /// Returns a folder with the weights of a network, and their bits.
     fn saved(config: &ModelConfig) -> (tempfile::TempDir, BTreeMap<String, Vec<u32>>) {
         let dir = tempfile::tempdir().unwrap();
         let classifier = Classifier::new(config, 1, &Device::flex());
@@ -222,27 +248,32 @@ mod tests {
         (dir, bits(&classifier))
     }
 
-    /// Names of the loaded head's weights that are the file's.
+    /// Returns the names of the head's weights that equal those of the file.
+    ///
+    /// Also checks that [`transfer_weights`] and [`load_weights`] give the same bits.
     fn kept(
         from: &ModelConfig,
         into: &ModelConfig,
-        keep: WeightTransfer,
+        transfer: WeightTransfer,
     ) -> Result<Vec<String>, String> {
         let (dir, before) = saved(from);
-        let fresh = Classifier::new(into, 2, &Device::flex());
-        let loaded = load_weights(fresh, &dir.path().join("w"), keep);
+        let fresh = || Classifier::new(into, 2, &Device::flex());
+        let loaded = load_weights(fresh(), &dir.path().join("w"), transfer);
         let mut after = bits(&loaded.map_err(|error| error.to_string())?);
+        let source = Classifier::new(from, 1, &Device::flex());
+        let copied = transfer_weights(&source, fresh(), transfer).unwrap();
+        assert!(bits(&copied) == after);
         after.retain(|name, bits| before.get(name) == Some(bits));
         let backbone = |name: &&String| name.starts_with("backbone.");
         let all = before.keys().filter(backbone).count();
         assert_eq!(after.keys().filter(backbone).count(), all);
-        // Biases start in the same places, so that weights tell.
+        // All biases start equal, so only weights are compared.
         let weight = |name: &String| !backbone(&name) && name.ends_with(".weight");
         Ok(after.into_keys().filter(weight).collect())
     }
 
     #[test]
-    fn as_much_of_a_head_is_kept_as_was_asked_for_and_fits() {
+    fn keeps_the_head_layers_that_the_transfer_allows_and_that_fit() {
         let mut old = small();
         old.projection = Some(6);
         old.hidden = vec![8, 4];
@@ -258,7 +289,7 @@ mod tests {
             "head.hidden.0.weight",
             "head.hidden.1.weight",
         );
-        // The output is new even where it would fit.
+        // The output layer is new even if it would fit.
         assert_eq!(
             kept(&old, &new, WeightTransfer::Prefix).unwrap(),
             [first, second, projection]
@@ -278,14 +309,14 @@ mod tests {
             kept(&old, &new, WeightTransfer::Prefix).unwrap(),
             [projection]
         );
-        // Behind another projection nothing means the same.
+        // After another projection no layer can be kept.
         new.hidden = vec![8];
         new.projection = None;
         assert!(kept(&old, &new, WeightTransfer::Prefix).unwrap().is_empty());
     }
 
     #[test]
-    fn without_a_projection_the_hidden_layers_are_the_prefix() {
+    fn keeps_hidden_layers_without_a_projection() {
         let old = small();
         let mut new = small();
         new.hidden = vec![8, 8, 8];
@@ -297,12 +328,12 @@ mod tests {
     }
 
     #[test]
-    fn the_inputs_normalisation_may_be_new_but_not_forgotten() {
+    fn allows_a_new_input_normalization_but_not_a_dropped_one() {
         let (plain, mut normalised) = (small(), small());
         normalised.input_norm = true;
-        for keep in [WeightTransfer::Backbone, WeightTransfer::Prefix] {
-            kept(&plain, &normalised, keep).unwrap();
-            let error = kept(&normalised, &plain, keep).unwrap_err();
+        for transfer in [WeightTransfer::Backbone, WeightTransfer::Prefix] {
+            kept(&plain, &normalised, transfer).unwrap();
+            let error = kept(&normalised, &plain, transfer).unwrap_err();
             assert!(error.contains("model.input_norm = true"), "{error}");
         }
         let error = kept(&plain, &normalised, WeightTransfer::All).unwrap_err();
@@ -310,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_networks_make_equal_files() {
+    fn writes_identical_files_for_identical_networks() {
         let config = small();
         let (first, _) = saved(&config);
         let classifier = Classifier::new(&config, 3, &Device::flex());

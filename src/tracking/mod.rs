@@ -13,9 +13,11 @@ mod disabled;
 #[cfg(feature = "remote")]
 mod mlflow;
 mod tracked_run;
+mod tracker;
 
 #[cfg(not(feature = "remote"))]
 pub use disabled::{Mlflow, MlflowUrl};
 #[cfg(feature = "remote")]
 pub use mlflow::{Mlflow, MlflowUrl};
 pub use tracked_run::{TrackedRun, TrackingNotice, TrackingStatus};
+pub use tracker::Tracker;

@@ -30,7 +30,7 @@ pub struct TrainSpeed {
     /// Loading batches from the image files, without training.
     pub decoder: f64,
     /// The loop of `rgby train` from the pixel cache, without validation and saving.
-    pub whole: f64,
+    pub train_loop: f64,
     /// Peak memory of the process up to the end of the first bare steps, bytes.
     pub step_peak: Option<usize>,
 }
@@ -64,14 +64,14 @@ impl TrainBench<'_> {
         let step_peak = memory::peak();
         let loader = self.loader(&Arc::new(cached))?;
         let decoder = self.loader(&Arc::new(self.files()))?;
-        let whole = self.loop_steps()?;
+        let train_loop = self.loop_steps()?;
         steps.extend(self.bare_steps()?);
         let batch = self.config.train.step_size() as f64;
         Ok(TrainSpeed {
             step: batch / median(steps),
             loader,
             decoder,
-            whole: batch / median(whole),
+            train_loop: batch / median(train_loop),
             step_peak,
         })
     }
@@ -151,7 +151,7 @@ impl TrainBench<'_> {
             features: None,
             from: None,
             origin: RunOrigin::default(),
-            recalibrate: 0,
+            recalibrate: Some(0),
             out: self.folder.join("run"),
             resume: false,
             checkpoint_every: None,

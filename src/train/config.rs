@@ -1,4 +1,4 @@
-//! A training run's config: one TOML file of four tables, overridden by `--set`.
+//! The config of a training run: a TOML file with four tables, and `--set` overrides.
 
 mod overrides;
 
@@ -7,79 +7,75 @@ use std::path::Path;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use self::overrides::set;
+use self::overrides::{Overrides, option};
 use super::did_you_mean::suggestion;
 use super::{ClassWeights, LossConfig, LossName, OptimizerConfig, TrainPrecision};
 use crate::data::{AugmentConfig, CacheForm, Sampler, Split};
 use crate::imaging::{Preprocess, Resize};
 use crate::model::ModelConfig;
 
-/// Everything that decides how a run goes, but for paths and devices.
+/// All settings of a run except for paths and devices.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The network.
     pub model: ModelConfig,
-    /// How long, how much at a time.
     pub train: TrainConfig,
-    /// The update rule.
     pub optimizer: OptimizerConfig,
-    /// From files to inputs.
     #[serde(default)]
     pub data: DataConfig,
 }
 
-/// `[train]`.
+/// The table `[train]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Passes; each ends with a validation, a row of metrics and a checkpoint.
+    /// Number of epochs; each ends with a validation, a row of metrics and a checkpoint.
     pub epochs: u32,
-    /// Steps in an epoch; the whole training set if absent.
+    /// Steps per epoch; the whole training set if absent.
     pub steps_per_epoch: Option<usize>,
-    /// Samples in memory at a time.
+    /// Samples per batch.
     pub batch_size: usize,
-    /// Validation batches an epoch; the whole validation set if absent.
+    /// Validation batches per epoch; the whole validation set if absent.
     pub validation_steps: Option<usize>,
-    /// How many of the epochs with the lowest validation loss stay in `checkpoints/epoch-N`.
+    /// Number of epochs with the lowest validation loss whose checkpoints are kept.
     #[serde(default)]
     pub keep_top: usize,
-    /// Epochs without a lower validation loss after which the run ends; never if absent.
+    /// Epochs without a lower validation loss before the run stops early; never if absent.
     pub patience: Option<u32>,
-    /// The numbers that it computes with: `fp32`.
+    /// Number format of the computation: `fp32`.
     #[serde(default)]
     pub precision: TrainPrecision,
-    /// Seed of weights, order and dropout.
+    /// Random seed of weights, sample order and dropout.
     #[serde(default)]
     pub seed: u64,
-    /// Parts of the run, from its first epoch on; epochs that are left after them train everything.
+    /// Stages from the first epoch on; later epochs train all parameters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub stages: Vec<Stage>,
-    /// What is minimised.
+    pub stages: Vec<TrainStage>,
     #[serde(default)]
     pub loss: LossName,
-    /// Share of each target that is replaced by 1/2, 0–1.
+    /// Fraction of each target that is replaced by 1/2, 0–1.
     #[serde(default)]
     pub label_smoothing: f64,
-    /// Factors of the positive samples of each class, for `bce` and `focal`.
+    /// Weights of the positive samples of each class, for `bce` and `focal`.
     #[serde(default)]
     pub class_weights: ClassWeights,
-    /// How far `focal` discounts samples that are right already; 2 if absent.
+    /// Focusing parameter γ of `focal`; 2 if absent.
     pub focal_gamma: Option<f64>,
-    /// Longest global L2 norm of a step's gradient; no limit if absent.
+    /// Maximum global L2 norm of the gradient of a step; no limit if absent.
     pub clip_norm: Option<f64>,
-    /// Decay of an average of the weights, which then is validated and saved; none if absent.
+    /// Decay of the exponential moving average of the weights, which is then validated and saved;
+    /// none if absent.
     pub ema: Option<f64>,
-    /// Whether cheap layers are computed again in the backward pass instead of kept in memory.
+    /// Whether the backward pass recomputes cheap layers instead of keeping them in memory.
     #[serde(default)]
     pub gradient_checkpointing: bool,
-    /// Batches whose mean gradient makes one step.
+    /// Number of batches whose mean gradient makes one step.
     #[serde(default = "one")]
     pub accumulate: usize,
 }
 
 impl TrainConfig {
-    /// The loss and its settings.
+    /// Returns the loss and its settings.
     #[must_use]
     pub fn loss(&self) -> LossConfig {
         LossConfig {
@@ -90,9 +86,9 @@ impl TrainConfig {
         }
     }
 
-    /// The stage that an epoch (from 0) belongs to, and the stage's first epoch.
+    /// Returns the first epoch of the stage of `epoch` (from 0), and the stage.
     #[must_use]
-    pub fn stage(&self, epoch: u32) -> (u32, Stage) {
+    pub fn stage(&self, epoch: u32) -> (u32, TrainStage) {
         let mut first = 0;
         for stage in &self.stages {
             if epoch < first + stage.epochs {
@@ -100,14 +96,14 @@ impl TrainConfig {
             }
             first += stage.epochs;
         }
-        let rest = Stage {
+        let rest = TrainStage {
             epochs: self.epochs - first,
-            ..Stage::default()
+            ..TrainStage::default()
         };
         (first, rest)
     }
 
-    /// `device` with gradients, as the settings here want them.
+    /// Returns `device` with gradients and, if configured, gradient checkpointing.
     #[must_use]
     pub fn with_gradients(&self, device: &Device) -> Device {
         let device = device.clone().autodiff();
@@ -117,13 +113,13 @@ impl TrainConfig {
         device
     }
 
-    /// Samples a step.
+    /// Returns the number of samples per step.
     #[must_use]
     pub fn step_size(&self) -> usize {
         self.batch_size * self.accumulate
     }
 
-    /// Checks what the types cannot, and writes out the loss's defaults.
+    /// Validates the values and fills in the defaults of the loss.
     fn resolve(&mut self, classes: usize) -> Result<(), String> {
         self.precision.check()?;
         for (field, value) in [
@@ -145,26 +141,29 @@ impl TrainConfig {
             .sum();
         if staged > u64::from(self.epochs) {
             return Err(format!(
-                "train.stages take {staged} epochs of {}; raise train.epochs or shorten them",
+                "train.stages has {staged} epochs, train.epochs only {}\nhint: raise train.epochs or shorten \
+                 the stages",
                 self.epochs
             ));
         }
         for stage in &self.stages {
             if stage.epochs == 0 {
-                return Err("train.stages holds one of 0 epochs; take it out".into());
+                return Err("train.stages contains a stage with 0 epochs\nhint: remove it".into());
             }
             if let Some(lr) = stage.lr.filter(|lr| !lr.is_finite() || *lr < 0.0) {
-                return Err(format!("train.stages holds lr {lr}; it must be 0 or more"));
+                return Err(format!(
+                    "train.stages contains lr = {lr}; it must be at least 0"
+                ));
             }
         }
         if let Some(norm) = self.clip_norm.filter(|n| !n.is_finite() || *n <= 0.0) {
             return Err(format!(
-                "train.clip_norm is {norm}; it must be above 0, or leave it out for no limit"
+                "train.clip_norm is {norm}; it must be above 0\nhint: leave it out for no limit"
             ));
         }
         if let Some(decay) = self.ema.filter(|d| *d <= 0.0 || !(0.0..1.0).contains(d)) {
             return Err(format!(
-                "train.ema is {decay}; it must be between 0 and 1, or leave it out for no average"
+                "train.ema is {decay}; it must be between 0 and 1\nhint: leave it out for no average"
             ));
         }
         self.focal_gamma = self.loss().resolved(classes)?.focal_gamma;
@@ -172,20 +171,19 @@ impl TrainConfig {
     }
 }
 
-/// A part of a run with rules of its own; it starts with a new optimizer.
+/// A stage of a run with its own settings; it starts with a new optimizer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Stage {
-    /// How long it lasts.
+pub struct TrainStage {
     pub epochs: u32,
-    /// Beginnings of the names of parameters that stay as they are; see [`crate::model::freeze`].
+    /// Prefixes of the names of frozen parameters; see [`crate::model::freeze`].
     #[serde(default)]
     pub freeze: Vec<String>,
-    /// Learning rate; the optimizer's if absent.
+    /// Learning rate; that of the optimizer if absent.
     pub lr: Option<f64>,
 }
 
-/// `[data]`.
+/// The table `[data]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
@@ -193,22 +191,21 @@ pub struct DataConfig {
     pub split: Split,
     /// `shuffle` or `balanced`.
     pub sampler: Sampler,
-    /// Share of the samples below which a class is repeated by the balanced sampler.
+    /// Fraction of the samples below which the balanced sampler repeats a class.
     pub balance_threshold: f64,
     /// Filter of the resize to the input size.
     pub resize: Resize,
-    /// Subtracted from each channel after scaling to 0–1; one for all, or one a channel.
+    /// Subtracted from each channel after scaling to 0–1; one value, or one per channel.
     pub mean: Vec<f32>,
-    /// Divides each channel after that; one for all, or one a channel.
+    /// Divides each channel after that; one value, or one per channel.
     pub std: Vec<f32>,
-    /// Threads that decode images.
+    /// Number of threads that decode images.
     pub workers: usize,
-    /// Random variation of the training samples.
     pub augment: AugmentConfig,
 }
 
 impl Default for DataConfig {
-    /// The reference's split and normalisation.
+    /// The split and normalization of the reference experiments.
     fn default() -> Self {
         Self {
             split: Split::ThirdFold,
@@ -226,31 +223,25 @@ impl Default for DataConfig {
 /// Why a config cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: String,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// Syntax, an unknown key, a missing key or a value of the wrong type.
-    #[error("{path}: {message}")]
+    #[error("cannot read {path}: {cause}")]
+    Io { path: String, cause: std::io::Error },
+    /// Invalid syntax, an unknown or missing key, or a value of the wrong type.
+    #[error("{origin}: {message}")]
     Toml {
-        /// The file, or the override that is to blame.
-        path: String,
-        /// The parser's sentence, with the place.
+        /// The file, or the override that caused the error.
+        origin: String,
+        /// The message of the parser, with the line in the file.
         message: String,
     },
     /// An override that is not `table.key=value`.
-    #[error("--set {0}: write it as table.key=value, for example train.epochs=3")]
+    #[error("--set {0}: not an override\nhint: write table.key=value, for example train.epochs=3")]
     Override(String),
     /// A value out of range.
-    #[error("{path}: {message}")]
+    #[error("{origin}: {message}")]
     Invalid {
-        /// The file, or the override that is to blame.
-        path: String,
-        /// The field and the mend.
+        /// The file, or the override that caused the error.
+        origin: String,
+        /// Names the keys and what is wrong with them.
         message: String,
     },
 }
@@ -260,53 +251,37 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] names the file, the field and the mend.
+    /// [`ConfigError`] names the file or override, and the key.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
-            path: name.clone(),
-            source,
-        })?;
-        Self::parse(&name, &text, overrides)
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&name, &text, overrides),
+            Err(cause) => Err(ConfigError::Io { path: name, cause }),
+        }
     }
 
-    /// As [`read`](Self::read), from text; `name` stands in the errors that no override brought.
+    /// As [`read`](Self::read), from text; `name` stands for the file in errors.
     ///
     /// # Errors
     ///
     /// As [`read`](Self::read).
     pub fn parse(name: &str, text: &str, overrides: &[String]) -> Result<Self, ConfigError> {
-        Self::merged(name, text, overrides).or_else(|error| {
-            // The last of those without which it is not this error is to blame; the file, if it is
-            // wrong by itself.
-            let is_there = |&count: &usize| {
-                let begun = Self::merged(name, text, &overrides[..count]);
-                begun.is_err_and(|begun| count == 0 || begun.to_string() == error.to_string())
-            };
-            let needed = (0..=overrides.len()).find(is_there);
-            match needed.and_then(|count| overrides[..count].last()) {
-                Some(last) => Self::merged(&format!("--set {last}"), text, overrides),
-                None => Err(error),
-            }
-        })
-    }
-
-    fn merged(name: &str, text: &str, overrides: &[String]) -> Result<Self, ConfigError> {
-        let toml_error = |message: String| ConfigError::Toml {
-            path: name.to_owned(),
-            message: message.trim_end().to_owned(),
-        };
-        let mut table: toml::Table =
-            toml::from_str(text).map_err(|error| toml_error(error.to_string()))?;
-        for item in overrides {
-            set(&mut table, item).ok_or_else(|| ConfigError::Override(item.clone()))?;
-        }
+        let mut table: toml::Table = toml::from_str(text).map_err(|error| ConfigError::Toml {
+            origin: name.to_owned(),
+            message: error.to_string().trim_end().to_owned(),
+        })?;
+        let overrides = Overrides::apply(&mut table, overrides)
+            .map_err(|item| ConfigError::Override(item.to_owned()))?;
         let config: Self = table
             .try_into()
-            .map_err(|error| toml_error(explained(&error, text)))?;
-        config.resolved().map_err(|message| ConfigError::Invalid {
-            path: name.to_owned(),
-            message,
+            .map_err(|error| type_error(&error, &overrides, (name, text)))?;
+        config.resolved().map_err(|message| {
+            let origin = match overrides.named_in(&message) {
+                Some(item) => option(item),
+                None if overrides.is_empty() => name.to_owned(),
+                None => format!("{name} with {}", overrides.to_options()),
+            };
+            ConfigError::Invalid { origin, message }
         })
     }
 
@@ -321,7 +296,8 @@ impl Config {
             }
             if values.len() != channels {
                 return Err(format!(
-                    "data.{field} has {} values for {channels} channels; give one, or one a channel",
+                    "data.{field} has {} values for {channels} channels (model.channels)\nhint: give one \
+                     value, or one per channel",
                     values.len()
                 ));
             }
@@ -337,7 +313,7 @@ impl Config {
         Ok(self)
     }
 
-    /// How files become the network's input.
+    /// Returns how files are converted to the input of the network.
     #[must_use]
     pub fn preprocess(&self) -> Preprocess {
         Preprocess {
@@ -349,8 +325,8 @@ impl Config {
         }
     }
 
-    /// What a pixel cache must hold: planes of the input's size, or where training crops, so large
-    /// that a crop is not enlarged.
+    /// Returns the contents of a suitable pixel cache: planes of the input size or, if training crops,
+    /// large enough that a crop is not enlarged.
     #[must_use]
     pub fn cache_form(&self) -> CacheForm {
         let crop = self.data.augment.crop;
@@ -366,22 +342,38 @@ fn one() -> usize {
     1
 }
 
-/// The sentence of an error in the table that `text` and the overrides made, and what may have been
-/// meant by an unknown word in it.
-fn explained(error: &toml::de::Error, text: &str) -> String {
-    let by_name = error.to_string();
-    let place = by_name
+/// Returns an error about the type or name of a value, in the table that the file `(name, text)` and
+/// the overrides made. Suggests a similar key or value.
+fn type_error(error: &toml::de::Error, overrides: &Overrides, file: (&str, &str)) -> ConfigError {
+    let text = error.to_string();
+    let (sentence, place) = text
         .trim_end()
         .rsplit_once("\nin `")
-        .map_or("", |(_, place)| place.trim_end_matches('`'));
-    // If no override brought the error, the text has it too, with the line.
-    let by_line = toml::from_str::<Config>(text).err();
-    let by_line = by_line.filter(|same| same.message() == error.message());
-    let sentence = by_line.map_or_else(|| by_name.clone(), |error| error.to_string());
-    match suggestion(error.message(), place) {
-        Some(suggestion) => format!("{}\n{suggestion}", sentence.trim_end()),
-        None => sentence,
+        .map_or((text.trim_end(), ""), |(sentence, place)| {
+            (sentence, place.trim_end_matches('`'))
+        });
+    // The place of an unknown key is its table.
+    let unknown = error.message().strip_prefix("unknown field `");
+    let key = match unknown.and_then(|rest| rest.split('`').next()) {
+        Some(field) if place.is_empty() => field.to_owned(),
+        Some(field) => format!("{place}.{field}"),
+        None => place.to_owned(),
+    };
+    let (origin, mut message) = match overrides.at(&key) {
+        Some(item) => (option(item), sentence.to_owned()),
+        // Without the overrides the parser also gives the line.
+        None => match toml::from_str::<Config>(file.1) {
+            Err(by_line) if by_line.message() == error.message() => {
+                (file.0.to_owned(), by_line.to_string())
+            }
+            _ => (file.0.to_owned(), text.clone()),
+        },
+    };
+    message.truncate(message.trim_end().len());
+    if let Some(suggestion) = suggestion(error.message(), place) {
+        message += &format!("\nhint: {suggestion}");
     }
+    ConfigError::Toml { origin, message }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Errors of a training run.
 
 use std::fmt::Display;
+use std::path::Path;
 
 use super::CheckpointError;
 use crate::data::CacheError;
@@ -97,5 +98,13 @@ impl From<SampleError> for TrainError {
 impl From<FreezeError> for TrainError {
     fn from(error: FreezeError) -> Self {
         Self::Freeze(error)
+    }
+}
+
+/// Returns the error for a file or folder of the run directory.
+pub(super) fn folder_error(path: &Path, reason: impl Display) -> TrainError {
+    TrainError::Folder {
+        path: path.display().to_string(),
+        reason: reason.to_string(),
     }
 }

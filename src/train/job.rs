@@ -6,9 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 
-use super::{CheckpointInterval, Config, FeatureCache, RunOrigin, StepReport};
+use super::{CheckpointInterval, Config, FeatureCache, RunOrigin, StartingPoint, StepReport};
 use crate::data::{Dataset, PixelCache};
-use crate::model::WeightTransfer;
 use crate::report::{EpochRow, TimingRow};
 
 /// Everything that [`train`](super::train) needs.
@@ -21,12 +20,13 @@ pub struct TrainJob<'a> {
     pub cache: Option<Arc<PixelCache>>,
     /// Cache for the features of a frozen backbone; without it, each step computes them again.
     pub features: Option<FeatureCache<'a>>,
-    /// Checkpoint to start from and the weights to transfer; without it, random weights.
-    pub from: Option<(PathBuf, WeightTransfer)>,
+    /// Weights to start from; random weights if absent. Not used by a resumed run.
+    pub from: Option<StartingPoint>,
     /// Sources of data and weights, for the run's report.
     pub origin: RunOrigin,
-    /// Number of training samples used to recalibrate BatchNorm before a new run; 0 for none.
-    pub recalibrate: usize,
+    /// Number of training samples for recalibrating BatchNorm before the first step; 0 disables it.
+    /// If absent, 256 for a starting point with folded BatchNorm, else 0.
+    pub recalibrate: Option<usize>,
     /// Run directory.
     pub out: PathBuf,
     /// Whether to resume the run in `out`.
@@ -36,6 +36,33 @@ pub struct TrainJob<'a> {
     pub device: Device,
     /// If set by another thread, the run saves its state and ends after the current step.
     pub stop: &'a AtomicBool,
+}
+
+impl<'a> TrainJob<'a> {
+    /// Returns a new run with random weights, without caches and intermediate checkpoints.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        dataset: Arc<Dataset>,
+        out: PathBuf,
+        device: Device,
+        stop: &'a AtomicBool,
+    ) -> Self {
+        Self {
+            config,
+            dataset,
+            cache: None,
+            features: None,
+            from: None,
+            origin: RunOrigin::default(),
+            recalibrate: None,
+            out,
+            resume: false,
+            checkpoint_every: None,
+            device,
+            stop,
+        }
+    }
 }
 
 /// Receives the progress of a run.

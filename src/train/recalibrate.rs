@@ -6,27 +6,23 @@ use burn::module::Module;
 
 use super::step::image_tensor;
 use super::{TrainError, TrainJob, TrainingObserver};
-use crate::data::{BatchLoader, LoadPlan, SampleSource, epoch_order};
+use crate::data::{BatchLoader, LoadPlan, SampleSource};
 use crate::model::{Classifier, Recalibration};
 
-/// Default number of samples for recalibration.
+/// Default number of samples for a starting point with folded BatchNorm.
 pub const RECALIBRATE_DEFAULT: usize = 256;
 
-/// Recalibrates `classifier` with the statistics of [`TrainJob::recalibrate`] of the `training`
-/// samples.
+/// Recomputes the BatchNorm statistics of `classifier` on `samples`.
 ///
 /// Its outputs in inference mode do not change; see [`Recalibration`].
 pub(super) fn recalibrate(
     job: &TrainJob,
     classifier: Classifier,
-    training: &[usize],
+    samples: &[usize],
     source: &Arc<SampleSource>,
     observer: &dyn TrainingObserver,
 ) -> Result<Classifier, TrainError> {
     let train = &job.config.train;
-    // No epoch of training has this number, so the order differs from every epoch.
-    let mut samples = epoch_order(training, train.seed, u64::MAX - 1);
-    samples.truncate(job.recalibrate);
     observer.note(&format!(
         "measuring BatchNorm statistics on {} samples",
         samples.len()

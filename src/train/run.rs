@@ -95,6 +95,8 @@ impl<'a> TrainingRun<'a> {
         } else {
             begin(&job, &training, &source, observer)?
         };
+        // Frees weights that were converted in memory.
+        job.from = None;
         let counts = job.dataset.class_counts_of(&training);
         let device = config.train.with_gradients(&job.device);
         let step_config = StepConfig::new(&config.train, &counts, training.len(), &device);

@@ -1,12 +1,12 @@
 //! The run directory: access checks, lock, config, metrics and event files.
 
-use std::fmt::Display;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::error::folder_error;
 use super::{TrainError, TrainJob};
 use crate::atomic_file;
 use crate::report::{EpochRow, EventFile, TimingRow};
@@ -19,7 +19,7 @@ use crate::report::{EpochRow, EventFile, TimingRow};
 pub(super) fn check_folder(job: &TrainJob) -> Result<(), TrainError> {
     let out = &job.out;
     if out.exists() && !out.is_dir() {
-        return Err(refuse(
+        return Err(folder_error(
             out,
             "is a file\nhint: --out names the run directory",
         ));
@@ -27,7 +27,7 @@ pub(super) fn check_folder(job: &TrainJob) -> Result<(), TrainError> {
     let config = out.join("config.toml");
     if !job.resume {
         return if config.exists() {
-            Err(refuse(
+            Err(folder_error(
                 out,
                 "already contains a run\nhint: resume it with --resume, or choose another --out",
             ))
@@ -36,13 +36,13 @@ pub(super) fn check_folder(job: &TrainJob) -> Result<(), TrainError> {
         };
     }
     let recorded = fs::read_to_string(&config).map_err(|error| {
-        refuse(
+        folder_error(
             &config,
             format!("there is no run to resume: {error}\nhint: remove --resume to start a new run"),
         )
     })?;
     if recorded != resolved_config(job)? {
-        return Err(refuse(
+        return Err(folder_error(
             &config,
             "the run was started with another config\n\
              hint: resume it with the same --config and --set, or start a new run with retrain \
@@ -54,7 +54,7 @@ pub(super) fn check_folder(job: &TrainJob) -> Result<(), TrainError> {
 
 /// Creates the run directory and locks it.
 pub(super) fn make_folder(job: &TrainJob) -> Result<File, TrainError> {
-    fs::create_dir_all(job.out.join("plots")).map_err(|error| refuse(&job.out, error))?;
+    fs::create_dir_all(job.out.join("plots")).map_err(|error| folder_error(&job.out, error))?;
     let lock = lock_folder(&job.out)?;
     // Another run may have used the directory since the first check.
     check_folder(job)?;
@@ -65,33 +65,26 @@ pub(super) fn make_folder(job: &TrainJob) -> Result<File, TrainError> {
 pub(super) fn write_config(job: &TrainJob) -> Result<(), TrainError> {
     let text = resolved_config(job)?;
     atomic_file::write_atomic(&job.out.join("config.toml"), text.as_bytes())
-        .map_err(|error| refuse(&job.out, error))
+        .map_err(|error| folder_error(&job.out, error))
 }
 
 /// Locks the directory against other processes until the result is dropped.
 pub(super) fn lock_folder(out: &Path) -> Result<File, TrainError> {
     let path = out.join(".lock");
-    let file = File::create(&path).map_err(|error| refuse(&path, error))?;
+    let file = File::create(&path).map_err(|error| folder_error(&path, error))?;
     file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => refuse(
+        TryLockError::WouldBlock => folder_error(
             out,
             "another rgby process is training in this directory\n\
              hint: wait until it ends, or choose another --out",
         ),
-        TryLockError::Error(error) => refuse(&path, error),
+        TryLockError::Error(error) => folder_error(&path, error),
     })?;
     Ok(file)
 }
 
 fn resolved_config(job: &TrainJob) -> Result<String, TrainError> {
-    toml::to_string_pretty(&job.config).map_err(|error| refuse(&job.out, error))
-}
-
-pub(super) fn refuse(path: &Path, reason: impl Display) -> TrainError {
-    TrainError::Folder {
-        path: path.display().to_string(),
-        reason: reason.to_string(),
-    }
+    toml::to_string_pretty(&job.config).map_err(|error| folder_error(&job.out, error))
 }
 
 pub(super) fn write_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), TrainError> {
@@ -107,13 +100,13 @@ pub(super) fn write_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), Tr
                 .map_err(csv::IntoInnerError::into_error)?,
         )
     };
-    written().map_err(|error| refuse(path, error))
+    written().map_err(|error| folder_error(path, error))
 }
 
 /// Creates the `TensorBoard` event file whose first epoch is `first`.
 pub(super) fn event_file(out: &Path, first: u32) -> Result<EventFile, TrainError> {
     let dir = events_dir(out);
-    EventFile::create(&dir, first).map_err(|error| refuse(&dir, error))
+    EventFile::create(&dir, first).map_err(|error| folder_error(&dir, error))
 }
 
 /// Appends an epoch to the event file.
@@ -124,7 +117,7 @@ pub(super) fn add_events(
     timing: &TimingRow,
 ) -> Result<(), TrainError> {
     let added = events.add(row, timing);
-    added.map_err(|error| refuse(&events_dir(out), error))
+    added.map_err(|error| folder_error(&events_dir(out), error))
 }
 
 fn events_dir(out: &Path) -> PathBuf {
@@ -147,5 +140,5 @@ pub(super) fn remove_others(
         }
         Ok(())
     };
-    remove().map_err(|error| refuse(folder, error))
+    remove().map_err(|error| folder_error(folder, error))
 }

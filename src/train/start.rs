@@ -1,4 +1,4 @@
-//! Where a run starts: at new weights, at a checkpoint's, or where it stopped.
+//! The state in which a run starts: new, from given weights, or resumed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,18 +6,17 @@ use std::sync::Arc;
 
 use burn::optim::ModuleOptimizer;
 
-use super::error::without_hint;
-use super::recalibrate::recalibrate;
-use super::run_directory::refuse;
+use super::error::{folder_error, without_hint};
+use super::recalibrate::{RECALIBRATE_DEFAULT, recalibrate};
 use super::{
     Checkpoint, CheckpointError, Ema, TrainError, TrainJob, TrainProgress, TrainingObserver,
 };
-use crate::data::SampleSource;
+use crate::data::{SampleSource, epoch_order};
 use crate::model::{Classifier, freeze};
 use crate::model_metadata::Provenance;
 use crate::report::{EpochRow, TimingRow, read_rows};
 
-/// Everything of a run that a step changes.
+/// Everything of a run that training steps change.
 pub(super) struct RunState {
     pub classifier: Classifier,
     pub ema: Option<Ema>,
@@ -28,29 +27,35 @@ pub(super) struct RunState {
     pub timing: Vec<TimingRow>,
 }
 
-/// A new run.
+/// Returns the state of a new run.
 pub(super) fn begin(
     job: &TrainJob,
     training: &[usize],
     source: &Arc<SampleSource>,
-    watch: &dyn TrainingObserver,
+    observer: &dyn TrainingObserver,
 ) -> Result<RunState, TrainError> {
     let mut classifier = fresh(job);
     let mut provenance = Provenance {
         rgby_version: env!("CARGO_PKG_VERSION").into(),
         ..Provenance::default()
     };
-    if let Some((from, keep)) = &job.from {
-        let checkpoint = Checkpoint::open(from)?;
-        classifier = Checkpoint::load(from, classifier, *keep)?;
-        provenance = checkpoint.spec.provenance;
+    let mut recalibration_samples = job.recalibrate.unwrap_or(0);
+    if let Some(start) = &job.from {
+        classifier = start.load(classifier)?;
+        provenance = start.provenance.clone();
+        if job.recalibrate.is_none() && start.unfolded > 0 {
+            recalibration_samples = RECALIBRATE_DEFAULT;
+        }
     }
-    // So that a wrong name shows before an epoch is spent.
+    // Validates the names in all stages before the first epoch.
     for stage in &job.config.train.stages {
         classifier = freeze(classifier, &stage.freeze)?;
     }
-    if job.recalibrate > 0 {
-        classifier = recalibrate(job, classifier, training, source, watch)?;
+    if recalibration_samples > 0 {
+        // No epoch of training has this number.
+        let mut samples = epoch_order(training, job.config.train.seed, u64::MAX - 1);
+        samples.truncate(recalibration_samples);
+        classifier = recalibrate(job, classifier, &samples, source, observer)?;
     }
     classifier = freeze(classifier, &[])?;
     let ema = job.config.train.ema;
@@ -68,17 +73,20 @@ pub(super) fn begin(
     })
 }
 
-/// The run in [`TrainJob::out`], at its newest checkpoint that is whole.
-pub(super) fn resume(job: &TrainJob, watch: &dyn TrainingObserver) -> Result<RunState, TrainError> {
+/// Returns the state of the run in [`TrainJob::out`] at its newest intact checkpoint.
+pub(super) fn resume(
+    job: &TrainJob,
+    observer: &dyn TrainingObserver,
+) -> Result<RunState, TrainError> {
     let checkpoints = job.out.join("checkpoints");
     let last = checkpoints.join("last");
     let (dir, checkpoint) = match Checkpoint::open(&last) {
         Ok(checkpoint) => (last, checkpoint),
         Err(error @ (CheckpointError::Damaged { .. } | CheckpointError::NotACheckpoint(_))) => {
-            let Some((dir, checkpoint)) = newest_whole(&checkpoints) else {
+            let Some((dir, checkpoint)) = newest_intact(&checkpoints) else {
                 return Err(error.into());
             };
-            watch.note(&format!(
+            observer.note(&format!(
                 "{}; resuming from {}, the newest intact checkpoint",
                 without_hint(&error),
                 dir.display()
@@ -94,7 +102,7 @@ pub(super) fn resume(job: &TrainJob, watch: &dyn TrainingObserver) -> Result<Run
     if progress.epoch > 0 {
         rows = read_rows(&job.out.join("metrics.csv"))?;
         timing = read_rows(&job.out.join("timing.csv"))?;
-        // A crash may fall between the row of an epoch and its checkpoint.
+        // A crash can happen between writing the row of an epoch and its checkpoint.
         rows.truncate(progress.epoch as usize);
         timing.truncate(progress.epoch as usize);
     }
@@ -112,8 +120,8 @@ pub(super) fn resume(job: &TrainJob, watch: &dyn TrainingObserver) -> Result<Run
     })
 }
 
-/// The checkpoint in `folder` with the most steps whose files are as they were written.
-fn newest_whole(folder: &Path) -> Option<(PathBuf, Checkpoint)> {
+/// Returns the undamaged checkpoint in `folder` with the most steps.
+fn newest_intact(folder: &Path) -> Option<(PathBuf, Checkpoint)> {
     let entries = fs::read_dir(folder).ok()?.filter_map(Result::ok);
     entries
         .filter_map(|entry| {
@@ -123,16 +131,16 @@ fn newest_whole(folder: &Path) -> Option<(PathBuf, Checkpoint)> {
         .max_by_key(|(_, checkpoint)| checkpoint.progress.as_ref().map(|p| p.steps))
 }
 
-/// Where the run stood, if it was the same run.
+/// Returns the progress of the checkpoint if it belongs to the same run and data.
 fn progress_of(checkpoint: &Checkpoint, job: &TrainJob) -> Result<TrainProgress, TrainError> {
     let progress = checkpoint
         .progress
         .clone()
-        .ok_or_else(|| refuse(&job.out, "checkpoints/last is not from a training run"))?;
+        .ok_or_else(|| folder_error(&job.out, "checkpoints/last is not from a training run"))?;
     if progress.data != unstarted(job).data {
-        return Err(refuse(
+        return Err(folder_error(
             &job.out,
-            "the run was started on other samples, labels or --cache; resume it on the same data",
+            "the run was started on other samples, labels or --cache\nhint: resume it on the same data",
         ));
     }
     Ok(progress)

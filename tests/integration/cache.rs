@@ -1,4 +1,4 @@
-//! Training from a pixel cache: the same run, no image opened, nothing unfit accepted.
+//! Training from a pixel cache equals training from images; unsuitable caches are rejected.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ const TRAIN: &str = "train --config baseline.toml --set train.steps_per_epoch=3 
                      --set data.augment.dihedral=true --set data.augment.intensity=0.1";
 
 #[test]
-fn a_cached_run_is_the_same_run() {
+fn a_cached_run_is_bit_identical() {
     let dir = workplace(24, "0,25");
     let path = dir.path();
     must(path, &format!("{TRAIN} {DATA} --out files"));
@@ -25,7 +25,7 @@ fn a_cached_run_is_the_same_run() {
         shown.stderr
     );
     assert_same(path, "files", "cached");
-    // One worker or eight, and a cache that the run makes itself.
+    // With one and with eight workers, and with a cache that the run creates.
     for workers in [1, 8] {
         let out = format!("made{workers}");
         let set = format!("--set data.workers={workers} --cache {out}.cache --out {out}");
@@ -47,7 +47,7 @@ fn a_cached_run_is_the_same_run() {
 }
 
 #[test]
-fn samples_that_cannot_be_read_are_listed_and_the_rest_is_cached() {
+fn lists_unreadable_samples_and_caches_the_rest() {
     let dir = workplace(4, "0,25");
     let path = dir.path();
     let labels = read(path, "data/labels.csv");
@@ -79,7 +79,7 @@ fn samples_that_cannot_be_read_are_listed_and_the_rest_is_cached() {
 }
 
 #[test]
-fn an_unfit_cache_is_refused() {
+fn rejects_an_unsuitable_cache() {
     let dir = workplace(4, "0,25");
     let path = dir.path();
     must(path, &format!("cache {DATA} --size 32 --out data.cache"));
@@ -121,17 +121,17 @@ fn an_unfit_cache_is_refused() {
     for (args, parts) in &refused {
         assert_refused(path, &[(args.as_str(), parts.as_slice())]);
     }
-    // A flipped byte shows when its sample is read.
+    // A flipped byte is detected when its sample is read.
     let damaged = run(path, &with("flipped.cache", ""));
     assert_eq!(damaged.code, Some(2), "{damaged:?}");
     assert!(
         damaged.stderr.contains("flipped.cache") && damaged.stderr.contains("damaged"),
         "{damaged:?}"
     );
-    // A run goes on from the pixels that it began with.
+    // A run is resumed only with the pixels that it started with.
     let resume = format!("{TRAIN} {DATA} --out run --resume");
     assert_refused(path, &[(&resume, &["--cache"])]);
-    // One that is larger is welcome where training crops, and no images are needed to be larger.
+    // A cache larger than the input is accepted if training crops.
     let crop = "--set data.augment.crop=0.5 --set model.input_size=24";
     must(
         path,

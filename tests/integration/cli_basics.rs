@@ -1,4 +1,4 @@
-//! `synth`, `completions` and what all commands have in common.
+//! `synth`, `completions`, `man`, and the usage errors of all commands.
 
 use std::io::pipe;
 
@@ -8,7 +8,7 @@ use rgby::cli::Cli;
 use crate::support::{assert_refused, listing, read, records, rgby, run, workplace};
 
 #[test]
-fn synthetic_samples_can_be_scored_and_are_not_overwritten() {
+fn scores_synthetic_samples_and_does_not_overwrite_them() {
     let dir = workplace();
     let synth = "synth --out data --count 3 --size 32 --classes 0,21";
     let made = run(dir.path(), synth);
@@ -31,7 +31,7 @@ fn synthetic_samples_can_be_scored_and_are_not_overwritten() {
 }
 
 #[test]
-fn completions_name_every_command() {
+fn completions_contain_the_commands() {
     let dir = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let run = run(dir.path(), &format!("completions {shell}"));
@@ -72,7 +72,7 @@ fn every_command_has_a_manual_page() {
 }
 
 #[test]
-fn a_reader_that_went_away_is_no_error() {
+fn a_closed_stdout_is_not_an_error() {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
     let output = rgby()
@@ -88,7 +88,7 @@ fn a_reader_that_went_away_is_no_error() {
 }
 
 #[test]
-fn wrong_usage_is_fatal_and_writes_nothing() {
+fn wrong_usage_exits_with_2_and_writes_nothing() {
     let dir = workplace();
     assert_refused(
         dir.path(),

@@ -1,4 +1,4 @@
-//! `rgby check-data` as a user runs it.
+//! `rgby check-data`: exit codes, text, JSON and CSV.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::support::{assert_refused, records, run};
 
 const CHECK: &str = "check-data --images data/images --labels data/labels.csv";
 
-/// A synthetic data set in the folder `data`, and its first two ids.
+/// Creates a synthetic data set in the folder `data`; returns its first two ids.
 fn data_set(count: usize) -> (tempfile::TempDir, [String; 2]) {
     let dir = tempfile::tempdir().unwrap();
     let synth = format!("synth --out data --count {count} --size 64 --classes 0,25");
@@ -24,7 +24,7 @@ fn file(dir: &Path, id: &str, channel: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_sound_data_set_is_0_and_has_statistics() {
+fn exits_with_0_and_prints_statistics_without_problems() {
     let (dir, _) = data_set(12);
     let text = run(dir.path(), CHECK);
     assert_eq!(text.code, Some(0), "{text:?}");
@@ -45,7 +45,7 @@ fn a_sound_data_set_is_0_and_has_statistics() {
 }
 
 #[test]
-fn what_is_wrong_is_1_and_listed_whole_in_the_file() {
+fn exits_with_1_and_lists_all_problems_in_the_file() {
     let (dir, [one, two]) = data_set(12);
     let path = dir.path();
     fs::write(file(path, &one, "red"), "no image").unwrap();
@@ -86,7 +86,7 @@ fn what_is_wrong_is_1_and_listed_whole_in_the_file() {
 }
 
 #[test]
-fn a_check_that_cannot_be_made_is_2() {
+fn exits_with_2_without_labels_or_images() {
     let (dir, _) = data_set(2);
     fs::write(dir.path().join("bare.csv"), "a,b\n1,2\n").unwrap();
     fs::create_dir(dir.path().join("empty")).unwrap();

@@ -1,4 +1,4 @@
-//! `rgby inspect` on checkpoints, runs, and ONNX files of anybody's.
+//! `rgby inspect` on checkpoints, runs and ONNX files of any origin.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn inspect(dir: &Path, name: &str) -> Value {
 }
 
 #[test]
-fn a_pretrained_file_is_tried_as_convert_would() {
+fn predicts_the_conversion_of_a_pretrained_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     let mut model = random_export(Arch::ResNet50, 3).unwrap();
@@ -38,13 +38,13 @@ fn a_pretrained_file_is_tried_as_convert_would() {
     assert_eq!(folded["convert"]["unfolded"], 53);
     let text = must(path, "inspect folded.onnx").stdout;
     for part in [
-        "convert     takes it as resnet50",
+        "convert     possible, as resnet50",
         "53 BatchNorm layers unfolded",
         "opset",
     ] {
         assert!(text.contains(part), "no {part} in {text}");
     }
-    // What was foretold is what happens.
+    // The conversion does what was predicted.
     let converted = json(path, "convert --onnx folded.onnx --out ckpt --json");
     for key in [
         "arch", "matched", "unfolded", "absorbed", "rescaled", "dropped",
@@ -57,7 +57,7 @@ fn a_pretrained_file_is_tried_as_convert_would() {
 }
 
 #[test]
-fn a_file_of_another_network_is_described_and_the_first_difference_named() {
+fn names_the_first_difference_of_an_unknown_network() {
     let exports = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exports/small");
     let mut tried = 0;
     for entry in fs::read_dir(&exports).unwrap() {
@@ -91,7 +91,7 @@ fn a_file_of_another_network_is_described_and_the_first_difference_named() {
 }
 
 #[test]
-fn what_convert_cannot_read_is_still_described() {
+fn describes_files_that_convert_cannot_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     let mut newer = tiny_model();
@@ -124,7 +124,7 @@ fn what_convert_cannot_read_is_still_described() {
 }
 
 #[test]
-fn files_that_are_nothing_are_refused() {
+fn rejects_files_that_are_not_onnx() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     let bytes = tiny_model().write_to_bytes().unwrap();
@@ -148,7 +148,7 @@ fn files_that_are_nothing_are_refused() {
 }
 
 #[test]
-fn a_run_says_how_far_it_came() {
+fn shows_the_progress_of_a_run() {
     let dir = workplace(12, "0,25");
     let path = dir.path();
     let set = "--set train.steps_per_epoch=1 --set train.epochs=3";
@@ -180,7 +180,7 @@ fn a_run_says_how_far_it_came() {
         (&last["kind"], &last["run"]),
         (&"checkpoint".into(), &Value::Null)
     );
-    // A damaged table is not passed over.
+    // A damaged table is an error.
     fs::write(path.join("run/metrics.csv"), "epoch\nx\n").unwrap();
     assert!(read(path, "run/config.toml").contains("[train]"));
     let damaged = run(path, "inspect run");

@@ -218,7 +218,7 @@ fn what_fits_no_sample_is_refused_at_once() {
             ),
             (
                 &out("ome --channel red=0 --channel red=1"),
-                &["--channel red=… is there twice"],
+                &["--channel red=… is given twice"],
             ),
             (&out("ome --channel red"), &["write STAIN=CHANNEL"]),
             (
@@ -262,12 +262,12 @@ fn a_run_goes_on_only_with_the_same_channels() {
     for other in ["", "--channel red=1"] {
         let refused = run(other);
         assert_eq!(refused.code, Some(2), "{refused:?}");
-        let began = ["going on after", "kept beside"];
+        let began = ["resuming after", "kept beside"];
         let began = began.iter().any(|text| refused.stderr.contains(text));
         assert!(!began, "{refused:?}");
     }
     let again = run("--channel red=0");
-    assert!(again.stderr.contains("going on after"), "{again:?}");
+    assert!(again.stderr.contains("resuming after"), "{again:?}");
 }
 
 #[cfg(feature = "train")]

@@ -153,7 +153,10 @@ fn bad_input_is_fatal_named_and_writes_nothing() {
     let score = "score --engine tract --model model.onnx --images images --out o.csv";
     let cases: &[(&str, &[&str])] = &[
         ("--out folder", &["--out folder is a folder"]),
-        ("--out none/out.csv", &["none; make it first"]),
+        (
+            "--out none/out.csv",
+            &["there is no folder", "create it first"],
+        ),
         ("--out folder/late.csv", &["late.errors.csv is a folder"]),
         ("--scores ./o.csv", &["--scores ./o.csv"]),
         ("--scores o.errors.csv", &["--scores o.errors.csv"]),
@@ -162,8 +165,8 @@ fn bad_input_is_fatal_named_and_writes_nothing() {
         ("--ids twice.csv", &["twice.csv", "line 3", "`dark`"]),
         ("--threshold 2", &["--threshold", "from 0 to 1"]),
         ("--batch 0", &["--batch"]),
-        ("--device gpu", &["`gpu` is no device"]),
-        ("--device cuda", &["--device cuda:0 cannot be had"]),
+        ("--device gpu", &["`gpu` is not a device"]),
+        ("--device cuda", &["--device cuda:0 is not available"]),
         (
             "--ort-lib text.onnx --engine auto",
             &["--ort-lib: `text.onnx` cannot be used"],
@@ -296,10 +299,10 @@ fn a_gpu_that_is_not_there_is_an_error_that_says_what_was_looked_for() {
     ] {
         let args = format!("{base} --device {device}");
         if run(dir.path(), &args).code == Some(0) {
-            not_applicable(format_args!("--device {device} can be had here"));
+            not_applicable(format_args!("--device {device} is available here"));
             continue;
         }
-        let always = ["looked for", "libcudnn.so", "libcudart.so"];
+        let always = ["searched for", "libcudnn.so", "libcudart.so"];
         assert_refused(dir.path(), &[(&args, &[parts, always.to_vec()].concat())]);
     }
 }

@@ -1,4 +1,4 @@
-//! Conversion: the right weights in the right place, and nothing else accepted.
+//! Conversion copies each weight to its place and rejects other networks.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,8 +15,8 @@ use crate::support::{assert_refused, json, must, write_model};
 
 const NETWORKS: [(Arch, u32); 2] = [(Arch::ResNet50, 64), (Arch::InceptionResNetV2, 139)];
 
-/// An RGB batch and, by the engine behind `ort`, the mean over height and width of the last feature
-/// map, `[N, F]`.
+/// Returns an RGB batch and the mean over height and width of the last feature map, `[N, F]`, as
+/// computed by the engine behind `ort`.
 fn pooled_by_ort(export: &ModelProto, size: usize) -> (Vec<f32>, Vec<f32>) {
     let mut export = export.clone();
     drop_classifier(export.graph.mut_or_insert_default()).unwrap();
@@ -25,7 +25,7 @@ fn pooled_by_ort(export: &ModelProto, size: usize) -> (Vec<f32>, Vec<f32>) {
     (images, features)
 }
 
-/// Two images of `channels` channels; the first three are the same whatever their number.
+/// Returns two images of `channels` channels; the first three do not depend on `channels`.
 fn images(size: usize, channels: usize) -> Vec<f32> {
     let plane = size * size;
     (0..2)
@@ -35,7 +35,7 @@ fn images(size: usize, channels: usize) -> Vec<f32> {
 }
 
 #[test]
-fn yellow_is_silent_and_the_features_are_the_originals() {
+fn widening_keeps_the_features_and_ignores_yellow() {
     for (arch, size) in NETWORKS {
         let export = random_export(arch, 7).unwrap();
         let side = size as usize;
@@ -48,7 +48,7 @@ fn yellow_is_silent_and_the_features_are_the_originals() {
         let (classifier, report) = pretrained.load(arch, &filters, fresh).unwrap();
         assert_eq!(report.widened.1[1], 4);
 
-        // The same RGB under a yellow that is anything but silent.
+        // The same RGB with a yellow channel that is not zero.
         let plane = side * side;
         let rgby: Vec<f32> = rgb
             .chunks(3 * plane)
@@ -68,7 +68,7 @@ fn yellow_is_silent_and_the_features_are_the_originals() {
 }
 
 #[test]
-fn a_folded_file_answers_as_before() {
+fn unfolding_keeps_the_features() {
     let mut export = random_export(Arch::ResNet50, 9).unwrap();
     fold_batch_norms(&mut export);
     let (rgb, expected) = pooled_by_ort(&export, 64);
@@ -91,7 +91,7 @@ fn a_folded_file_answers_as_before() {
     assert!(difference <= 1e-4, "{difference:e}");
 }
 
-/// Float initializers by name.
+/// Returns the float initializers by name.
 fn weights(path: &Path) -> HashMap<String, Vec<f32>> {
     let model = read(path).unwrap();
     let floats = model
@@ -105,14 +105,14 @@ fn weights(path: &Path) -> HashMap<String, Vec<f32>> {
 }
 
 #[test]
-fn convert_and_export_keep_every_weight_there_and_back() {
+fn converting_and_exporting_keeps_every_weight_bit_identical() {
     let dir = tempfile::tempdir().unwrap();
     for &arch in Arch::IMPORTED {
         let source = dir.path().join("source.onnx");
         write_model(&source, &random_export(arch, 3).unwrap());
         let name = arch.name();
         let done = |args: &str| must(dir.path(), args);
-        // Which network it is, the file tells.
+        // The network is detected from the file.
         done(&format!(
             "convert --onnx source.onnx --out {name} --stem mean"
         ));
@@ -135,7 +135,7 @@ fn convert_and_export_keep_every_weight_there_and_back() {
         }
         assert_eq!(same, arch.imported().unwrap().weights.len() - 1);
 
-        // An exported file becomes the checkpoint that it was made from, head and all.
+        // An exported file becomes the checkpoint that it was exported from, including the head.
         done(&format!("convert --onnx {name}.onnx --out back"));
         done("export --engine tract --from back --out back.onnx");
         let back = weights(&dir.path().join("back.onnx"));
@@ -151,7 +151,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 #[test]
-fn other_stains_and_classes_need_no_other_tool() {
+fn converts_for_other_stains_and_classes() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source.onnx");
     write_model(&source, &random_export(Arch::ResNet50, 4).unwrap());
@@ -180,7 +180,7 @@ fn other_stains_and_classes_need_no_other_tool() {
         document["spec"]["preprocess"]["channels"],
         serde_json::json!(["dna", "er", "rna", "agp", "mito"])
     );
-    // Blue's filters come first now; the fourth channel has none.
+    // The filters of blue come first; those of the fourth channel are zero.
     let before = weights(&source);
     let after = weights(&dir.path().join("m.onnx"));
     let (before, after) = (&before["conv1.weight"], &after["backbone.conv1.weight"]);
@@ -192,14 +192,14 @@ fn other_stains_and_classes_need_no_other_tool() {
 }
 
 #[test]
-fn what_is_not_the_network_is_refused_by_name() {
+fn rejects_other_networks_and_damaged_files_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     let mut other = random_export(Arch::ResNet50, 0).unwrap();
     fs::write(path.join("text.onnx"), "this is not an ONNX file").unwrap();
     write_model(&path.join("resnet.onnx"), &other);
     fs::write(path.join("file"), "").unwrap();
-    // One convolution with another stride, deep inside.
+    // One convolution in the middle with another stride.
     let graph = other.graph.mut_or_insert_default();
     let node = graph
         .node

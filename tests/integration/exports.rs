@@ -4,11 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rgby::graph::adoption::{Weight, adopt};
-use rgby::graph::matching::{Mismatch, likeness};
+use rgby::graph::matching::{StructureMismatch, likeness};
 use rgby::graph::network::Network;
-use rgby::graph::patches::normalise;
+use rgby::graph::patches::normalize;
 use rgby::graph::tensor::set_values;
+use rgby::graph::weight_transfer::{Weight, transfer_weights};
 use rgby::graph::{GraphError, ModelProto, read, read_bytes};
 
 use crate::onnx_support::{pooled_features, relative_difference};
@@ -19,30 +19,30 @@ fn folder() -> PathBuf {
 
 fn skeleton() -> ModelProto {
     let mut model = read_bytes(&fs::read(folder().join("skeleton.onnx")).unwrap()).unwrap();
-    normalise(model.graph.mut_or_insert_default()).unwrap();
+    normalize(model.graph.mut_or_insert_default()).unwrap();
     model
 }
 
 /// Returns the skeleton with the weights of an export, and three counts: unfolded layers, copied
 /// weights, computed weights.
-fn adopted(path: &Path) -> Result<(ModelProto, [usize; 3]), GraphError> {
+fn transferred(path: &Path) -> Result<(ModelProto, [usize; 3]), GraphError> {
     let mut source = read(path)?;
-    normalise(source.graph.mut_or_insert_default())?;
+    normalize(source.graph.mut_or_insert_default())?;
     let (mut model, skeleton) = (skeleton(), skeleton());
     let network = Network::new(&source.graph)?;
-    let adopted = adopt(&network, &Network::new(&skeleton.graph)?)?;
+    let transferred = transfer_weights(&network, &Network::new(&skeleton.graph)?)?;
     let same = |weight: &&Weight<_>| matches!(weight, Weight::Same(_));
-    let copied = adopted.weights.values().filter(same).count();
+    let copied = transferred.weights.values().filter(same).count();
     for tensor in &mut model.graph.mut_or_insert_default().initializer {
-        if let Some(weight) = adopted.weights.get(&tensor.name) {
+        if let Some(weight) = transferred.weights.get(&tensor.name) {
             let (shape, values) = weight.read()?;
             let dims: Vec<i64> = shape.iter().map(|&dim| dim as i64).collect();
             assert_eq!(dims, tensor.dims, "{}", tensor.name);
             set_values(tensor, &values);
         }
     }
-    let computed = adopted.weights.len() - copied;
-    Ok((model, [adopted.unfolded, copied, computed]))
+    let computed = transferred.weights.len() - copied;
+    Ok((model, [transferred.unfolded, copied, computed]))
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn files_of_all_exporters_give_the_same_features() {
             continue;
         }
         let (model, [unfolded, copied, computed]) =
-            adopted(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+            transferred(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
         // A file with its BatchNorm nodes has the same tensors as the skeleton.
         if name.contains("-kept-") {
             assert_eq!((unfolded, computed), (0, 0), "{name}");
@@ -92,13 +92,15 @@ fn error_names_a_changed_attribute() {
     let pool = pool.unwrap();
     let name = pool.name.clone();
     rgby::graph::attributes::set_ints(pool, "strides", &[3, 3]);
-    normalise(graph).unwrap();
+    normalize(graph).unwrap();
     let skeleton = skeleton();
     let (changed, original) = (
         Network::new(&source.graph).unwrap(),
         Network::new(&skeleton.graph).unwrap(),
     );
-    let Err(GraphError::Mismatch(Mismatch { expected, found })) = adopt(&changed, &original) else {
+    let Err(GraphError::Mismatch(StructureMismatch { expected, found })) =
+        transfer_weights(&changed, &original)
+    else {
         panic!("a network with another stride was accepted");
     };
     assert!(expected.starts_with("AveragePool"), "{expected}");

@@ -1,4 +1,4 @@
-//! A head that trains on features computed once becomes what it becomes the slow way.
+//! Training a head on cached features equals training with the frozen backbone.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::train_support::{DATA, assert_same, stop_early, workplace};
 const STAGED: &str = "train --config baseline.toml --set data.split=random:0.25 \
      --set train.epochs=4 --set train.batch_size=8 --set train.ema=0.9 \
      --set model.hidden_dropout=0.25 --set data.augment.dihedral=true";
-/// Heads whose features are pooled, and those that need the whole feature map.
+/// A head on pooled features, and one on the whole feature map.
 const HEADS: [&str; 2] = [
     "--set model.arch=plain --set model.pooling=average-max \
      --set train.stages=[{epochs=3,freeze=['backbone']},{epochs=1,freeze=[]}]",
@@ -28,8 +28,8 @@ fn losses(dir: &Path, run: &str) -> Vec<[f64; 2]> {
 }
 
 #[test]
-fn features_change_nothing_but_the_time() {
-    // So few samples that eight views of each are less than three epochs.
+fn cached_features_give_the_same_losses() {
+    // So few samples that eight symmetries of each are fewer than three epochs.
     let dir = workplace(24, "0,25");
     let path = dir.path();
     for (number, head) in HEADS.iter().enumerate() {
@@ -43,7 +43,7 @@ fn features_change_nothing_but_the_time() {
         let pairs = losses(path, &fast).into_iter().zip(losses(path, &slow));
         assert_eq!(pairs.len(), 4);
         for (epoch, (fast, slow)) in pairs.enumerate() {
-            // What differs by rounding is then trained on with the backbone's help.
+            // In the last epoch the backbone trains too, which amplifies rounding.
             let tolerance = if epoch < 3 { 1e-4 } else { 1e-2 };
             for (fast, slow) in fast.iter().zip(slow) {
                 let gap = (fast - slow).abs();
@@ -53,7 +53,7 @@ fn features_change_nothing_but_the_time() {
                 );
             }
         }
-        // They go with the stage that needs them.
+        // The cache is deleted with the stage that needs it.
         assert!(!path.join(&fast).join("features").exists());
 
         let parts = format!("parts{number}");
@@ -64,7 +64,7 @@ fn features_change_nothing_but_the_time() {
 }
 
 #[test]
-fn runs_share_features_and_those_that_vary_more_do_without() {
+fn runs_share_features_unless_they_augment_more() {
     let dir = workplace(24, "0,25");
     let path = dir.path();
     let staged = format!(
@@ -96,7 +96,7 @@ fn runs_share_features_and_those_that_vary_more_do_without() {
     );
     assert!(!crop.stderr.contains("frozen backbone"), "{}", crop.stderr);
 
-    // One that is damaged is not trained on.
+    // A damaged cache is rejected.
     for file in files {
         let file = file.unwrap().path();
         let mut bytes = fs::read(&file).unwrap();

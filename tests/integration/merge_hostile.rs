@@ -71,11 +71,11 @@ fn parts_that_are_missing_or_there_twice_are_named() {
             ),
             (
                 "merge a.csv b.csv quarter.csv --out out.csv",
-                &["another number of shards"],
+                &["different numbers of shards"],
             ),
             (
                 "merge a.csv whole.csv --out out.csv",
-                &["one is a shard and the other none"],
+                &["one is a shard and the other is not"],
             ),
             ("merge a.csv none.csv --out out.csv", &["none.csv"]),
             (
@@ -97,7 +97,7 @@ fn parts_that_are_missing_or_there_twice_are_named() {
             ("merge --out out.csv", &["PART"]),
             (
                 "merge a.csv.manifest.json --out out.csv",
-                &["no result of `rgby score`"],
+                &["not a result of `rgby score`"],
             ),
         ],
     );
@@ -117,23 +117,23 @@ fn parts_of_different_runs_are_refused() {
     let again = |more: &str| score(path, &format!("--shard 1/3 --out b.csv {more}"));
     let refused = |part: &str| assert_refused(path, &[(MERGE, &["a.csv and b.csv", part])]);
     again("--batch 3");
-    refused("another --batch");
+    refused("--batch: 8 in a.csv, 3 in b.csv");
     again("--threshold 0.4");
-    refused("another --threshold");
+    refused("--threshold: ");
     again("--tta 8");
-    refused("another --batch, --tta");
+    refused("--tta: 1 in a.csv, 8 in b.csv");
     again("--scores b2.csv");
     let different = "merge a.csv b2.csv c.csv --out out.csv";
     assert_refused(
         path,
-        &[(different, &["a.csv and b2.csv", "columns are not the same"])],
+        &[(different, &["a.csv and b2.csv", "columns differ"])],
     );
     let sound = fs::read(path.join("model.onnx")).unwrap();
     let mut other = tiny_model();
     change_spec(&mut other, |spec| spec.thresholds[3] = 0.25);
     write_model(&path.join("model.onnx"), &other);
     again("");
-    refused("another model");
+    refused("model: SHA-256 ");
     fs::write(path.join("model.onnx"), sound).unwrap();
     again("");
     change(
@@ -142,7 +142,7 @@ fn parts_of_different_runs_are_refused() {
         "tract (embedded)",
         "ONNX Runtime 1.99.0",
     );
-    refused("another engine");
+    refused("engine: rgby ");
     again("");
     assert_eq!(run(path, MERGE).code, Some(0));
 }
@@ -162,25 +162,25 @@ fn what_contradicts_its_manifest_is_refused() {
     };
     // A flipped byte, or a lost one.
     change(path, "b.csv", "s0", "s1");
-    refused(&["b.csv", "its bytes are not those that were written"]);
+    refused(&["b.csv", "its bytes were changed"]);
     fs::write(path.join("b.csv"), &sound[0][..sound[0].len() - 1]).unwrap();
-    refused(&["b.csv", "its bytes are not those"]);
+    refused(&["b.csv", "its bytes were changed"]);
     change(path, files[1], "\"format\": 1", "\"format\": 2");
     refused(&["b.csv.manifest.json", "has format 2"]);
     fs::write(path.join(files[1]), &sound[1][..sound[1].len() / 2]).unwrap();
-    refused(&["b.csv.manifest.json", "is no manifest"]);
+    refused(&["b.csv.manifest.json", "not a valid manifest"]);
     fs::write(path.join(files[1]), "\u{0}\u{ff}").unwrap();
-    refused(&["b.csv.manifest.json", "is no manifest"]);
+    refused(&["b.csv.manifest.json", "not a valid manifest"]);
     let count = format!("\"count\": {rows}");
     change(path, files[1], &count, "\"count\": 7000");
     refused(&[
         "b.csv",
-        &format!("has {rows} rows, and 7000 by its manifest"),
+        &format!("has {rows} rows, but 7000 in its manifest"),
     ]);
     change(path, files[1], "1/3", "5/4000000000");
     refused(&["b.csv", "does not belong to shard 5/4000000000"]);
     change(path, files[1], "\"listed\": 30", "\"listed\": 31");
-    refused(&["a share of 30 samples", "one of 31", "--ids"]);
+    refused(&["a shard of 30 samples", "one of 31", "--ids"]);
     change(
         path,
         files[1],
@@ -232,7 +232,7 @@ fn a_listing_that_changed_between_two_shards_is_told() {
             (
                 MERGE,
                 &[
-                    "a share of 30 samples",
+                    "a shard of 30 samples",
                     "one of 31",
                     "the images changed",
                     "--ids",
@@ -306,12 +306,12 @@ fn without_manifests_ids_are_proved_and_no_more_is_claimed() {
         &[
             (
                 &merge("a.csv twice.csv"),
-                &["the id `b` is there twice: in a.csv and in twice.csv"],
+                &["the id `b` occurs twice: in a.csv and in twice.csv"],
             ),
-            (&merge("itself.csv"), &["the id `x` is there twice"]),
-            (&merge("other.csv"), &["other.csv: is no result"]),
-            (&merge("empty.csv"), &["empty.csv: is no result"]),
-            (&merge("a.csv scores.csv"), &["columns are not the same"]),
+            (&merge("itself.csv"), &["the id `x` occurs twice"]),
+            (&merge("other.csv"), &["other.csv: is not a result"]),
+            (&merge("empty.csv"), &["empty.csv: is not a result"]),
+            (&merge("a.csv scores.csv"), &["columns differ"]),
             (
                 &merge("b.errors.csv"),
                 &["b.errors.csv: is a list of failed samples"],
@@ -337,7 +337,7 @@ fn without_manifests_ids_are_proved_and_no_more_is_claimed() {
     }
     let merged = run(path, "merge b.csv b.errors.csv a.csv --out out.csv");
     assert_eq!(merged.code, Some(1), "{merged:?}");
-    let said = "no part has a manifest: that they are of one model";
+    let said = "no part has a manifest: it was not checked that they are of one model";
     assert_eq!(
         merged
             .stderr

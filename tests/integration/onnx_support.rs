@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use onnx_ir::{Message, ModelProto, NodeProto, TensorProto};
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::TensorRef;
 use rgby::graph::tensor::{set_values, values};
+use rgby::graph::{Message, ModelProto, NodeProto, TensorProto};
 
 use crate::support::{ort_library, skipped};
 

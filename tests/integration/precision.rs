@@ -1,4 +1,4 @@
-//! Lower precisions and embeddings: exported, compared with float32 in both engines, refused.
+//! Lower precisions and embeddings: export, comparison with float32 in both engines, errors.
 
 use std::fs;
 use std::path::Path;
@@ -15,12 +15,12 @@ use crate::support::{
 };
 use crate::train_support::{DATA, workplace};
 
-/// Exports a run with the given arguments and returns what it says of itself.
+/// Exports a run with the given arguments and returns the JSON report.
 fn export(dir: &Path, args: &str) -> Value {
     json(dir, &format!("export --json {args}"))
 }
 
-/// All probabilities that a model gives the samples in `data`, in one engine.
+/// Returns all probabilities of a model for the samples in `data` in one engine.
 fn scores(dir: &Path, model: &str, engine: &str) -> Vec<f32> {
     let args = format!(
         "score --engine {engine} --model {model} --images data/images --out p.csv --scores s.csv"
@@ -32,7 +32,7 @@ fn scores(dir: &Path, model: &str, engine: &str) -> Vec<f32> {
         .collect()
 }
 
-/// Largest and mean difference.
+/// Returns the largest and the mean difference.
 pub fn change(a: &[f32], b: &[f32]) -> (f32, f32) {
     assert_eq!(a.len(), b.len());
     let gaps: Vec<f32> = a.iter().zip(b).map(|(a, b)| (a - b).abs()).collect();
@@ -55,7 +55,7 @@ fn engines() -> Vec<&'static str> {
     vec!["tract"]
 }
 
-/// A workplace with a trained run in `first`.
+/// Creates a folder with a trained run in `first`.
 fn trained(arch: &str) -> tempfile::TempDir {
     let dir = workplace(24, "0,25");
     let set = format!("--set model.arch={arch} --set train.epochs=3");
@@ -67,7 +67,7 @@ fn trained(arch: &str) -> tempfile::TempDir {
 }
 
 #[test]
-fn float16_answers_as_float32_in_both_engines() {
+fn float16_matches_float32_in_both_engines() {
     if ort_library().is_none() {
         skipped("ONNX Runtime is not installed; float16 is compared on it");
         return;
@@ -86,13 +86,13 @@ fn float16_answers_as_float32_in_both_engines() {
             compared["images_from"]
                 .as_str()
                 .unwrap()
-                .starts_with("made-up")
+                .starts_with("synthetic")
         );
         assert!(compared["images_per_s"].as_f64().unwrap() > 0.0);
         assert_eq!(report["bytes"].as_f64(), Some(size(path, "half.onnx")));
         let share = size(path, "half.onnx") / size(path, "full.onnx");
         assert!(share < 0.52, "{arch}: {share}");
-        // tract takes minutes for the larger one.
+        // tract takes minutes for the larger network.
         for engine in engines() {
             if (arch, engine) == ("plain", "tract") {
                 continue;
@@ -108,7 +108,7 @@ fn float16_answers_as_float32_in_both_engines() {
 }
 
 #[test]
-fn int8_answers_nearly_as_float32_in_both_engines() {
+fn int8_approximates_float32_in_both_engines() {
     if ort_library().is_none() {
         skipped("ONNX Runtime is not installed; int8 is calibrated on it");
         return;
@@ -145,7 +145,7 @@ fn int8_answers_nearly_as_float32_in_both_engines() {
 }
 
 #[test]
-fn a_pretrained_network_becomes_small_and_is_inspected() {
+fn reduces_the_size_of_a_pretrained_network() {
     if ort_library().is_none() {
         skipped("ONNX Runtime is not installed; lower precisions are compared on it");
         return;
@@ -187,7 +187,7 @@ fn a_pretrained_network_becomes_small_and_is_inspected() {
 }
 
 #[test]
-fn embeddings_are_what_the_head_reads_and_change_nothing_else() {
+fn embeddings_are_the_input_of_the_head_and_do_not_change_probabilities() {
     let dir = workplace(8, "0,25");
     let path = dir.path();
     let set = "--set model.hidden=[] --set train.epochs=1";
@@ -240,7 +240,7 @@ fn embeddings_are_what_the_head_reads_and_change_nothing_else() {
         }
     }
 
-    // Scoring reads the probabilities by their name, wherever they stand.
+    // Scoring finds the probabilities by name, in any order of outputs.
     write_model(&path.join("swapped.onnx"), &swapped);
     for engine in engines() {
         let plain = scores(path, "plain.onnx", engine);
@@ -248,7 +248,7 @@ fn embeddings_are_what_the_head_reads_and_change_nothing_else() {
             assert!(scores(path, other, engine) == plain, "{other}");
         }
     }
-    // It is retrained as any other, and the checkpoint knows nothing of embeddings.
+    // The file can be retrained; the checkpoint has no embeddings.
     must(
         path,
         &format!("retrain --from both.onnx --config baseline.toml {set} {DATA} --out second"),
@@ -257,7 +257,7 @@ fn embeddings_are_what_the_head_reads_and_change_nothing_else() {
     assert_eq!(seen["spec"].get("embeddings"), None);
 }
 
-/// The same model with its outputs in the other order.
+/// Returns the same model with its outputs in reverse order.
 fn swapped(model: &ModelProto) -> ModelProto {
     let mut model = model.clone();
     model.graph.mut_or_insert_default().output.swap(0, 1);
@@ -265,7 +265,7 @@ fn swapped(model: &ModelProto) -> ModelProto {
 }
 
 #[test]
-fn what_cannot_be_exported_is_refused() {
+fn rejects_exports_that_are_not_possible() {
     if ort_library().is_none() {
         skipped("ONNX Runtime is not installed; lower precisions are compared on it");
         return;
@@ -313,7 +313,7 @@ fn what_cannot_be_exported_is_refused() {
         ),
         (
             "export --from first --out x.onnx --precision fp16 --calibrate broken".into(),
-            vec!["not one of the 1 samples", "x_red.png"],
+            vec!["none of the 1 samples", "x_red.png"],
         ),
         (
             "export --from first --out x.onnx --precision fp16 --calibrate data/images \
@@ -349,7 +349,7 @@ fn what_cannot_be_exported_is_refused() {
 }
 
 #[test]
-fn an_unreadable_calibration_image_is_listed_and_the_rest_is_used() {
+fn lists_an_unreadable_calibration_image_and_uses_the_rest() {
     if ort_library().is_none() {
         skipped("ONNX Runtime is not installed; lower precisions are compared on it");
         return;

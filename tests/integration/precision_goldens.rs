@@ -1,18 +1,18 @@
-//! Lower precisions beside those that the Python tools make of the same file.
+//! Compares lower precisions with those of the Python tools for the same file.
 
 use std::fs;
 use std::path::Path;
 
-use rgby::graph::float16::to_half;
+use rgby::graph::float16::to_float16;
 use rgby::graph::folding::fold_into_convolutions;
-use rgby::graph::quantize::{observing, plan, quantize};
+use rgby::graph::quantize::{plan, quantize, range_observer};
 use serde_json::Value;
 
 use crate::onnx_support::{relative_difference, run_model};
 use crate::precision::change;
 use crate::support::{ort_library, skipped};
 
-/// The images of `tests/golden/precision.py`.
+/// Returns the images of `tests/golden/precision.py`.
 fn golden_images(count: usize) -> Vec<f32> {
     let length = 3 * 64 * 64;
     let value = |i: usize| {
@@ -26,11 +26,11 @@ fn golden_images(count: usize) -> Vec<f32> {
 }
 
 #[test]
-fn both_precisions_are_as_good_as_the_python_tools_make_them() {
+fn both_precisions_are_as_accurate_as_those_of_the_python_tools() {
     const COUNT: usize = 24;
     const CALIBRATION: usize = 16;
     if ort_library().is_none() {
-        skipped("ONNX Runtime is not installed; the Python tools' figures are its");
+        skipped("ONNX Runtime is not installed; the figures of the Python tools refer to it");
         return;
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
@@ -50,11 +50,11 @@ fn both_precisions_are_as_good_as_the_python_tools_make_them() {
     assert!(relative_difference(&outputs, &expected) < 1e-5);
 
     let mut half = folded.clone();
-    to_half(half.graph.mut_or_insert_default()).unwrap();
+    to_float16(half.graph.mut_or_insert_default()).unwrap();
     let mut small = folded.clone();
     let plan = plan(&folded.graph).unwrap();
     let mut observer = folded.clone();
-    observer.graph = Some(observing(&folded.graph, &plan)).into();
+    observer.graph = Some(range_observer(&folded.graph, &plan)).into();
     let calibration = &images[..CALIBRATION * 3 * 64 * 64];
     let (_, extremes) = run_model(&observer, [CALIBRATION, 3, 64, 64], calibration);
     let ranges: Vec<_> = extremes.chunks(2).map(|pair| (pair[0], pair[1])).collect();
@@ -66,14 +66,14 @@ fn both_precisions_are_as_good_as_the_python_tools_make_them() {
     for (name, model) in [("float16", half), ("int8", small)] {
         let (_, outputs) = run_model(&model, shape, &images);
         let (largest, mean) = change(&outputs, &expected);
-        let theirs = |key: &str| golden[name][key].as_f64().unwrap() as f32;
+        let python = |key: &str| golden[name][key].as_f64().unwrap() as f32;
         let (largest, mean) = (largest / scale, mean / scale);
         eprintln!(
-            "{name}: {largest} (theirs {}), {mean} ({})",
-            theirs("largest"),
-            theirs("mean")
+            "{name}: {largest} (Python {}), {mean} ({})",
+            python("largest"),
+            python("mean")
         );
-        assert!(largest < 1.2 * theirs("largest"), "{name}: {largest}");
-        assert!(mean < 1.2 * theirs("mean"), "{name}: {mean}");
+        assert!(largest < 1.2 * python("largest"), "{name}: {largest}");
+        assert!(mean < 1.2 * python("mean"), "{name}: {mean}");
     }
 }

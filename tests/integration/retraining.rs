@@ -65,7 +65,11 @@ fn longer_head_keeps_the_shared_layers() {
         path,
         &format!("retrain --head prefix --from first {train} {frozen} {longer} --out second"),
     );
-    assert!(shown.stderr.contains("kept as far as"), "{}", shown.stderr);
+    assert!(
+        shown.stderr.contains("kept up to the first layer"),
+        "{}",
+        shown.stderr
+    );
     let (before, after) = (
         exported_weights(path, "first/checkpoints/last"),
         exported_weights(path, "second/checkpoints/last"),

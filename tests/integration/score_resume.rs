@@ -110,11 +110,11 @@ fn unfinished_work_is_neither_lost_nor_mixed() {
             (SCORE, &["out.csv.parts", "of 160 samples", "--resume"]),
             (
                 &resume.replace("model.onnx", "other.onnx"),
-                &["another model"],
+                &["model: SHA-256 "],
             ),
             (
                 &resume.replace("--batch 2", "--batch 4"),
-                &["another --batch"],
+                &["--batch: 2 in the unfinished run, 4 now"],
             ),
         ],
     );
@@ -129,7 +129,7 @@ fn unfinished_work_is_neither_lost_nor_mixed() {
     let damaged = run(path, &resume);
     assert_eq!(damaged.code, Some(2), "{damaged:?}");
     assert!(
-        damaged.stderr.contains("is not as it was written"),
+        damaged.stderr.contains("was changed after it was written"),
         "{damaged:?}"
     );
     assert!(!path.join("out.csv").exists());
@@ -142,7 +142,13 @@ fn unfinished_work_is_neither_lost_nor_mixed() {
         let name = file.file_name().unwrap().to_str().unwrap().to_owned();
         fs::copy(&file, path.join("images").join(format!("x{name}"))).unwrap();
     }
-    assert_refused(path, &[(&resume, &["other samples"])]);
+    assert_refused(
+        path,
+        &[(
+            &resume,
+            &["samples (images or --ids): 160 with", " 161 with"],
+        )],
+    );
 }
 
 #[test]

@@ -243,7 +243,7 @@ fn an_unfinished_run_goes_on_from_its_parts_in_the_store() {
     let before = server.lock().requests.len();
     let resumed = run_on(&server, elsewhere.path(), &format!("{args} --resume"));
     assert_eq!(resumed.code, Some(1), "{resumed:?}");
-    assert!(resumed.stderr.contains("going on after"), "{resumed:?}");
+    assert!(resumed.stderr.contains("resuming after"), "{resumed:?}");
     let again = format!("GET {BUCKET}/p1/field-000_red.png");
     assert!(
         server.lock().requests[before..]
@@ -311,7 +311,7 @@ fn a_stopped_run_goes_on_from_the_store() {
     let stopped = checked(child.wait_with_output().unwrap());
     assert_eq!(stopped.code, Some(143), "{stopped:?}");
     assert!(
-        stopped.stderr.contains("go on with --resume"),
+        stopped.stderr.contains("resume with --resume"),
         "{stopped:?}"
     );
     server.lock().faults.latency = 0;

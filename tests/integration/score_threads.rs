@@ -158,7 +158,7 @@ fn options_and_devices_that_do_not_fit_are_refused() {
         (add("--intra-threads 0"), &["--intra-threads"]),
         (
             add("--engine tract --device cuda:0,1"),
-            &["--device cuda:0 cannot be had"],
+            &["--device cuda:0 is not available"],
         ),
         (add("--device cuda:1,1"), &["names cuda:1 twice"]),
         (add("--device cpu:0,1"), &["no device"]),

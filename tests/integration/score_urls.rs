@@ -68,7 +68,7 @@ fn stores_that_cannot_be_used_are_refused_with_what_to_do() {
         ),
         (
             out(&format!("{http}/plates/out.csv")),
-            vec!["--out", "nothing is written to web servers"],
+            vec!["--out", "web servers are read-only"],
         ),
         (out("s3://plates/results/"), vec!["--out", "is a folder"]),
         (out("s3://plates"), vec!["--out", "names no file"]),

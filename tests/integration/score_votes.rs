@@ -3,7 +3,7 @@
 use std::fs;
 
 use image::{GrayImage, Luma};
-use onnx_ir::ModelProto;
+use rgby::graph::ModelProto;
 use rgby::imaging::CHANNELS;
 use serde_json::Value;
 
@@ -58,7 +58,10 @@ fn eight_views_change_nothing_for_a_model_that_does_not_care() {
     let without = probabilities(path, "p.csv");
     for combine in ["", "--tta-combine mean", "--tta-combine max"] {
         let said = must(path, &format!("{SCORE} --tta 8 {combine}")).stderr;
-        assert!(said.contains("of 8 views of each image"), "{said}");
+        assert!(
+            said.contains("over 8 rotations and flips of each image"),
+            "{said}"
+        );
         for (id, row) in probabilities(path, "p.csv") {
             assert!(close(&row, |at| without[&id][at]), "{id}: {row:?}");
         }
@@ -101,7 +104,10 @@ fn an_ensemble_is_the_mean_whatever_each_model_wants() {
     write_model(&path.join("corner.onnx"), &corner_model());
     let args = format!("{SCORE} --ensemble other.onnx corner.onnx --json");
     let result = must(path, &args);
-    for said in ["the mean of 3 models", "thresholds are the mean of theirs"] {
+    for said in [
+        "mean probabilities of 3 models",
+        "mean of the models' thresholds",
+    ] {
         assert!(result.stderr.contains(said), "no {said} in {result:?}");
     }
     let report: Value = serde_json::from_str(&result.stdout).unwrap();
@@ -216,7 +222,7 @@ fn embeddings_outlive_a_stop() {
             (&format!("{args} --tta 8 --resume"), &["--tta"]),
             (
                 &format!("{args} --ensemble plain.onnx --resume"),
-                &["another model or ensemble"],
+                &["model: SHA-256 "],
             ),
         ];
         assert_refused(path, &cases);

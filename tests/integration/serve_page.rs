@@ -4,7 +4,7 @@ use std::io::{Cursor, Read};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use image::{GrayImage, Luma};
-use onnx_ir::ModelProto;
+use rgby::graph::ModelProto;
 use rgby::imaging::CHANNELS;
 use serde_json::{Value, json};
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use onnx_ir::{ModelProto, TensorProto};
+use rgby::graph::{ModelProto, TensorProto};
 use serde_json::{Value, json};
 
 use super::support::{FLOAT, change_spec, node, rgby, signal, skipped, tiny_model, value};

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use onnx_ir::{ModelProto, NodeProto, TensorProto};
 use rgby::graph::tensor::set_values;
+use rgby::graph::{ModelProto, NodeProto, TensorProto};
 use serde_json::Value;
 
 use crate::support::{
@@ -261,16 +261,16 @@ fn what_is_finished_is_not_scored_again() {
     assert!(before == results_if_any(path));
     // Another shard, model or threshold must not write over it, unless that is said.
     for (more, wanted) in [
-        ("--shard 1/2", "another --shard"),
-        ("--shard 0/3", "another --shard"),
-        ("", "another --shard"),
-        ("--shard 0/2 --batch 3", "another --batch"),
-        ("--shard 0/2 --threshold 0.3", "another --threshold"),
+        ("--shard 1/2", "--shard: 0/2 in that run, 1/2 now"),
+        ("--shard 0/3", "--shard: 0/2 in that run, 0/3 now"),
+        ("", "--shard: 0/2 in that run, none now"),
+        ("--shard 0/2 --batch 3", "--batch: 8 in that run, 3 now"),
+        ("--shard 0/2 --threshold 0.3", "--threshold: "),
     ] {
         let refused = score_all(path, "a", "csv", &format!("--resume {more}"));
         assert_eq!(refused.code, Some(2), "{refused:?}");
         assert!(
-            refused.stderr.contains("a finished result (shard 0/2), of"),
+            refused.stderr.contains("a finished result (shard 0/2) of"),
             "{refused:?}"
         );
         assert!(refused.stderr.contains(wanted), "{wanted}: {refused:?}");
@@ -278,8 +278,8 @@ fn what_is_finished_is_not_scored_again() {
     assert!(before == results_if_any(path));
     // What is not as it was written is written again.
     fs::write(path.join("a.p.csv"), "Id\n").unwrap();
-    let mended = score_all(path, "a", "csv", "--resume --shard 0/2");
-    assert_eq!(mended.code, first.code, "{mended:?}");
+    let rewritten = score_all(path, "a", "csv", "--resume --shard 0/2");
+    assert_eq!(rewritten.code, first.code, "{rewritten:?}");
     assert!(before == results_if_any(path));
     let over = score_all(path, "a", "csv", "--shard 1/2");
     assert!(matches!(over.code, Some(0 | 1)), "{over:?}");
@@ -296,7 +296,7 @@ fn an_unfinished_shard_is_not_gone_on_with_as_another() {
     assert!(path.join("a.csv.parts/manifest.json").exists());
     let other = format!("{score} --shard 1/2 --resume");
     let none = format!("{score} --resume");
-    let difference = &["a.csv.parts", "another --shard"];
+    let difference = &["a.csv.parts", "--shard: 0/1 in the unfinished run, "];
     assert_refused(path, &[(&other, difference), (&none, difference)]);
     let ended = run(path, &format!("{score} --shard 0/1 --resume"));
     assert_eq!(ended.code, Some(1), "{ended:?}");

@@ -18,7 +18,9 @@ fn scalars(dir: &Path) -> Option<Value> {
     let output = match output {
         Ok(output) if output.status.code() != Some(3) => output,
         missing => {
-            skipped(format!("TensorBoard's library is not available: {missing:?}"));
+            skipped(format!(
+                "TensorBoard's library is not available: {missing:?}"
+            ));
             return None;
         }
     };
@@ -97,7 +99,10 @@ fn killed_and_resumed_run_is_one_curve() {
         "train --config run.toml --images data/images --labels data/labels.csv --out run --quiet";
     let mut child = spawn(path, args);
     while !path.join("run/plots/loss.svg").exists() {
-        assert!(child.try_wait().unwrap().is_none(), "the run ended too early");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the run ended too early"
+        );
         sleep(Duration::from_millis(2));
     }
     child.kill().unwrap();

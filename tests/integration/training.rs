@@ -1,4 +1,4 @@
-//! Training through the program: it learns, hands over to export and refuses bad input.
+//! `rgby train`: networks learn, checkpoints are exported, and invalid input is rejected.
 
 use std::fs;
 use std::path::Path;
@@ -44,7 +44,7 @@ fn the_baseline_overfits_32_samples() {
 }
 
 #[test]
-fn resnet50_beats_guessing_after_a_few_epochs() {
+fn resnet50_exceeds_chance_after_a_few_epochs() {
     let dir = workplace(256, "0,1,14,25");
     let path = dir.path();
     must(
@@ -66,7 +66,7 @@ fn resnet50_beats_guessing_after_a_few_epochs() {
         number(&report["macro_f1"]),
         number(&report["chance"]["class_frequency"]),
     );
-    // Predicting nothing at all has an F1 of 0.
+    // Predicting no class has an F1 of 0.
     assert!(
         f1 > 0.0 && f1 > 1.1 * guess,
         "macro-F1 {f1}, by class frequency {guess}"
@@ -74,7 +74,7 @@ fn resnet50_beats_guessing_after_a_few_epochs() {
 }
 
 #[test]
-fn a_folded_file_is_measured_before_training_and_a_model_file_retrains() {
+fn recalibrates_a_folded_file_before_training_and_retrains_a_model_file() {
     let dir = workplace(16, "0,14");
     let path = dir.path();
     let mut export = random_export(Arch::ResNet50, 2).unwrap();
@@ -89,7 +89,7 @@ fn a_folded_file_is_measured_before_training_and_a_model_file_retrains() {
         path,
         &format!("train --from initial {config} {DATA} --out run"),
     );
-    // All of them, since there are fewer than would be measured.
+    // All samples, because there are fewer than the default number.
     let measured = "measuring BatchNorm statistics on 16 samples";
     assert!(run.stderr.contains(measured), "{run:?}");
     assert!(read(path, "run/log.txt").contains("53 BatchNorm layers now have"));
@@ -111,7 +111,7 @@ fn a_folded_file_is_measured_before_training_and_a_model_file_retrains() {
             && !again.stderr.contains("measuring"),
         "{again:?}"
     );
-    // A pretrained file is converted by the way; its BatchNorm was folded, too.
+    // A pretrained file with folded BatchNorm is converted first.
     let folded = must(
         path,
         &format!("retrain --from folded.onnx {config} {DATA} --out folded"),
@@ -133,7 +133,7 @@ fn convert_random_resnet(path: &Path) {
 }
 
 #[test]
-fn the_demo_ends_above_chance() {
+fn the_demo_exceeds_chance() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     let shown = must(path, "demo --out demo");
@@ -187,7 +187,7 @@ fn engines_and_burn_agree() {
 }
 
 #[test]
-fn bad_input_is_refused_by_name() {
+fn rejects_invalid_input_by_name() {
     let dir = workplace(4, "0,25");
     let path = dir.path();
     must(
@@ -274,7 +274,7 @@ fn bad_input_is_refused_by_name() {
             ("inspect data/labels.csv", &["labels.csv"]),
         ],
     );
-    // A flipped byte in a checkpoint is noticed.
+    // A flipped byte in a checkpoint is detected.
     let weights = path.join("run/checkpoints/best/weights.bpk");
     let mut bytes = fs::read(&weights).unwrap();
     let middle = bytes.len() / 2;
@@ -290,7 +290,7 @@ fn bad_input_is_refused_by_name() {
 }
 
 #[test]
-fn layers_that_are_computed_again_change_no_bit() {
+fn gradient_checkpointing_is_bit_identical() {
     let dir = workplace(16, "0,25");
     let train = format!(
         "train --config baseline.toml {DATA} --set model.arch=plain --set train.steps_per_epoch=2"

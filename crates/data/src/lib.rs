@@ -22,8 +22,8 @@ mod tests;
 pub use augment::{AugmentConfig, Augmenter, BatchPosition};
 pub use cache::{CacheError, CacheForm, PixelCache};
 pub use check::{
-    ChannelStatistics, Check, CheckError, Checked, ClassCount, Expected, Problem, ProblemKind,
-    RARE, Severity, SizeCount,
+    ChannelStatistics, CheckConfig, CheckError, CheckReport, ClassCount, Problem, ProblemKind,
+    RARE, Severity, SizeCount, check_data,
 };
 pub use class_names::{ClassNamesError, read_class_names};
 pub use dataset::{DataError, Dataset};

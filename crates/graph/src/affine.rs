@@ -1,17 +1,17 @@
-//! What layers do to each channel by itself, taken together.
+//! Per-channel affine functions: the composition of BatchNorm, scaling and shifting.
 
-use super::network::Norm;
+use super::network::BatchNormParameters;
 use super::tensor::{numel, values};
 use super::{GraphError, TensorProto};
 
-/// A factor and then a term for each channel, in float64: what a list of steps comes to.
+/// `x · scale + shift` for each channel, in float64.
 pub(super) struct Affine {
     pub scale: Vec<f64>,
     pub shift: Vec<f64>,
 }
 
 impl Affine {
-    /// Leaves so many channels as they are.
+    /// Returns the identity on `channels` channels.
     pub fn identity(channels: usize) -> Self {
         Self {
             scale: vec![1.0; channels],
@@ -19,23 +19,27 @@ impl Affine {
         }
     }
 
-    /// Adds a step, a factor and then a term, made of one value or of one a channel.
+    /// Appends `x · factor + term`, where `terms` computes both from a value of `by`.
+    ///
+    /// # Errors
+    ///
+    /// `by` has neither one value nor one per channel, or is invalid.
     pub fn apply(
         &mut self,
         by: &TensorProto,
-        step: impl Fn(f64) -> (f64, f64),
+        terms: impl Fn(f64) -> (f64, f64),
     ) -> Result<(), GraphError> {
         let by = per_channel(by, self.scale.len())?;
         for ((scale, shift), value) in self.scale.iter_mut().zip(&mut self.shift).zip(by) {
-            let (factor, term) = step(value);
+            let (factor, term) = terms(value);
             *scale *= factor;
             *shift = *shift * factor + term;
         }
         Ok(())
     }
 
-    /// Adds a BatchNormalization.
-    pub fn normalise(&mut self, norm: &Norm) -> Result<(), GraphError> {
+    /// Appends a BatchNormalization.
+    pub fn batch_norm(&mut self, norm: &BatchNormParameters) -> Result<(), GraphError> {
         let count = self.scale.len();
         let [gamma, beta, mean, variance] = norm.parameters.map(|p| per_channel(p, count));
         let (gamma, beta, mean, variance) = (gamma?, beta?, mean?, variance?);
@@ -47,7 +51,7 @@ impl Affine {
         Ok(())
     }
 
-    /// The values of `filters`, each filter times its channel's factor over `divisor`.
+    /// Returns the values of `filters`, each filter multiplied by its channel's scale / `divisor`.
     pub fn scaled(&self, filters: &TensorProto, divisor: f64) -> Result<Vec<f32>, GraphError> {
         let mut scaled = values(filters)?;
         let count = scaled.len() / self.scale.len().max(1);
@@ -60,7 +64,7 @@ impl Affine {
     }
 }
 
-/// One value a channel, from as many or from a single one.
+/// Returns one value per channel; repeats a single value.
 fn per_channel(tensor: &TensorProto, channels: usize) -> Result<Vec<f64>, GraphError> {
     let stored = values(tensor)?;
     if stored.len() != 1 {
@@ -70,13 +74,16 @@ fn per_channel(tensor: &TensorProto, channels: usize) -> Result<Vec<f64>, GraphE
     Ok(stored.cycle().take(channels).collect())
 }
 
-/// The tensor has one value a channel.
+/// Checks that the tensor has one value per channel.
 pub(super) fn check_channels(tensor: &TensorProto, channels: usize) -> Result<(), GraphError> {
     if numel(tensor)? == channels {
         return Ok(());
     }
     Err(GraphError::Tensor {
         name: tensor.name.clone(),
-        reason: format!("shape {:?} does not fit {channels} channels", tensor.dims),
+        reason: format!(
+            "the shape {:?} does not fit {channels} channels",
+            tensor.dims
+        ),
     })
 }

@@ -1,10 +1,8 @@
-//! Attributes of a node: what they mean when they are left out, and how they are set.
+//! Reads and sets the attributes of a node.
 
-use onnx_ir::{AttributeProto, AttributeType};
+use super::{AttributeProto, AttributeType, NodeProto};
 
-use super::NodeProto;
-
-/// An attribute as it is stored.
+/// Returns an attribute as it is stored.
 #[must_use]
 pub fn attribute<'n>(node: &'n NodeProto, name: &str) -> Option<&'n AttributeProto> {
     node.attribute
@@ -12,25 +10,25 @@ pub fn attribute<'n>(node: &'n NodeProto, name: &str) -> Option<&'n AttributePro
         .find(|attribute| attribute.name == name)
 }
 
-/// An integer attribute, or its default.
+/// Returns an integer attribute, or `default` where it is missing.
 #[must_use]
 pub fn int(node: &NodeProto, name: &str, default: i64) -> i64 {
     attribute(node, name).map_or(default, |attribute| attribute.i)
 }
 
-/// A float attribute, or its default.
+/// Returns a float attribute, or `default` where it is missing.
 #[must_use]
 pub fn float(node: &NodeProto, name: &str, default: f32) -> f32 {
     attribute(node, name).map_or(default, |attribute| attribute.f)
 }
 
-/// A list of integers, or its default.
+/// Returns a list of integers, or `default` where it is missing.
 #[must_use]
 pub fn ints(node: &NodeProto, name: &str, default: &[i64]) -> Vec<i64> {
     attribute(node, name).map_or_else(|| default.to_vec(), |attribute| attribute.ints.clone())
 }
 
-/// A string attribute, or its default.
+/// Returns a string attribute, or `default` where it is missing.
 #[must_use]
 pub fn string(node: &NodeProto, name: &str, default: &str) -> String {
     attribute(node, name).map_or_else(
@@ -57,7 +55,7 @@ pub fn set_ints(node: &mut NodeProto, name: &str, values: &[i64]) {
     attribute.ints = values.to_vec();
 }
 
-/// Removes an attribute, which thereby has its default.
+/// Removes an attribute, so that its default applies.
 pub fn unset(node: &mut NodeProto, name: &str) {
     node.attribute.retain(|attribute| attribute.name != name);
 }

@@ -1,26 +1,26 @@
-//! What parsing a model would take, told from its protobuf framing before anything is allocated.
+//! Bounds the memory that parsing a model needs, from its protobuf framing alone.
 //!
-//! Two bytes of a file can stand for a node that takes hundreds in memory, so the length of a file
-//! does not bound the memory that parsing it takes; a walk over its tags and lengths does. Large
-//! data is stepped over, so the walk takes milliseconds.
+//! A node of two bytes in the file takes hundreds of bytes in memory, so the length of a file does
+//! not bound the memory. This walk over tags and lengths does. It skips large data, so it takes
+//! milliseconds.
 
 use super::GraphError;
 
-/// Structure: nodes, names, attributes. By this measure PyTorch's dynamo exporter makes
-/// 65 MB of InceptionResNetV2, others 7 MB.
+/// Nodes, names and attributes, bytes. InceptionResNetV2 measures 65 MB from PyTorch's dynamo
+/// exporter and 7 MB from others.
 const MAX_STRUCTURE: u64 = 512 << 20;
-/// Weights in typed fields, which parsing copies (`raw_data` is shared with the file's buffer).
+/// Weights in typed fields, bytes. Parsing copies them; `raw_data` shares the file's buffer.
 const MAX_TYPED: u64 = 2 << 30;
 
-// Upper bounds of what one thing takes in memory, bytes, with the containers around it.
+// Upper bounds of one item's size in memory, bytes, including its containers.
 const MESSAGE: u64 = 1024;
 const FIELD: u64 = 64;
-/// No message of the format has higher field numbers; what is unknown is kept in a table.
+/// The highest field number of the format; fields above are kept in a table of unknown fields.
 const LAST_FIELD: u64 = 26;
-/// One byte can be a packed int64.
+/// A packed int64 can take one byte in the file.
 const PACKED_BYTE: u64 = 8;
 
-/// The messages of the format that hold other messages.
+/// Message types, as far as they contain other messages.
 #[derive(Clone, Copy)]
 enum BudgetKind {
     Model,
@@ -38,11 +38,11 @@ enum BudgetKind {
     WrappedType,
     Shape,
     Devices,
-    /// Holds numbers and strings only.
+    /// Contains numbers and strings only.
     Leaf,
 }
 
-/// The kind of message that a field holds, if it holds one.
+/// Returns the message type of a field, or `None` for numbers, strings and bytes.
 fn child(kind: BudgetKind, field: u64) -> Option<BudgetKind> {
     Some(match (kind, field) {
         (BudgetKind::Model, 7)
@@ -79,15 +79,15 @@ fn child(kind: BudgetKind, field: u64) -> Option<BudgetKind> {
     })
 }
 
-/// Refuses bytes whose parsed form would take too much memory.
+/// Checks that the parsed form of `bytes` fits the limits.
 ///
 /// # Errors
 ///
-/// [`GraphError::Limit`], or [`GraphError::NotOnnx`] where the framing is broken.
+/// [`GraphError::Limit`], or [`GraphError::NotOnnx`] for invalid framing.
 pub(super) fn check(bytes: &[u8]) -> Result<(), GraphError> {
-    let mut reader = Reader { bytes, at: 0 };
+    let mut reader = FramingReader { bytes, at: 0 };
     let (mut structure, mut typed) = (MESSAGE, 0);
-    // Messages that are open, with where they end; a stack of calls could overflow.
+    // Open messages and their ends. Recursion could overflow the stack.
     let mut open = vec![(BudgetKind::Model, bytes.len())];
     while let Some(&(kind, end)) = open.last() {
         if reader.at == end {
@@ -121,17 +121,15 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), GraphError> {
                         (BudgetKind::Tensor, 7 | 11) => typed += length * PACKED_BYTE,
                         (BudgetKind::Tensor, 1)
                         | (BudgetKind::Attribute, 8)
-                        | (BudgetKind::Sparse, 3) => {
+                        | (BudgetKind::Sparse, 3)
+                        | (BudgetKind::Devices | BudgetKind::Leaf, _) => {
                             structure += length * PACKED_BYTE;
-                        }
-                        (BudgetKind::Devices | BudgetKind::Leaf, _) => {
-                            structure += length * PACKED_BYTE
                         }
                         _ => structure += length,
                     }
                 }
             }
-            (_, wire) => return Err(broken(&format!("field of unknown kind {wire}"))),
+            (_, wire) => return Err(broken(&format!("unknown wire type {wire}"))),
         }
         for (what, found, limit) in [
             ("bytes of structure", structure, MAX_STRUCTURE),
@@ -145,12 +143,12 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), GraphError> {
     Ok(())
 }
 
-struct Reader<'a> {
+struct FramingReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Reader<'_> {
+impl FramingReader<'_> {
     fn varint(&mut self, end: usize) -> Result<u64, GraphError> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
@@ -164,16 +162,16 @@ impl Reader<'_> {
                 return Ok(value);
             }
         }
-        Err(broken("a number of more than 64 bits"))
+        Err(broken("a number has more than 64 bits"))
     }
 
-    /// Where something of this length, starting here, stops.
+    /// Returns the end of a field of `length` bytes that starts here.
     fn stop(&self, length: u64, end: usize) -> Result<usize, GraphError> {
         usize::try_from(length)
             .ok()
             .and_then(|length| self.at.checked_add(length))
             .filter(|&stop| stop <= end)
-            .ok_or_else(|| broken(&format!("{length} bytes are promised, fewer are there")))
+            .ok_or_else(|| broken(&format!("a field of {length} bytes is truncated")))
     }
 
     fn skip(&mut self, length: u64, end: usize) -> Result<(), GraphError> {
@@ -183,5 +181,5 @@ impl Reader<'_> {
 }
 
 fn broken(what: &str) -> GraphError {
-    GraphError::NotOnnx(format!("broken protobuf: {what}"))
+    GraphError::NotOnnx(format!("invalid protobuf: {what}"))
 }

@@ -1,45 +1,46 @@
-//! Reading ONNX files that may be broken or hostile: limits first, then structure, then data.
+//! Reads untrusted ONNX files: checks the limits first, then the structure, then the data.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use onnx_ir::{Message, ModelProto};
-
 use super::tensor::{check_data, is_external};
-use super::view::View;
-use super::{GraphError, GraphProto, NodeProto, TensorProto, budget, external};
+use super::view::GraphView;
+use super::{
+    GraphError, GraphProto, Message, ModelProto, NodeProto, TensorProto, budget, external,
+};
 
-/// Protobuf cannot describe more than this, so neither can an ONNX file in one piece.
+/// Protobuf messages cannot be larger, so neither can an ONNX file without external data.
 const MAX_FILE_BYTES: u64 = 2 << 30;
-/// InceptionResNetV2 has about a thousand of each; an LSTM unrolled, some ten thousand.
+/// InceptionResNetV2 has about 1,000 nodes and initializers; an unrolled LSTM about 10,000 nodes.
 const MAX_ENTRIES: u64 = 100_000;
-/// Inputs or outputs of one node. A dense block joins about fifty.
+/// Inputs or outputs of one node. A dense block concatenates about 50.
 const MAX_PORTS: u64 = 1024;
 
-/// Reads and checks an ONNX file, with the external data beside it, if it has such.
+/// Reads and checks an ONNX file and its external data.
 ///
-/// Every initializer of the result holds as much data as its shape asks for.
+/// Every initializer of the result holds exactly as much data as its shape needs.
 ///
 /// # Errors
 ///
-/// [`GraphError`] says what is wrong; the caller names the file.
+/// [`GraphError`]; the caller adds the file's name.
 pub fn read(path: &Path) -> Result<ModelProto, GraphError> {
     complete(read_unchecked(path)?, path)
 }
 
-/// Reads an ONNX file within the same limits, but takes whatever ONNX knows, of any operator set,
-/// and opens no other file: to say what it is, not to use it.
+/// Reads an ONNX file of any operator set within the limits, without external data.
+///
+/// The result is for display only; [`complete`] makes it usable.
 ///
 /// # Errors
 ///
-/// [`GraphError`] if it cannot be read, is no ONNX model, or is larger than the limits.
+/// The file cannot be read, is not an ONNX model, or exceeds the limits.
 pub fn read_unchecked(path: &Path) -> Result<ModelProto, GraphError> {
     decode(read_file(path)?)
 }
 
-/// Checks what [`read_unchecked`] read from `path`, and reads its external data.
+/// Checks a model that [`read_unchecked`] read from `path`, and reads its external data.
 ///
 /// # Errors
 ///
@@ -47,18 +48,18 @@ pub fn read_unchecked(path: &Path) -> Result<ModelProto, GraphError> {
 pub fn complete(mut model: ModelProto, path: &Path) -> Result<ModelProto, GraphError> {
     check_model(&model)?;
     check_graph(&model.graph)?;
-    // A bare name's parent is the empty path, which cannot be opened.
+    // The parent of a bare file name is the empty path, which cannot be opened.
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     external::load(&mut model, folder.unwrap_or(Path::new(".")))?;
     check_weights(&model.graph)?;
     Ok(model)
 }
 
-/// Reads and checks an ONNX model whose initializers may have no data, as the skeletons have none.
+/// Reads and checks an ONNX model; its initializers may have no data, like those of the skeletons.
 ///
 /// # Errors
 ///
-/// [`GraphError`] says what is wrong.
+/// As [`read`], without the checks of data.
 pub fn read_bytes(bytes: &[u8]) -> Result<ModelProto, GraphError> {
     let model = decode(bytes.to_vec())?;
     check_model(&model)?;
@@ -66,20 +67,20 @@ pub fn read_bytes(bytes: &[u8]) -> Result<ModelProto, GraphError> {
     Ok(model)
 }
 
-/// Every initializer and constant holds as much data as its shape asks for.
+/// Checks that every initializer and constant holds exactly as much data as its shape needs.
 ///
 /// # Errors
 ///
-/// [`GraphError::Tensor`], or [`GraphError::ExternalData`] where the data lies in another file.
+/// [`GraphError::Tensor`], or [`GraphError::ExternalData`] where the data is in another file.
 pub fn check_weights(graph: &GraphProto) -> Result<(), GraphError> {
     graph.initializer.iter().try_for_each(check_data)?;
     constants(graph).try_for_each(check_data)
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, GraphError> {
-    // Asked before opening, since opening a pipe waits for its writer.
+    // Checked before opening, because opening a pipe waits for its writer.
     if !std::fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("it is not a regular file").into());
+        return Err(std::io::Error::other("not a regular file").into());
     }
     let file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -87,18 +88,18 @@ fn read_file(path: &Path) -> Result<Vec<u8>, GraphError> {
         return Err(GraphError::TooLarge(length));
     }
     let mut bytes = Vec::with_capacity(length as usize);
-    // A file that grows while it is read stays below the limit.
+    // The file may grow while it is read.
     file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 fn decode(bytes: Vec<u8>) -> Result<ModelProto, GraphError> {
     budget::check(&bytes)?;
-    // From shared bytes, so that `raw_data` is a part of the buffer, not a copy.
+    // `raw_data` shares this buffer instead of copying it.
     let model = ModelProto::parse_from_tokio_bytes(&bytes.into())
         .map_err(|error| GraphError::NotOnnx(error.to_string()))?;
     if model.graph.node.is_empty() {
-        return Err(GraphError::NotOnnx("it holds no graph".into()));
+        return Err(GraphError::NotOnnx("it contains no graph".into()));
     }
     Ok(model)
 }
@@ -107,7 +108,7 @@ fn check_model(model: &ModelProto) -> Result<(), GraphError> {
     if let Some(function) = model.functions.first() {
         return Err(GraphError::Unsupported {
             what: format!("the function `{}`", function.name),
-            mend: "inline it (onnx.inliner.inline_local_functions)",
+            hint: "inline it (onnx.inliner.inline_local_functions)",
         });
     }
     let mut opsets = model
@@ -118,10 +119,11 @@ fn check_model(model: &ModelProto) -> Result<(), GraphError> {
         (Some(opset), None) if (9..=22).contains(&opset.version) => Ok(()),
         (Some(opset), None) => Err(GraphError::Opset(opset.version)),
         (Some(_), Some(_)) => Err(GraphError::Invalid(
-            "it names the standard operator set twice; re-export it".into(),
+            "it imports the standard operator set twice\nhint: re-export the model".into(),
         )),
         (None, _) => Err(GraphError::Invalid(
-            "it does not name the standard operator set; re-export it with an opset from 9 to 22"
+            "it does not import the standard operator set\nhint: re-export the model with an \
+             opset from 9 to 22"
                 .into(),
         )),
     }
@@ -142,10 +144,12 @@ fn check_graph(graph: &GraphProto) -> Result<(), GraphError> {
     }
     graph.node.iter().try_for_each(check_node)?;
     check_names(graph)?;
-    let view = View::new(graph)?;
+    let view = GraphView::new(graph)?;
     view.order()?;
     if graph.output.is_empty() {
-        return Err(GraphError::Invalid("it has no output; re-export it".into()));
+        return Err(GraphError::Invalid(
+            "it has no output\nhint: re-export the model".into(),
+        ));
     }
     graph
         .output
@@ -171,7 +175,7 @@ fn check_node(node: &NodeProto) -> Result<(), GraphError> {
     if nested || matches!(node.op_type.as_str(), "If" | "Loop" | "Scan") {
         return Err(GraphError::Unsupported {
             what: format!("control flow: {}", title()),
-            mend: "re-export the network in eval mode, without branches",
+            hint: "re-export the network in eval mode, without branches",
         });
     }
     let mut names = HashSet::new();
@@ -182,14 +186,15 @@ fn check_node(node: &NodeProto) -> Result<(), GraphError> {
         if !names.insert(&attribute.name) {
             let name = &attribute.name;
             return Err(GraphError::Invalid(format!(
-                "{} has the attribute `{name}` twice; re-export it",
+                "{} has the attribute `{name}` twice\nhint: re-export the model",
                 title()
             )));
         }
-        let loaded = node.op_type == "Constant";
-        let external = |tensor: &&TensorProto| is_external(tensor);
-        let single = attribute.t.as_ref().filter(|_| !loaded);
-        if let Some(tensor) = single.into_iter().chain(&attribute.tensors).find(external) {
+        // The external data of `Constant` nodes is loaded later.
+        let is_constant = node.op_type == "Constant";
+        let single = attribute.t.as_ref().filter(|_| !is_constant);
+        let mut tensors = single.into_iter().chain(&attribute.tensors);
+        if let Some(tensor) = tensors.find(|tensor| is_external(tensor)) {
             return Err(GraphError::ExternalData(tensor.name.clone()));
         }
     }
@@ -205,7 +210,9 @@ fn constants(graph: &GraphProto) -> impl Iterator<Item = &TensorProto> {
         .filter_map(|attribute| attribute.t.as_ref())
 }
 
-/// Each value is defined once. A graph's input may name an initializer: that is its default.
+/// Checks that each value is defined once.
+///
+/// A graph input may have the name of an initializer, which is then its default value.
 fn check_names(graph: &GraphProto) -> Result<(), GraphError> {
     let twice = |name: &str| GraphError::Invalid(format!("`{name}` is defined twice"));
     let mut inputs = HashSet::new();
@@ -217,8 +224,8 @@ fn check_names(graph: &GraphProto) -> Result<(), GraphError> {
     let mut seen = HashSet::new();
     for tensor in &graph.initializer {
         if tensor.name.is_empty() {
-            // It would stand for every optional input that is left out.
-            let reason = "an initializer has no name; re-export it";
+            // The empty name stands for every optional input that is left out.
+            let reason = "an initializer has no name\nhint: re-export the model";
             return Err(GraphError::Invalid(reason.into()));
         }
         if !seen.insert(tensor.name.as_str()) {
@@ -245,6 +252,6 @@ fn within(what: &'static str, found: usize, limit: u64) -> Result<(), GraphError
 fn unsupported(what: String) -> GraphError {
     GraphError::Unsupported {
         what,
-        mend: "re-export the network with standard, dense operators only",
+        hint: "re-export the network with standard, dense operators only",
     }
 }

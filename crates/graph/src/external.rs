@@ -1,8 +1,8 @@
-//! Weights that an ONNX file keeps in other files (`TensorProto.external_data`).
+//! Reads weights from external files (`TensorProto.external_data`).
 //!
-//! The file is untrusted and names the files to read, so only regular files of one name below the
-//! model's own folder are read, reached without any link, and only the bytes that a tensor's shape
-//! and type ask for.
+//! The model is untrusted and names the files to read. Only regular files with one hard link below
+//! the model's own folder are read, never through a symbolic link. Only the bytes that a tensor's
+//! shape and type need are read.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -13,87 +13,81 @@ use std::path::{Component, Path};
 use super::tensor::{expected_bytes, holds_data, is_external, type_name};
 use super::{GraphError, ModelProto, TensorProto};
 
-/// All external data of a model together, bytes.
+/// All external data of a model, bytes.
 const MAX_TOTAL: u64 = 2 << 30;
 
-/// Why the data of a tensor cannot be read from another file.
+/// Why the external data of a tensor cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ExternalError {
-    /// An entry that the specification does not know.
-    #[error("its entry `{0}` is none of location, offset, length, checksum; re-export the model")]
-    UnknownKey(String),
-    /// An entry that is there twice.
-    #[error("its entry `{0}` is there twice; re-export the model")]
-    RepeatedKey(String),
-    /// An offset or length that is not a number.
-    #[error("its {0} `{1}` is not a number of bytes; re-export the model")]
-    Number(&'static str, String),
-    /// Offset and length together overflow.
-    #[error("offset {0} and length {1} lie beyond any file; re-export the model")]
-    Range(u64, u64),
-    /// The length is not that of the tensor.
-    #[error("it names {said} bytes where shape and type need {needed}; re-export the model")]
-    Length {
-        /// What the entry says.
-        said: u64,
-        /// What shape and type need.
-        needed: u64,
-    },
-    /// The element type has no fixed width.
-    #[error("element type {0} cannot be kept there; re-export the model in float32")]
-    Type(&'static str),
-    /// The tensor has data in the model too.
-    #[error("the model holds data for it too; re-export the model")]
-    Embedded,
-    /// No file is named, or one outside the model's folder.
+    /// The entry is not part of the specification.
     #[error(
-        "only files below the model's own folder are read; move the data beside the model and \
-         re-export it with a relative location"
+        "the entry `{0}` is none of location, offset, length, checksum\nhint: re-export the model"
+    )]
+    UnknownKey(String),
+    #[error("the entry `{0}` occurs twice\nhint: re-export the model")]
+    RepeatedKey(String),
+    /// Offset or length is not an unsigned decimal number: name and text.
+    #[error("the {0} `{1}` is not a number of bytes\nhint: re-export the model")]
+    Number(&'static str, String),
+    /// The sum of offset and length overflows.
+    #[error("offset {0} and length {1} lie beyond any file\nhint: re-export the model")]
+    Range(u64, u64),
+    /// The stated length is not that of the tensor.
+    #[error(
+        "the length is {stated} bytes, shape and type need {needed}\nhint: re-export the model"
+    )]
+    Length { stated: u64, needed: u64 },
+    /// The element type has no fixed width.
+    #[error(
+        "element type {0} is not supported in external data\nhint: re-export the model in float32"
+    )]
+    Type(&'static str),
+    /// The tensor has data in the model as well.
+    #[error("the model contains data for it as well\nhint: re-export the model")]
+    Embedded,
+    /// The location is empty or outside the model's folder.
+    #[error(
+        "only files below the model's own folder are read\nhint: move the data beside the model \
+         and re-export it with a relative location"
     )]
     Outside,
-    /// A symbolic link on the way.
-    #[error("it is, or lies behind, a symbolic link; put a copy of the file in its place (cp -L)")]
+    /// The file or one of its folders is a symbolic link.
+    #[error("the path contains a symbolic link\nhint: replace the link by a copy (cp -L)")]
     SymbolicLink,
-    /// A file with several names.
-    #[error("it is a hard link: the file has {0} names; put a copy in its place")]
+    #[error("the file is a hard link with {0} names\nhint: replace it by a copy")]
     HardLink(u64),
     /// A folder, device, pipe or socket.
-    #[error("it is not a regular file; put the exporter's data file there")]
+    #[error("not a regular file\nhint: put the exporter's data file there")]
     NotAFile,
-    /// No such file.
-    #[error("it is missing; put the exporter's data file there")]
+    #[error("the file is missing\nhint: put the exporter's data file there")]
     Missing,
     /// The file ends before the data does.
-    #[error("it holds {held} bytes, the data ends at {needed}; export or download it again")]
-    Short {
-        /// Length of the file.
-        held: u64,
-        /// Where the data would end.
-        needed: u64,
-    },
-    /// The system would not open or read it.
-    #[error("it cannot be read: {0}")]
+    #[error(
+        "the file has {length} bytes, the data ends at {end}\nhint: export or download it again"
+    )]
+    Short { length: u64, end: u64 },
+    #[error("{0}")]
     Io(std::io::Error),
-    /// Links cannot be refused safely here.
-    #[error("external data is read on Unix only; re-export the model as one file")]
+    /// The platform has no way to refuse links without a race.
+    #[error("external data is supported on Unix only\nhint: re-export the model as one file")]
     Unsupported,
 }
 
-/// Where the data of one tensor lies.
+/// Location of one tensor's data.
 struct ByteRange {
     location: String,
     offset: u64,
     length: u64,
 }
 
-/// Reads the external data of a model whose file lies in `folder` into its tensors.
+/// Reads the external data of a model in `folder` into its tensors.
 ///
-/// A `checksum` covers a whole file, of which only parts are read, so it is not compared.
+/// A `checksum` is not compared: it covers a whole file, of which only parts are read.
 ///
 /// # Errors
 ///
-/// [`GraphError::External`] names the tensor and the file; [`GraphError::Limit`], before anything
-/// is read, where all the data together is too large.
+/// [`GraphError::External`] names the tensor and the file. [`GraphError::Limit`] is returned before
+/// any data is read.
 pub(super) fn load(model: &mut ModelProto, folder: &Path) -> Result<(), GraphError> {
     let mut ranges = Vec::new();
     let mut total = 0_u64;
@@ -114,7 +108,7 @@ pub(super) fn load(model: &mut ModelProto, folder: &Path) -> Result<(), GraphErr
     for (tensor, range) in external.zip(&ranges) {
         let data = files
             .read(range)
-            .map_err(|source| refuse(tensor, &range.location, source))?;
+            .map_err(|cause| refuse(tensor, &range.location, cause))?;
         tensor.raw_data = data.into();
         tensor.external_data.clear();
         tensor.data_location = <_>::default();
@@ -122,7 +116,7 @@ pub(super) fn load(model: &mut ModelProto, folder: &Path) -> Result<(), GraphErr
     Ok(())
 }
 
-/// The tensors that may lie in other files: initializers and values of `Constant` nodes.
+/// Tensors that may be stored externally: initializers and values of `Constant` nodes.
 fn tensors(model: &mut ModelProto) -> impl Iterator<Item = &mut TensorProto> {
     let graph = model.graph.mut_or_insert_default();
     let constants = graph
@@ -134,7 +128,7 @@ fn tensors(model: &mut ModelProto) -> impl Iterator<Item = &mut TensorProto> {
     graph.initializer.iter_mut().chain(constants)
 }
 
-/// Checks all that can be told without looking at the file.
+/// Validates the entries of a tensor without opening the file.
 fn plan(tensor: &TensorProto) -> Result<ByteRange, GraphError> {
     let needed = expected_bytes(tensor)?.map(|bytes| bytes as u64);
     let location = tensor.external_data.iter().find(|e| e.key == "location");
@@ -145,10 +139,10 @@ fn plan(tensor: &TensorProto) -> Result<ByteRange, GraphError> {
             offset,
             length,
         })
-        .map_err(|source| refuse(tensor, location, source))
+        .map_err(|cause| refuse(tensor, location, cause))
 }
 
-/// Offset and length of a tensor's data.
+/// Returns offset and length of a tensor's data.
 fn extent(tensor: &TensorProto, needed: Option<u64>) -> Result<(u64, u64), ExternalError> {
     const KEYS: [&str; 4] = ["location", "offset", "length", "checksum"];
     let mut entries = HashMap::new();
@@ -173,9 +167,9 @@ fn extent(tensor: &TensorProto, needed: Option<u64>) -> Result<(u64, u64), Exter
         return Err(ExternalError::Embedded);
     }
     let needed = needed.ok_or_else(|| ExternalError::Type(type_name(tensor)))?;
-    let (offset, said) = (number("offset", 0)?, number("length", needed)?);
-    if said != needed {
-        return Err(ExternalError::Length { said, needed });
+    let (offset, stated) = (number("offset", 0)?, number("length", needed)?);
+    if stated != needed {
+        return Err(ExternalError::Length { stated, needed });
     }
     match offset.checked_add(needed) {
         Some(_) => Ok((offset, needed)),
@@ -183,15 +177,15 @@ fn extent(tensor: &TensorProto, needed: Option<u64>) -> Result<(u64, u64), Exter
     }
 }
 
-fn refuse(tensor: &TensorProto, location: &str, source: ExternalError) -> GraphError {
+fn refuse(tensor: &TensorProto, location: &str, cause: ExternalError) -> GraphError {
     GraphError::External {
         tensor: tensor.name.clone(),
         location: location.into(),
-        source,
+        cause,
     }
 }
 
-/// The data files below one folder, of which the last is kept open.
+/// Opens data files below a folder and keeps the last one open.
 struct ExternalFiles<'a> {
     folder: &'a Path,
     last: Option<(String, File)>,
@@ -203,10 +197,10 @@ impl ExternalFiles<'_> {
             Some((location, file)) if location == range.location => file,
             _ => open(self.folder, &range.location)?,
         };
-        let held = file.metadata().map_err(ExternalError::Io)?.len();
-        let needed = range.offset + range.length;
-        if held < needed {
-            return Err(ExternalError::Short { held, needed });
+        let length = file.metadata().map_err(ExternalError::Io)?.len();
+        let end = range.offset + range.length;
+        if length < end {
+            return Err(ExternalError::Short { length, end });
         }
         let mut data = vec![0; range.length as usize];
         read_at(&file, &mut data, range.offset).map_err(ExternalError::Io)?;
@@ -220,9 +214,9 @@ fn read_at(mut file: &File, data: &mut [u8], offset: u64) -> std::io::Result<()>
     file.read_exact(data)
 }
 
-/// The names to go through from the model's folder to a data file.
+/// Splits a location into names below the model's folder.
 fn components(location: &str) -> Result<Vec<&OsStr>, ExternalError> {
-    // A backslash is a separator to some who will read the same file.
+    // A backslash is a separator on other platforms.
     if location.contains(['\\', '\0']) {
         return Err(ExternalError::Outside);
     }
@@ -240,8 +234,8 @@ fn components(location: &str) -> Result<Vec<&OsStr>, ExternalError> {
     Ok(names)
 }
 
-/// Opens a data file, one name at a time from folder to folder, so that no link is followed even
-/// if one is put in its place meanwhile; then checks what was opened, not what the name said.
+/// Opens a data file component by component, so that no link is followed even if one appears
+/// meanwhile. The checks apply to the opened file, not to its name.
 #[cfg(unix)]
 fn open(folder: &Path, location: &str) -> Result<File, ExternalError> {
     use rustix::fs::{Mode, OFlags, open, openat};
@@ -252,7 +246,7 @@ fn open(folder: &Path, location: &str) -> Result<File, ExternalError> {
     let file_flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let names = components(location)?;
     let last = names.len() - 1;
-    let mut at = open(folder, folder_flags, Mode::empty())
+    let mut folder = open(folder, folder_flags, Mode::empty())
         .map_err(|errno| ExternalError::Io(errno.into()))?;
     for (depth, &name) in names.iter().enumerate() {
         let flags = if depth < last {
@@ -260,10 +254,10 @@ fn open(folder: &Path, location: &str) -> Result<File, ExternalError> {
         } else {
             file_flags
         };
-        at = openat(&at, name, flags | OFlags::NOFOLLOW, Mode::empty())
-            .map_err(|errno| why_not(&at, name, errno))?;
+        folder = openat(&folder, name, flags | OFlags::NOFOLLOW, Mode::empty())
+            .map_err(|errno| open_error(&folder, name, errno))?;
     }
-    let file = File::from(at);
+    let file = File::from(folder);
     let metadata = file.metadata().map_err(ExternalError::Io)?;
     if !metadata.is_file() {
         return Err(ExternalError::NotAFile);
@@ -274,9 +268,13 @@ fn open(folder: &Path, location: &str) -> Result<File, ExternalError> {
     }
 }
 
-/// Why a name could not be opened: systems differ in the number they give for a link.
+/// Returns why a name could not be opened. Systems return different error numbers for links.
 #[cfg(unix)]
-fn why_not(folder: &rustix::fd::OwnedFd, name: &OsStr, errno: rustix::io::Errno) -> ExternalError {
+fn open_error(
+    folder: &rustix::fd::OwnedFd,
+    name: &OsStr,
+    errno: rustix::io::Errno,
+) -> ExternalError {
     use rustix::fs::{AtFlags, FileType, statat};
 
     if errno == rustix::io::Errno::NOENT {

@@ -1,10 +1,11 @@
-//! A float32 graph becomes one that stores and computes in float16.
+//! Converts a float32 graph to float16 storage and arithmetic.
 //!
-//! Inputs and outputs stay float32, with a cast at both ends. Some operators stay too, between
-//! casts: those that add up a whole feature map (float16 has 11 bits, and ends at 65504),
-//! BatchNormalization that no convolution took up (it divides by the root of a variance, which may
-//! be far smaller than float16's step), and the last sigmoid, which would round probabilities
-//! near 1 to steps of 0.0005.
+//! Inputs and outputs stay float32, with casts next to them. Some operators stay in float32 between
+//! casts:
+//!
+//! - sums over a whole feature map, because float16 has 11 bits and a maximum of 65504;
+//! - BatchNormalization that was not folded, because the variance may be below float16's resolution;
+//! - the sigmoid, because float16 rounds probabilities near 1 to multiples of 0.0005.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,11 +13,11 @@ use half::f16;
 
 use super::attributes::{int, ints, set_int};
 use super::tensor::{FLOAT, FLOAT16, set_half_values, values};
-use super::view::View;
+use super::view::GraphView;
 use super::{GraphError, GraphProto, NodeProto, TensorProto};
 
-/// The operators that stay in float32 wherever they are.
-const SINGLE: [&str; 8] = [
+/// Operators that always stay in float32.
+const FLOAT32_OPERATORS: [&str; 8] = [
     "BatchNormalization",
     "GlobalAveragePool",
     "ReduceMean",
@@ -26,31 +27,31 @@ const SINGLE: [&str; 8] = [
     "Exp",
     "Pow",
 ];
-/// An average of more pixels than this stays in float32.
-const LARGEST_WINDOW: i64 = 16;
-/// Operators whose output is no float, whatever they read.
-const NO_FLOATS: [&str; 7] = [
+/// Averages of more pixels stay in float32.
+const MAX_AVERAGE_WINDOW: i64 = 16;
+/// Operators with outputs of other types than float.
+const INTEGER_OUTPUTS: [&str; 7] = [
     "Shape", "Size", "ArgMax", "NonZero", "Equal", "Less", "Greater",
 ];
 
-/// What became of the graph.
+/// Statistics of a conversion.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Halved {
-    /// Weights that float16 cannot hold, now its largest or smallest number.
+pub struct Float16Conversion {
+    /// Number of weights beyond ±65504, replaced by ±65504.
     pub clamped: usize,
-    /// The operators that stayed in float32, sorted.
-    pub kept: Vec<String>,
+    /// Operators that stay in float32, sorted.
+    pub float32_operators: Vec<String>,
 }
 
-/// What a value is made of.
+/// Element type of a value, as far as casts depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CastKind {
+enum FloatKind {
     Half,
     Single,
     Other,
 }
 
-impl CastKind {
+impl FloatKind {
     fn of(tensor: &TensorProto) -> Self {
         match tensor.data_type {
             FLOAT => Self::Single,
@@ -64,93 +65,99 @@ impl CastKind {
     }
 }
 
-/// Turns `graph` into float16.
+/// Converts `graph` to float16.
 ///
 /// # Errors
 ///
-/// A cycle, or a weight that is broken; the graph is as it was.
-pub fn to_half(graph: &mut GraphProto) -> Result<Halved, GraphError> {
-    let order = View::new(graph)?.order()?;
-    let mut rewriting = Rewriting::new(graph);
+/// A cycle or an invalid weight; the graph is unchanged.
+pub fn to_float16(graph: &mut GraphProto) -> Result<Float16Conversion, GraphError> {
+    let order = GraphView::new(graph)?.order()?;
+    let mut rewriter = Float16Rewriter::new(graph);
     for at in order {
-        rewriting.node(&graph.node[at]);
+        rewriter.node(&graph.node[at]);
     }
-    rewriting.outputs(graph);
-    let (initializers, clamped) = rewriting.initializers(graph)?;
-    let mut kept: Vec<String> = rewriting.kept.into_iter().collect();
-    kept.sort();
-    graph.node = rewriting.nodes;
+    rewriter.outputs(graph);
+    let (initializers, clamped) = rewriter.initializers(graph)?;
+    let mut float32_operators: Vec<String> = rewriter.float32_operators.into_iter().collect();
+    float32_operators.sort();
+    graph.node = rewriter.nodes;
     graph.initializer = initializers;
     graph.value_info.clear();
-    Ok(Halved { clamped, kept })
+    Ok(Float16Conversion {
+        clamped,
+        float32_operators,
+    })
 }
 
-/// The new nodes, in an order in which each comes after what it reads.
-struct Rewriting {
+/// Collects the new nodes in topological order.
+struct Float16Rewriter {
     nodes: Vec<NodeProto>,
-    kinds: HashMap<String, CastKind>,
-    /// Stored tensors, and in which kinds they are read.
-    stored: HashMap<String, HashSet<&'static str>>,
-    /// Casts that are there already.
+    kinds: HashMap<String, FloatKind>,
+    /// For each initializer, the types in which it is read.
+    read_as: HashMap<String, HashSet<&'static str>>,
+    /// Outputs of the casts that exist already.
     casts: HashSet<String>,
-    kept: HashSet<String>,
+    float32_operators: HashSet<String>,
 }
 
-impl Rewriting {
+impl Float16Rewriter {
     fn new(graph: &GraphProto) -> Self {
         let mut kinds = HashMap::new();
-        let mut stored = HashMap::new();
+        let mut read_as = HashMap::new();
         for input in &graph.input {
             let float = input.type_.tensor_type().elem_type == FLOAT;
             let kind = if float {
-                CastKind::Single
+                FloatKind::Single
             } else {
-                CastKind::Other
+                FloatKind::Other
             };
             kinds.insert(input.name.clone(), kind);
         }
         for tensor in &graph.initializer {
-            kinds.insert(tensor.name.clone(), CastKind::of(tensor));
-            stored.insert(tensor.name.clone(), HashSet::new());
+            kinds.insert(tensor.name.clone(), FloatKind::of(tensor));
+            read_as.insert(tensor.name.clone(), HashSet::new());
         }
         Self {
             nodes: Vec::new(),
             kinds,
-            stored,
+            read_as,
             casts: HashSet::new(),
-            kept: HashSet::new(),
+            float32_operators: HashSet::new(),
         }
     }
 
-    fn kind(&self, name: &str) -> CastKind {
-        self.kinds.get(name).copied().unwrap_or(CastKind::Other)
+    fn kind(&self, name: &str) -> FloatKind {
+        self.kinds.get(name).copied().unwrap_or(FloatKind::Other)
     }
 
-    /// Takes a node over, with casts before it where its inputs are of another kind.
+    /// Appends a node, with casts before it where its inputs have another type.
     fn node(&mut self, node: &NodeProto) {
         let mut node = node.clone();
         let floats = node
             .input
             .iter()
-            .any(|name| self.kind(name) != CastKind::Other);
+            .any(|name| self.kind(name) != FloatKind::Other);
         let result = match node.op_type.as_str() {
-            "Constant" => node.attribute.first().map_or(CastKind::Other, |attribute| {
-                attribute.t.as_ref().map_or(CastKind::Other, CastKind::of)
-            }),
-            "Cast" if int(&node, "to", 0) == i64::from(FLOAT) => CastKind::Single,
-            "Cast" => CastKind::Other,
-            op if !floats || NO_FLOATS.contains(&op) => CastKind::Other,
-            _ if stays(&node) => CastKind::Single,
-            _ => CastKind::Half,
+            "Constant" => node
+                .attribute
+                .first()
+                .map_or(FloatKind::Other, |attribute| {
+                    attribute.t.as_ref().map_or(FloatKind::Other, FloatKind::of)
+                }),
+            "Cast" if int(&node, "to", 0) == i64::from(FLOAT) => FloatKind::Single,
+            "Cast" => FloatKind::Other,
+            op if !floats || INTEGER_OUTPUTS.contains(&op) => FloatKind::Other,
+            _ if stays_float32(&node) => FloatKind::Single,
+            _ => FloatKind::Half,
         };
-        let computes = floats && result != CastKind::Other && node.op_type != "Cast";
+        let computes = floats && result != FloatKind::Other && node.op_type != "Cast";
         for name in node.input.iter_mut().filter(|_| computes) {
-            if self.kind(name) != CastKind::Other {
+            if self.kind(name) != FloatKind::Other {
                 *name = self.cast(name, result);
             }
         }
-        if computes && result == CastKind::Single {
-            self.kept.insert(node.op_type.clone());
+        if computes && result == FloatKind::Single {
+            self.float32_operators.insert(node.op_type.clone());
         }
         for output in &node.output {
             self.kinds.insert(output.clone(), result);
@@ -158,9 +165,9 @@ impl Rewriting {
         self.nodes.push(node);
     }
 
-    /// The name of a value in the given kind.
-    fn cast(&mut self, name: &str, kind: CastKind) -> String {
-        if let Some(read) = self.stored.get_mut(name) {
+    /// Returns the name of a value in the given type; appends a cast if needed.
+    fn cast(&mut self, name: &str, kind: FloatKind) -> String {
+        if let Some(read) = self.read_as.get_mut(name) {
             read.insert(kind.suffix());
             return format!("{name}/{}", kind.suffix());
         }
@@ -174,10 +181,10 @@ impl Rewriting {
         output
     }
 
-    /// Outputs of the graph are float32 under their old names.
+    /// Casts the graph outputs to float32 under their old names.
     fn outputs(&mut self, graph: &GraphProto) {
         for output in &graph.output {
-            if self.kind(&output.name) != CastKind::Half {
+            if self.kind(&output.name) != FloatKind::Half {
                 continue;
             }
             let half = format!("{}/half", output.name);
@@ -188,12 +195,13 @@ impl Rewriting {
             for name in names.filter(|name| **name == output.name) {
                 name.clone_from(&half);
             }
-            self.nodes.push(cast(&half, &output.name, CastKind::Single));
+            self.nodes
+                .push(cast(&half, &output.name, FloatKind::Single));
         }
     }
 
-    /// The stored tensors in the kinds in which they are read. One that is read in one kind keeps
-    /// its name.
+    /// Returns the initializers in the types in which they are read, and the number of clamped
+    /// values. An initializer that is read in one type keeps its name.
     fn initializers(
         &mut self,
         graph: &GraphProto,
@@ -201,22 +209,22 @@ impl Rewriting {
         let mut kept_names = HashMap::new();
         let (mut tensors, mut clamped) = (Vec::new(), 0);
         for tensor in &graph.initializer {
-            let kinds = &self.stored[&tensor.name];
+            let kinds = &self.read_as[&tensor.name];
             if kinds.is_empty() {
                 tensors.push(tensor.clone());
             }
             for &suffix in kinds {
-                let mut made = tensor.clone();
+                let mut converted = tensor.clone();
                 let typed = format!("{}/{suffix}", tensor.name);
                 if kinds.len() == 1 {
                     kept_names.insert(typed, tensor.name.clone());
                 } else {
-                    made.name = typed;
+                    converted.name = typed;
                 }
-                if suffix == CastKind::Half.suffix() {
-                    clamped += store_half(&mut made)?;
+                if suffix == FloatKind::Half.suffix() {
+                    clamped += store_half(&mut converted)?;
                 }
-                tensors.push(made);
+                tensors.push(converted);
             }
         }
         for name in self.nodes.iter_mut().flat_map(|node| &mut node.input) {
@@ -229,20 +237,20 @@ impl Rewriting {
     }
 }
 
-/// Whether a node computes in float32.
-fn stays(node: &NodeProto) -> bool {
+/// Returns whether a node stays in float32.
+fn stays_float32(node: &NodeProto) -> bool {
     let window = ints(node, "kernel_shape", &[]).iter().product::<i64>();
-    SINGLE.contains(&node.op_type.as_str())
-        || (node.op_type == "AveragePool" && window > LARGEST_WINDOW)
+    FLOAT32_OPERATORS.contains(&node.op_type.as_str())
+        || (node.op_type == "AveragePool" && window > MAX_AVERAGE_WINDOW)
 }
 
-fn cast(from: &str, to: &str, kind: CastKind) -> NodeProto {
+fn cast(from: &str, to: &str, kind: FloatKind) -> NodeProto {
     let mut node = NodeProto::new();
     node.op_type = "Cast".into();
     node.name = format!("{to}/cast");
     node.input.push(from.into());
     node.output.push(to.into());
-    let number = if kind == CastKind::Half {
+    let number = if kind == FloatKind::Half {
         FLOAT16
     } else {
         FLOAT
@@ -251,7 +259,7 @@ fn cast(from: &str, to: &str, kind: CastKind) -> NodeProto {
     node
 }
 
-/// Rounds a tensor to float16; returns how many numbers were out of its range.
+/// Rounds a tensor to float16; returns the number of values out of range.
 fn store_half(tensor: &mut TensorProto) -> Result<usize, GraphError> {
     let limit = f16::MAX.to_f32();
     let mut clamped = 0;
@@ -270,7 +278,7 @@ fn store_half(tensor: &mut TensorProto) -> Result<usize, GraphError> {
 mod tests {
     use super::*;
     use crate::tensor::set_values;
-    use crate::tests::{Sketch, constant_ints, weight};
+    use crate::tests::{GraphBuilder, constant_ints, weight};
 
     fn typed(mut graph: GraphProto) -> GraphProto {
         let kind = graph.input[0].type_.mut_or_insert_default();
@@ -287,9 +295,9 @@ mod tests {
     }
 
     #[test]
-    fn casts_stand_at_both_ends_and_around_what_stays() {
+    fn inserts_casts_at_both_ends_and_around_float32_operators() {
         let mut graph = typed(
-            Sketch::new()
+            GraphBuilder::new()
                 .weight(weight("w", &[2, 3, 1, 1]))
                 .weight(weight("fc", &[2, 5]))
                 .weight(constant_ints("flat", &[-1, 2]))
@@ -301,8 +309,11 @@ mod tests {
                 .node("Sigmoid", &["logits"], "y")
                 .graph("y"),
         );
-        let halved = to_half(&mut graph).unwrap();
-        assert_eq!(halved.kept, ["GlobalAveragePool", "Sigmoid"]);
+        let conversion = to_float16(&mut graph).unwrap();
+        assert_eq!(
+            conversion.float32_operators,
+            ["GlobalAveragePool", "Sigmoid"]
+        );
         assert_eq!(
             ops(&graph),
             [
@@ -327,16 +338,16 @@ mod tests {
     }
 
     #[test]
-    fn an_output_in_half_is_cast_under_its_name_and_still_read_inside() {
+    fn casts_an_output_that_is_also_read_inside_under_its_name() {
         let mut graph = typed(
-            Sketch::new()
+            GraphBuilder::new()
                 .node("Relu", &["image"], "seen")
                 .node("Neg", &["seen"], "y")
                 .graph("y"),
         );
         graph.output.push(<_>::default());
         graph.output[1].name = "seen".into();
-        to_half(&mut graph).unwrap();
+        to_float16(&mut graph).unwrap();
         assert_eq!(
             ops(&graph),
             [
@@ -350,16 +361,16 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_that_is_read_both_ways_is_stored_both_ways() {
+    fn stores_a_weight_in_each_type_in_which_it_is_read() {
         let mut graph = typed(
-            Sketch::new()
+            GraphBuilder::new()
                 .weight(weight("w", &[2]))
                 .node("Add", &["image", "w"], "a")
                 .node("Sigmoid", &["w"], "s")
                 .node("Mul", &["a", "s"], "y")
                 .graph("y"),
         );
-        to_half(&mut graph).unwrap();
+        to_float16(&mut graph).unwrap();
         let kinds: Vec<_> = graph
             .initializer
             .iter()
@@ -369,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn what_half_cannot_hold_is_clamped_and_counted() {
+    fn clamps_and_counts_values_out_of_range() {
         let mut tensor = weight("w", &[4]);
         set_values(&mut tensor, &[7e4, -1e30, 65504.0, 1e-9]);
         assert_eq!(store_half(&mut tensor).unwrap(), 2);
@@ -378,24 +389,24 @@ mod tests {
     }
 
     #[test]
-    fn integers_are_left_alone() {
+    fn keeps_integers() {
         let mut graph = typed(
-            Sketch::new()
+            GraphBuilder::new()
                 .weight(constant_ints("zero", &[0]))
                 .node("Shape", &["image"], "shape")
                 .node("Gather", &["shape", "zero"], "batch")
-                .node("Concat", &["batch", "batch"], "wanted")
-                .node("Reshape", &["image", "wanted"], "y")
+                .node("Concat", &["batch", "batch"], "target")
+                .node("Reshape", &["image", "target"], "y")
                 .graph("y"),
         );
-        to_half(&mut graph).unwrap();
-        let read = &graph
+        to_float16(&mut graph).unwrap();
+        let inputs = &graph
             .node
             .iter()
             .find(|n| n.op_type == "Reshape")
             .unwrap()
             .input;
-        assert_eq!(*read, ["image/half", "wanted"]);
+        assert_eq!(*inputs, ["image/half", "target"]);
         let casts = graph.node.iter().filter(|n| n.op_type == "Cast");
         assert_eq!(casts.count(), 2);
     }

@@ -1,49 +1,48 @@
-//! Convolutions that take up what follows them.
+//! Folds BatchNorm and constant factors into the preceding convolution.
 //!
-//! In inference a BatchNorm multiplies and shifts each channel by fixed numbers, and so does a
-//! product with a constant. Both go into the weights and the bias of the convolution before them,
-//! computed in float64 and rounded once; the network answers as before. What it was trained with is
-//! gone thereby, so that a file like this is for scoring only.
+//! At inference a BatchNorm is a fixed scale and shift for each channel, and so is a product with a
+//! constant. Both are folded into weights and bias of the convolution, in float64, rounded once.
+//! The BatchNorm parameters are lost, so the result is for scoring only.
 
 use std::collections::{HashMap, HashSet};
 
 use super::affine::Affine;
 use super::attributes::{float, int};
-use super::network::Norm;
+use super::network::BatchNormParameters;
 use super::surgery::{prune, remove_nodes};
 use super::tensor::{numel, set_values};
-use super::view::{View, readers};
+use super::view::{GraphView, readers};
 use super::{GraphError, GraphProto, NodeProto, TensorProto};
 
-/// A convolution and the nodes that it takes up.
+/// A convolution and the nodes that are folded into it.
 struct Folding {
     conv: usize,
     filters: TensorProto,
     bias: TensorProto,
-    /// The nodes that go.
-    taken: Vec<usize>,
-    /// What the last of them computed.
+    /// Indices of the nodes that are removed.
+    folded: Vec<usize>,
+    /// Output of the last of them.
     output: String,
 }
 
-/// Folds each BatchNorm and each product with one number into the convolution before it, where
-/// nothing else reads what comes between. Returns how many nodes went.
+/// Folds each BatchNorm and each product with a scalar into the convolution before it, unless another
+/// node reads the values between. Returns the number of removed nodes.
 ///
 /// # Errors
 ///
-/// A cycle, or a tensor that is broken; the graph is as it was.
+/// A cycle or an invalid tensor; the graph is unchanged.
 pub fn fold_into_convolutions(graph: &mut GraphProto) -> Result<usize, GraphError> {
     let foldings = {
-        let view = View::new(graph)?;
+        let view = GraphView::new(graph)?;
         let readers = readers(graph);
         let convolutions = (0..graph.node.len()).filter(|&at| graph.node[at].op_type == "Conv");
         let foldings = convolutions.map(|at| Folding::find(&view, &readers, at));
         let foldings: Result<Vec<_>, _> = foldings.filter_map(Result::transpose).collect();
         foldings?
     };
-    let mut taken = HashSet::new();
+    let mut folded = HashSet::new();
     for folding in foldings {
-        taken.extend(folding.taken);
+        folded.extend(folding.folded);
         let conv = &mut graph.node[folding.conv];
         conv.output[0] = folding.output;
         conv.input.truncate(2);
@@ -55,29 +54,29 @@ pub fn fold_into_convolutions(graph: &mut GraphProto) -> Result<usize, GraphErro
             }
         }
     }
-    remove_nodes(graph, |at| taken.contains(&at));
+    remove_nodes(graph, |at| folded.contains(&at));
     prune(graph);
-    Ok(taken.len())
+    Ok(folded.len())
 }
 
 impl Folding {
     fn find(
-        view: &View,
+        view: &GraphView,
         readers: &HashMap<&str, Vec<usize>>,
         conv: usize,
     ) -> Result<Option<Self>, GraphError> {
         let nodes = &view.graph.node;
-        let own = |name: Option<&String>| {
+        let exclusive = |name: Option<&String>| {
             let name = name.filter(|name| readers.get(name.as_str()).is_some_and(|r| r.len() == 1));
             name.and_then(|name| view.graph.initializer.iter().find(|t| t.name == *name))
         };
         let node = &nodes[conv];
-        let Some(filters) = own(node.input.get(1)) else {
+        let Some(filters) = exclusive(node.input.get(1)) else {
             return Ok(None);
         };
         let bias = match node.input.get(2).filter(|name| !name.is_empty()) {
             None => None,
-            Some(name) => match own(Some(name)) {
+            Some(name) => match exclusive(Some(name)) {
                 None => return Ok(None),
                 bias => bias,
             },
@@ -86,37 +85,38 @@ impl Folding {
         if let Some(bias) = bias {
             affine.apply(bias, |term| (1.0, term))?;
         }
-        let (mut taken, mut output) = (Vec::new(), node.output[0].as_str());
+        let (mut folded, mut output) = (Vec::new(), node.output[0].as_str());
         while let Some(&[next]) = readers.get(output).map(Vec::as_slice) {
             let Some(node) = nodes.get(next) else { break };
-            if !take(&mut affine, node, output, view)? {
+            if !append(&mut affine, node, output, view)? {
                 break;
             }
-            taken.push(next);
+            folded.push(next);
             output = &node.output[0];
         }
-        if taken.is_empty() {
+        if folded.is_empty() {
             return Ok(None);
         }
-        // Not BatchNorm's shift: another layer may have the same.
+        // Not the name of BatchNorm's shift, which another layer may share.
         let name = bias.map_or(format!("{}/bias", filters.name), |bias| bias.name.clone());
         let (filters, bias) = fold(&affine, filters, name)?;
         Ok(Some(Self {
             conv,
             filters,
             bias,
-            taken,
+            folded,
             output: output.to_owned(),
         }))
     }
 }
 
-/// Adds to `affine` what `node` does to `input`, or says that it is something else.
-fn take(
+/// Appends `node` to `affine` if it scales and shifts the channels of `input`; returns whether it
+/// does.
+fn append(
     affine: &mut Affine,
     node: &NodeProto,
     input: &str,
-    view: &View,
+    view: &GraphView,
 ) -> Result<bool, GraphError> {
     let stored = |at: usize| node.input.get(at).and_then(|name| view.tensor(name));
     match node.op_type.as_str() {
@@ -125,7 +125,7 @@ fn take(
             else {
                 return Ok(false);
             };
-            affine.normalise(&Norm {
+            affine.batch_norm(&BatchNormParameters {
                 parameters: [gamma, beta, mean, variance],
                 epsilon: f64::from(float(node, "epsilon", 1e-5)),
             })?;
@@ -142,7 +142,7 @@ fn take(
     Ok(true)
 }
 
-/// The filters, multiplied, and the bias.
+/// Returns the scaled filters and the bias.
 fn fold(
     affine: &Affine,
     filters: &TensorProto,
@@ -162,19 +162,19 @@ fn fold(
 mod tests {
     use super::*;
     use crate::tensor::values;
-    use crate::tests::{Sketch, weight};
+    use crate::tests::{GraphBuilder, weight};
 
     fn stored(graph: &GraphProto, name: &str) -> Vec<f32> {
         let tensor = graph.initializer.iter().find(|t| t.name == name).unwrap();
         values(tensor).unwrap()
     }
 
-    fn normed() -> Sketch {
-        let mut sketch = Sketch::new().weight(weight("w", &[2, 3, 1, 1]));
+    fn normed() -> GraphBuilder {
+        let mut builder = GraphBuilder::new().weight(weight("w", &[2, 3, 1, 1]));
         for name in ["s", "b", "m", "v"] {
-            sketch = sketch.weight(weight(name, &[2]));
+            builder = builder.weight(weight(name, &[2]));
         }
-        sketch.node("Conv", &["image", "w"], "a").node(
+        builder.node("Conv", &["image", "w"], "a").node(
             "BatchNormalization",
             &["a", "s", "b", "m", "v"],
             "n",
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_norm_and_a_factor_go_into_the_convolution() {
+    fn folds_batch_norm_and_factor_into_the_convolution() {
         let mut half = weight("half", &[1]);
         set_values(&mut half, &[0.5]);
         let mut graph = normed()
@@ -213,20 +213,20 @@ mod tests {
     }
 
     #[test]
-    fn what_others_read_stays() {
+    fn keeps_values_that_other_nodes_read() {
         let shared = normed()
             .node("Relu", &["n"], "r")
             .node("Add", &["a", "r"], "y")
             .graph("y");
-        let mut other = Sketch::new()
+        let mut other = GraphBuilder::new()
             .weight(weight("half", &[2, 1, 1]))
             .weight(weight("w", &[2, 3, 1, 1]))
             .node("Conv", &["image", "w"], "a")
             .node("Mul", &["a", "half"], "y");
-        let shown = normed().graph("a");
+        let output = normed().graph("a");
         other = other.node("Conv", &["image", "w"], "b");
-        for mut graph in [shared, shown, other.graph("y")] {
-            // What no output needs goes in any case.
+        for mut graph in [shared, output, other.graph("y")] {
+            // Unused nodes are removed in any case.
             let mut before = graph.clone();
             prune(&mut before);
             assert_eq!(fold_into_convolutions(&mut graph).unwrap(), 0);

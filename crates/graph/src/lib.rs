@@ -1,20 +1,22 @@
-//! ONNX graphs: bytes in, bytes out.
+//! Reads, checks, rewrites and compares ONNX graphs.
 //!
-//! A leaf that knows nothing of the rest of rgby, so that `build.rs` can include it as it is. It
-//! reads untrusted files ([`check`], [`external`]), brings them into one form by labelled patches
-//! ([`patches`]), finds the weights of one graph in another of the same structure ([`matching`],
-//! [`adoption`]), and makes a graph smaller for scoring ([`folding`], [`float16`], [`quantize`]).
+//! The crate depends on no other crate of rgby, so that build scripts can use it.
+//!
+//! - [`check`] and [`external`] read untrusted files within limits.
+//! - [`patches`] normalizes a graph by labelled rewrites.
+//! - [`matching`] and [`weight_transfer`] copy weights between graphs of the same structure.
+//! - [`folding`], [`float16`] and [`quantize`] reduce a graph for scoring.
+//! - [`proto`] holds the protobuf messages.
 
-pub mod adoption;
 mod affine;
 pub mod attributes;
 mod budget;
 pub mod check;
-pub mod extent;
 pub mod external;
 #[cfg(all(test, unix))]
 #[path = "tests/external.rs"]
 mod external_tests;
+pub mod feature_map_size;
 pub mod float16;
 pub mod folding;
 #[cfg(test)]
@@ -27,6 +29,10 @@ pub mod network;
 mod numbers;
 mod operator;
 pub mod patches;
+#[cfg(test)]
+#[path = "tests/properties.rs"]
+mod properties;
+pub mod proto;
 pub mod quantize;
 #[cfg(test)]
 #[path = "tests/quantizing.rs"]
@@ -36,81 +42,88 @@ pub mod tensor;
 #[cfg(test)]
 mod tests;
 mod view;
+pub mod weight_transfer;
 
 pub use check::{complete, read, read_bytes, read_unchecked};
-pub use onnx_ir::{GraphProto, Message, ModelProto, NodeProto, TensorProto};
+pub use proto::attribute_proto::AttributeType;
+pub use proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+pub use protobuf::Message;
 
-/// What can be wrong with an ONNX file. Each message stands alone after the file's name.
+/// Why an ONNX file is refused or a patch is not applied. The caller puts the file's name in front.
 #[derive(Debug, thiserror::Error)]
 pub enum GraphError {
-    /// The file could not be read.
+    /// The file cannot be read.
     #[error("cannot be read: {0}")]
-    Io(#[from] std::io::Error),
-    /// The file is larger than an ONNX file can be.
-    #[error("is {0} bytes long; an ONNX file without external data is at most 2 GiB")]
+    Io(std::io::Error),
+    /// The file exceeds the size limit of protobuf.
+    #[error("is {0} bytes long: an ONNX file without external data has at most 2 GiB")]
     TooLarge(u64),
     /// The bytes are not an ONNX model.
-    #[error("is not an ONNX model ({0}); pass the .onnx file that an exporter wrote")]
+    #[error("is not an ONNX model: {0}\nhint: pass the .onnx file that an exporter wrote")]
     NotOnnx(String),
-    /// The operator set is outside what this crate understands.
-    #[error("uses operator set {0}; re-export it with an opset from 9 to 22")]
-    Opset(i64),
-    /// Weights are stored in another file.
+    /// The operator set is not supported.
     #[error(
-        "keeps the weights of `{0}` in a separate file; re-export it as one file \
+        "uses operator set {0}, which is not supported\nhint: re-export the model with an opset \
+         from 9 to 22"
+    )]
+    Opset(i64),
+    /// Weights are stored in another file where only one file is read.
+    #[error(
+        "stores the weights of `{0}` in a separate file\nhint: re-export the model as one file \
          (torch.onnx.export(..., external_data=False))"
     )]
     ExternalData(String),
     /// Weights are stored in another file that cannot be read.
-    #[error("keeps the weights of `{tensor}` in the file `{}`: {source}", location.escape_debug())]
+    #[error(
+        "cannot read the weights of `{tensor}` from the file `{}`: {cause}",
+        location.escape_debug()
+    )]
     External {
         /// Name of the tensor.
         tensor: String,
-        /// What the model says where its data is.
+        /// Path of the file as the model states it.
         location: String,
-        /// Why it cannot be read.
-        source: external::ExternalError,
+        /// Part of the message, so not a `source`.
+        cause: external::ExternalError,
     },
-    /// There is more of something than any network has.
+    /// A count exceeds its limit.
     #[error(
-        "holds {found} {what}; at most {limit} are read, more than networks need: check the file"
+        "holds {found} {what}: at most {limit} are read\nhint: check the file; networks need fewer"
     )]
     Limit {
-        /// Of what.
+        /// What is counted, in the plural.
         what: &'static str,
-        /// How much.
         found: u64,
-        /// How much is read.
         limit: u64,
     },
-    /// A part of ONNX that networks for images do without.
-    #[error("uses {what}, which is not read; {mend}")]
+    /// The model uses a part of ONNX that is not supported.
+    #[error("uses {what}, which is not supported\nhint: {hint}")]
     Unsupported {
-        /// Which part, and where.
+        /// The part of ONNX and where it is used.
         what: String,
-        /// What to do about it.
-        mend: &'static str,
+        hint: &'static str,
     },
     /// A tensor's data does not agree with its shape or type.
     #[error("initializer `{name}`: {reason}")]
-    Tensor {
-        /// Name of the initializer.
-        name: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    Tensor { name: String, reason: String },
     /// The graph contradicts itself.
     #[error("is not a valid graph: {0}")]
     Invalid(String),
-    /// A patch could not be applied; the graph is as it was.
+    /// A patch cannot be applied; the graph is unchanged.
     #[error("{patch}: {reason}")]
     Patch {
         /// Label of the patch.
         patch: &'static str,
-        /// Which node or value stood in the way.
+        /// The node or value that prevents it.
         reason: String,
     },
     /// The graph is not the expected network.
     #[error(transparent)]
-    Mismatch(#[from] matching::Mismatch),
+    Mismatch(#[from] matching::StructureMismatch),
+}
+
+impl From<std::io::Error> for GraphError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
 }

@@ -1,9 +1,8 @@
-//! A graph seen as a network: convolutions with what scales and shifts their channels after them,
-//! joined by other operators.
+//! Layers of a network, independent of how an exporter wrote them.
 //!
-//! Exporters write one and the same layer in many ways: BatchNorm kept, folded into the
-//! convolution before it, or spelled out as a product and a sum; a residual scale as a node of its
-//! own or in the weights. Here all of them are one [`Unit`] with a different [`Step`] list.
+//! Exporters write the same layer in many ways. BatchNorm is kept, folded into the convolution, or
+//! written as a product and a sum; a residual scale is a separate node or part of the weights. All
+//! of these become one [`Layer`] with a different list of [`ChannelOp`]s.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,73 +10,69 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::attributes::float;
 use super::operator::describe_operator;
 use super::tensor::{ints as stored_ints, numel, values};
-use super::view::{View, readers};
+use super::view::{GraphView, readers};
 use super::{GraphError, GraphProto, NodeProto, TensorProto};
 
-/// Inputs of a `Concat` with those of others in it, which a small file could double without end. A
-/// dense block joins about fifty.
-const MAX_JOINED: usize = 256;
+/// Inputs of nested `Concat` nodes. A small file could double them at each level; a dense block
+/// concatenates about 50.
+const MAX_CONCAT_INPUTS: usize = 256;
 
-/// What a graph computes, in an order in which every unit follows what it reads.
+/// Layers in topological order.
 pub struct Network<'a> {
-    /// The parts.
-    pub units: Vec<Unit<'a>>,
-    /// Index of the unit that makes the features.
+    pub layers: Vec<Layer<'a>>,
+    /// Index of the layer that computes the features.
     pub output: usize,
 }
 
-/// One operator; a convolution or normalisation with all per-channel steps that follow it.
-pub struct Unit<'a> {
+/// One operator, or a convolution or BatchNorm with the per-channel operations after it.
+pub struct Layer<'a> {
     /// The first of its nodes.
     pub node: &'a NodeProto,
-    /// Operator and attributes, defaults filled in.
+    /// Operator and the attributes that differ from their defaults.
     pub operator: String,
-    /// What it reads.
-    pub inputs: Vec<UnitInput<'a>>,
+    pub inputs: Vec<LayerInput<'a>>,
     /// A convolution's filters `[out, in / groups, kh, kw]`.
     pub filters: Option<&'a TensorProto>,
-    /// What happens to each channel by itself, in order.
-    pub steps: Vec<Step<'a>>,
-    /// Covers the unit and all that it depends on; equal where two units compute the same
-    /// function of the image and of weights of the same shapes.
+    /// Per-channel operations, in order.
+    pub channel_ops: Vec<ChannelOp<'a>>,
+    /// Hash over the layer and all layers that it depends on. Equal signatures mean the same function
+    /// of the image and of weights of the same shapes.
     pub signature: u64,
 }
 
-/// Where a unit's input comes from.
+/// Source of a layer's input.
 #[derive(Debug, Clone, Copy)]
-pub enum UnitInput<'a> {
-    /// The image, or another input of the graph.
+pub enum LayerInput<'a> {
+    /// The image or another graph input.
     Image,
-    /// Another unit.
-    Unit(usize),
-    /// A stored value of the operator.
+    /// Index of another layer.
+    Layer(usize),
+    /// A stored operand.
     Stored(&'a TensorProto),
 }
 
-/// Something done to each channel by itself.
+/// An affine operation on each channel.
 #[derive(Debug, Clone, Copy)]
-pub enum Step<'a> {
-    /// Adds a stored value; subtracts it if `negative`.
+pub enum ChannelOp<'a> {
+    /// Adds a stored value, or subtracts it if `negative`.
     Shift {
-        /// One value, or one a channel.
+        /// One value, or one per channel.
         by: &'a TensorProto,
-        /// Subtract.
         negative: bool,
     },
-    /// Multiplies by a stored value; divides by it if `inverse`.
+    /// Multiplies by a stored value, or divides by it if `inverse`.
     Scale {
-        /// One value, or one a channel.
+        /// One value, or one per channel.
         by: &'a TensorProto,
-        /// Divide.
         inverse: bool,
     },
-    /// Batch normalisation with stored statistics.
-    Norm(Norm<'a>),
+    /// BatchNorm with stored statistics.
+    BatchNorm(BatchNormParameters<'a>),
 }
 
-/// Parameters of a BatchNormalization, one value a channel each.
+/// Parameters of a BatchNormalization, each with one value per channel.
 #[derive(Debug, Clone, Copy)]
-pub struct Norm<'a> {
+pub struct BatchNormParameters<'a> {
     /// Scale, shift, running mean and running variance.
     pub parameters: [&'a TensorProto; 4],
     /// Added to the variance.
@@ -85,17 +80,17 @@ pub struct Norm<'a> {
 }
 
 impl<'a> Network<'a> {
-    /// Reads a normalised graph.
+    /// Reads a normalized graph.
     ///
     /// # Errors
     ///
-    /// The output is no node's, or the graph has a cycle.
+    /// No node computes the output, or the graph has a cycle.
     pub fn new(graph: &'a GraphProto) -> Result<Self, GraphError> {
-        let view = View::new(graph)?;
-        let mut builder = Builder {
+        let view = GraphView::new(graph)?;
+        let mut builder = NetworkBuilder {
             readers: readers(graph),
-            made_by: HashMap::new(),
-            units: Vec::new(),
+            producers: HashMap::new(),
+            layers: Vec::new(),
             view: &view,
         };
         for index in view.order()? {
@@ -105,54 +100,53 @@ impl<'a> Network<'a> {
             .output
             .first()
             .map_or("", |output| output.name.as_str());
-        let output = builder.made_by.get(output).copied().ok_or_else(|| {
+        let output = builder.producers.get(output).copied().ok_or_else(|| {
             GraphError::Invalid(format!("no node computes the output `{output}`"))
         })?;
         Ok(Self {
-            units: builder.units,
+            layers: builder.layers,
             output,
         })
     }
 
-    /// The signature of the whole.
+    /// Returns the signature of the output layer.
     #[must_use]
     pub fn signature(&self) -> u64 {
-        self.units[self.output].signature
+        self.layers[self.output].signature
     }
 
-    /// Channels of the feature map that the network ends in, as far as they can be told: where
-    /// it ends in a sum or a ReLU, those of the convolutions before it.
+    /// Returns the channels of the last feature map, from the weights before trailing `Add` and `Relu`.
     ///
     /// # Errors
     ///
-    /// It ends in something else.
+    /// The network ends in another operator without weights.
     pub fn features(&self) -> Result<usize, GraphError> {
         let mut index = self.output;
         loop {
-            let unit = &self.units[index];
-            if let Some(channels) = unit.channels() {
+            let layer = &self.layers[index];
+            if let Some(channels) = layer.channels() {
                 return Ok(channels);
             }
-            let (true, Some(&UnitInput::Unit(input))) = (
-                matches!(unit.node.op_type.as_str(), "Relu" | "Add"),
-                unit.inputs.first(),
+            let (true, Some(&LayerInput::Layer(input))) = (
+                matches!(layer.node.op_type.as_str(), "Relu" | "Add"),
+                layer.inputs.first(),
             ) else {
-                let reason = format!("{} says nothing of its channels", unit.describe());
+                let reason = format!("the number of channels of {} is unknown", layer.describe());
                 return Err(GraphError::Invalid(reason));
             };
             index = input;
         }
     }
 
-    /// The signatures of all units.
+    /// Returns the signatures of all layers.
     #[must_use]
     pub fn signatures(&self) -> HashSet<u64> {
-        self.units.iter().map(|unit| unit.signature).collect()
+        self.layers.iter().map(|layer| layer.signature).collect()
     }
 }
 
-impl Unit<'_> {
-    /// The unit as a person would name it.
+impl Layer<'_> {
+    /// Returns operator, weight shape and node name for messages.
     #[must_use]
     pub fn describe(&self) -> String {
         let shape = self.filters.map_or_else(String::new, |filters| {
@@ -167,42 +161,42 @@ impl Unit<'_> {
         )
     }
 
-    /// Channels of its result, where weights tell them.
+    /// Returns the number of output channels, if the layer has weights.
     #[must_use]
     pub fn channels(&self) -> Option<usize> {
         match self.filters {
             Some(filters) => filters.dims.first().map(|&dim| dim as usize),
-            None => self.steps.iter().find_map(Step::channels),
+            None => self.channel_ops.iter().find_map(ChannelOp::channels),
         }
     }
 
-    /// Whether the order of its inputs is of no account.
+    /// Returns whether the order of the inputs is irrelevant.
     #[must_use]
     pub fn commutes(&self) -> bool {
-        matches!(self.node.op_type.as_str(), "Add" | "Mul") && self.steps.is_empty()
+        matches!(self.node.op_type.as_str(), "Add" | "Mul") && self.channel_ops.is_empty()
     }
 }
 
-struct Builder<'a, 'v> {
-    view: &'v View<'a>,
+struct NetworkBuilder<'a, 'v> {
+    view: &'v GraphView<'a>,
     readers: HashMap<&'a str, Vec<usize>>,
-    made_by: HashMap<&'a str, usize>,
-    units: Vec<Unit<'a>>,
+    producers: HashMap<&'a str, usize>,
+    layers: Vec<Layer<'a>>,
 }
 
-impl<'a> Builder<'a, '_> {
+impl<'a> NetworkBuilder<'a, '_> {
     fn add(&mut self, node: &'a NodeProto) {
         let Some(output) = node.output.first() else {
             return;
         };
-        if let Some((image, step)) = self.step(node) {
-            let index = self.before(image).unwrap_or_else(|| {
-                let inputs = vec![self.input(image)];
+        if let Some((input, operation)) = self.channel_op(node) {
+            let index = self.preceding_layer(input).unwrap_or_else(|| {
+                let inputs = vec![self.input(input)];
                 self.push(node, "BatchNormalization".to_owned(), inputs, None)
             });
-            self.units[index].steps.push(step);
-            self.sign(index);
-            self.made_by.insert(output, index);
+            self.layers[index].channel_ops.push(operation);
+            self.update_signature(index);
+            self.producers.insert(output, index);
             return;
         }
         let filters = node.input.get(1).and_then(|name| self.view.tensor(name));
@@ -212,49 +206,49 @@ impl<'a> Builder<'a, '_> {
             let inputs = vec![self.input(&node.input[0])];
             self.push(node, operator, inputs, filters)
         } else {
-            let inputs = self.joined(node, &operator);
+            let inputs = self.concat_inputs(node, &operator);
             self.push(node, operator, inputs, None)
         };
         let bias = node.input.get(2).filter(|_| filters.is_some());
         if let Some(by) = bias.and_then(|name| self.view.tensor(name)) {
-            self.units[index].steps.push(Step::Shift {
+            self.layers[index].channel_ops.push(ChannelOp::Shift {
                 by,
                 negative: false,
             });
         }
-        self.made_by.insert(output, index);
+        self.producers.insert(output, index);
     }
 
     fn push(
         &mut self,
         node: &'a NodeProto,
         operator: String,
-        inputs: Vec<UnitInput<'a>>,
+        inputs: Vec<LayerInput<'a>>,
         filters: Option<&'a TensorProto>,
     ) -> usize {
-        self.units.push(Unit {
+        self.layers.push(Layer {
             node,
             operator,
             inputs,
             filters,
-            steps: Vec::new(),
+            channel_ops: Vec::new(),
             signature: 0,
         });
-        self.sign(self.units.len() - 1);
-        self.units.len() - 1
+        self.update_signature(self.layers.len() - 1);
+        self.layers.len() - 1
     }
 
-    /// The unit that a per-channel step belongs to: one whose result nothing else reads.
-    fn before(&self, image: &str) -> Option<usize> {
-        let index = *self.made_by.get(image)?;
-        let unit = &self.units[index];
-        let takes_steps = unit.filters.is_some() || !unit.steps.is_empty();
-        let alone = self.readers.get(image).is_some_and(|all| all.len() == 1);
-        (takes_steps && alone).then_some(index)
+    /// Returns the layer that a per-channel operation extends: no other node may read its output.
+    fn preceding_layer(&self, input: &str) -> Option<usize> {
+        let index = *self.producers.get(input)?;
+        let layer = &self.layers[index];
+        let has_channel_ops = layer.filters.is_some() || !layer.channel_ops.is_empty();
+        let only_reader = self.readers.get(input).is_some_and(|all| all.len() == 1);
+        (has_channel_ops && only_reader).then_some(index)
     }
 
-    /// A node that acts on each channel by itself: what it reads, and what it does.
-    fn step(&self, node: &'a NodeProto) -> Option<(&'a str, Step<'a>)> {
+    /// Returns input and operation of a node that acts on each channel separately.
+    fn channel_op(&self, node: &'a NodeProto) -> Option<(&'a str, ChannelOp<'a>)> {
         let tensor = |index: usize| {
             node.input
                 .get(index)
@@ -263,8 +257,8 @@ impl<'a> Builder<'a, '_> {
         let image = node.input.first()?.as_str();
         let per_channel = |at: usize| {
             let by = tensor(at)?;
-            // A single value alone makes no unit: how many channels it meets is not known.
-            let fits = channels_of(by)? > 1 || self.before(&node.input[1 - at]).is_some();
+            // A scalar cannot start a layer, because its number of channels is unknown.
+            let fits = channels_of(by)? > 1 || self.preceding_layer(&node.input[1 - at]).is_some();
             fits.then_some((node.input[1 - at].as_str(), by))
         };
         let either = || per_channel(1).or_else(|| per_channel(0));
@@ -275,39 +269,39 @@ impl<'a> Builder<'a, '_> {
                 let epsilon = f64::from(float(node, "epsilon", 1e-5));
                 Some((
                     image,
-                    Step::Norm(Norm {
+                    ChannelOp::BatchNorm(BatchNormParameters {
                         parameters,
                         epsilon,
                     }),
                 ))
             }
-            "Add" => either().map(|(image, by)| (image, Step::Shift { by, negative })),
-            "Sub" => per_channel(1).map(|(image, by)| (image, Step::Shift { by, negative })),
-            "Mul" => either().map(|(image, by)| (image, Step::Scale { by, inverse })),
-            "Div" => per_channel(1).map(|(image, by)| (image, Step::Scale { by, inverse })),
+            "Add" => either().map(|(image, by)| (image, ChannelOp::Shift { by, negative })),
+            "Sub" => per_channel(1).map(|(image, by)| (image, ChannelOp::Shift { by, negative })),
+            "Mul" => either().map(|(image, by)| (image, ChannelOp::Scale { by, inverse })),
+            "Div" => per_channel(1).map(|(image, by)| (image, ChannelOp::Scale { by, inverse })),
             _ => None,
         }
     }
 
-    fn input(&self, name: &'a str) -> UnitInput<'a> {
-        match (self.view.tensor(name), self.made_by.get(name)) {
-            (Some(tensor), _) => UnitInput::Stored(tensor),
-            (None, Some(&unit)) => UnitInput::Unit(unit),
-            (None, None) => UnitInput::Image,
+    fn input(&self, name: &'a str) -> LayerInput<'a> {
+        match (self.view.tensor(name), self.producers.get(name)) {
+            (Some(tensor), _) => LayerInput::Stored(tensor),
+            (None, Some(&layer)) => LayerInput::Layer(layer),
+            (None, None) => LayerInput::Image,
         }
     }
 
-    /// A node's inputs; those of a `Concat` in a `Concat` of the same axis stand in its place.
-    fn joined(&self, node: &'a NodeProto, operator: &str) -> Vec<UnitInput<'a>> {
+    /// Returns the inputs of a node. A `Concat` of the same axis is replaced by its own inputs.
+    fn concat_inputs(&self, node: &'a NodeProto, operator: &str) -> Vec<LayerInput<'a>> {
         let mut inputs = Vec::new();
         for name in node.input.iter().filter(|name| !name.is_empty()) {
             match self.input(name) {
-                UnitInput::Unit(index)
+                LayerInput::Layer(index)
                     if node.op_type == "Concat"
-                        && self.units[index].operator == operator
-                        && inputs.len() + self.units[index].inputs.len() <= MAX_JOINED =>
+                        && self.layers[index].operator == operator
+                        && inputs.len() + self.layers[index].inputs.len() <= MAX_CONCAT_INPUTS =>
                 {
-                    inputs.extend_from_slice(&self.units[index].inputs);
+                    inputs.extend_from_slice(&self.layers[index].inputs);
                 }
                 input => inputs.push(input),
             }
@@ -315,27 +309,27 @@ impl<'a> Builder<'a, '_> {
         inputs
     }
 
-    fn sign(&mut self, index: usize) {
-        let unit = &self.units[index];
-        let mut inputs: Vec<u64> = unit
+    fn update_signature(&mut self, index: usize) {
+        let layer = &self.layers[index];
+        let mut inputs: Vec<u64> = layer
             .inputs
             .iter()
-            .map(|input| self.sign_input(input))
+            .map(|input| self.input_signature(input))
             .collect();
-        if unit.commutes() {
+        if layer.commutes() {
             inputs.sort_unstable();
         }
-        let shape = unit.filters.map(|filters| &filters.dims);
-        // How a convolution's channels are scaled and shifted is no part of the structure.
-        self.units[index].signature = hash_of(&(&unit.operator, shape, unit.channels(), inputs));
+        let shape = layer.filters.map(|filters| &filters.dims);
+        // Per-channel operations are not part of the structure.
+        self.layers[index].signature = hash_of(&(&layer.operator, shape, layer.channels(), inputs));
     }
 
-    fn sign_input(&self, input: &UnitInput) -> u64 {
+    fn input_signature(&self, input: &LayerInput) -> u64 {
         match input {
-            UnitInput::Image => hash_of(&"image"),
-            UnitInput::Unit(index) => hash_of(&("unit", self.units[*index].signature)),
-            // Numbers that steer an operator are part of it; weights are known by their shape.
-            UnitInput::Stored(tensor) => match (stored_ints(tensor), values(tensor)) {
+            LayerInput::Image => hash_of(&"image"),
+            LayerInput::Layer(index) => hash_of(&("layer", self.layers[*index].signature)),
+            // Integers and scalars are part of the operator; weights count by their shape.
+            LayerInput::Stored(tensor) => match (stored_ints(tensor), values(tensor)) {
                 (Ok(numbers), _) => hash_of(&("integers", numbers)),
                 (_, Ok(number)) if number.len() == 1 => hash_of(&("number", number[0].to_bits())),
                 _ => hash_of(&("weight", &tensor.dims)),
@@ -344,19 +338,18 @@ impl<'a> Builder<'a, '_> {
     }
 }
 
-impl Step<'_> {
-    /// How many channels its values name; none for a single value.
+impl ChannelOp<'_> {
+    /// Returns the number of channels, or `None` for a scalar.
     fn channels(&self) -> Option<usize> {
         let tensor = match self {
             Self::Shift { by, .. } | Self::Scale { by, .. } => by,
-            Self::Norm(norm) => norm.parameters[0],
+            Self::BatchNorm(norm) => norm.parameters[0],
         };
         numel(tensor).ok().filter(|&count| count > 1)
     }
 }
 
-/// The number of channels that a stored operand of a sum or product names: `[C, 1, 1]`,
-/// `[1, C, 1, 1]`, or a single value.
+/// Returns the number of channels of a stored operand: `[C, 1, 1]`, `[1, C, 1, 1]` or a scalar (1).
 fn channels_of(tensor: &TensorProto) -> Option<usize> {
     let count = numel(tensor).ok()?;
     let channels = match tensor.dims[..] {

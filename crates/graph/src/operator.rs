@@ -1,11 +1,11 @@
-//! What an operator computes, whoever wrote it down.
+//! Description of an operator that does not depend on the exporter.
 
 use super::NodeProto;
 use super::attributes::{int, ints, string};
 
-/// Operator and attributes, with the defaults of the ONNX specification filled in.
+/// Returns the operator and its attributes that differ from the defaults of the specification.
 ///
-/// BatchNorm's momentum is left out: it says how a network was trained, not what it computes.
+/// The momentum of BatchNorm is left out, because it does not affect inference.
 pub(super) fn describe_operator(node: &NodeProto) -> String {
     let mut text = node.op_type.clone();
     let mut list = |name: &str, default: &[i64]| {

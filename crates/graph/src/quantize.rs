@@ -1,12 +1,13 @@
-//! A float32 graph becomes one that convolves and multiplies in 8-bit integers.
+//! Converts a float32 graph to 8-bit integer convolutions and matrix products.
 //!
-//! The form is QDQ: `QuantizeLinear` and `DequantizeLinear` around what is to run in integers, which
-//! any ONNX engine can run and ONNX Runtime fuses into integer kernels. Activations are uint8 with
-//! one scale and zero point each, which is what its kernels for x86 take; weights are int8, symmetric,
-//! with a scale for each output channel; biases are int32.
+//! The form is QDQ: `QuantizeLinear` and `DequantizeLinear` around the operators that run in
+//! integers. Any ONNX engine runs it, and ONNX Runtime fuses it into integer kernels. Activations
+//! are uint8 with one scale and zero point each, as its x86 kernels need. Weights are int8,
+//! symmetric, with a scale for each output channel; biases are int32.
 //!
-//! Three steps: [`plan`] says which values become integers, [`observing`] makes a graph that computes
-//! the least and the greatest number of each, [`quantize`] rewrites the graph by what was seen.
+//! There are three steps. [`plan`] selects the values to quantize. [`range_observer`] returns a graph
+//! that computes the minimum and maximum of each. [`quantize`] rewrites the graph with the observed
+//! ranges.
 
 mod plan;
 
@@ -18,20 +19,21 @@ use super::tensor::{FLOAT, INT8, INT32, INT64, UINT8, set_data, set_values, valu
 use super::{GraphError, GraphProto, NodeProto, TensorProto};
 pub use plan::{QuantizationPlan, plan};
 
-/// Name of the output of [`observing`]'s graph.
+/// Output name of the graph that [`range_observer`] returns.
 pub const EXTREMES: &str = "extremes";
 
-/// No bias is more steps than this, which leaves room for the products in an int32.
-const LARGEST_BIAS: f32 = (1_u32 << 30) as f32;
+/// Largest quantized bias. It leaves room for the sum of products in an int32.
+const MAX_BIAS: f32 = (1_u32 << 30) as f32;
 
-/// The least and the greatest number that a value held.
+/// Minimum and maximum of a value.
 pub type ValueRange = (f32, f32);
 
-/// A graph whose one output, [`EXTREMES`] `[2 · activations]`, holds for a batch the least and the
-/// greatest number of each of the plan's activations. Nothing but two numbers of each leaves it, so
-/// that it needs no more memory than the network itself.
+/// Returns a graph that computes the minimum and maximum of each of the plan's activations.
+///
+/// Its only output is [`EXTREMES`], `[2 · activations]`, over a batch. It needs no more memory than
+/// the network itself.
 #[must_use]
-pub fn observing(graph: &GraphProto, plan: &QuantizationPlan) -> GraphProto {
+pub fn range_observer(graph: &GraphProto, plan: &QuantizationPlan) -> GraphProto {
     let mut graph = graph.clone();
     let mut one = TensorProto::new();
     one.name = "extremes/one".into();
@@ -69,12 +71,13 @@ pub fn observing(graph: &GraphProto, plan: &QuantizationPlan) -> GraphProto {
     graph
 }
 
-/// Rewrites `graph` so that the plan's layers run in integers; `ranges` are those of the plan's
-/// activations, in its order.
+/// Rewrites `graph` so that the plan's layers run in integers.
+///
+/// `ranges` has one entry for each of the plan's activations, in order.
 ///
 /// # Errors
 ///
-/// A weight that is broken; the graph is as it was.
+/// An invalid weight; the graph is unchanged.
 pub fn quantize(
     graph: &mut GraphProto,
     plan: &QuantizationPlan,
@@ -86,17 +89,22 @@ pub fn quantize(
         .map(String::as_str)
         .zip(ranges.iter().copied())
         .collect();
-    let scales: HashMap<&str, Steps> = plan
+    let scales: HashMap<&str, ActivationScale> = plan
         .activations
         .iter()
-        .map(|name| (name.as_str(), Steps::of(ranges[plan.origin(name)])))
+        .map(|name| {
+            (
+                name.as_str(),
+                ActivationScale::new(ranges[plan.origin(name)]),
+            )
+        })
         .collect();
-    let mut made = QuantizedValue::default();
+    let mut added = AddedNodes::default();
     let mut nodes = graph.node.clone();
     for &at in &plan.layers {
-        made.layer(graph, &mut nodes[at], &scales)?;
+        added.layer(graph, &mut nodes[at], &scales)?;
     }
-    // What reads a quantised value reads what is left of it; who makes it goes on doing so.
+    // Readers read the dequantized value; its producer keeps the name.
     for name in nodes.iter_mut().flat_map(|node| &mut node.input) {
         if scales.contains_key(name.as_str()) {
             *name = format!("{name}/dequantized");
@@ -104,75 +112,75 @@ pub fn quantize(
     }
     let mut written = Vec::with_capacity(nodes.len() * 2);
     for input in &graph.input {
-        if let Some(steps) = scales.get(input.name.as_str()) {
-            written.extend(made.round_trip(&input.name, *steps));
+        if let Some(activation) = scales.get(input.name.as_str()) {
+            written.extend(added.round_trip(&input.name, *activation));
         }
     }
-    written.append(&mut made.nodes);
+    written.append(&mut added.nodes);
     for node in nodes {
         let outputs = node.output.clone();
         written.push(node);
         for name in outputs {
-            if let Some(steps) = scales.get(name.as_str()) {
-                written.extend(made.round_trip(&name, *steps));
+            if let Some(activation) = scales.get(name.as_str()) {
+                written.extend(added.round_trip(&name, *activation));
             }
         }
     }
     graph.node = written;
-    graph.initializer.append(&mut made.tensors);
+    graph.initializer.append(&mut added.tensors);
     prune(graph);
     Ok(())
 }
 
-/// How numbers become uint8: `round(value / scale) + zero`.
+/// Quantization of an activation to uint8: `round(value / scale) + zero`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Steps {
+struct ActivationScale {
     scale: f32,
     zero: u8,
 }
 
-impl Steps {
-    /// Zero is always among them: padding is made of it.
-    fn of((least, greatest): ValueRange) -> Self {
-        let (least, greatest) = (f64::from(least.min(0.0)), f64::from(greatest.max(0.0)));
-        let scale = ((greatest - least) / 255.0) as f32;
+impl ActivationScale {
+    /// The range is extended to contain zero, the value of padding.
+    fn new((minimum, maximum): ValueRange) -> Self {
+        let (minimum, maximum) = (f64::from(minimum.min(0.0)), f64::from(maximum.max(0.0)));
+        let scale = ((maximum - minimum) / 255.0) as f32;
         if scale <= f32::MIN_POSITIVE {
             return Self {
                 scale: 1.0,
                 zero: 0,
             };
         }
-        let zero = (-least * 255.0 / (greatest - least)).round() as u8;
+        let zero = (-minimum * 255.0 / (maximum - minimum)).round() as u8;
         Self { scale, zero }
     }
 }
 
-/// What is added to the graph.
+/// Initializers and nodes to add to the graph.
 #[derive(Default)]
-struct QuantizedValue {
+struct AddedNodes {
     tensors: Vec<TensorProto>,
     nodes: Vec<NodeProto>,
 }
 
-/// Integers as they are stored.
-struct Integers {
+/// Data of an integer tensor.
+struct IntegerData {
     /// `TensorProto.DataType`.
     kind: i32,
-    /// Bytes of one.
+    /// Bytes per element.
     width: usize,
     bytes: Vec<u8>,
 }
 
-impl QuantizedValue {
-    /// Gives a layer integer weights and an integer bias.
+impl AddedNodes {
+    /// Replaces weights and bias of a layer by dequantized integers.
     fn layer(
         &mut self,
         graph: &GraphProto,
         node: &mut NodeProto,
-        scales: &HashMap<&str, Steps>,
+        scales: &HashMap<&str, ActivationScale>,
     ) -> Result<(), GraphError> {
         let stored = |name: &str| graph.initializer.iter().find(|tensor| tensor.name == name);
-        let Some(steps) = scales.get(node.input[0].as_str()) else {
+        let Some(activation) = scales.get(node.input[0].as_str()) else {
             return Ok(());
         };
         let Some(weight) = stored(&node.input[1]) else {
@@ -183,31 +191,35 @@ impl QuantizedValue {
         let bias = node.input.get(2).filter(|_| node.op_type == "Conv");
         let bias = bias.and_then(|name| stored(name));
         let shift = bias.map(values).transpose()?.unwrap_or_default();
-        let least = shift
+        let min_scales = shift
             .iter()
-            .map(|shift| shift.abs() / LARGEST_BIAS / steps.scale);
-        let scales = self.weight(weight, axis, least.collect())?;
+            .map(|shift| shift.abs() / MAX_BIAS / activation.scale);
+        let scales = self.weight(weight, axis, min_scales.collect())?;
         node.input[1] = format!("{}/dequantized", weight.name);
         if let Some(bias) = bias {
-            let products: Vec<f32> = scales.iter().map(|scale| scale * steps.scale).collect();
+            let products: Vec<f32> = scales
+                .iter()
+                .map(|scale| scale * activation.scale)
+                .collect();
             node.input[2] = self.bias(bias, &shift, &products);
         }
         Ok(())
     }
 
-    /// An int8 weight with a scale for each index of `axis`, at least as large as in `least`, which
-    /// may be empty; returns the scales.
+    /// Adds an int8 weight with a scale for each index of `axis`; returns the scales.
+    ///
+    /// A scale is at least that of `min_scales`, which may be empty.
     fn weight(
         &mut self,
         weight: &TensorProto,
         axis: usize,
-        least: Vec<f32>,
+        min_scales: Vec<f32>,
     ) -> Result<Vec<f32>, GraphError> {
         let numbers = values(weight)?;
         let channels = weight.dims[axis] as usize;
         let inner: i64 = weight.dims[axis + 1..].iter().product();
         let channel = |at: usize| at / (inner as usize).max(1) % channels;
-        let mut scales = least;
+        let mut scales = min_scales;
         scales.resize(channels, 0.0);
         for (at, number) in numbers.iter().enumerate() {
             let scale = &mut scales[channel(at)];
@@ -225,7 +237,7 @@ impl QuantizedValue {
         let bytes: Vec<u8> = rounded.flat_map(i8::to_le_bytes).collect();
         self.dequantized(
             weight,
-            Integers {
+            IntegerData {
                 kind: INT8,
                 width: 1,
                 bytes,
@@ -236,7 +248,7 @@ impl QuantizedValue {
         Ok(scales)
     }
 
-    /// An int32 bias in steps of the products that it is added to.
+    /// Adds an int32 bias with the scales of the products; returns the dequantized name.
     fn bias(&mut self, bias: &TensorProto, shift: &[f32], scales: &[f32]) -> String {
         let rounded = shift
             .iter()
@@ -245,7 +257,7 @@ impl QuantizedValue {
         let bytes: Vec<u8> = rounded.flat_map(i32::to_le_bytes).collect();
         self.dequantized(
             bias,
-            Integers {
+            IntegerData {
                 kind: INT32,
                 width: 4,
                 bytes,
@@ -255,11 +267,11 @@ impl QuantizedValue {
         )
     }
 
-    /// Stores integers for a tensor, and a node that makes numbers of them.
+    /// Adds integers for a tensor and the node that dequantizes them; returns its output.
     fn dequantized(
         &mut self,
         tensor: &TensorProto,
-        integers: Integers,
+        integers: IntegerData,
         scales: &[f32],
         axis: usize,
     ) -> String {
@@ -283,14 +295,14 @@ impl QuantizedValue {
         output
     }
 
-    /// Nodes that make an activation uint8 and back.
-    fn round_trip(&mut self, name: &str, steps: Steps) -> [NodeProto; 2] {
+    /// Returns nodes that quantize an activation to uint8 and dequantize it again.
+    fn round_trip(&mut self, name: &str, activation: ActivationScale) -> [NodeProto; 2] {
         let named = |part: &str| format!("{name}/{part}");
         let mut scale = vector(&named("scale"), 1);
-        set_values(&mut scale, &[steps.scale]);
+        set_values(&mut scale, &[activation.scale]);
         let mut zero = vector(&named("zero"), 1);
-        set_data(&mut zero, UINT8, [steps.zero].into_iter());
-        // One for the whole tensor.
+        set_data(&mut zero, UINT8, [activation.zero].into_iter());
+        // Scalars, for the whole tensor.
         scale.dims.clear();
         zero.dims.clear();
         let (quantized, back) = (named("quantized"), named("dequantized"));

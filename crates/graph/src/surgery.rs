@@ -1,34 +1,31 @@
-//! Edits of a graph that the build, conversion and export need, beside the patches for matching.
+//! Edits of a graph for code generation, conversion and export, apart from normalization.
 
 use std::collections::{HashMap, HashSet};
 
 use super::attributes::{float, ints, set_float, set_ints};
 use super::tensor::{FLOAT, numel, set_values};
-use super::view::View;
+use super::view::GraphView;
 use super::{GraphError, GraphProto, NodeProto, TensorProto};
 
-/// Where the stem's filters of one channel come from.
+/// Source of the stem filters of one input channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
-    /// All zero: the network answers as the original did, whatever the channel holds.
+    /// Zeros: the channel does not affect the outputs.
     Zero,
-    /// The pretrained filters of red.
     Red,
-    /// The pretrained filters of green.
     Green,
-    /// The pretrained filters of blue.
     Blue,
-    /// The mean of the three.
+    /// The mean of the three pretrained channels.
     Mean,
 }
 
-/// The weight tensor of the one convolution that reads the image.
+/// Returns the name of the weight of the convolution that alone reads the image.
 ///
 /// # Errors
 ///
-/// No such convolution, or several.
+/// The image is read by another operator or by several nodes.
 pub fn stem_weight(graph: &GraphProto) -> Result<String, GraphError> {
-    let view = View::new(graph)?;
+    let view = GraphView::new(graph)?;
     let stored: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let images: Vec<&str> = graph
         .input
@@ -52,7 +49,7 @@ pub fn stem_weight(graph: &GraphProto) -> Result<String, GraphError> {
         _ => Err(GraphError::Patch {
             patch: "widening the stem",
             reason: format!(
-                "the image must go to one Conv; it goes to {}",
+                "the image must be read by one Conv, but is read by {}",
                 readers
                     .iter()
                     .map(|node| format!("{} `{}`", node.op_type, node.name))
@@ -67,7 +64,7 @@ pub fn stem_weight(graph: &GraphProto) -> Result<String, GraphError> {
 ///
 /// # Errors
 ///
-/// The graph has no single stem convolution.
+/// As [`stem_weight`].
 pub fn widen_stem(graph: &mut GraphProto, channels: i64) -> Result<(), GraphError> {
     let stem = stem_weight(graph)?;
     for tensor in graph
@@ -80,10 +77,10 @@ pub fn widen_stem(graph: &mut GraphProto, channels: i64) -> Result<(), GraphErro
     Ok(())
 }
 
-/// The filters of a stem with one input for each of `channels`.
+/// Returns the filters of a stem with one input for each of `channels`.
 ///
 /// `filters` is `[out, 3, kh, kw]` in row-major order with `plane` = kh·kw; the result is
-/// `[out, channels, kh, kw]`. Filters that are taken over are so bit for bit.
+/// `[out, channels, kh, kw]`. Copied filters are bit-identical.
 #[must_use]
 pub fn widen_filters(filters: &[f32], plane: usize, channels: &[Filter]) -> Vec<f32> {
     let mut widened = Vec::with_capacity(filters.len() / 3 * channels.len());
@@ -104,7 +101,7 @@ pub fn widen_filters(filters: &[f32], plane: usize, channels: &[Filter]) -> Vec<
     widened
 }
 
-/// Turns ONNX's BatchNorm momentum (share of the old statistics) into Burn's (share of the new).
+/// Converts BatchNorm momentum from ONNX (weight of the old statistics) to Burn (of the new).
 pub fn burn_momentum(graph: &mut GraphProto) {
     for node in graph
         .node
@@ -117,11 +114,11 @@ pub fn burn_momentum(graph: &mut GraphProto) {
     }
 }
 
-/// Fills every float initializer with values of its own: initializer `i` holds the number `i`.
+/// Fills the float initializer of index `i` with the value `i`.
 ///
 /// # Errors
 ///
-/// A shape that is impossible.
+/// As [`numel`].
 pub fn fill_placeholders(graph: &mut GraphProto) -> Result<(), GraphError> {
     for (index, tensor) in graph.initializer.iter_mut().enumerate() {
         if tensor.data_type == FLOAT {
@@ -132,9 +129,9 @@ pub fn fill_placeholders(graph: &mut GraphProto) -> Result<(), GraphError> {
     Ok(())
 }
 
-/// Fills every float initializer by its role, given as the index of the input that reads it.
+/// Fills every initializer that a node reads.
 ///
-/// `fill(op_type, input_index, tensor)` returns the values.
+/// `fill(op_type, input_index, tensor)` returns the values for the last node that reads it.
 pub fn fill_weights(
     graph: &mut GraphProto,
     mut fill: impl FnMut(&str, usize, &TensorProto) -> Vec<f32>,
@@ -157,11 +154,10 @@ pub fn fill_weights(
     }
 }
 
-/// Lets 1×1 convolutions of one value, which all skip the same pixels, share a pooling of one pixel
-/// that does so; nothing else changes, not even in the last bit.
+/// Moves equal strides of 1×1 convolutions that read the same value into one 1×1 max pooling.
 ///
-/// ResNet50 as published has such pairs. tract 0.23 cannot load them: it merges the two skips and
-/// then fails to move the one that is left.
+/// The outputs stay bit-identical. The published ResNet50 has such pairs, and tract 0.23 fails to
+/// load them: it merges the two strides, then cannot move the merged one.
 pub fn share_strides(graph: &mut GraphProto) {
     let kernels: HashSet<String> = graph
         .initializer
@@ -169,66 +165,71 @@ pub fn share_strides(graph: &mut GraphProto) {
         .filter(|tensor| tensor.dims.len() == 4 && tensor.dims[2..] == [1, 1])
         .map(|tensor| tensor.name.clone())
         .collect();
-    let skip = |node: &NodeProto| {
+    let sharing_key = |node: &NodeProto| {
         let strides = ints(node, "strides", &[1, 1]);
-        let plain = node.op_type == "Conv"
+        let movable = node.op_type == "Conv"
             && node.input.get(1).is_some_and(|name| kernels.contains(name))
             && ints(node, "pads", &[0; 4]) == [0; 4]
             && strides != [1, 1];
-        plain.then(|| (node.input[0].clone(), strides))
+        movable.then(|| (node.input[0].clone(), strides))
     };
     let mut readers: HashMap<(String, Vec<i64>), usize> = HashMap::new();
-    for key in graph.node.iter().filter_map(skip) {
+    for key in graph.node.iter().filter_map(sharing_key) {
         *readers.entry(key).or_default() += 1;
     }
     let mut nodes = Vec::with_capacity(graph.node.len());
-    let mut made = HashSet::new();
+    let mut pooled_names: HashMap<(String, Vec<i64>), String> = HashMap::new();
     for mut node in std::mem::take(&mut graph.node) {
-        if let Some(key) = skip(&node).filter(|key| readers[key] > 1) {
-            let pooled = format!("{}/strided", key.0);
-            if made.insert(key.clone()) {
+        if let Some(key) = sharing_key(&node).filter(|key| readers[key] > 1) {
+            let (input, strides) = key.clone();
+            if !pooled_names.contains_key(&key) {
+                let mut pooled = format!("{input}/strided");
+                if pooled_names.values().any(|name| *name == pooled) {
+                    pooled += &format!("/{strides:?}");
+                }
                 let mut pool = NodeProto::new();
                 pool.name.clone_from(&pooled);
                 pool.op_type = "MaxPool".into();
-                pool.input.push(key.0);
+                pool.input.push(input);
                 pool.output.push(pooled.clone());
                 set_ints(&mut pool, "kernel_shape", &[1, 1]);
-                set_ints(&mut pool, "strides", &key.1);
+                set_ints(&mut pool, "strides", &strides);
                 nodes.push(pool);
+                pooled_names.insert(key.clone(), pooled);
             }
             set_ints(&mut node, "strides", &[1, 1]);
-            node.input[0] = pooled;
+            node.input[0].clone_from(&pooled_names[&key]);
         }
         nodes.push(node);
     }
     graph.node = nodes;
 }
 
-/// Removes the nodes whose index `goes`.
-pub(super) fn remove_nodes(graph: &mut GraphProto, goes: impl Fn(usize) -> bool) {
-    let mut at = 0..;
-    graph.node.retain(|_| !at.next().is_some_and(&goes));
+/// Removes the nodes of the indices for which `remove` returns true.
+pub(super) fn remove_nodes(graph: &mut GraphProto, remove: impl Fn(usize) -> bool) {
+    let mut indices = 0..;
+    graph.node.retain(|_| !indices.next().is_some_and(&remove));
 }
 
-/// Drops nodes and initializers that no output needs.
+/// Removes nodes and initializers that no output depends on, and all of `value_info`.
 pub fn prune(graph: &mut GraphProto) {
-    let mut makers: HashMap<&str, usize> = HashMap::new();
-    for (at, node) in graph.node.iter().enumerate() {
+    let mut producers: HashMap<&str, usize> = HashMap::new();
+    for (index, node) in graph.node.iter().enumerate() {
         let outputs = node.output.iter().filter(|name| !name.is_empty());
-        makers.extend(outputs.map(|name| (name.as_str(), at)));
+        producers.extend(outputs.map(|name| (name.as_str(), index)));
     }
     let mut kept = vec![false; graph.node.len()];
     let mut needed: HashSet<String> = HashSet::new();
     let mut open: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
     while let Some(name) = open.pop() {
         needed.insert(name.to_owned());
-        if let Some(&at) = makers.get(name)
-            && !std::mem::replace(&mut kept[at], true)
+        if let Some(&index) = producers.get(name)
+            && !std::mem::replace(&mut kept[index], true)
         {
-            open.extend(graph.node[at].input.iter().map(String::as_str));
+            open.extend(graph.node[index].input.iter().map(String::as_str));
         }
     }
-    remove_nodes(graph, |at| !kept[at]);
+    remove_nodes(graph, |index| !kept[index]);
     graph
         .initializer
         .retain(|tensor| needed.contains(&tensor.name));

@@ -1,4 +1,4 @@
-//! Numbers in and out of `TensorProto`, whichever of its fields and types hold them.
+//! Reads and writes the numbers of a `TensorProto` in all of its fields and types.
 
 use half::{bf16, f16};
 
@@ -23,7 +23,7 @@ pub(super) const BFLOAT16: i32 = 16;
 /// `TensorProto.DataLocation.EXTERNAL`.
 const EXTERNAL: i32 = 1;
 
-/// Names of `TensorProto.DataType`, by number.
+/// Names of `TensorProto.DataType`, indexed by number.
 const TYPES: [&str; 27] = [
     "undefined",
     "float32",
@@ -54,12 +54,12 @@ const TYPES: [&str; 27] = [
     "int2",
 ];
 
-/// The element type as people write it.
+/// Returns the common name of the element type.
 pub(super) fn type_name(tensor: &TensorProto) -> &'static str {
     name_of_type(tensor.data_type)
 }
 
-/// The element type of a number in `TensorProto.DataType`, as people write it.
+/// Returns the common name of a `TensorProto.DataType`.
 #[must_use]
 pub fn name_of_type(data_type: i32) -> &'static str {
     usize::try_from(data_type)
@@ -68,11 +68,11 @@ pub fn name_of_type(data_type: i32) -> &'static str {
         .unwrap_or(&"unknown to ONNX")
 }
 
-/// Element count of a tensor.
+/// Returns the number of elements.
 ///
 /// # Errors
 ///
-/// A negative dimension, or more elements than memory could address.
+/// A negative dimension, or more elements than memory can address.
 pub fn numel(tensor: &TensorProto) -> Result<usize, GraphError> {
     tensor
         .dims
@@ -81,10 +81,10 @@ pub fn numel(tensor: &TensorProto) -> Result<usize, GraphError> {
             count.checked_mul(usize::try_from(dim).ok()?)
         })
         .filter(|&count| count <= isize::MAX as usize / 16)
-        .ok_or_else(|| refuse(tensor, format!("shape {:?} is impossible", tensor.dims)))
+        .ok_or_else(|| refuse(tensor, format!("the shape {:?} is impossible", tensor.dims)))
 }
 
-/// Bytes that `raw_data` must hold, for element types of whole bytes.
+/// Returns the bytes that `raw_data` must hold; `None` for element types without whole bytes.
 ///
 /// # Errors
 ///
@@ -101,13 +101,13 @@ pub(super) fn expected_bytes(tensor: &TensorProto) -> Result<Option<usize>, Grap
     Ok(Some(numel(tensor)? * width))
 }
 
-/// Whether the data lies in another file.
+/// Returns whether the data is in another file.
 #[must_use]
 pub fn is_external(tensor: &TensorProto) -> bool {
     tensor.data_location.value() == EXTERNAL || !tensor.external_data.is_empty()
 }
 
-/// Whether any data lies in the tensor itself.
+/// Returns whether the tensor itself contains data.
 pub(super) fn holds_data(tensor: &TensorProto) -> bool {
     !tensor.raw_data.is_empty() || typed_lengths(tensor).iter().any(|&length| length > 0)
 }
@@ -123,7 +123,7 @@ fn typed_lengths(tensor: &TensorProto) -> [usize; 6] {
     ]
 }
 
-/// The data is all there: as many bytes or numbers as the shape asks for, in one place.
+/// Checks that the data is stored once and has as many bytes or values as the shape needs.
 ///
 /// # Errors
 ///
@@ -133,24 +133,27 @@ pub(super) fn check_data(tensor: &TensorProto) -> Result<(), GraphError> {
         return Err(GraphError::ExternalData(tensor.name.clone()));
     }
     if tensor.segment.is_some() {
-        let reason = "it is stored in segments; re-export the model, no exporter writes them";
+        let reason = "it is stored in segments\nhint: re-export the model; no exporter writes them";
         return Err(refuse(tensor, reason.into()));
     }
     if tensor.dims.len() > 1 && numel(tensor)? == 0 {
-        // Its other dimensions promise whatever they like.
-        let reason = format!("shape {:?} holds nothing; re-export the model", tensor.dims);
+        // The other dimensions could be arbitrarily large.
+        let reason = format!(
+            "the shape {:?} has no elements\nhint: re-export the model",
+            tensor.dims
+        );
         return Err(refuse(tensor, reason));
     }
     let typed = typed_lengths(tensor);
     let fields = typed.iter().filter(|&&length| length > 0).count();
     if fields + usize::from(!tensor.raw_data.is_empty()) > 1 {
-        let reason = "its data is stored twice; re-export the model";
+        let reason = "its data is stored twice\nhint: re-export the model";
         return Err(refuse(tensor, reason.into()));
     }
     let expected = expected_bytes(tensor)?;
     let (needed, held, unit) = match expected {
         Some(bytes) if !tensor.raw_data.is_empty() => (bytes, tensor.raw_data.len(), "bytes"),
-        // Types that share a byte or have no fixed width are refused where they are read.
+        // Types without whole bytes are refused where their values are read.
         None => return Ok(()),
         // A complex number is stored as two real ones.
         Some(_) => {
@@ -165,7 +168,7 @@ pub(super) fn check_data(tensor: &TensorProto) -> Result<(), GraphError> {
     same_length(tensor, needed, held, unit)
 }
 
-/// The values of a float tensor of 16, 32 or 64 bits, in row-major order.
+/// Returns the values of a float tensor of 16, 32 or 64 bits, in row-major order.
 ///
 /// float64 is rounded to float32; the others are exact.
 ///
@@ -177,8 +180,8 @@ pub fn values(tensor: &TensorProto) -> Result<Vec<f32>, GraphError> {
         return Err(refuse(
             tensor,
             format!(
-                "element type {} is not a float of 16, 32 or 64 bits; re-export the model in \
-                 float32",
+                "element type {} is not a float of 16, 32 or 64 bits\nhint: re-export the model \
+                 in float32",
                 type_name(tensor)
             ),
         ));
@@ -208,7 +211,8 @@ pub fn values(tensor: &TensorProto) -> Result<Vec<f32>, GraphError> {
         Some(position) => Err(refuse(
             tensor,
             format!(
-                "value {position} is {} in float32; the file is damaged or its training diverged",
+                "value {position} is {} in float32\nhint: the file is damaged or its training \
+                 diverged",
                 values[position]
             ),
         )),
@@ -216,7 +220,7 @@ pub fn values(tensor: &TensorProto) -> Result<Vec<f32>, GraphError> {
     }
 }
 
-/// The values of an int32 or int64 tensor, in row-major order.
+/// Returns the values of an int32 or int64 tensor, in row-major order.
 ///
 /// # Errors
 ///
@@ -226,7 +230,9 @@ pub fn ints(tensor: &TensorProto) -> Result<Vec<i64>, GraphError> {
         let found = type_name(tensor);
         return Err(refuse(
             tensor,
-            format!("element type {found} stands where an int64 is needed; re-export the model"),
+            format!(
+                "element type {found} is not an integer of 32 or 64 bits\nhint: re-export the model"
+            ),
         ));
     }
     check_data(tensor)?;
@@ -243,19 +249,19 @@ pub fn ints(tensor: &TensorProto) -> Result<Vec<i64>, GraphError> {
     })
 }
 
-/// Replaces the data of a tensor, which becomes float32.
+/// Replaces the data of a tensor by float32 values.
 pub fn set_values(tensor: &mut TensorProto, values: &[f32]) {
     set_data(tensor, FLOAT, values.iter().flat_map(|v| v.to_le_bytes()));
 }
 
-/// Replaces the data of a tensor, which becomes float16.
+/// Replaces the data of a tensor by float16 values.
 pub fn set_half_values(tensor: &mut TensorProto, values: &[f16]) {
     set_data(tensor, FLOAT16, values.iter().flat_map(|v| v.to_le_bytes()));
 }
 
-/// Replaces the data of a tensor by the little-endian bytes of numbers of the given type.
+/// Replaces the data of a tensor by little-endian bytes of the given `TensorProto.DataType`.
 pub(super) fn set_data(tensor: &mut TensorProto, data_type: i32, raw: impl Iterator<Item = u8>) {
-    // Whatever else the tensor said about its data goes with the old data.
+    // Drops every other field that describes the old data.
     *tensor = TensorProto {
         name: std::mem::take(&mut tensor.name),
         dims: std::mem::take(&mut tensor.dims),
@@ -283,7 +289,8 @@ fn same_length(
     Err(refuse(
         tensor,
         format!(
-            "shape {:?} needs {needed} {unit}, the file holds {held}; export or download it again",
+            "the shape {:?} needs {needed} {unit}, the file holds {held}\nhint: export or \
+             download the file again",
             tensor.dims
         ),
     ))

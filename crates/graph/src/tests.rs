@@ -1,19 +1,20 @@
-//! Hostile graphs, and patches on graphs small enough to see through.
+//! Builder for small graphs, and tests of reading and surgery.
 
 use std::time::{Duration, Instant};
-
-use onnx_ir::{AttributeType, GraphProto, Message, ValueInfoProto};
 
 use super::attributes::{float, ints, set_float, set_int, set_ints};
 use super::network::Network;
 use super::surgery::{Filter, burn_momentum, prune, share_strides, widen_filters};
 use super::tensor::set_values;
-use super::{GraphError, ModelProto, NodeProto, TensorProto, read_bytes};
+use super::{
+    AttributeType, GraphError, GraphProto, Message, ModelProto, NodeProto, TensorProto,
+    ValueInfoProto, read_bytes,
+};
 
-/// Builds graphs small enough to see through. The input is `image`.
-pub struct Sketch(GraphProto);
+/// Builds small graphs with the input `image`.
+pub struct GraphBuilder(GraphProto);
 
-impl Sketch {
+impl GraphBuilder {
     pub fn new() -> Self {
         let mut graph = GraphProto::new();
         graph.input.push(ValueInfoProto::new());
@@ -21,7 +22,7 @@ impl Sketch {
         Self(graph)
     }
 
-    /// Adds a node, called `/` and its output.
+    /// Adds a node named `/` + `output`.
     pub fn node(mut self, op: &str, inputs: &[&str], output: &str) -> Self {
         let mut node = NodeProto::new();
         node.op_type = op.into();
@@ -32,7 +33,7 @@ impl Sketch {
         self
     }
 
-    /// Gives the last node an attribute.
+    /// Sets an attribute of the last node.
     pub fn with(mut self, set: impl FnOnce(&mut NodeProto)) -> Self {
         set(self.0.node.last_mut().unwrap());
         self
@@ -44,7 +45,7 @@ impl Sketch {
     }
 
     /// Declares the image as `[1, 8, 8, 3]`.
-    pub fn last_channels(mut self) -> Self {
+    pub fn channels_last(mut self) -> Self {
         let shape = self.0.input[0].type_.mut_or_insert_default();
         let shape = shape.mut_tensor_type().shape.mut_or_insert_default();
         for length in [1, 8, 8, 3] {
@@ -104,13 +105,13 @@ fn model() -> ModelProto {
     let mut model = ModelProto::new();
     model.opset_import.push(<_>::default());
     model.opset_import[0].version = 17;
-    let mut sketch = Sketch::new()
+    let mut builder = GraphBuilder::new()
         .weight(weight("w", &[2, 3, 1, 1]))
         .weight(weight("fc", &[5, 2]));
     for name in ["s", "b", "m", "v"] {
-        sketch = sketch.weight(weight(name, &[2]));
+        builder = builder.weight(weight(name, &[2]));
     }
-    *model.graph.mut_or_insert_default() = sketch
+    *model.graph.mut_or_insert_default() = builder
         .node("Conv", &["image", "w"], "a")
         .node("BatchNormalization", &["a", "s", "b", "m", "v"], "n")
         .node("GlobalAveragePool", &["n"], "p")
@@ -120,7 +121,7 @@ fn model() -> ModelProto {
     model
 }
 
-fn refused(edit: impl FnOnce(&mut ModelProto)) -> String {
+fn rejection(edit: impl FnOnce(&mut ModelProto)) -> String {
     let mut model = model();
     edit(&mut model);
     read_bytes(&model.write_to_bytes().unwrap())
@@ -129,21 +130,27 @@ fn refused(edit: impl FnOnce(&mut ModelProto)) -> String {
 }
 
 #[test]
-fn broken_graphs_are_refused_by_name() {
+fn refuses_invalid_graphs_by_name() {
     let nodes = |model: &mut ModelProto, edit: &dyn Fn(&mut Vec<NodeProto>)| {
         edit(&mut model.graph.mut_or_insert_default().node);
     };
-    let cycle = refused(|m| nodes(m, &|nodes| nodes[0].input[0] = "n".into()));
+    let cycle = rejection(|m| nodes(m, &|nodes| nodes[0].input[0] = "n".into()));
     assert!(cycle.contains("depends on itself"), "{cycle}");
-    let identity = || Sketch::new().node("Identity", &["x"], "x").0.node.remove(0);
-    let identity = refused(|m| nodes(m, &|nodes| nodes.push(identity())));
+    let identity = || {
+        GraphBuilder::new()
+            .node("Identity", &["x"], "x")
+            .0
+            .node
+            .remove(0)
+    };
+    let identity = rejection(|m| nodes(m, &|nodes| nodes.push(identity())));
     assert!(identity.contains("depends on itself"), "{identity}");
-    let undefined = refused(|m| nodes(m, &|nodes| nodes[1].input[1] = "gone".into()));
+    let undefined = rejection(|m| nodes(m, &|nodes| nodes[1].input[1] = "gone".into()));
     assert!(undefined.contains("nothing defines `gone`"), "{undefined}");
-    let twice = refused(|m| nodes(m, &|nodes| nodes[1].output[0] = "a".into()));
+    let twice = rejection(|m| nodes(m, &|nodes| nodes[1].output[0] = "a".into()));
     assert!(twice.contains("`a` is defined twice"), "{twice}");
     for opset in [0, 8, 99] {
-        let message = refused(|m| m.opset_import[0].version = opset);
+        let message = rejection(|m| m.opset_import[0].version = opset);
         assert!(
             message.contains(&format!("operator set {opset}")),
             "{message}"
@@ -157,26 +164,26 @@ fn broken_graphs_are_refused_by_name() {
 }
 
 #[test]
-fn a_concat_of_itself_over_and_over_does_not_fill_the_memory() {
-    let mut sketch = Sketch::new().node("Concat", &["image", "image"], "c0");
+fn nested_concats_have_bounded_inputs() {
+    let mut builder = GraphBuilder::new().node("Concat", &["image", "image"], "c0");
     for level in 1..64 {
         let (before, after) = (format!("c{}", level - 1), format!("c{level}"));
-        sketch = sketch.node("Concat", &[&before, &before], &after);
+        builder = builder.node("Concat", &[&before, &before], &after);
     }
-    let graph = sketch.graph("c63");
+    let graph = builder.graph("c63");
     let network = Network::new(&graph).unwrap();
-    assert!(network.units.iter().all(|unit| unit.inputs.len() < 300));
-    assert_eq!(network.units[2].inputs.len(), 8);
+    assert!(network.layers.iter().all(|layer| layer.inputs.len() < 300));
+    assert_eq!(network.layers[2].inputs.len(), 8);
 }
 
 #[test]
-fn what_no_output_needs_goes_in_linear_time_whatever_the_order() {
-    let mut sketch = Sketch::new().weight(weight("unused", &[1]));
+fn prunes_in_linear_time_for_any_order() {
+    let mut builder = GraphBuilder::new().weight(weight("unused", &[1]));
     for index in (0..50_000).rev() {
         let (before, after) = (format!("r{index}"), format!("r{}", index + 1));
-        sketch = sketch.node("Relu", &[&before], &after);
+        builder = builder.node("Relu", &[&before], &after);
     }
-    let mut graph = sketch
+    let mut graph = builder
         .node("Relu", &["r7"], "aside")
         .node("Add", &["image", "unused"], "apart")
         .graph("r50000");
@@ -188,7 +195,7 @@ fn what_no_output_needs_goes_in_linear_time_whatever_the_order() {
 }
 
 #[test]
-fn filters_are_taken_over_in_any_order() {
+fn widens_filters_in_any_order() {
     // Two filters of three channels, two values each.
     let filters: Vec<f32> = (1_u8..=12).map(f32::from).collect();
     let channels = [
@@ -208,7 +215,7 @@ fn filters_are_taken_over_in_any_order() {
 }
 
 #[test]
-fn momentum_changes_its_meaning_and_a_missing_one_is_the_default() {
+fn converts_momentum_and_its_default() {
     for (given, expected) in [(None, 0.1), (Some(0.99), 0.01)] {
         let mut model = model();
         let graph = model.graph.mut_or_insert_default();
@@ -221,13 +228,13 @@ fn momentum_changes_its_meaning_and_a_missing_one_is_the_default() {
 }
 
 #[test]
-fn convolutions_that_skip_the_same_pixels_share_the_skip() {
-    let strided = |graph: Sketch, output, weight| {
+fn convolutions_of_equal_strides_share_a_pooling() {
+    let strided = |graph: GraphBuilder, output, weight| {
         graph
             .node("Conv", &["image", weight], output)
             .with(with_ints("strides", &[2, 2]))
     };
-    let graph = Sketch::new()
+    let graph = GraphBuilder::new()
         .weight(weight("w", &[2, 3, 1, 1]))
         .weight(weight("v", &[2, 3, 1, 1]))
         .weight(weight("wide", &[2, 3, 3, 3]));
@@ -235,7 +242,7 @@ fn convolutions_that_skip_the_same_pixels_share_the_skip() {
     let graph = strided(graph, "b", "v");
     let mut graph = strided(graph, "c", "wide").graph("c");
     share_strides(&mut graph);
-    let seen: Vec<_> = graph
+    let nodes: Vec<_> = graph
         .node
         .iter()
         .map(|node| (node.op_type.as_str(), ints(node, "strides", &[])))
@@ -246,7 +253,7 @@ fn convolutions_that_skip_the_same_pixels_share_the_skip() {
         ("Conv", vec![1, 1]),
         ("Conv", vec![2, 2]),
     ];
-    assert_eq!(seen, expected);
+    assert_eq!(nodes, expected);
     assert_eq!(graph.node[1].input[0], graph.node[0].output[0]);
     assert_eq!(graph.node[3].input[0], "image");
 }

@@ -1,21 +1,20 @@
-//! A read-only look at a graph: who makes a value, and in which order.
+//! Read-only index of a graph: producers of values and topological order.
 
 use std::collections::{HashMap, HashSet};
 
 use super::{GraphError, GraphProto, TensorProto};
 
-/// An index over a graph. `Identity` nodes are looked through.
-pub struct View<'a> {
-    /// The graph itself.
+/// Index over a graph. Names are resolved through `Identity` nodes.
+pub struct GraphView<'a> {
     pub graph: &'a GraphProto,
     inputs: HashSet<&'a str>,
     producers: HashMap<&'a str, usize>,
     tensors: HashMap<&'a str, &'a TensorProto>,
-    /// What each output of an `Identity` stands for.
+    /// The value behind each output of an `Identity`.
     sources: HashMap<&'a str, &'a str>,
 }
 
-impl<'a> View<'a> {
+impl<'a> GraphView<'a> {
     /// Indexes a graph.
     ///
     /// # Errors
@@ -54,29 +53,25 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The name behind any `Identity` nodes.
+    /// Returns the name behind any `Identity` nodes.
     #[must_use]
     pub fn resolve(&self, name: &'a str) -> &'a str {
         self.sources.get(name).copied().unwrap_or(name)
     }
 
-    /// Index of the node that computes a value, if a node does.
+    /// Returns the index of the node that computes a value, if a node does.
     #[must_use]
     pub fn producer(&self, name: &'a str) -> Option<usize> {
         self.producers.get(self.resolve(name)).copied()
     }
 
-    /// The stored tensor behind a name: an initializer or the value of a `Constant` node.
+    /// Returns the initializer or the value of the `Constant` node behind a name.
     #[must_use]
     pub fn tensor(&self, name: &'a str) -> Option<&'a TensorProto> {
         self.tensors.get(self.resolve(name)).copied()
     }
 
-    /// Something makes this value: a node, a stored tensor or an input of the graph.
-    ///
-    /// # Errors
-    ///
-    /// Nothing does.
+    /// Checks that a node, a stored tensor or a graph input defines a value.
     pub(super) fn defined(&self, name: &str) -> Result<(), GraphError> {
         if self.producers.contains_key(name)
             || self.tensors.contains_key(name)
@@ -87,31 +82,31 @@ impl<'a> View<'a> {
         Err(GraphError::Invalid(format!("nothing defines `{name}`")))
     }
 
-    /// Node indices, each after everything that it reads.
+    /// Returns the node indices in topological order.
     ///
     /// # Errors
     ///
     /// A cycle, or a value that nothing defines.
     pub fn order(&self) -> Result<Vec<usize>, GraphError> {
         #[derive(Clone, Copy, PartialEq)]
-        enum ViewState {
+        enum VisitState {
             New,
             Open,
             Done,
         }
-        let mut states = vec![ViewState::New; self.graph.node.len()];
+        let mut states = vec![VisitState::New; self.graph.node.len()];
         let mut order = Vec::with_capacity(states.len());
-        // Depth first without recursion: a graph may be deeper than the stack. Each entry is a node
-        // and how many of its inputs were looked at, so that none is looked at twice.
+        // Depth first without recursion, because a graph may be deeper than the call stack. Each
+        // entry is a node and the number of its inputs that were visited.
         let mut stack = Vec::new();
         for root in 0..states.len() {
-            if states[root] == ViewState::New {
-                states[root] = ViewState::Open;
+            if states[root] == VisitState::New {
+                states[root] = VisitState::Open;
                 stack.push((root, 0));
             }
             while let Some((index, next)) = stack.last_mut() {
                 let Some(name) = self.graph.node[*index].input.get(*next) else {
-                    states[*index] = ViewState::Done;
+                    states[*index] = VisitState::Done;
                     order.push(*index);
                     stack.pop();
                     continue;
@@ -125,10 +120,10 @@ impl<'a> View<'a> {
                     continue;
                 };
                 match states[source] {
-                    ViewState::Done => {}
-                    ViewState::Open => return Err(cycle(name)),
-                    ViewState::New => {
-                        states[source] = ViewState::Open;
+                    VisitState::Done => {}
+                    VisitState::Open => return Err(cycle(name)),
+                    VisitState::New => {
+                        states[source] = VisitState::Open;
                         stack.push((source, 0));
                     }
                 }
@@ -138,8 +133,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// For each output of an `Identity`, the name at the far end of the chain; each link is followed
-/// once, however the chains share them.
+/// Maps each output of an `Identity` to the start of its chain, in linear time.
 fn identity_sources(graph: &GraphProto) -> Result<HashMap<&str, &str>, GraphError> {
     let next: HashMap<&str, &str> = graph
         .node
@@ -172,12 +166,12 @@ fn cycle(name: &str) -> GraphError {
     GraphError::Invalid(format!("`{name}` depends on itself"))
 }
 
-/// The nodes that read each value; an output of the graph is read by a node that does not exist.
+/// Maps each value to the nodes that read it. Graph outputs count as read by node `usize::MAX`.
 pub(super) fn readers(graph: &GraphProto) -> HashMap<&str, Vec<usize>> {
     let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
-    for (at, node) in graph.node.iter().enumerate() {
+    for (index, node) in graph.node.iter().enumerate() {
         for name in node.input.iter().filter(|name| !name.is_empty()) {
-            readers.entry(name).or_default().push(at);
+            readers.entry(name).or_default().push(index);
         }
     }
     for output in &graph.output {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use cpu_time::ProcessTime;
 use serde::Serialize;
 
-use super::{Buffer, Engine, EngineError, PipelineOptions, ScoreError, ScoreSource, score_to};
+use super::{Buffer, Engine, EngineError, PipelineOptions, ScoreError, ScoreSource, score_batches};
 use crate::model_metadata::Precision;
 use rgby_common::memory;
 use rgby_imaging::{LocalFiles, PreprocessorSet, Sample, SampleError};
@@ -76,8 +76,9 @@ pub struct BatchSpeed {
     pub batch: usize,
     pub session: SessionSpeed,
     pub end_to_end: EndToEndSpeed,
-    /// Upper bound from both costs. On shared cores, the inverse of the sum of the seconds per image in
-    /// the sessions and in preprocessing on all cores. With a GPU, the lower of the two speeds.
+    /// Upper bound from both costs. On shared cores, the inverse of the sum of the seconds per
+    /// image in the sessions and in preprocessing on all cores. With a GPU, the lower of the two
+    /// speeds.
     pub allowed_images_per_s: f64,
 }
 
@@ -109,8 +110,8 @@ pub struct ScoreBench<'a> {
     pub batches: &'a [usize],
     /// Options of the pipeline, except for the batch size.
     pub options: &'a PipelineOptions,
-    /// Number of rounds. Each round measures all parts in turn, so that a change of the machine's speed
-    /// affects all of them.
+    /// Number of rounds. Each round measures all parts in turn, so that a change of the machine's
+    /// speed affects all of them.
     pub rounds: usize,
     /// Duration of each part in a round.
     pub time: Duration,
@@ -232,7 +233,7 @@ impl ScoreBench<'_> {
             stop: &AtomicBool::new(false),
         };
         tally.time(|| {
-            score_to(engines, source, &options, &mut |scores| {
+            score_batches(engines, source, &options, &mut |scores| {
                 failure = failure.take().or(scores.failures.into_iter().next());
                 Ok(())
             })

@@ -1,4 +1,4 @@
-//! Room for a batch of images, on the heap or where a GPU copies from by itself.
+//! Buffers for batches of images, on the heap or in page-locked memory.
 
 use std::fmt;
 
@@ -6,23 +6,24 @@ use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, Memory
 use ort::session::Session;
 use ort::value::Tensor;
 
-/// Float32 values of a fixed number, zeros at first.
+/// A fixed number of float32 values, initially zero.
 pub struct Buffer(BufferMemory);
 
 enum BufferMemory {
     Heap(Vec<f32>),
-    /// Page-locked: the driver need not copy it aside before it goes to the GPU.
+    /// Page-locked memory, which the GPU copies from without a detour.
     Pinned(Tensor<f32>),
 }
 
 impl Buffer {
-    /// `len` values on the heap.
+    /// Allocates `len` values on the heap.
     #[must_use]
     pub fn heap(len: usize) -> Self {
         Self(BufferMemory::Heap(vec![0.0; len]))
     }
 
-    /// `len` values in page-locked memory for the GPU of that index, on which `session` runs.
+    /// Allocates `len` values in page-locked memory for the GPU of that index, on which `session`
+    /// runs.
     pub(super) fn pinned(session: &Session, gpu: u32, len: usize) -> ort::Result<Self> {
         let allocator = |index| {
             let place = MemoryInfo::new(
@@ -33,14 +34,13 @@ impl Buffer {
             )?;
             Allocator::new(session, place)
         };
-        // Some versions of ONNX Runtime count this memory by GPU, others have one for all.
+        // Some versions of ONNX Runtime have such memory per GPU, others one for all.
         let allocator = allocator(gpu as i32).or_else(|_| allocator(0))?;
         let mut values = Tensor::new(&allocator, [len])?;
         values.extract_tensor_mut().1.fill(0.0);
         Ok(Self(BufferMemory::Pinned(values)))
     }
 
-    /// The values.
     #[must_use]
     pub fn values(&self) -> &[f32] {
         match &self.0 {
@@ -49,7 +49,6 @@ impl Buffer {
         }
     }
 
-    /// The values, to be written.
     pub fn values_mut(&mut self) -> &mut [f32] {
         match &mut self.0 {
             BufferMemory::Heap(values) => values,

@@ -1,4 +1,4 @@
-//! What a user may set of ONNX Runtime's own options: `--engine-config FILE.toml`.
+//! Options of ONNX Runtime: `--engine-config FILE.toml`.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,20 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{Device, EngineError};
 
-/// Most bytes of a file of options.
+/// Maximum size of the file in bytes.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// Options of ONNX Runtime. Those that are not set have the defaults that stand here, which are
-/// not always ONNX Runtime's.
+/// Options of ONNX Runtime. The defaults are ours, not always those of ONNX Runtime.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineConfig {
-    /// Every session's.
     pub session: SessionConfig,
-    /// Those of CUDA, which runs also what `TensorRT` cannot.
+    /// CUDA, which also runs the nodes that `TensorRT` does not support.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cuda: Option<CudaConfig>,
-    /// Those of `TensorRT`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tensorrt: Option<TensorRtConfig>,
 }
@@ -32,13 +29,13 @@ pub struct EngineConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionConfig {
-    /// How far the graph is optimised while it is loaded.
+    /// Graph optimization while loading.
     pub optimization: Optimization,
-    /// Plan the memory of a batch's shape once and for all.
+    /// Plan the memory of each batch shape once.
     pub memory_pattern: bool,
-    /// Keep the CPU's memory for the next batch.
+    /// Keep CPU memory for the next batch.
     pub cpu_arena: bool,
-    /// Idle threads wait in a loop: faster by itself, at the cost of the image decoders.
+    /// Idle threads spin: faster inference, slower image decoding.
     pub spinning: bool,
 }
 
@@ -46,17 +43,17 @@ pub struct SessionConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CudaConfig {
-    /// How cuDNN's algorithm for a convolution is found.
+    /// Search for the cuDNN algorithm of a convolution.
     pub conv_algorithm_search: ConvSearch,
-    /// Multiply float32 with the 10-bit fractions of TensorFloat-32.
+    /// Multiply float32 as TensorFloat-32, with 10-bit fractions.
     pub tf32: bool,
-    /// Run convolutions with channels last.
+    /// Run convolutions in NHWC layout.
     pub prefer_nhwc: bool,
-    /// Most memory that ONNX Runtime takes for its tensors, in MiB; by default what there is.
+    /// Memory limit for tensors in MiB; `None` for no limit.
     pub memory_limit: Option<usize>,
-    /// By how much that memory grows.
+    /// Growth of the memory arena.
     pub arena_extend: ArenaExtend,
-    /// Prepare images in page-locked memory, which the GPU copies from by itself.
+    /// Prepare images in page-locked memory.
     pub pinned_memory: bool,
 }
 
@@ -64,52 +61,49 @@ pub struct CudaConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TensorRtConfig {
-    /// Compute in float16 where that is faster.
+    /// Compute in float16 if that is faster.
     pub fp16: bool,
-    /// Folder where built engines are kept for the next start.
+    /// Folder that caches built engines.
     pub engine_cache: Option<PathBuf>,
-    /// Folder where timings are kept, which make the next building faster.
+    /// Folder that caches kernel timings.
     pub timing_cache: Option<PathBuf>,
-    /// Most memory that an engine may work in, in MiB.
+    /// Workspace limit in MiB.
     pub workspace_limit: Option<usize>,
 }
 
-/// How far ONNX Runtime optimises a graph.
+/// Level of graph optimization.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Optimization {
-    /// Not at all.
     None,
-    /// Constants are folded, nodes without effect are removed.
+    /// Constant folding and removal of redundant nodes.
     Basic,
-    /// Nodes are fused, too.
+    /// Node fusion as well.
     Extended,
-    /// The memory layout is the processor's, too.
+    /// Layout optimization as well.
     #[default]
     All,
 }
 
-/// How cuDNN's algorithm for a convolution is found.
+/// Search for the cuDNN algorithm of a convolution.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ConvSearch {
-    /// cuDNN's rule of thumb.
+    /// The heuristic of cuDNN.
     #[default]
     Heuristic,
-    /// All are tried, for each new shape.
+    /// Tries all algorithms for each new shape.
     Exhaustive,
-    /// One that always works.
+    /// The default algorithm of cuDNN.
     Default,
 }
 
-/// By how much the arena of GPU memory grows.
+/// Growth of the arena of GPU memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArenaExtend {
-    /// By powers of two.
     #[default]
     NextPowerOfTwo,
-    /// By as much as is needed.
     SameAsRequested,
 }
 
@@ -119,7 +113,7 @@ impl Default for SessionConfig {
             optimization: Optimization::All,
             memory_pattern: false,
             cpu_arena: true,
-            // Resting threads leave the processor to the image decoders.
+            // Spinning threads would slow down the image decoders.
             spinning: false,
         }
     }
@@ -150,7 +144,7 @@ impl Optimization {
 }
 
 impl EngineConfig {
-    /// Reads a TOML file.
+    /// Reads and validates a TOML file.
     ///
     /// # Errors
     ///
@@ -162,7 +156,7 @@ impl EngineConfig {
         };
         let unreadable = |e: std::io::Error| error(format!("cannot be read: {e}"));
         if !path.metadata().map_err(unreadable)?.is_file() {
-            return Err(error("is not a file; name one with TOML in it".into()));
+            return Err(error("is not a file; name a TOML file".into()));
         }
         let mut text = String::new();
         let file = File::open(path).map_err(unreadable)?;
@@ -170,7 +164,7 @@ impl EngineConfig {
         read.map_err(unreadable)?;
         if text.len() as u64 > MAX_BYTES {
             return Err(error(
-                "is larger than 64 KiB; name a file of options".into(),
+                "is larger than 64 KiB; name a TOML file of options".into(),
             ));
         }
         let config: Self = toml::from_str(&text).map_err(|e| error(e.to_string()))?;
@@ -188,7 +182,7 @@ impl EngineConfig {
         ] {
             if limit.is_some_and(|mib| mib == 0 || mib.checked_mul(1 << 20).is_none()) {
                 return Err(format!(
-                    "`{field}` must be a number of MiB from 1 on; leave it out for no limit"
+                    "`{field}` must be at least 1 MiB; leave it out for no limit"
                 ));
             }
         }
@@ -198,7 +192,7 @@ impl EngineConfig {
         for (field, folder) in ["engine_cache", "timing_cache"].into_iter().zip(folders) {
             if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
                 return Err(format!(
-                    "`tensorrt.{field}`: there is no folder {}; make it first",
+                    "`tensorrt.{field}`: there is no folder {}; create it first",
                     folder.display()
                 ));
             }
@@ -206,11 +200,11 @@ impl EngineConfig {
         Ok(())
     }
 
-    /// Checks that there are no options of what does not run.
+    /// Checks that all tables apply to `device`.
     ///
     /// # Errors
     ///
-    /// A sentence that names the table.
+    /// A message that names the table.
     pub fn check_device(&self, device: Device) -> Result<(), String> {
         let (cuda, tensorrt) = match device {
             Device::Cpu => (false, false),
@@ -223,16 +217,16 @@ impl EngineConfig {
         ] {
             if given && !used {
                 return Err(format!(
-                    "has a table [{table}], which is for --device {wanted}, and the model runs on \
-                     {device}; remove the table or change --device"
+                    "the table [{table}] is for --device {wanted}, but the model runs on {device}; \
+                     remove the table or change --device"
                 ));
             }
         }
         Ok(())
     }
 
-    /// The execution providers that a device stands for, with these options; each fails rather
-    /// than fall back to the CPU.
+    /// Returns the execution providers of a device; each returns an error instead of falling back
+    /// to the CPU.
     pub(super) fn providers(&self, device: Device) -> Vec<ExecutionProviderDispatch> {
         let mut providers = Vec::new();
         match device {
@@ -304,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_has_its_default() {
+    fn missing_keys_have_defaults() {
         assert_eq!(read("").unwrap(), EngineConfig::default());
         let config = read(
             "[session]\noptimization = \"basic\"\ncpu_arena = false\n[cuda]\ntf32 = true\n\
@@ -320,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_example_holds_the_defaults() {
+    fn the_documented_example_contains_the_defaults() {
         let page = include_str!("../../../docs/scoring.md");
         let mut examples = page.split("```toml\n");
         let example = examples.find(|text| text.starts_with("[session]")).unwrap();
@@ -329,7 +323,7 @@ mod tests {
         assert_eq!(config.session, SessionConfig::default());
         assert_eq!(config.cuda, Some(CudaConfig::default()));
         assert_eq!(config.tensorrt, Some(TensorRtConfig::default()));
-        // What is commented out exists, too; its folders do not.
+        // The commented keys are valid, too; their folders do not exist.
         let all = example.replace("# memory_limit", "memory_limit");
         let all = all.replace("# workspace_limit", "workspace_limit");
         assert_eq!(read(&all).unwrap().cuda.unwrap().memory_limit, Some(8192));

@@ -1,7 +1,7 @@
-//! What ONNX Runtime needs beside itself to run on an NVIDIA GPU, and where that was looked for.
+//! Finds the libraries that ONNX Runtime needs to run on an NVIDIA GPU.
 //!
-//! NVIDIA's own Python wheels (`nvidia-cudnn-cu12` and its like) lie where the dynamic loader does
-//! not look, so what is found there is loaded before ONNX Runtime asks for it.
+//! The dynamic loader does not search the Python wheels of NVIDIA (`nvidia-cudnn-cu12` and others),
+//! so libraries found there are loaded before ONNX Runtime needs them.
 
 use std::env;
 use std::ffi::OsStr;
@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 
 use super::Device;
 
-/// ONNX Runtime's part for CUDA, which lies beside its library.
+/// CUDA provider of ONNX Runtime, in the folder of its library.
 const PROVIDER: &str = "libonnxruntime_providers_cuda.so";
-/// The part for `TensorRT`.
+/// `TensorRT` provider of ONNX Runtime.
 const TENSORRT_PROVIDER: &str = "libonnxruntime_providers_tensorrt.so";
-/// The beginnings of what the provider is linked with, what depends on nothing first.
+/// Name prefixes of the libraries that the provider is linked with, in the order of their
+/// dependencies.
 const LIBRARIES: [&str; 7] = [
     "libcuda.so",
     "libcudart.so",
@@ -27,14 +28,14 @@ const LIBRARIES: [&str; 7] = [
 ];
 const TENSORRT: &str = "libnvinfer.so";
 
-/// Places in their order.
+/// Folders to search, in order.
 #[derive(Debug, Default)]
 struct CudaPaths {
-    /// The folder of ONNX Runtime's library.
+    /// Folder of the ONNX Runtime library.
     beside: PathBuf,
-    /// `nvidia/*/lib` and `tensorrt_libs` of the Python environment that the library is part of.
+    /// `nvidia/*/lib` and `tensorrt_libs` of the Python environment that contains the library.
     wheels: Vec<PathBuf>,
-    /// Where the dynamic loader looks.
+    /// Folders that the dynamic loader searches.
     system: Vec<PathBuf>,
 }
 
@@ -73,43 +74,43 @@ impl CudaPaths {
     }
 }
 
-/// What a device needs, and where each part of it lies, if anywhere.
+/// The libraries that a device needs, each with its path if it was found.
 #[derive(Debug)]
-pub(super) struct Needs {
-    places: CudaPaths,
+pub(super) struct GpuLibraries {
+    paths: CudaPaths,
     parts: Vec<(&'static str, Option<PathBuf>)>,
 }
 
-impl Needs {
-    /// Looks for what `device` needs beside ONNX Runtime's `library`.
+impl GpuLibraries {
+    /// Searches the libraries that `device` needs in addition to the ONNX Runtime `library`.
     pub fn look(device: Device, library: &Path) -> Self {
         Self::look_in(CudaPaths::of(library), device)
     }
 
-    fn look_in(places: CudaPaths, device: Device) -> Self {
+    fn look_in(paths: CudaPaths, device: Device) -> Self {
         let tensorrt = matches!(device, Device::TensorRt(_));
         let beside = |name: &'static str| {
-            let path = places.beside.join(name);
+            let path = paths.beside.join(name);
             (name, path.is_file().then_some(path))
         };
         let mut parts = vec![beside(PROVIDER)];
         parts.extend(tensorrt.then(|| beside(TENSORRT_PROVIDER)));
         for name in LIBRARIES.into_iter().chain(tensorrt.then_some(TENSORRT)) {
-            let mut folders = places.wheels.iter().chain(&places.system);
+            let mut folders = paths.wheels.iter().chain(&paths.system);
             parts.push((name, folders.find_map(|folder| newest(folder, name))));
         }
-        Self { places, parts }
+        Self { paths, parts }
     }
 
-    /// Loads what lies in wheels, where ONNX Runtime would not find it.
+    /// Loads the libraries that are in wheels.
     ///
     /// # Errors
     ///
-    /// A library's path and what the loader said of it.
+    /// The path of a library and the error of the loader.
     pub fn load_wheels(&self) -> Result<(), String> {
         let in_wheels = |path: &&PathBuf| {
             let folder = path.parent();
-            folder.is_some_and(|folder| self.places.wheels.iter().any(|wheel| wheel == folder))
+            folder.is_some_and(|folder| self.paths.wheels.iter().any(|wheel| wheel == folder))
         };
         let found = self.parts.iter().filter_map(|(_, path)| path.as_ref());
         for path in found.filter(in_wheels) {
@@ -119,31 +120,31 @@ impl Needs {
     }
 }
 
-/// What was looked for, a line for each part.
-impl fmt::Display for Needs {
+/// Lists the search results, one line per library.
+impl fmt::Display for GpuLibraries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "looked for:")?;
+        write!(f, "searched for:")?;
         for (name, path) in &self.parts {
             match path {
                 Some(path) => write!(f, "\n  {name}: {}", path.display())?,
                 None if name.starts_with("libonnxruntime") => {
-                    write!(f, "\n  {name}: not in {}", self.places.beside.display())?;
+                    write!(f, "\n  {name}: not in {}", self.paths.beside.display())?;
                 }
                 None => write!(f, "\n  {name}: not found")?,
             }
         }
-        let folders = self.places.wheels.iter().chain(&self.places.system);
+        let folders = self.paths.wheels.iter().chain(&self.paths.system);
         let folders: Vec<_> = folders.map(|folder| folder.display().to_string()).collect();
         write!(
             f,
-            "\n  in {}\nCUDA and cuDNN come with NVIDIA's packages, or with `pip install \
-             onnxruntime-gpu[cuda,cudnn]`; libcuda with the driver",
+            "\n  in {}\nCUDA and cuDNN are part of NVIDIA's packages and of `pip install \
+             onnxruntime-gpu[cuda,cudnn]`; libcuda is part of the driver",
             folders.join(", ")
         )
     }
 }
 
-/// The file `name` or, by name the last, `name.*` in a folder.
+/// Returns the last file by name that is `name` or `name.*` in a folder.
 fn newest(folder: &Path, name: &str) -> Option<PathBuf> {
     let fits = |file: &OsStr| {
         let rest = file.to_str().and_then(|file| file.strip_prefix(name));
@@ -158,7 +159,7 @@ fn newest(folder: &Path, name: &str) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    /// A Python environment with ONNX Runtime, its part for CUDA and cuDNN's wheel.
+    /// Creates a Python environment with ONNX Runtime, its CUDA provider and the cuDNN wheel.
     fn environment() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let library = dir.path().join("onnxruntime/capi/libonnxruntime.so.1.32.0");
@@ -178,14 +179,18 @@ mod tests {
     }
 
     #[test]
-    fn each_part_is_looked_for_where_it_may_lie() {
+    fn finds_libraries_in_wheels_and_system_folders() {
         let (dir, library) = environment();
-        let mut places = CudaPaths::of(&library);
-        assert_eq!(places.wheels, [dir.path().join("nvidia/cudnn/lib")]);
-        places.system = vec![dir.path().join("system")];
-        let needs = Needs::look_in(places, Device::TensorRt(0));
+        let mut paths = CudaPaths::of(&library);
+        assert_eq!(paths.wheels, [dir.path().join("nvidia/cudnn/lib")]);
+        paths.system = vec![dir.path().join("system")];
+        let libraries = GpuLibraries::look_in(paths, Device::TensorRt(0));
         let found = |name: &str| {
-            let part = needs.parts.iter().find(|(part, _)| *part == name).unwrap();
+            let part = libraries
+                .parts
+                .iter()
+                .find(|(part, _)| *part == name)
+                .unwrap();
             let path = part.1.as_ref();
             path.map(|path| path.strip_prefix(dir.path()).unwrap().to_owned())
         };
@@ -196,10 +201,10 @@ mod tests {
         assert!(found(PROVIDER).is_some());
         for missing in [TENSORRT_PROVIDER, TENSORRT, "libcublas.so"] {
             assert!(found(missing).is_none(), "{missing}");
-            assert!(needs.to_string().contains(&format!("{missing}: not ")));
+            assert!(libraries.to_string().contains(&format!("{missing}: not ")));
         }
-        // What only has a library's name is no library.
-        let error = needs.load_wheels().unwrap_err();
+        // A text file with the name of a library cannot be loaded.
+        let error = libraries.load_wheels().unwrap_err();
         assert!(error.contains("libcudnn.so.9"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The small trait between an inference engine and its users, and its implementation on `ort`.
+//! The trait of inference engines, and its implementation on `ort`.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -8,28 +8,27 @@ use super::{Buffer, EngineError, ModelFile, OUTPUT_NAME, OrtSession, Runtime, Se
 use crate::model_metadata::{EMBEDDINGS_NAME, ModelSpec};
 use rgby_imaging::Preprocess;
 
-/// Something that turns batches of images into probabilities. One worker owns one engine.
+/// Computes probabilities of batches of images. Each worker thread owns one engine.
 pub trait Engine: Send {
-    /// What the model is and wants.
+    /// Returns classes, thresholds and preprocessing of the model.
     fn spec(&self) -> &ModelSpec;
 
-    /// What it says of `images` `[batch, C, H, W]` float32, preprocessed as
-    /// [`spec`](Self::spec) says. Where there are several [`inputs`](Self::inputs), a sample's row
-    /// holds one after the other.
+    /// Runs the model on `images` `[batch, C, H, W]` float32, preprocessed as [`spec`](Self::spec)
+    /// says. With several [`inputs`](Self::inputs), the row of a sample holds one after the other.
     ///
     /// # Errors
     ///
-    /// [`EngineError::Run`] if `images` has another length, the engine fails, or its answer is
-    /// not `batch × classes` probabilities.
+    /// [`EngineError::Run`] if `images` has another length, the engine fails, or its output is not
+    /// `batch × classes` probabilities.
     fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError>;
 
-    /// The preprocessings that a sample's row is made by, one unless models differ in it.
+    /// Returns the preprocessings that make up the row of a sample; more than one only for an
+    /// ensemble of models that differ in preprocessing.
     fn inputs(&self) -> Vec<Preprocess> {
         vec![self.spec().preprocess.clone()]
     }
 
-    /// Room for `len` values of [`answer`](Self::answer)'s `images`, from where the engine's device
-    /// has them soonest.
+    /// Allocates a buffer for `len` values of `images`, in memory that the device can read fast.
     ///
     /// # Errors
     ///
@@ -38,7 +37,7 @@ pub trait Engine: Send {
         Ok(Buffer::heap(len))
     }
 
-    /// The probabilities of [`answer`](Self::answer) only.
+    /// Returns only the probabilities of [`answer`](Self::answer).
     ///
     /// # Errors
     ///
@@ -47,23 +46,23 @@ pub trait Engine: Send {
         Ok(self.answer(images, batch)?.probabilities)
     }
 
-    /// Number of classes: the length of one row of probabilities.
+    /// Returns the number of classes: the length of one row of probabilities.
     fn num_classes(&self) -> usize {
         self.spec().classes.len()
     }
 }
 
-/// What an engine says of a batch.
+/// Output of an engine for a batch.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct InferenceOutput {
     /// `[batch, classes]`, 0–1, row by row.
     pub probabilities: Vec<f32>,
-    /// Pooled features `[batch, F]`; empty unless the engine was asked for them.
+    /// Pooled features `[batch, F]`; empty unless embeddings are enabled.
     pub embeddings: Vec<f32>,
 }
 
 impl InferenceOutput {
-    /// That to some images, `rows`, of a batch of `batch`.
+    /// Returns the output for the images `rows` of a batch of `batch`.
     ///
     /// # Panics
     ///
@@ -80,7 +79,7 @@ impl InferenceOutput {
         }
     }
 
-    /// That to the first `count` images of a batch of `batch`.
+    /// Returns the output for the first `count` images of a batch of `batch`.
     pub(super) fn truncated(mut self, count: usize, batch: usize) -> Self {
         for values in [&mut self.probabilities, &mut self.embeddings] {
             values.truncate(values.len() / batch * count);
@@ -89,22 +88,23 @@ impl InferenceOutput {
     }
 }
 
-/// A scoring model in a session.
+/// A model in a session of `ort`.
 #[derive(Debug)]
 pub struct OrtEngine {
     session: OrtSession,
     spec: Arc<ModelSpec>,
     path: PathBuf,
-    /// Their width, if they are asked for.
+    /// Width of the embeddings, if they are enabled.
     embeddings: Option<usize>,
 }
 
 impl OrtEngine {
-    /// Loads `model` into a session on `runtime`'s device; `options` may be a number of threads.
+    /// Loads `model` into a session on the device of `runtime`; `options` may be a number of
+    /// threads.
     ///
     /// # Errors
     ///
-    /// As [`OrtSession::load`], or the file is another one than was checked.
+    /// As [`OrtSession::load`], or the file was changed after it was checked.
     pub fn load(
         runtime: Runtime,
         model: &ModelFile,
@@ -114,12 +114,12 @@ impl OrtEngine {
         Ok(Self {
             session,
             spec: model.spec().clone(),
-            path: model.path().to_owned(),
+            path: model.name().to_owned(),
             embeddings: None,
         })
     }
 
-    /// Gives the embeddings too, where the model has them.
+    /// Enables embeddings, if the model has them.
     #[must_use]
     pub fn with_embeddings(mut self) -> Self {
         self.embeddings = self.spec.embeddings;
@@ -147,27 +147,29 @@ impl OrtEngine {
         Ok(answer)
     }
 
-    /// Checks that these are probabilities.
+    /// Checks that all values are probabilities.
     fn check(&self, values: &[f32]) -> Result<(), String> {
-        // The range catches NaN too.
+        // The range excludes NaN.
         let Some(at) = values.iter().position(|p| !(0.0..=1.0).contains(p)) else {
             return Ok(());
         };
         let classes = &self.spec.classes;
         let (value, class) = (values[at], &classes[at % classes.len()]);
         Err(format!(
-            "{value} for class `{class}` is not a probability: its weights may be damaged, or it \
-             was not written by `rgby export`"
+            "{value} for class `{class}` is not a probability: the weights may be damaged, or the \
+             file was not written by `rgby export`"
         ))
     }
 }
 
-/// The values of an output that must be `[batch, width]`.
+/// Returns the values of an output that must be `[batch, width]`.
 fn rows(wanted: [usize; 2], (shape, values): (Vec<usize>, Vec<f32>)) -> Result<Vec<f32>, String> {
     if shape == wanted {
         return Ok(values);
     }
-    Err(format!("an output is {shape:?} for {wanted:?}"))
+    Err(format!(
+        "an output has shape {shape:?} instead of {wanted:?}"
+    ))
 }
 
 impl Engine for OrtEngine {
@@ -197,10 +199,10 @@ mod tests {
 
     use super::*;
     use crate::model::tests::{SIDE, tiny_model, write};
-    use crate::{PipelineOptions, RuntimeOptions, score};
+    use crate::{PipelineOptions, RuntimeOptions, score_samples};
     use rgby_imaging::{DecodeLimits, find_samples};
 
-    /// The tiny model on whichever engine this machine has.
+    /// Loads the tiny model on the engine of this machine.
     fn engines(dir: &std::path::Path, threads: usize) -> Vec<Box<dyn Engine>> {
         let model = ModelFile::open(&write(dir, &tiny_model())).unwrap();
         let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn probabilities_are_those_of_the_graph_for_every_batch_size() {
+    fn probabilities_match_the_graph_for_every_batch_size() {
         let dir = tempfile::tempdir().unwrap();
         let plane = SIDE * SIDE;
         for engine in &mut engines(dir.path(), 2) {
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn input_of_the_wrong_length_is_refused() {
+    fn input_of_the_wrong_length_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let mut engines = engines(dir.path(), 1);
         for (len, batch) in [(5, 1), (4 * SIDE * SIDE, 2), (0, 0)] {
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_probability_is_an_error() {
+    fn values_outside_0_to_1_are_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let mut bytes = tiny_model();
         let graph = bytes.graph.as_mut().unwrap();
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_that_the_engine_lacks_is_an_error() {
+    fn an_unsupported_operator_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let mut bytes = tiny_model();
         bytes.graph.as_mut().unwrap().node[0].op_type = "Frobnicate".into();
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_scored_and_its_bad_samples_are_listed() {
+    fn scores_a_folder_and_lists_unreadable_samples() {
         let dir = tempfile::tempdir().unwrap();
         let mut engines = engines(dir.path(), 2);
         let channels = engines[0].spec().preprocess.channels.clone();
@@ -305,7 +307,7 @@ mod tests {
             limits: DecodeLimits::default(),
             whole_batches: true,
         };
-        let table = score(&mut engines, &samples, &options, &|_| ()).unwrap();
+        let table = score_samples(&mut engines, &samples, &options, &|_| ()).unwrap();
         assert_eq!(table.ids, ["a", "b", "c", "d", "e"]);
         for (row, gray) in table
             .probabilities

@@ -1,18 +1,17 @@
-//! What the user may choose: the engine, the device and the library.
+//! Selection of engine, device and library.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Which engine runs the model.
+/// The engine that runs the model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum EngineChoice {
-    /// ONNX Runtime if it is found; tract if it is not and the CPU will do.
+    /// ONNX Runtime if it is found, else tract if the device is the CPU.
     #[default]
     Auto,
-    /// ONNX Runtime, or an error.
     OnnxRuntime,
-    /// The embedded engine, whatever else is there.
+    /// The embedded engine.
     Tract,
 }
 
@@ -35,16 +34,15 @@ impl FromStr for EngineChoice {
             "onnxruntime" => Ok(Self::OnnxRuntime),
             "tract" => Ok(Self::Tract),
             _ => Err(format!(
-                "`{text}` is no engine: use auto, onnxruntime or tract"
+                "`{text}` is not an engine; use auto, onnxruntime or tract"
             )),
         }
     }
 }
 
-/// Where the model runs.
+/// The device that runs the model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Device {
-    /// The processor.
     #[default]
     Cpu,
     /// An NVIDIA GPU, by its index.
@@ -54,7 +52,7 @@ pub enum Device {
 }
 
 impl Device {
-    /// What it is, without an index.
+    /// Returns `cpu`, `cuda` or `tensorrt`.
     #[must_use]
     pub fn kind(self) -> &'static str {
         match self {
@@ -64,7 +62,7 @@ impl Device {
         }
     }
 
-    /// The index of the GPU, if it is one.
+    /// Returns the index of the GPU, or `None` for the CPU.
     #[must_use]
     pub fn gpu(self) -> Option<u32> {
         match self {
@@ -89,7 +87,7 @@ impl FromStr for Device {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (kind, index) = match text.split_once(':') {
-            // The engine takes the index as a signed number.
+            // ONNX Runtime takes a signed index.
             Some((kind, index)) => (
                 kind,
                 index.parse().ok().filter(|i| i32::try_from(*i).is_ok()),
@@ -101,18 +99,18 @@ impl FromStr for Device {
             ("cuda", Some(index)) => Ok(Self::Cuda(index)),
             ("tensorrt", Some(index)) => Ok(Self::TensorRt(index)),
             _ => Err(format!(
-                "`{text}` is no device: use cpu, cuda, cuda:1, tensorrt or tensorrt:1"
+                "`{text}` is not a device; use cpu, cuda, cuda:1, tensorrt or tensorrt:1"
             )),
         }
     }
 }
 
-/// Where the model runs: on one device, or side by side on several of a kind.
+/// One device, or several of the same kind that run in parallel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Devices(Vec<Device>);
 
 impl Devices {
-    /// Each of them; at least one.
+    /// Returns the devices; at least one.
     #[must_use]
     pub fn all(&self) -> &[Device] {
         &self.0

@@ -1,8 +1,8 @@
-//! Models that answer together, and how their answers become one.
+//! Ensembles: models whose probabilities are averaged.
 
 use std::sync::Arc;
 
-use super::test_time_augmentation::{Mean, TestTimeAugmentation};
+use super::test_time_augmentation::{Averager, TestTimeAugmentation};
 use super::{
     Buffer, Engine, EngineError, InferenceOutput, ModelFile, OrtEngine, Runtime, SessionOptions,
     TtaCombination,
@@ -15,31 +15,31 @@ use rgby_imaging::{Preprocess, PreprocessorSet};
 pub struct Ensemble {
     /// At least one.
     models: Vec<ModelFile>,
-    /// How the answers to the dihedral views are combined, if each model sees those.
-    views: Option<TtaCombination>,
+    /// How the probabilities of augmented images are combined; `None` without augmentation.
+    tta: Option<TtaCombination>,
     embeddings: bool,
     spec: Arc<ModelSpec>,
 }
 
 impl Ensemble {
-    /// Joins `others` to `model`.
+    /// Creates an ensemble of `model` and `others`.
     ///
     /// # Errors
     ///
-    /// [`EngineError::Model`] for the first model whose classes are not `model`'s in the same
-    /// order, or that is there twice.
+    /// [`EngineError::Model`] for the first model whose classes are not those of `model` in the
+    /// same order, or that occurs twice.
     pub fn new(model: ModelFile, others: Vec<ModelFile>) -> Result<Self, EngineError> {
         let mut spec = model.spec().clone();
         let mut models = vec![model];
         for other in others {
             let unfit = |reason| EngineError::Model {
-                path: other.path().to_owned(),
+                path: other.name().to_owned(),
                 reason,
             };
             check_classes(&models[0], &other).map_err(unfit)?;
             let hash = other.sha256().to_owned();
             if let Some(same) = models.iter().find(|model| model.sha256() == hash) {
-                let same = same.path().display();
+                let same = same.name().display();
                 return Err(unfit(format!(
                     "is the same model as {same}, which would count twice; name it once"
                 )));
@@ -47,7 +47,7 @@ impl Ensemble {
             models.push(other);
         }
         if models.len() > 1 {
-            let mut thresholds = Mean::default();
+            let mut thresholds = Averager::default();
             for model in &models {
                 thresholds.add(&model.spec().thresholds);
             }
@@ -55,20 +55,20 @@ impl Ensemble {
         }
         Ok(Self {
             models,
-            views: None,
+            tta: None,
             embeddings: false,
             spec,
         })
     }
 
-    /// Shows each model the eight dihedral views of each image.
+    /// Combines the probabilities of the eight rotations and flips of each image, per model.
     #[must_use]
-    pub fn with_views(mut self, combine: TtaCombination) -> Self {
-        self.views = Some(combine);
+    pub fn with_tta(mut self, combine: TtaCombination) -> Self {
+        self.tta = Some(combine);
         self
     }
 
-    /// Asks the first model for its embeddings.
+    /// Adds the embeddings of the first model to the outputs.
     ///
     /// # Errors
     ///
@@ -76,8 +76,8 @@ impl Ensemble {
     pub fn with_embeddings(mut self) -> Result<Self, EngineError> {
         if self.spec.embeddings.is_none() {
             return Err(EngineError::Model {
-                path: self.models[0].path().to_owned(),
-                reason: "has no output of embeddings; export it again with `rgby export \
+                path: self.models[0].name().to_owned(),
+                reason: "has no embeddings output; export it again with `rgby export \
                          --with-embeddings`"
                     .into(),
             });
@@ -86,32 +86,32 @@ impl Ensemble {
         Ok(self)
     }
 
-    /// The models; the first is the one whose embeddings count.
+    /// Returns the models; embeddings are those of the first one.
     #[must_use]
     pub fn models(&self) -> &[ModelFile] {
         &self.models
     }
 
-    /// The first model's spec, with the mean of all models' thresholds.
+    /// Returns the spec of the first model, with the mean thresholds of all models.
     #[must_use]
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
     }
 
-    /// Number of embeddings of a sample; 0 if they are not asked for.
+    /// Returns the number of embeddings per sample; 0 without embeddings.
     #[must_use]
     pub fn embeddings(&self) -> usize {
         let width = self.spec.embeddings.filter(|_| self.embeddings);
         width.unwrap_or(0)
     }
 
-    /// The stains that a sample needs files of.
+    /// Returns the stains of which a sample needs files.
     #[must_use]
     pub fn stains(&self) -> Vec<String> {
         PreprocessorSet::stains(&self.inputs())
     }
 
-    /// The preprocessings that differ, in the order of the models.
+    /// Returns the distinct preprocessings, in the order of the models.
     fn inputs(&self) -> Vec<Preprocess> {
         let mut inputs: Vec<Preprocess> = Vec::new();
         for model in &self.models {
@@ -122,7 +122,7 @@ impl Ensemble {
         inputs
     }
 
-    /// Loads each model into a session of its own on `runtime`'s device.
+    /// Loads each model into its own session on the device of `runtime`.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl Ensemble {
                 engine = engine.with_embeddings();
             }
             let engine: Box<dyn Engine> = Box::new(engine);
-            engines.push(match self.views {
+            engines.push(match self.tta {
                 Some(combine) => Box::new(TestTimeAugmentation::new(engine, combine)),
                 None => engine,
             });
@@ -147,7 +147,7 @@ impl Ensemble {
         if engines.len() == 1 {
             return Ok(engines.remove(0));
         }
-        Ok(Box::new(Members {
+        Ok(Box::new(EnsembleEngine {
             engines,
             spec: self.spec.clone(),
             inputs: self.inputs(),
@@ -156,45 +156,45 @@ impl Ensemble {
     }
 }
 
-/// Classes must be the same, and in the same order.
+/// Checks that both models have the same classes in the same order.
 fn check_classes(model: &ModelFile, other: &ModelFile) -> Result<(), String> {
-    let (ours, theirs) = (&model.spec().classes, &other.spec().classes);
-    let first = model.path().display();
-    let differs = ours.iter().zip(theirs).position(|(a, b)| a != b);
+    let (own, others) = (&model.spec().classes, &other.spec().classes);
+    let first = model.name().display();
+    let differs = own.iter().zip(others).position(|(a, b)| a != b);
     if let Some(at) = differs {
         return Err(format!(
-            "its class {at} is `{}`, that of {first} is `{}`; the models of an ensemble have the \
+            "its class {at} is `{}`, that of {first} is `{}`; the models of an ensemble need the \
              same classes in the same order",
-            theirs[at], ours[at]
+            others[at], own[at]
         ));
     }
-    if ours.len() == theirs.len() {
+    if own.len() == others.len() {
         return Ok(());
     }
     Err(format!(
-        "has {} classes, {first} has {}; the models of an ensemble have the same classes in the \
+        "has {} classes, {first} has {}; the models of an ensemble need the same classes in the \
          same order",
-        theirs.len(),
-        ours.len()
+        others.len(),
+        own.len()
     ))
 }
 
 /// One engine for each model of an ensemble.
-struct Members {
+struct EnsembleEngine {
     engines: Vec<Box<dyn Engine>>,
     spec: Arc<ModelSpec>,
     inputs: Vec<Preprocess>,
-    /// A model's batch, taken out of the rows; its memory serves all of them.
+    /// Buffer for the batch of one model.
     batch: Vec<f32>,
 }
 
-impl Members {
-    /// Length of a sample's row.
+impl EnsembleEngine {
+    /// Returns the length of the row of a sample.
     fn row(&self) -> usize {
         self.inputs.iter().map(Preprocess::input_len).sum()
     }
 
-    /// Where in a sample's row the input of a model lies.
+    /// Returns the range of the input of a model in the row of a sample.
     fn place(&self, number: usize) -> std::ops::Range<usize> {
         let wanted = &self.engines[number].spec().preprocess;
         let before = self.inputs.iter().take_while(|input| *input != wanted);
@@ -203,7 +203,7 @@ impl Members {
     }
 }
 
-impl Engine for Members {
+impl Engine for EnsembleEngine {
     fn spec(&self) -> &ModelSpec {
         &self.spec
     }
@@ -218,7 +218,7 @@ impl Engine for Members {
 
     fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
         let row = self.row();
-        let (mut probabilities, mut embeddings) = (Mean::default(), Vec::new());
+        let (mut probabilities, mut embeddings) = (Averager::default(), Vec::new());
         for number in 0..self.engines.len() {
             let place = self.place(number);
             let input = if place.len() == row {
@@ -250,7 +250,7 @@ mod tests {
     use crate::model::tests::{SIDE, other_model, tiny_model, write_as};
 
     #[test]
-    fn each_model_gets_its_own_input_and_the_mean_counts() {
+    fn averages_models_with_different_inputs() {
         let dir = tempfile::tempdir().unwrap();
         let open = |name, model: &_| ModelFile::open(&write_as(dir.path(), name, model)).unwrap();
         let first = open("a.onnx", &tiny_model());
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_together_is_refused() {
+    fn incompatible_models_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let open = |name, model: &_| ModelFile::open(&write_as(dir.path(), name, model)).unwrap();
         let first = open("a.onnx", &tiny_model());

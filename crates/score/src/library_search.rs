@@ -1,6 +1,6 @@
-//! Where ONNX Runtime's shared library may lie, in the order in which it is looked for.
+//! Search for the shared library of ONNX Runtime.
 //!
-//! A candidate is loaded and asked for its version before it is handed to `ort`: `ort` cannot
+//! A candidate is loaded and its version checked before it is passed to `ort`, because `ort` cannot
 //! try a second library after a first one failed.
 
 use std::cmp::Reverse;
@@ -18,24 +18,24 @@ const MINIMUM_MINOR: u32 = ort::MINOR_VERSION;
 
 /// A library that loads and is new enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Library {
+pub(super) struct OnnxRuntimeLibrary {
     pub path: PathBuf,
-    /// As in `1.32.0`, or `1.32` where the file's name does not say more.
+    /// `1.32.0`, or `1.32` if the file name does not contain more.
     pub version: String,
 }
 
-/// The first usable library, if any, and what was looked at on the way.
+/// The first usable library, if any, and the candidates before it.
 #[derive(Debug, Default)]
-pub(super) struct Search {
-    pub found: Option<Library>,
-    /// The places.
+pub(super) struct LibrarySearch {
+    pub found: Option<OnnxRuntimeLibrary>,
+    /// Searched places.
     pub tried: Vec<String>,
-    /// Libraries that were there but cannot be used, and why.
+    /// Unusable libraries, each with the reason.
     pub rejected: Vec<String>,
 }
 
-impl Search {
-    /// Takes the first usable candidate, unless there is one already.
+impl LibrarySearch {
+    /// Selects the first usable candidate, unless one is selected already.
     fn consider(&mut self, candidates: impl FnOnce(&mut Vec<String>) -> Vec<PathBuf>) {
         if self.found.is_some() {
             return;
@@ -52,7 +52,7 @@ impl Search {
     }
 }
 
-/// The settings that decide where to look.
+/// Settings that determine where to search.
 #[derive(Debug, Default)]
 pub(super) struct SearchPaths {
     pub ort_lib: Option<PathBuf>,
@@ -60,12 +60,12 @@ pub(super) struct SearchPaths {
     pub virtual_env: Option<PathBuf>,
     pub conda_prefix: Option<PathBuf>,
     pub library_path: Option<OsString>,
-    /// Whether programs may be asked: `python3` for its packages, `ldconfig` for its cache.
-    pub ask_programs: bool,
+    /// Whether to run `python3` for its package folders and `ldconfig` for its cache.
+    pub run_programs: bool,
 }
 
 impl SearchPaths {
-    /// The places that this process's environment names, plus `--ort-lib`.
+    /// Reads the environment of this process; `ort_lib` is the value of `--ort-lib`.
     pub fn from_env(ort_lib: Option<&Path>) -> Self {
         let path = |name| {
             env::var_os(name)
@@ -78,18 +78,18 @@ impl SearchPaths {
             virtual_env: path("VIRTUAL_ENV"),
             conda_prefix: path("CONDA_PREFIX"),
             library_path: env::var_os(LIBRARY_PATH),
-            ask_programs: true,
+            run_programs: true,
         }
     }
 
-    /// Looks for a library, in the documented order.
+    /// Searches a library, in the documented order.
     ///
     /// # Errors
     ///
-    /// [`EngineError::Library`] if a library that was named explicitly cannot be used: another
-    /// one in its place would not be what was asked for.
-    pub fn search(&self) -> Result<Search, EngineError> {
-        let mut search = Search::default();
+    /// [`EngineError::Library`] if an explicitly named library cannot be used: another one must not
+    /// replace it silently.
+    pub fn search(&self) -> Result<LibrarySearch, EngineError> {
+        let mut search = LibrarySearch::default();
         let named = [
             ("--ort-lib", &self.ort_lib),
             ("ORT_DYLIB_PATH", &self.ort_dylib_path),
@@ -113,14 +113,14 @@ impl SearchPaths {
         Ok(search)
     }
 
-    /// Libraries of the `onnxruntime` wheel in the active Python environment.
+    /// Returns the libraries of the `onnxruntime` wheel in the active Python environment.
     fn wheels(&self, tried: &mut Vec<String>) -> Vec<PathBuf> {
         let prefixes: Vec<&PathBuf> = [&self.virtual_env, &self.conda_prefix]
             .into_iter()
             .filter_map(Option::as_ref)
             .collect();
         let mut folders: Vec<PathBuf> = prefixes.iter().flat_map(|p| site_packages(p)).collect();
-        if prefixes.is_empty() && self.ask_programs {
+        if prefixes.is_empty() && self.run_programs {
             folders = python_site_packages();
         }
         for folder in &folders {
@@ -132,14 +132,14 @@ impl SearchPaths {
             .collect()
     }
 
-    /// Libraries where the dynamic linker would look.
+    /// Returns the libraries in the search path of the dynamic linker.
     fn system(&self, tried: &mut Vec<String>) -> Vec<PathBuf> {
         tried.push(format!(
             "system libraries ({LIBRARY_PATH}, ldconfig, /usr/local/lib)"
         ));
         let folders = self.library_path.iter().flat_map(env::split_paths);
         let mut found: Vec<PathBuf> = folders.flat_map(|folder| libraries_in(&folder)).collect();
-        if self.ask_programs {
+        if self.run_programs {
             found.extend(ldconfig());
             found.extend(
                 ["/usr/local/lib", "/opt/homebrew/lib"]
@@ -159,13 +159,13 @@ const LIBRARY_PATH: &str = if cfg!(windows) {
     "LD_LIBRARY_PATH"
 };
 
-/// Loads a library and asks its version. It stays loaded.
-fn check(path: &Path) -> Result<Library, String> {
-    // A bare or relative name would be looked up beside this program first.
+/// Loads a library and checks its version. It stays loaded.
+fn check(path: &Path) -> Result<OnnxRuntimeLibrary, String> {
+    // The loader would search a relative name in the folder of this program first.
     let path = fs::canonicalize(path).map_err(|e| e.to_string())?;
     ort::util::preload_dylib(&path).map_err(|e| innermost(&e))?;
     let Some(minor) = ort::util::probe(&path) else {
-        return Err("it is a shared library, but not ONNX Runtime 1.x".into());
+        return Err("is a shared library, but not ONNX Runtime 1.x".into());
     };
     if minor < MINIMUM_MINOR {
         return Err(format!(
@@ -174,15 +174,15 @@ fn check(path: &Path) -> Result<Library, String> {
     }
     let named = version_in(&path).filter(|v| v.get(..2) == Some(&[1, minor]));
     let version = named.map_or_else(|| format!("1.{minor}"), |parts| join(&parts));
-    Ok(Library { path, version })
+    Ok(OnnxRuntimeLibrary { path, version })
 }
 
-/// The linker's own words, which its error keeps as a source.
+/// Returns the message of the innermost cause: the error of the linker.
 fn innermost(error: &dyn Error) -> String {
     error.source().map_or_else(|| error.to_string(), innermost)
 }
 
-/// ONNX Runtime libraries in one folder, the newest first.
+/// Returns the ONNX Runtime libraries in a folder, the newest first.
 fn libraries_in(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
@@ -209,7 +209,7 @@ fn is_library(path: &Path) -> bool {
     }
 }
 
-/// The version in `libonnxruntime.so.1.32.0` or `libonnxruntime.1.32.0.dylib`.
+/// Returns the version in `libonnxruntime.so.1.32.0` or `libonnxruntime.1.32.0.dylib`.
 fn version_in(path: &Path) -> Option<Vec<u32>> {
     let name = path.file_name()?.to_str()?;
     let numbers: Vec<u32> = name
@@ -227,7 +227,7 @@ fn join(version: &[u32]) -> String {
         .join(".")
 }
 
-/// The folders of installed packages under an environment's root.
+/// Returns the folders of installed packages in a Python environment.
 fn site_packages(prefix: &Path) -> Vec<PathBuf> {
     if cfg!(windows) {
         return vec![prefix.join("Lib").join("site-packages")];
@@ -244,7 +244,7 @@ fn site_packages(prefix: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The package folders of the `python3` on the path, the user's own first.
+/// Returns the package folders of the `python3` on the path, those of the user first.
 fn python_site_packages() -> Vec<PathBuf> {
     const SCRIPT: &str = "import site, sysconfig\n\
         print(site.getusersitepackages())\n\
@@ -263,7 +263,7 @@ fn python_site_packages() -> Vec<PathBuf> {
     folders
 }
 
-/// ONNX Runtime as the linker's cache knows it.
+/// Returns the ONNX Runtime libraries in the cache of the linker.
 fn ldconfig() -> Vec<PathBuf> {
     if !cfg!(target_os = "linux") {
         return Vec::new();
@@ -280,7 +280,7 @@ fn ldconfig() -> Vec<PathBuf> {
         .collect()
 }
 
-/// What a program prints, or nothing if it is not there or fails.
+/// Returns the output of a program, or nothing if it is missing or fails.
 fn lines_of(command: &mut Command) -> Vec<String> {
     match command.output() {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout)
@@ -296,25 +296,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_file_as_library_is_an_error_that_names_it() {
+    fn a_text_file_is_rejected_with_its_path() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "not a library").unwrap();
-        let places = SearchPaths {
+        let paths = SearchPaths {
             ort_lib: Some(file.path().into()),
             ..SearchPaths::default()
         };
-        let error = places.search().unwrap_err().to_string();
+        let error = paths.search().unwrap_err().to_string();
         assert!(error.contains("--ort-lib"), "{error}");
         assert!(error.contains(file.path().to_str().unwrap()), "{error}");
     }
 
     #[test]
-    fn a_library_that_is_not_there_is_an_error() {
-        let places = SearchPaths {
+    fn a_missing_library_is_an_error() {
+        let paths = SearchPaths {
             ort_dylib_path: Some("/no/such/libonnxruntime.so".into()),
             ..SearchPaths::default()
         };
-        let error = places.search().unwrap_err().to_string();
+        let error = paths.search().unwrap_err().to_string();
         assert!(
             error.contains("ORT_DYLIB_PATH") && error.contains("No such file"),
             "{error}"
@@ -323,7 +323,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn broken_candidates_are_passed_over_and_listed() {
+    fn broken_candidates_are_skipped_and_listed() {
         let env = tempfile::tempdir().unwrap();
         let capi = env
             .path()
@@ -333,11 +333,11 @@ mod tests {
             fs::write(capi.join(name), "not a library").unwrap();
         }
         fs::write(capi.join("libonnxruntime_providers_shared.so"), "").unwrap();
-        let places = SearchPaths {
+        let paths = SearchPaths {
             virtual_env: Some(env.path().into()),
             ..SearchPaths::default()
         };
-        let search = places.search().unwrap();
+        let search = paths.search().unwrap();
         assert_eq!(search.found, None);
         let tried = search.tried.join("\n");
         assert!(tried.contains("python3.12/site-packages"), "{tried}");

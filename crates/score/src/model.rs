@@ -1,17 +1,16 @@
-//! A model file, read and checked before any engine sees it.
+//! Model files, checked before an engine loads them.
 //!
-//! The metadata and the signature are read from the protobuf itself, so that both engines are
-//! held to the same checks.
+//! Metadata and signature are read from the protobuf, so that both engines get the same checks.
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use onnx_ir::{GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use rgby_graph::{GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use sha2::{Digest, Sha256};
 
-use super::EngineError;
+use super::{EngineError, StagedFile};
 use crate::model_metadata::{EMBEDDINGS_NAME, METADATA_KEY, ModelSpec};
 use rgby_common::atomic_file::sha256_file;
 
@@ -21,113 +20,125 @@ pub const INPUT_NAME: &str = "image";
 pub const OUTPUT_NAME: &str = "probabilities";
 
 const CHANGED: &str = "was changed while it was opened; start again";
-/// A protobuf file cannot be larger than this.
+/// Maximum size of a protobuf file.
 const MAX_BYTES: u64 = 2 << 30;
 /// `TensorProto.DataType.FLOAT`.
 const FLOAT: i32 = 1;
 /// `TensorProto.DataLocation.EXTERNAL`.
 const EXTERNAL: i32 = 1;
 
-/// An exported model that was checked. Its bytes are read again for each session, and not kept: an
-/// engine has its own copy of the weights.
+/// A checked model file. Its bytes are not kept, but read again for each session: an engine has its
+/// own copy of the weights.
 #[derive(Debug, Clone)]
 pub struct ModelFile {
-    path: PathBuf,
+    file: StagedFile,
     sha256: String,
     spec: Arc<ModelSpec>,
 }
 
 impl ModelFile {
-    /// Reads a model file and checks that rgby can run it: it carries a valid [`ModelSpec`], its
-    /// one input is `image` `[N, C, size, size]` float32 with N left open, its output
-    /// `probabilities` is `[N, classes]` float32, it has an output `embeddings` if the spec says so,
-    /// and all weights lie in the file itself.
+    /// Reads a model file and checks that rgby can run it: it contains a valid [`ModelSpec`], its
+    /// only input is `image` `[N, C, size, size]` float32 with dynamic N, its output
+    /// `probabilities` is `[N, classes]` float32, it has an output `embeddings` if the spec says
+    /// so, and all weights are in the file itself.
     ///
     /// # Errors
     ///
     /// [`EngineError::Model`], naming the file and the first thing that does not fit.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
-        Self::read(path, None)
+        Self::open_staged(&StagedFile::local(path), None)
     }
 
-    /// As [`open`](Self::open), for a file of another program's, without a [`ModelSpec`]: it is
-    /// what `spec` says.
+    /// As [`open`](Self::open), for a file of another program that contains no [`ModelSpec`];
+    /// `spec` describes it.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), or the file has a spec of its own.
+    /// As [`open`](Self::open), or the file contains a spec.
     pub fn open_as(path: &Path, spec: ModelSpec) -> Result<Self, EngineError> {
-        Self::read(path, Some(spec))
+        Self::open_staged(&StagedFile::local(path), Some(spec))
     }
 
-    fn read(path: &Path, given: Option<ModelSpec>) -> Result<Self, EngineError> {
+    /// As [`open`](Self::open), or with a `spec` [`open_as`](Self::open_as), for a file that may be
+    /// the local copy of a remote one. Errors show its [`name`](StagedFile::name).
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open) and [`open_as`](Self::open_as).
+    pub fn open_staged(file: &StagedFile, spec: Option<ModelSpec>) -> Result<Self, EngineError> {
         let model_error = |reason| EngineError::Model {
-            path: path.to_owned(),
+            path: file.name().to_owned(),
             reason,
         };
-        let bytes = read(path).map_err(model_error)?;
-        let spec = inspect(&bytes, given).map_err(model_error)?;
+        let bytes = read(file.path()).map_err(model_error)?;
+        let spec = inspect(&bytes, spec).map_err(model_error)?;
         Ok(Self {
-            path: path.to_owned(),
+            file: file.clone(),
             sha256: hex::encode(Sha256::digest(&bytes)),
             spec: Arc::new(spec),
         })
     }
 
-    /// What the file says about itself.
+    /// Returns the description of the model.
     #[must_use]
     pub fn spec(&self) -> &Arc<ModelSpec> {
         &self.spec
     }
 
-    /// Where the file lies.
+    /// Returns the local path.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
-    /// SHA-256 of the file, in hexadecimal digits.
+    /// Returns the path or URL to show.
+    #[must_use]
+    pub fn name(&self) -> &Path {
+        self.file.name()
+    }
+
+    /// Returns the SHA-256 of the file, in hexadecimal digits.
     #[must_use]
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// The bytes that were checked.
+    /// Reads the bytes again.
     ///
     /// # Errors
     ///
-    /// [`EngineError::Model`] if the file cannot be read or is another one now.
+    /// [`EngineError::Model`] if the file cannot be read or was changed.
     pub(super) fn bytes(&self) -> Result<Vec<u8>, EngineError> {
         let model_error = |reason| EngineError::Model {
-            path: self.path.clone(),
+            path: self.name().to_owned(),
             reason,
         };
-        let bytes = read(&self.path).map_err(model_error)?;
+        let bytes = read(self.file.path()).map_err(model_error)?;
         if hex::encode(Sha256::digest(&bytes)) != self.sha256 {
             return Err(model_error(CHANGED.into()));
         }
         Ok(bytes)
     }
 
-    /// Whether the file is still the one that was checked.
+    /// Checks that the file is unchanged.
     ///
     /// # Errors
     ///
-    /// [`EngineError::Model`] if it cannot be read or is another one now.
+    /// [`EngineError::Model`] if it cannot be read or was changed.
     pub(super) fn check_unchanged(&self) -> Result<(), EngineError> {
-        let reason = match sha256_file(&self.path) {
+        let reason = match sha256_file(self.file.path()) {
             Ok(hash) if hash == self.sha256 => return Ok(()),
             Ok(_) => CHANGED.into(),
             Err(error) => error.to_string(),
         };
-        let path = self.path.clone();
+        let path = self.name().to_owned();
         Err(EngineError::Model { path, reason })
     }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |e: std::io::Error| format!("cannot be read: {e}");
-    // Opening a named pipe would wait for a writer.
+    // Opening a named pipe would block.
     let metadata = path.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         return Err("is not a file; name the .onnx file that `rgby export` wrote".into());
@@ -143,7 +154,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Checks a model's bytes and returns its spec, else the given one, or what is wrong.
+/// Checks the bytes of a model; returns its spec, or `given` if it has none.
 fn inspect(bytes: &[u8], given: Option<ModelSpec>) -> Result<ModelSpec, String> {
     let not_onnx = "is not an ONNX model; name the .onnx file that `rgby export` wrote";
     let model = ModelProto::parse_from_bytes(bytes).map_err(|e| format!("{not_onnx} ({e})"))?;
@@ -157,39 +168,39 @@ fn inspect(bytes: &[u8], given: Option<ModelSpec>) -> Result<ModelSpec, String> 
     let spec = match (text, given) {
         (Some(text), None) => own_spec(&text.value, graph)?,
         (None, Some(spec)) => {
-            let unfit = |e| format!("{e}; mend --spec, or the model");
+            let unfit = |e| format!("{e}; fix --spec, or the model");
             spec.validate().map_err(unfit)?;
             check_signature(graph, &spec).map_err(unfit)?;
             spec
         }
         (Some(_), Some(_)) => {
             return Err(format!(
-                "has `{METADATA_KEY}` metadata, which says what it is; leave out --spec"
+                "has `{METADATA_KEY}` metadata, which describes it; leave out --spec"
             ));
         }
         (None, None) => {
             return Err(format!(
                 "has no `{METADATA_KEY}` metadata, so its classes and preprocessing are unknown; \
-                 make a model for scoring with `rgby export`, or say them with `rgby score --spec`"
+                 export it with `rgby export`, or describe it with `rgby score --spec`"
             ));
         }
     };
     if let Some(name) = external_tensor(&model) {
         return Err(format!(
-            "its tensor `{name}` lies in another file; rgby takes self-contained files only, \
-             as `rgby export` writes them"
+            "its tensor `{name}` is stored in another file; rgby supports only self-contained \
+             files, as `rgby export` writes them"
         ));
     }
     Ok(spec)
 }
 
-/// The spec in a model's metadata, which must be what its graph is.
+/// Parses the spec in the metadata of a model, and checks it against the graph.
 fn own_spec(text: &str, graph: &GraphProto) -> Result<ModelSpec, String> {
-    const MEND: &str = "write it again with `rgby export`";
-    let invalid = |e: String| format!("its `{METADATA_KEY}` metadata is not valid: {e}; {MEND}");
+    const HINT: &str = "export it again with `rgby export`";
+    let invalid = |e: String| format!("its `{METADATA_KEY}` metadata is not valid: {e}; {HINT}");
     let spec: ModelSpec = serde_json::from_str(text).map_err(|e| invalid(e.to_string()))?;
     spec.validate().map_err(invalid)?;
-    check_signature(graph, &spec).map_err(|e| format!("{e}; {MEND}"))?;
+    check_signature(graph, &spec).map_err(|e| format!("{e}; {HINT}"))?;
     Ok(spec)
 }
 
@@ -219,14 +230,14 @@ fn check_signature(graph: &GraphProto, spec: &ModelSpec) -> Result<(), String> {
         })
     };
     if spec.embeddings.is_some() {
-        // Their width may be left open; it is checked where they are read.
+        // The width may be dynamic; it is checked when embeddings are read.
         find(EMBEDDINGS_NAME)?;
     }
     let probabilities = find(OUTPUT_NAME)?;
     check_value("output", OUTPUT_NAME, probabilities, &[spec.classes.len()])
 }
 
-/// Checks that `value` is called `name` and is float32 of shape `[N, wanted…]` with N left open.
+/// Checks that `value` is called `name` and is float32 of shape `[N, wanted…]` with dynamic N.
 fn check_value(
     kind: &str,
     name: &str,
@@ -268,14 +279,14 @@ fn check_value(
         "another type than float32"
     };
     Err(format!(
-        "its {kind} `{name}` is [{}] of {float}, but its `{METADATA_KEY}` metadata stands for \
+        "its {kind} `{name}` is [{}] of {float}, but its `{METADATA_KEY}` metadata requires \
          [N, {}] of float32",
         found.join(", "),
         wanted.join(", ")
     ))
 }
 
-/// The first tensor whose data lies outside the file, wherever in the model it is.
+/// Returns the first tensor whose data is stored in another file, in any part of the model.
 fn external_tensor(model: &ModelProto) -> Option<&str> {
     let functions = model.functions.iter().flat_map(|function| &function.node);
     model

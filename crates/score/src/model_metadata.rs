@@ -1,7 +1,7 @@
-//! What a model needs to be used: classes, thresholds, preprocessing and where it came from.
+//! Metadata of a model: classes, thresholds, preprocessing and provenance.
 //!
-//! A [`ModelSpec`] is written into every checkpoint and, as one JSON metadata entry, into every
-//! exported ONNX file, so that `score` and `eval` need nothing beside that file.
+//! A [`ModelSpec`] is part of every checkpoint and, as one JSON metadata entry, of every exported
+//! ONNX file, so that `score` and `eval` need only that file.
 
 mod thresholds;
 
@@ -15,7 +15,7 @@ pub use thresholds::{ThresholdFault, ThresholdFile, ThresholdFileError};
 
 /// Key of the ONNX `metadata_props` entry that holds the [`ModelSpec`] as JSON.
 pub const METADATA_KEY: &str = "rgby";
-/// Name of the output `[N, F]` float32 of pooled features, in files that have it.
+/// Name of the optional output `[N, F]` float32 of pooled features.
 pub const EMBEDDINGS_NAME: &str = "embeddings";
 
 /// Everything about a model that is not a weight.
@@ -26,14 +26,12 @@ pub struct ModelSpec {
     pub arch: String,
     /// Class names, in the order of the model's outputs.
     pub classes: Vec<String>,
-    /// Decision threshold of each class, 0–1: a class is predicted where its probability is at
-    /// least this.
+    /// Decision threshold of each class, 0–1: a class is predicted if its probability is at least
+    /// this.
     pub thresholds: Vec<f32>,
-    /// How image files become the model's input.
     pub preprocess: Preprocess,
-    /// Where the weights came from.
     pub provenance: Provenance,
-    /// In what the file stores its weights and computes.
+    /// Number format of weights and computation.
     #[serde(default, skip_serializing_if = "Precision::is_full")]
     pub precision: Precision,
     /// Width of the output [`EMBEDDINGS_NAME`], if the file has it.
@@ -41,21 +39,21 @@ pub struct ModelSpec {
     pub embeddings: Option<usize>,
 }
 
-/// In what a model file stores its weights and computes.
+/// Number format of weights and computation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// float32, as it was trained.
+    /// float32, as in training.
     #[default]
     Fp32,
     /// float16; inputs, outputs and sums over feature maps in float32.
     Fp16,
-    /// 8-bit integers, by ranges that were seen on calibration images.
+    /// 8-bit integers, with ranges measured on calibration images.
     Int8,
 }
 
 impl Precision {
-    /// Whether nothing was rounded.
+    /// Whether this is float32.
     #[must_use]
     pub fn is_full(&self) -> bool {
         *self == Self::Fp32
@@ -72,13 +70,13 @@ impl fmt::Display for Precision {
     }
 }
 
-/// Where a model's weights came from.
+/// Origin of the weights of a model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
     /// Version of rgby that wrote the file.
     pub rgby_version: String,
-    /// The pretrained file, if any: its name, without the folder.
+    /// Name of the pretrained file, without folder.
     pub source: Option<String>,
     /// SHA-256 of the pretrained file, lower-case hexadecimal.
     pub source_sha256: Option<String>,
@@ -87,7 +85,8 @@ pub struct Provenance {
 }
 
 impl ModelSpec {
-    /// A float32 model of this version of rgby with thresholds of 0.5, that came from nowhere.
+    /// Creates the metadata of a float32 model of this version of rgby, with thresholds of 0.5 and
+    /// no pretrained file.
     #[must_use]
     pub fn new(arch: &str, classes: Vec<String>, preprocess: Preprocess) -> Self {
         Self {
@@ -104,11 +103,11 @@ impl ModelSpec {
         }
     }
 
-    /// Checks that the parts agree with each other.
+    /// Checks that the fields are consistent.
     ///
     /// # Errors
     ///
-    /// A sentence that names the first field that does not fit.
+    /// A message that names the first invalid field.
     pub fn validate(&self) -> Result<(), String> {
         if self.classes.is_empty() {
             return Err("`classes` is empty".into());
@@ -122,11 +121,11 @@ impl ModelSpec {
         }
         if let Some(bad) = self.thresholds.iter().find(|t| !(0.0..=1.0).contains(*t)) {
             return Err(format!(
-                "`thresholds` holds {bad}, which is not between 0 and 1"
+                "`thresholds` contains {bad}, which is not between 0 and 1"
             ));
         }
         if self.embeddings == Some(0) {
-            return Err("`embeddings` is 0; leave it out where there are none".into());
+            return Err("`embeddings` is 0; leave it out if there are none".into());
         }
         self.preprocess.validate()
     }
@@ -137,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spec_without_the_newer_fields_is_read_and_written_as_before() {
+    fn specs_without_newer_fields_round_trip() {
         let old = r#"{"arch":"tiny","classes":["a"],"thresholds":[0.5],"preprocess":PREPROCESS,
             "provenance":{"rgby_version":"0.1.0","source":null,"source_sha256":null,"steps":0}}"#;
         let preprocess = Preprocess::new(&["red"], 8);

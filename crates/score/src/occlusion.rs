@@ -1,25 +1,25 @@
-//! What a model says of an image of which a part is hidden.
+//! Probabilities for images with hidden parts.
 
 use std::time::Instant;
 
 use super::{Engine, EngineError};
 use rgby_imaging::hide_cell;
 
-/// How an image is hidden part by part.
+/// A grid of cells that are hidden one at a time.
 #[derive(Debug, Clone, Copy)]
 pub struct Occlusion {
-    /// Cells of a side; each is hidden once.
+    /// Cells per side.
     pub grid: usize,
-    /// Images in memory at a time.
+    /// Images per batch.
     pub batch: usize,
-    /// Whether the engine is given whole batches only, which black images fill up.
+    /// Whether all batches have the same size; the last one is padded with zeros.
     pub whole_batches: bool,
-    /// When it is no longer of use.
+    /// When to give up.
     pub deadline: Instant,
 }
 
 impl Occlusion {
-    /// The probabilities of `image`, an input `[C, S, S]`, with each cell hidden:
+    /// Returns the probabilities of `image`, an input `[C, S, S]`, with each cell hidden:
     /// `[grid², classes]`, row by row of the grid. `None` once the deadline has passed.
     ///
     /// # Errors
@@ -69,10 +69,11 @@ mod tests {
     use rgby_common::labels::hpa_classes;
     use rgby_imaging::Preprocess;
 
-    /// Its one class is as probable as the top left pixel is bright; notes each batch's size.
-    struct Corner(ModelSpec, Vec<usize>);
+    /// An engine whose one probability is the brightness of the top left pixel; records the size of
+    /// each batch.
+    struct TopLeftPixel(ModelSpec, Vec<usize>);
 
-    impl Engine for Corner {
+    impl Engine for TopLeftPixel {
         fn spec(&self) -> &ModelSpec {
             &self.0
         }
@@ -87,7 +88,7 @@ mod tests {
         }
     }
 
-    fn corner() -> Corner {
+    fn engine() -> TopLeftPixel {
         let spec = ModelSpec {
             arch: "corner".into(),
             classes: hpa_classes()[..1].to_vec(),
@@ -97,18 +98,18 @@ mod tests {
             precision: Precision::Fp32,
             embeddings: None,
         };
-        Corner(spec, Vec::new())
+        TopLeftPixel(spec, Vec::new())
     }
 
     #[test]
-    fn the_cell_that_matters_is_found_in_batches_of_any_size() {
+    fn finds_the_relevant_cell_in_batches_of_any_size() {
         let mut occlusion = Occlusion {
             grid: 2,
             batch: 3,
             whole_batches: false,
             deadline: Instant::now() + Duration::from_mins(1),
         };
-        let mut engine = corner();
+        let mut engine = engine();
         let expected = Some(vec![0.0, 1.0, 1.0, 1.0]);
         for (whole_batches, sizes) in [(false, [3, 1]), (true, [3, 3])] {
             occlusion.whole_batches = whole_batches;

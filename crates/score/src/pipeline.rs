@@ -1,9 +1,9 @@
-//! From samples to probabilities: files are decoded while the engines infer.
+//! Pipeline from samples to probabilities: files are decoded while the engines infer.
 //!
-//! All decoding threads fill a batch together. Between them and the engines is a bounded queue, and
-//! what they make is handed on in the samples' order. A batch is a fixed run of samples, so the
-//! result does not depend on which thread was faster. The buffers of images are made beforehand and
-//! go round.
+//! All decoding threads fill a batch together. A bounded queue connects them with the engines, and
+//! results are returned in the order of the samples. A batch always consists of the same
+//! consecutive samples, so that results do not depend on timing. Image buffers are allocated once
+//! and reused.
 
 mod guard;
 mod job;
@@ -12,85 +12,77 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use self::job::{PipelineJob, Trouble};
+use self::job::{LoadError, PipelineJob};
 use super::{Engine, EngineError};
 use rgby_imaging::{
     DecodeLimits, FileSource, LocalFiles, PreprocessorSet, Sample, SampleErrorKind,
 };
 
-/// How [`score`] spends the machine.
+/// Batch size, threads and limits of the pipeline.
 #[derive(Debug, Clone)]
 pub struct PipelineOptions {
-    /// Samples a batch; 0 is taken as 1.
+    /// Samples per batch; 0 is taken as 1.
     pub batch: usize,
     /// Threads that read and decode images; 0 is taken as 1.
     pub decode_threads: usize,
-    /// What a single image may cost.
+    /// Limits of a single image.
     pub limits: DecodeLimits,
-    /// Whether engines see no other batch than a whole one: what is missing, because there are no
-    /// more samples or some failed, is filled with zeros. For engines that pay for each new shape.
+    /// Whether all batches have the same size; missing samples are padded with zeros. For engines
+    /// with a high cost per new shape.
     pub whole_batches: bool,
 }
 
 /// A sample that could not be scored.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Failure {
-    /// The sample.
     pub id: String,
-    /// The file at fault; empty if there is none.
+    /// The unreadable file; empty if there is none.
     pub file: String,
-    /// What is wrong with it.
     pub error: String,
 }
 
-/// The result of scoring, in the order of the samples.
+/// Results in the order of the samples.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ScoreTable {
-    /// Ids of the samples.
     pub ids: Vec<String>,
-    /// A probability for each class, 0–1, or `None` where the sample is among the failures.
+    /// One probability per class, 0–1, or `None` if the sample is among the failures.
     pub probabilities: Vec<Option<Vec<f32>>>,
-    /// The samples without probabilities, in order.
+    /// Samples without probabilities, in order.
     pub failures: Vec<Failure>,
 }
 
-/// Why scoring ended without a result.
+/// Why scoring failed as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum ScoreError {
-    /// There is nothing to score with.
-    #[error("no engine was given to score with")]
+    #[error("there is no engine to score with")]
     NoEngine,
-    /// An engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The results could not be kept.
+    /// The results cannot be written.
     #[error(transparent)]
     Output(#[from] io::Error),
-    /// The system gives no threads.
-    #[error("threads to decode images cannot be started: {0}; take fewer --decode-threads")]
+    #[error("cannot start threads to decode images: {0}\nhint: reduce --decode-threads")]
     Threads(#[from] rayon::ThreadPoolBuildError),
-    /// The samples' files cannot be had any more, which is no fault of theirs.
+    /// The source of the image files failed as a whole.
     #[error("{0}")]
     Files(io::Error),
     /// A bug in a worker thread.
     #[error("a {worker} thread ended unexpectedly: {message}; this is a bug, please report it")]
     Panic {
-        /// What the thread did.
         worker: &'static str,
-        /// What it said.
         message: String,
     },
 }
 
-/// Scores `samples` with all `engines` side by side (copies of one) and keeps all results.
+/// Scores `samples` on all `engines` in parallel (copies of one model) and returns all results.
 ///
-/// Samples that cannot be read end up in [`ScoreTable::failures`]; the rest is scored. `progress`
-/// is called on this thread with the number of samples done so far.
+/// Unreadable samples are listed in [`ScoreTable::failures`]; the rest is scored. `progress` is
+/// called on this thread with the number of samples done so far.
 ///
 /// # Errors
 ///
-/// As [`score_to`].
-pub fn score(
+/// As [`score_batches`].
+pub fn score_samples(
     engines: &mut [Box<dyn Engine>],
     samples: &[Sample],
     options: &PipelineOptions,
@@ -100,12 +92,12 @@ pub fn score(
         ids: samples.iter().map(|sample| sample.id.clone()).collect(),
         ..ScoreTable::default()
     };
-    let from = ScoreSource {
+    let source = ScoreSource {
         samples,
         files: &LocalFiles,
         stop: &AtomicBool::new(false),
     };
-    score_to(engines, from, options, &mut |batch| {
+    score_batches(engines, source, options, &mut |batch| {
         table.probabilities.extend(batch.probabilities);
         table.failures.extend(batch.failures);
         progress(table.probabilities.len());
@@ -114,47 +106,47 @@ pub fn score(
     Ok(table)
 }
 
-/// What is to be scored.
+/// Samples to score, and the source of their files.
 #[derive(Clone, Copy)]
 pub struct ScoreSource<'a> {
-    /// The samples, in the order of their results.
+    /// In the order of the results.
     pub samples: &'a [Sample],
-    /// Where their files come from.
     pub files: &'a dyn FileSource,
-    /// Set from outside: no further batch is begun.
+    /// When set, no further batch is started.
     pub stop: &'a AtomicBool,
 }
 
-/// The results of a batch, in the samples' order.
+/// The results of a batch, in the order of the samples.
 #[derive(Debug)]
 pub struct BatchScores {
-    /// The batch's first sample, by its place among all.
+    /// Index of the first sample of the batch.
     pub first: usize,
-    /// A probability for each class, or `None` where the sample failed.
+    /// One probability per class, or `None` if the sample failed.
     pub probabilities: Vec<Option<Vec<f32>>>,
-    /// The pooled features in the same way, where the engines give any.
+    /// Embeddings, or `None` if the sample failed or embeddings are disabled.
     pub embeddings: Vec<Option<Vec<f32>>>,
-    /// The samples without probabilities.
+    /// Samples without probabilities.
     pub failures: Vec<Failure>,
 }
 
-/// Takes the results of each batch in turn; an error ends the scoring.
+/// Receives the results of each batch in order; an error ends the scoring.
 pub type Sink<'a> = dyn FnMut(BatchScores) -> io::Result<()> + 'a;
 
-/// Scores the samples of `from` with all `engines` side by side (copies of one) and hands the
-/// results to `sink`, on this thread, batch by batch in the samples' order. Returns how many it was
-/// handed: all, unless `stop` was set meanwhile; then the batches under way are finished, those
-/// apart whose files are not to be had in good time.
+/// Scores samples on all `engines` in parallel (copies of one model) and passes the results to
+/// `sink`, on this thread, batch by batch in the order of the samples.
+///
+/// Returns the number of samples passed: all, unless `stop` was set meanwhile. Then running batches
+/// are finished, except those whose files do not arrive in time.
 ///
 /// `1 + decode_threads / batch + 2 × engines` batches of images are in memory.
 ///
 /// # Errors
 ///
-/// The first error of an engine, of `files` as a whole or of `sink`, or the first panic of a worker,
-/// after all threads have ended.
-pub fn score_to(
+/// The first error of an engine, of the file source as a whole or of `sink`, or the first panic of
+/// a worker. It is returned after all threads have ended.
+pub fn score_batches(
     engines: &mut [Box<dyn Engine>],
-    from: ScoreSource,
+    source: ScoreSource,
     options: &PipelineOptions,
     sink: &mut Sink,
 ) -> Result<usize, ScoreError> {
@@ -162,7 +154,7 @@ pub fn score_to(
     let preparers = PreprocessorSet::new(&inputs);
     let load = |sample: &Sample, out: &mut [f32]| {
         let failure = |file: String, error: String| {
-            Trouble::Sample(Failure {
+            LoadError::Sample(Failure {
                 id: sample.id.clone(),
                 file,
                 error,
@@ -172,21 +164,21 @@ pub fn score_to(
             let error = "there is no image file with this id";
             return Err(failure(String::new(), error.into()));
         }
-        let loaded = preparers.load_from(from.files, sample, &options.limits, out);
+        let loaded = preparers.load_from(source.files, sample, &options.limits, out);
         loaded.map_err(|error| match error.kind {
-            SampleErrorKind::Unavailable(error) => Trouble::Files(error),
+            SampleErrorKind::Unavailable(error) => LoadError::Files(error),
             kind => failure(error.file, kind.to_string()),
         })
     };
     let job = PipelineJob {
-        from,
+        source,
         max_file_bytes: options.limits.max_file_bytes,
         batch: options.batch.max(1),
         input_len: preparers.input_len(),
         load: &load,
         next: Mutex::new(0),
         taken: Mutex::new(0),
-        lost: AtomicBool::new(false),
+        failed: AtomicBool::new(false),
         whole_batches: options.whole_batches,
     };
     job.run(engines, options.decode_threads.max(1), sink)

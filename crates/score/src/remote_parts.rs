@@ -1,29 +1,29 @@
-//! What keeps copies of an unfinished run's parts.
+//! Copies of the parts of an unfinished run.
 
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 
-/// Copies of the parts elsewhere, by which another machine can go on.
+/// Stores copies of the parts, from which another machine can resume the run.
 pub trait RemoteParts: Debug {
     /// Copies the part `file`, which is complete.
     ///
     /// # Errors
     ///
-    /// It cannot be copied.
+    /// The part cannot be copied.
     fn part(&mut self, file: &Path, sha256: &str) -> io::Result<()>;
 
-    /// Copies the manifest, after the parts that it speaks of.
+    /// Copies the manifest, after the parts that it lists.
     ///
     /// # Errors
     ///
-    /// It cannot be copied, or another process has copied one since this one began.
+    /// The manifest cannot be copied, or another process has replaced the copy.
     fn manifest(&mut self, text: &[u8]) -> io::Result<()>;
 
     /// Removes the copies.
     ///
     /// # Errors
     ///
-    /// They cannot be removed.
+    /// The copies cannot be removed.
     fn remove(&mut self) -> io::Result<()>;
 }

@@ -1,97 +1,117 @@
-//! What a finished result says of itself, in `FILE.manifest.json` beside `FILE`.
+//! Manifests of finished results: `FILE.manifest.json` beside `FILE`.
 //!
-//! It names no paths, so that file and manifest can be moved together. Parts of a whole are joined
-//! by what their manifests say ([`merge`](super::merge())), and a run that is asked to go on sees by
-//! it that there is nothing left to do.
+//! A manifest contains no paths, so that file and manifest can be moved together.
+//! [`merge`](super::merge()) checks by manifests that shards belong together, and a resumed run
+//! that it is already finished.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, RunKey, output};
+use super::run_options;
+use super::{Failure, KeyDifference, RunKey, StagedFile, output};
 use rgby_common::atomic_file;
 
-/// The version of the format that is written, and the only one that is read.
+/// Version of the format; no other version is supported.
 const FORMAT: u32 = 1;
-/// Bytes of a manifest at most: room for a million failures.
-const MOST_BYTES: u64 = 512 << 20;
+/// Maximum size of a manifest in bytes, enough for a million failures.
+const MAX_BYTES: u64 = 512 << 20;
 
-/// What a result file holds.
+/// Content of a result file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ResultKind {
-    /// Classes that are predicted.
+    /// Predicted classes.
     Predictions,
-    /// A probability for each class.
+    /// One probability per class.
     Scores,
-    /// Pooled features.
     Embeddings,
 }
 
-/// What makes a prediction of a probability.
+impl fmt::Display for ResultKind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Predictions => "predictions",
+            Self::Scores => "probabilities",
+            Self::Embeddings => "embeddings",
+        })
+    }
+}
+
+/// How predictions are made from probabilities.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Decision {
-    /// From which probability on each class is predicted, 0–1.
+    /// One threshold per class, 0–1.
     pub thresholds: Vec<f32>,
-    /// Whether a sample's most probable class is predicted in any case.
+    /// Whether the most probable class is always predicted.
     pub keep_argmax: bool,
 }
 
-/// What a finished result says of itself.
+impl Decision {
+    /// Compares the decision of a finished result, if its manifest has one, with another.
+    #[must_use]
+    pub fn differences(finished: Option<&Self>, other: &Self) -> Vec<KeyDifference> {
+        let values = |decision: &Self| {
+            let thresholds = &decision.thresholds;
+            let first = thresholds.first().copied().unwrap_or_default();
+            let threshold = if thresholds.iter().all(|threshold| *threshold == first) {
+                first.to_string()
+            } else {
+                format!("{thresholds:?}")
+            };
+            BTreeMap::from([
+                ("--threshold".to_owned(), threshold),
+                ("--keep-argmax".to_owned(), decision.keep_argmax.to_string()),
+            ])
+        };
+        run_options::differences(finished.map(values).unwrap_or_default(), values(other))
+    }
+}
+
+/// Manifest of a finished result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResultManifest {
-    /// Version of this format.
     format: u32,
-    /// What the file holds.
     pub kind: ResultKind,
-    /// What the results depend on; `count` is the file's number of rows.
+    /// Identity of the run; `count` is the number of rows of the file.
     pub run: RunKey,
-    /// How predictions were made of probabilities; `None` for the other kinds.
+    /// How predictions were made from probabilities; `None` for other kinds of results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
     /// SHA-256 of the file.
     pub sha256: String,
-    /// The samples that failed, in the file's order.
+    /// Failed samples, in the order of the file.
     pub failures: Vec<Failure>,
 }
 
-/// Why a manifest cannot be used.
+/// A manifest cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ResultManifestError {
-    /// It cannot be read, or is no manifest.
-    #[error("{}: is no manifest of a result: {reason}; write the result again", .path.display())]
-    Damaged {
-        /// The manifest.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Another version of rgby wrote it.
+    #[error("{}: not a valid manifest: {reason}\nhint: score this result again", .path.display())]
+    Damaged { path: PathBuf, reason: String },
+    /// The manifest was written by another version of rgby.
     #[error(
-        "{}: has format {found}, and this version of rgby reads {FORMAT} only; use one version \
-         for all of a run",
+        "{}: has format {found}, but this version of rgby supports only {FORMAT}\n\
+         hint: use the same version for all parts of a run",
         .path.display()
     )]
-    Format {
-        /// The manifest.
-        path: PathBuf,
-        /// Its format.
-        found: u64,
-    },
+    Format { path: PathBuf, found: u64 },
 }
 
-/// Where the manifest of the result `output` is.
+/// Returns the path of the manifest of the result `output`.
 #[must_use]
 pub fn manifest_path(output: &Path) -> PathBuf {
     output::beside(output, ".manifest.json")
 }
 
 impl ResultManifest {
-    /// That of the file `output`, which must be complete.
+    /// Creates the manifest of the complete file `output`.
     ///
     /// # Errors
     ///
@@ -107,41 +127,50 @@ impl ResultManifest {
         })
     }
 
-    /// Writes it beside `output`.
+    /// Returns the difference if the file holds another kind of result than `kind`.
+    #[must_use]
+    pub fn kind_difference(&self, kind: ResultKind) -> Vec<KeyDifference> {
+        let kinds =
+            [self.kind, kind].map(|kind| BTreeMap::from([("content".into(), kind.to_string())]));
+        let [left, right] = kinds;
+        run_options::differences(left, right)
+    }
+
+    /// Writes the manifest beside `output`.
     ///
     /// # Errors
     ///
-    /// The file system's.
+    /// The error of the file system.
     pub fn write(&self, output: &Path) -> io::Result<()> {
         let text = format!("{}\n", serde_json::to_string_pretty(self)?);
         atomic_file::write_atomic(&manifest_path(output), text.as_bytes())
     }
 
-    /// Reads the one beside `output`; `None` if there is none.
+    /// Reads the manifest beside `output`; returns `None` if there is none.
     ///
     /// # Errors
     ///
-    /// It cannot be read, or is not what [`write`](Self::write) wrote.
-    pub fn read(output: &Path) -> Result<Option<Self>, ResultManifestError> {
-        let path = manifest_path(output);
+    /// The manifest cannot be read or is invalid.
+    pub fn read(output: &StagedFile) -> Result<Option<Self>, ResultManifestError> {
+        let path = manifest_path(output.name());
         let damaged = |reason: String| ResultManifestError::Damaged {
             path: path.clone(),
             reason,
         };
-        let file = match File::open(&path) {
+        let file = match File::open(manifest_path(output.path())) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(damaged(error.to_string())),
         };
         let mut bytes = Vec::new();
-        let read = file.take(MOST_BYTES + 1).read_to_end(&mut bytes);
+        let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
         read.map_err(|error| damaged(error.to_string()))?;
-        if bytes.len() as u64 > MOST_BYTES {
-            return Err(damaged(format!("it has more than {MOST_BYTES} bytes")));
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(damaged(format!("has more than {MAX_BYTES} bytes")));
         }
         let parsed = serde_json::from_slice::<Self>(&bytes);
         match serde_json::from_slice(&bytes) {
-            // Another format may have other fields, so this comes first.
+            // Another format may have other fields, so the format is checked first.
             Ok(ManifestVersion { format }) if format != u64::from(FORMAT) => {
                 Err(ResultManifestError::Format {
                     path,
@@ -153,7 +182,7 @@ impl ResultManifest {
     }
 }
 
-/// What every format has.
+/// The field that all formats have.
 #[derive(Deserialize)]
 struct ManifestVersion {
     format: u64,
@@ -164,12 +193,13 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::RecordedOptions;
 
     fn key() -> RunKey {
         RunKey {
             models: vec!["ab".into()],
             engine: "tract".into(),
-            options: "batch 8".into(),
+            options: RecordedOptions::Text("batch 8".into()),
             samples: "cd".into(),
             listed: 9,
             shard: Some("1/3".parse().unwrap()),
@@ -178,10 +208,14 @@ mod tests {
     }
 
     #[test]
-    fn it_reads_back_as_it_was_written() {
+    fn manifests_round_trip() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out.csv");
-        assert!(ResultManifest::read(&out).unwrap().is_none());
+        assert!(
+            ResultManifest::read(&StagedFile::local(&out))
+                .unwrap()
+                .is_none()
+        );
         fs::write(&out, "Id\n").unwrap();
         let mut manifest = ResultManifest::of(&out, ResultKind::Scores, key()).unwrap();
         manifest.decision = Some(Decision {
@@ -195,7 +229,10 @@ mod tests {
         });
         manifest.write(&out).unwrap();
         assert!(dir.path().join("out.csv.manifest.json").exists());
-        assert_eq!(ResultManifest::read(&out).unwrap(), Some(manifest));
+        assert_eq!(
+            ResultManifest::read(&StagedFile::local(&out)).unwrap(),
+            Some(manifest)
+        );
         let moved = dir.path().join("elsewhere");
         fs::create_dir(&moved).unwrap();
         for file in ["out.csv", "out.csv.manifest.json"] {
@@ -206,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_manifest_is_refused_by_name() {
+    fn invalid_manifests_are_rejected_with_their_path() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out.csv");
         fs::write(&out, "Id\n").unwrap();
@@ -214,7 +251,7 @@ mod tests {
         let good = serde_json::to_string(&manifest).unwrap();
         for (text, wanted) in [
             (String::new(), "EOF"),
-            ("[]".into(), "no manifest"),
+            ("[]".into(), "not a valid manifest"),
             (good[..good.len() / 2].into(), "EOF"),
             (
                 good.replace("\"format\":1", "\"format\":2,\"x\":0"),
@@ -227,11 +264,13 @@ mod tests {
                 "`more`",
             ),
             (good.replace("1/3", "4/3"), "no shard 4 of 3"),
-            (good.replace("1/3", "0/0"), "1 shard or more"),
+            (good.replace("1/3", "0/0"), "must be 1 or more"),
             (good.replace("scores", "guesses"), "`guesses`"),
         ] {
             fs::write(manifest_path(&out), text).unwrap();
-            let error = ResultManifest::read(&out).unwrap_err().to_string();
+            let error = ResultManifest::read(&StagedFile::local(&out))
+                .unwrap_err()
+                .to_string();
             let named = error.contains("out.csv.manifest.json");
             assert!(named && error.contains(wanted), "{wanted}: {error}");
         }

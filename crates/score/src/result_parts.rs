@@ -1,9 +1,9 @@
-//! Results that outlive a killed run: written part by part, each with its hash in a manifest.
+//! Results of an unfinished run, kept in parts so that a killed run can be resumed.
 //!
-//! `FILE.parts/` lies beside the result `FILE` as long as that is not finished. A part holds the
-//! results of consecutive samples, probabilities and then embeddings, and begins where the one
-//! before it ends; the manifest, replaced as one step, says which parts there are and of what run.
-//! What a killed run wrote beyond its manifest counts for nothing.
+//! The folder `FILE.parts/` exists beside the result `FILE` until that is finished. A part contains
+//! the results of consecutive samples, probabilities and then embeddings, and starts where the
+//! previous one ends. The manifest, replaced atomically, lists the parts with their hashes, and
+//! identifies the run. Files that the manifest does not list are ignored.
 
 use std::fs;
 use std::io;
@@ -14,19 +14,18 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::output;
-use super::{BatchScores, Failure, RemoteParts, RunKey, ScoreTable};
+use super::{BatchScores, Failure, KeyDifference, RemoteParts, RunKey, ScoreTable, StagedFile};
 use rgby_common::atomic_file;
 use rgby_imaging::Sample;
 
-/// Name of the file that says which parts there are.
+/// Name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
-/// A part is written once it is so old, or has all the samples that it may have.
-const MOST_TIME: Duration = Duration::from_secs(10);
+/// A part is written when it is this old, or full.
+const MAX_AGE: Duration = Duration::from_secs(10);
 
-/// What the manifest says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Manifest {
+struct PartsManifest {
     run: RunKey,
     parts: Vec<ResultPart>,
 }
@@ -42,60 +41,52 @@ struct ResultPart {
     failures: Vec<Failure>,
 }
 
-/// Why parts cannot be written, read or gone on with.
+/// Why parts cannot be written, read or resumed.
 #[derive(Debug, thiserror::Error)]
 pub enum PartsError {
-    /// The file system's error.
-    #[error("{0}; what was scored so far is kept: make room, then go on with --resume")]
-    Write(io::Error),
-    /// There is work that would be lost.
     #[error(
-        "{}: holds {done} of {count} samples of an unfinished run; go on with it by --resume, or \
-         remove that folder to begin anew",
+        "{0}\nhint: samples scored so far are kept; free disk space, then resume with --resume"
+    )]
+    Write(io::Error),
+    /// Results of an unfinished run would be lost.
+    #[error(
+        "{}: holds {done} of {count} samples of an unfinished run\n\
+         hint: resume it with --resume, or remove that folder to start over",
         .folder.display()
     )]
     Unfinished {
-        /// The folder.
         folder: PathBuf,
-        /// Samples that are scored.
+        /// Scored samples.
         done: usize,
-        /// Samples of that run.
+        /// Samples of the run.
         count: usize,
     },
-    /// The unfinished run is another one.
+    /// The parts belong to another run.
     #[error(
-        "{}: the unfinished run there had {difference}; repeat its command with --resume, or \
-         remove that folder to begin anew",
+        "{}: belongs to another run: {differences}\n\
+         hint: repeat the command of that run with --resume, or remove that folder to start over",
         .folder.display()
     )]
     Other {
-        /// The folder.
         folder: PathBuf,
-        /// What differs.
-        difference: &'static str,
+        /// Each differing option with both values.
+        differences: String,
     },
-    /// A part is not as it was written.
-    #[error("{}: {reason}; remove that folder to begin anew", .path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error("{}: {reason}\nhint: remove that folder to start over", .path.display())]
+    Damaged { path: PathBuf, reason: String },
 }
 
-/// What a part holds.
+/// Columns and size of parts.
 #[derive(Debug, Clone, Copy)]
 pub struct PartFormat<'a> {
-    /// Names of the classes.
     pub classes: &'a [String],
-    /// Embeddings of a sample; 0 if there are none.
+    /// Embeddings per sample; 0 without embeddings.
     pub embeddings: usize,
-    /// Samples of a part at most.
+    /// Maximum number of samples per part.
     pub part_size: usize,
 }
 
-/// Names of the columns of embeddings: f0, f1, …
+/// Returns the names of the columns of embeddings: f0, f1, …
 #[must_use]
 pub fn embedding_names(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("f{number}")).collect()
@@ -104,37 +95,37 @@ pub fn embedding_names(count: usize) -> Vec<String> {
 /// The parts of a run.
 #[derive(Debug)]
 pub struct ResultParts {
-    folder: PathBuf,
-    manifest: Manifest,
+    folder: StagedFile,
+    manifest: PartsManifest,
     /// Number of classes.
     classes: usize,
-    /// Samples of a part at most.
+    /// Maximum number of samples per part.
     part_size: usize,
-    /// Names of a part's columns after the id: the classes, then the embeddings.
+    /// Names of the columns after the id: classes, then embeddings.
     columns: Vec<String>,
-    /// Results that are in no part yet, a row of all columns each.
+    /// Results that are in no part yet; each row has all columns.
     pending: ScoreTable,
     since: Instant,
     copies: Option<Box<dyn RemoteParts>>,
 }
 
-/// Whether there are parts of an unfinished run that writes `output`.
+/// Whether an unfinished run that writes `output` exists.
 #[must_use]
 pub fn is_unfinished(output: &Path) -> bool {
     folder_of(output).join(MANIFEST).exists()
 }
 
-/// Where the parts of `output` are.
+/// Returns the folder of the parts of `output`.
 #[must_use]
 pub fn folder_of(output: &Path) -> PathBuf {
     output::beside(output, ".parts")
 }
 
-/// Removes what a run that was killed while it removed the parts of `output` left of them.
+/// Removes parts of `output` that remain if a run was killed while it removed them.
 ///
 /// # Errors
 ///
-/// The file system's.
+/// The error of the file system.
 pub fn remove_leftovers(output: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder_of(output)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -143,21 +134,21 @@ pub fn remove_leftovers(output: &Path) -> io::Result<()> {
 }
 
 impl ResultParts {
-    /// The parts of the run `key` that writes `output`; with `resume` those that are there. Each is
-    /// copied to `copies` too.
+    /// Opens the parts of the run `key` that writes `output`; with `resume` it keeps existing
+    /// parts. New parts are copied to `copies`, too.
     ///
     /// # Errors
     ///
-    /// An unfinished run without `resume`, one of something else, or one that is damaged.
+    /// There is an unfinished run but no `resume`, or the unfinished run is another one or damaged.
     pub fn open(
-        output: &Path,
+        output: &StagedFile,
         key: RunKey,
-        form: PartFormat,
+        format: PartFormat,
         resume: bool,
         copies: Option<Box<dyn RemoteParts>>,
     ) -> Result<Self, PartsError> {
-        let folder = folder_of(output);
-        let mut manifest = Manifest {
+        let folder = output.derived(folder_of);
+        let mut manifest = PartsManifest {
             run: key,
             parts: Vec::new(),
         };
@@ -169,20 +160,20 @@ impl ResultParts {
             }
             Some(found) if !found.parts.is_empty() => {
                 return Err(PartsError::Unfinished {
-                    folder,
+                    folder: folder.name().to_owned(),
                     done: done(&found),
                     count: found.run.count,
                 });
             }
             _ => {}
         }
-        fs::create_dir_all(&folder).map_err(PartsError::Write)?;
+        fs::create_dir_all(folder.path()).map_err(PartsError::Write)?;
         let mut parts = Self {
             folder,
             manifest,
-            classes: form.classes.len(),
-            part_size: form.part_size,
-            columns: [form.classes, &embedding_names(form.embeddings)].concat(),
+            classes: format.classes.len(),
+            part_size: format.part_size,
+            columns: [format.classes, &embedding_names(format.embeddings)].concat(),
             pending: ScoreTable::default(),
             since: Instant::now(),
             copies,
@@ -191,30 +182,30 @@ impl ResultParts {
         Ok(parts)
     }
 
-    /// What the results depend on.
+    /// Returns the identity of the run.
     #[must_use]
     pub fn key(&self) -> &RunKey {
         &self.manifest.run
     }
 
-    /// Number of samples in parts: the first sample that is still to be scored.
+    /// Returns the number of samples in parts, which is the index of the next sample to score.
     #[must_use]
     pub fn done(&self) -> usize {
         done(&self.manifest)
     }
 
-    /// Number of failed samples in parts and on their way into one.
+    /// Returns the number of failed samples.
     #[must_use]
     pub fn failed(&self) -> usize {
         let written = self.manifest.parts.iter().map(|part| part.failures.len());
         written.sum::<usize>() + self.pending.failures.len()
     }
 
-    /// Takes the results of `samples`, which follow those before; writes a part if one is due.
+    /// Appends the results of `samples`; writes a part if one is due.
     ///
     /// # Errors
     ///
-    /// The part cannot be written; those before it stay.
+    /// The part cannot be written; earlier parts are kept.
     pub fn push(&mut self, samples: &[Sample], batch: BatchScores) -> io::Result<()> {
         let ids = samples.iter().map(|sample| sample.id.clone());
         self.pending.ids.extend(ids);
@@ -226,11 +217,11 @@ impl ResultParts {
         }
         self.pending.probabilities.extend(rows);
         self.pending.failures.extend(batch.failures);
-        let due = self.pending.ids.len() >= self.part_size || self.since.elapsed() >= MOST_TIME;
+        let due = self.pending.ids.len() >= self.part_size || self.since.elapsed() >= MAX_AGE;
         if due { self.flush() } else { Ok(()) }
     }
 
-    /// Writes what is in no part yet.
+    /// Writes a part of the pending results.
     ///
     /// # Errors
     ///
@@ -242,7 +233,7 @@ impl ResultParts {
         }
         let first = self.done();
         let file = format!("{first:012}.csv");
-        let path = self.folder.join(&file);
+        let path = self.folder.path().join(&file);
         let table = std::mem::take(&mut self.pending);
         let failures = table.failures.clone();
         let samples = table.ids.len();
@@ -262,16 +253,16 @@ impl ResultParts {
         self.write_manifest()
     }
 
-    /// The results of each part in turn.
+    /// Reads the probabilities of each part in order.
     ///
     /// # Errors
     ///
-    /// While iterating: a part is missing or not as it was written.
+    /// While iterating: a part is missing or was changed.
     pub fn tables(&self) -> impl Iterator<Item = io::Result<ScoreTable>> {
         self.read(0..self.classes)
     }
 
-    /// As [`tables`](Self::tables), with the embeddings in the probabilities' place.
+    /// As [`tables`](Self::tables), with embeddings instead of probabilities.
     ///
     /// # Errors
     ///
@@ -282,15 +273,15 @@ impl ResultParts {
 
     fn read(&self, columns: Range<usize>) -> impl Iterator<Item = io::Result<ScoreTable>> {
         let tables = self.manifest.parts.iter().map(move |part| {
-            let path = self.folder.join(&part.file);
+            let path = self.folder.path().join(&part.file);
             let damaged = |reason: String| PartsError::Damaged {
-                path: path.clone(),
+                path: self.folder.name().join(&part.file),
                 reason,
             };
             let hash =
                 atomic_file::sha256_file(&path).map_err(|error| damaged(error.to_string()))?;
             if hash != part.sha256 {
-                return Err(damaged("is not as it was written".into()));
+                return Err(damaged("was changed after it was written".into()));
             }
             let mut table = output::read_scores(&path, columns.clone())
                 .map_err(|error| damaged(error.to_string()))?;
@@ -300,30 +291,30 @@ impl ResultParts {
         tables.map(|table: Result<_, PartsError>| table.map_err(io::Error::other))
     }
 
-    /// The samples that failed, in order.
+    /// Returns the failed samples, in order.
     #[must_use]
     pub fn failures(&self) -> Vec<Failure> {
         let failures = self.manifest.parts.iter().map(|part| &part.failures);
         failures.flatten().cloned().collect()
     }
 
-    /// Removes the parts, once the result is written.
+    /// Removes the parts.
     ///
     /// # Errors
     ///
-    /// The file system's.
+    /// The error of the file system.
     pub fn remove(mut self) -> io::Result<()> {
         if let Some(copies) = &mut self.copies {
             copies.remove()?;
         }
-        // What no manifest speaks of counts for nothing, so that goes first.
-        fs::remove_file(self.folder.join(MANIFEST))?;
-        fs::remove_dir_all(self.folder)
+        // Without a manifest, parts are ignored, so the manifest is removed first.
+        fs::remove_file(self.folder.path().join(MANIFEST))?;
+        fs::remove_dir_all(self.folder.path())
     }
 
     fn write_manifest(&mut self) -> io::Result<()> {
         let text = serde_json::to_string_pretty(&self.manifest)?;
-        atomic_file::write_atomic(&self.folder.join(MANIFEST), text.as_bytes())?;
+        atomic_file::write_atomic(&self.folder.path().join(MANIFEST), text.as_bytes())?;
         match &mut self.copies {
             Some(copies) => copies.manifest(text.as_bytes()),
             None => Ok(()),
@@ -331,17 +322,16 @@ impl ResultParts {
     }
 }
 
-fn done(manifest: &Manifest) -> usize {
+fn done(manifest: &PartsManifest) -> usize {
     manifest.parts.iter().map(|part| part.samples).sum()
 }
 
-fn read_manifest(folder: &Path) -> Result<Option<Manifest>, PartsError> {
-    let path = folder.join(MANIFEST);
+fn read_manifest(folder: &StagedFile) -> Result<Option<PartsManifest>, PartsError> {
     let damaged = |reason: String| PartsError::Damaged {
-        path: path.clone(),
+        path: folder.name().join(MANIFEST),
         reason,
     };
-    match fs::read(&path) {
+    match fs::read(folder.path().join(MANIFEST)) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|error| damaged(format!("cannot be read: {error}"))),
@@ -350,24 +340,25 @@ fn read_manifest(folder: &Path) -> Result<Option<Manifest>, PartsError> {
     }
 }
 
-fn check_same(folder: &Path, found: &RunKey, wanted: &RunKey) -> Result<(), PartsError> {
-    let Some(difference) = found.difference(wanted) else {
+fn check_same(folder: &StagedFile, found: &RunKey, wanted: &RunKey) -> Result<(), PartsError> {
+    let differences = found.differences(wanted);
+    if differences.is_empty() {
         return Ok(());
-    };
+    }
     Err(PartsError::Other {
-        folder: folder.to_owned(),
-        difference,
+        folder: folder.name().to_owned(),
+        differences: KeyDifference::describe(&differences, "in the unfinished run", "now"),
     })
 }
 
-/// Each part begins where the one before it ends.
-fn check_chain(folder: &Path, manifest: &Manifest) -> Result<(), PartsError> {
+/// Checks that each part starts where the previous one ends.
+fn check_chain(folder: &StagedFile, manifest: &PartsManifest) -> Result<(), PartsError> {
     let mut next = 0;
     for part in &manifest.parts {
         let plain = Path::new(&part.file).file_name() == Some(part.file.as_ref());
         if part.first != next || !plain {
             return Err(PartsError::Damaged {
-                path: folder.join(MANIFEST),
+                path: folder.name().join(MANIFEST),
                 reason: format!("part `{}` does not follow the one before it", part.file),
             });
         }

@@ -1,25 +1,24 @@
-//! What results depend on, so that those of different runs are never mixed.
+//! Identity of a run, so that results of different runs are never mixed.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Shard;
+use super::{KeyDifference, RecordedOptions, Shard};
 
-/// Everything that the results depend on: parts of another run are not gone on with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Everything that the results of a run depend on. A run is resumed only if its key is unchanged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunKey {
     /// SHA-256 of each model file.
     pub models: Vec<String>,
-    /// What ran them, and where.
+    /// Engine, device kind and version of rgby.
     pub engine: String,
-    /// Everything else that changes a probability: views, batch.
-    pub options: String,
-    /// [`hash_of_ids`] of the samples in their order, those of other shards too.
+    pub options: RecordedOptions,
+    /// [`hash_of_ids`] of the samples of all shards, in order.
     pub samples: String,
-    /// Number of samples, those of other shards too.
+    /// Number of samples of all shards.
     pub listed: usize,
-    /// Which of them are scored; absent if all are.
+    /// The shard that is scored; `None` for all samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
     /// Number of samples that are scored.
@@ -27,35 +26,74 @@ pub struct RunKey {
 }
 
 impl RunKey {
-    /// What makes the results of `other` differ, apart from which samples they are of.
+    /// Returns the differences that change results, samples and shard excluded.
     #[must_use]
-    pub fn other_results(&self, other: &Self) -> Option<&'static str> {
+    pub fn result_differences(&self, other: &Self) -> Vec<KeyDifference> {
+        let mut found = Vec::new();
         if self.models != other.models {
-            Some("another model or ensemble")
-        } else if self.engine != other.engine {
-            Some("another engine, device or version of rgby")
-        } else if self.options != other.options {
-            Some("another --batch, --tta, --tta-combine, --embeddings or --engine-config")
-        } else {
-            None
+            found.push(difference(
+                "model",
+                short_hashes(&self.models),
+                short_hashes(&other.models),
+            ));
         }
+        if self.engine != other.engine {
+            found.push(difference(
+                "engine",
+                self.engine.clone(),
+                other.engine.clone(),
+            ));
+        }
+        found.extend(self.options.differences(&other.options));
+        found
     }
 
-    /// What makes this another run than `other`.
+    /// Returns everything that makes this another run than `other`.
     #[must_use]
-    pub fn difference(&self, other: &Self) -> Option<&'static str> {
-        if self.models == other.models && self.shard != other.shard {
-            return Some("another --shard");
+    pub fn differences(&self, other: &Self) -> Vec<KeyDifference> {
+        let mut found = self.result_differences(other);
+        // Another model may need other images, so that its samples are not comparable.
+        if self.models != other.models {
+            return found;
         }
-        let samples = |key: &Self| (key.samples.clone(), key.listed, key.count);
-        if self.models == other.models && samples(self) != samples(other) {
-            return Some("other samples (images were added or removed, or --ids differs)");
+        if self.shard != other.shard {
+            let shard = |key: &Self| key.shard.map_or("none".to_owned(), |s| s.to_string());
+            found.push(difference("--shard", shard(self), shard(other)));
         }
-        self.other_results(other)
+        let same_count = self.shard != other.shard || self.count == other.count;
+        if self.samples != other.samples || self.listed != other.listed || !same_count {
+            let samples = |key: &Self| {
+                let hash: String = key.samples.chars().take(SHORT_HASH).collect();
+                format!("{} with ids of hash {hash}", key.listed)
+            };
+            found.push(difference(
+                "samples (images or --ids)",
+                samples(self),
+                samples(other),
+            ));
+        }
+        found
     }
 }
 
-/// SHA-256 over each id's length, as eight bytes, the least significant first, and the id.
+/// Digits of a hash that messages show.
+const SHORT_HASH: usize = 8;
+
+fn difference(key: &str, left: String, right: String) -> KeyDifference {
+    KeyDifference {
+        key: key.to_owned(),
+        left,
+        right,
+    }
+}
+
+fn short_hashes(hashes: &[String]) -> String {
+    let short = |hash: &String| hash.chars().take(SHORT_HASH).collect();
+    let hashes: Vec<String> = hashes.iter().map(short).collect();
+    format!("SHA-256 {}", hashes.join(" + "))
+}
+
+/// Returns the SHA-256 over the length of each id, as eight little-endian bytes, and the id.
 #[must_use]
 pub fn hash_of_ids<'a>(ids: impl IntoIterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();
@@ -70,42 +108,66 @@ pub fn hash_of_ids<'a>(ids: impl IntoIterator<Item = &'a str>) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_difference_is_told() {
-        let key = RunKey {
+    fn key() -> RunKey {
+        RunKey {
             models: vec!["a".into()],
             engine: "tract".into(),
-            options: "batch 8".into(),
+            options: RecordedOptions::Text("batch 8".into()),
             samples: hash_of_ids(["a", "b"]),
             listed: 2,
             shard: Some("0/2".parse().unwrap()),
             count: 1,
-        };
-        assert_eq!(key.difference(&key.clone()), None);
+        }
+    }
+
+    #[test]
+    fn each_difference_is_named() {
+        let key = key();
+        assert_eq!(key.differences(&key.clone()), []);
         let change = |change: &dyn Fn(&mut RunKey)| {
             let mut other = key.clone();
             change(&mut other);
-            assert_eq!(key.difference(&other), other.difference(&key));
-            (key.difference(&other).unwrap(), key.other_results(&other))
+            let names = |found: Vec<KeyDifference>| -> Vec<String> {
+                found.into_iter().map(|difference| difference.key).collect()
+            };
+            assert_eq!(
+                names(key.differences(&other)),
+                names(other.differences(&key))
+            );
+            (
+                names(key.differences(&other)),
+                names(key.result_differences(&other)),
+            )
         };
-        let all = change(&|key| key.models.push("b".into()));
-        assert_eq!((Some(all.0), all.0), (all.1, "another model or ensemble"));
-        let all = change(&|key| key.engine += "!");
-        assert!(Some(all.0) == all.1 && all.0.contains("engine"));
-        let all = change(&|key| key.options += "!");
-        assert!(Some(all.0) == all.1 && all.0.contains("--batch"));
-        let samples = [
+        let [model, engine, options] = [
+            change(&|key| key.models.push("b".into())),
+            change(&|key| key.engine += "!"),
+            change(&|key| key.options = RecordedOptions::Text("batch 9".into())),
+        ];
+        for (found, name) in [(model, "model"), (engine, "engine"), (options, "options")] {
+            assert_eq!(found, (vec![name.into()], vec![name.into()]));
+        }
+        for samples in [
             change(&|key| key.samples = hash_of_ids(["ab", ""])),
             change(&|key| key.listed = 3),
             change(&|key| key.count = 0),
-        ];
-        assert!(
-            samples
-                .iter()
-                .all(|s| s.0.contains("other samples") && s.1.is_none())
-        );
-        for shard in [None, "1/2".parse().ok(), "0/3".parse().ok()] {
-            assert_eq!(change(&|key| key.shard = shard), ("another --shard", None));
+        ] {
+            assert_eq!(
+                samples,
+                (vec!["samples (images or --ids)".into()], Vec::new())
+            );
         }
+        for shard in [None, "1/2".parse().ok(), "0/3".parse().ok()] {
+            let found = change(&|key| key.shard = shard);
+            assert_eq!(found, (vec!["--shard".into()], Vec::new()));
+        }
+    }
+
+    #[test]
+    fn keys_of_older_versions_are_read() {
+        let old = r#"{"models":["a"],"engine":"tract","options":"batch 8","samples":"SAMPLES",
+            "listed":2,"shard":"0/2","count":1}"#;
+        let old = old.replace("SAMPLES", &hash_of_ids(["a", "b"]));
+        assert_eq!(serde_json::from_str::<RunKey>(&old).unwrap(), key());
     }
 }

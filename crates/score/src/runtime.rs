@@ -1,7 +1,8 @@
-//! Choosing and starting the engine: ONNX Runtime where its library is found, else tract.
+//! Selection and start of the engine: ONNX Runtime if its library is found, else tract.
 //!
-//! `ort` talks to one engine per process. [`Runtime::start`] decides which; every later call must
-//! agree with that. A device is chosen per [`Runtime`], and is either had or an error.
+//! `ort` supports one engine per process. [`Runtime::start`] selects it; every later call must
+//! select the same one. A device is chosen per [`Runtime`]; if it is not available, that is an
+//! error.
 
 use std::fmt;
 use std::path::Path;
@@ -10,32 +11,32 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use ort::environment::Environment;
 use ort::ep::{self, ExecutionProvider};
 
-use super::cuda::Needs;
-use super::library_search::{Library, SearchPaths};
+use super::cuda::GpuLibraries;
+use super::library_search::{OnnxRuntimeLibrary, SearchPaths};
 use super::{Device, EngineChoice, EngineError, RuntimeOptions};
 
-/// How many engines to run side by side, and with how many threads each.
+/// Number of parallel sessions, and threads of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Workers {
-    /// Engines, each with its own session; at least 1.
+    /// Sessions; at least 1.
     pub engines: usize,
-    /// Threads inside each engine; at least 1.
+    /// Threads of each session; at least 1.
     pub intra_threads: usize,
 }
 
-/// A started engine and the device that sessions will run on.
+/// A started engine and the device of its sessions.
 #[derive(Debug, Clone, Copy)]
 pub struct Runtime {
     backend: &'static Backend,
     device: Device,
 }
 
-/// The engine that this process talks to.
+/// The engine of this process.
 #[derive(Debug)]
 struct Backend {
     /// `None` for tract.
-    library: Option<Library>,
-    /// The line for the user where tract stands in for ONNX Runtime.
+    library: Option<OnnxRuntimeLibrary>,
+    /// A line for the user if tract runs because ONNX Runtime is not available.
     notice: Option<String>,
     environment: Environment,
 }
@@ -43,12 +44,12 @@ struct Backend {
 static BACKEND: OnceLock<Backend> = OnceLock::new();
 
 impl Runtime {
-    /// Finds and starts the engine, or hands out the one that is running.
+    /// Finds and starts the engine, or returns the running one.
     ///
     /// # Errors
     ///
-    /// No usable ONNX Runtime where one is needed, a named library that cannot be used, a device
-    /// that cannot be had, or a choice that contradicts the engine that already runs.
+    /// ONNX Runtime is required but not usable, the device is not available, or the options
+    /// contradict the running engine.
     pub fn start(options: &RuntimeOptions) -> Result<Self, EngineError> {
         static STARTING: Mutex<()> = Mutex::new(());
         let guard = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,31 +69,31 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// What runs and where: `ONNX Runtime 1.32.0 (/path) on cpu`, `tract (embedded) on cpu`.
+    /// Returns engine and device: `ONNX Runtime 1.32.0 (/path) on cpu`, `tract (embedded) on cpu`.
     #[must_use]
     pub fn describe(&self) -> String {
         format!("{} on {}", self.backend.name(), self.device)
     }
 
-    /// The one line to show the user if tract runs for want of ONNX Runtime.
+    /// Returns a line for the user if tract runs because ONNX Runtime is not available.
     #[must_use]
     pub fn notice(&self) -> Option<&'static str> {
         self.backend.notice.as_deref()
     }
 
-    /// The device that sessions will run on.
+    /// Returns the device of the sessions.
     #[must_use]
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// The library that runs, with its version and path, or the embedded engine.
+    /// Returns the name of the engine, with version and path.
     #[must_use]
     pub fn engine(&self) -> String {
         self.backend.name()
     }
 
-    /// The engine and its version, wherever it is installed.
+    /// Returns the name of the engine with its version, without path.
     #[must_use]
     pub fn version(&self) -> String {
         let library = self.backend.library.as_ref();
@@ -102,15 +103,15 @@ impl Runtime {
         )
     }
 
-    /// Where ONNX Runtime's library lies; none for the embedded engine.
+    /// Returns the path of the ONNX Runtime library; `None` for the embedded engine.
     #[must_use]
     pub fn library(&self) -> Option<&'static Path> {
         let library = self.backend.library.as_ref();
         library.map(|library| library.path.as_path())
     }
 
-    /// What `--device` may name with this engine, without an index: what the library was built
-    /// for, whatever GPUs there are.
+    /// Returns the kinds of devices that the engine was built for, whether or not such a GPU
+    /// exists.
     #[must_use]
     pub fn device_kinds(&self) -> Vec<&'static str> {
         let mut kinds = vec!["cpu"];
@@ -122,15 +123,17 @@ impl Runtime {
         kinds
     }
 
-    /// Whether the embedded engine runs.
+    /// Whether this is the embedded engine.
     #[must_use]
     pub fn is_tract(&self) -> bool {
         self.backend.library.is_none()
     }
 
-    /// How to spread `threads` processor threads. tract runs each session on one. ONNX Runtime
-    /// shares a session's work among several, which wait for each other; so where decoders hold up
-    /// one of two sessions, the other goes on. On a GPU one computes while the other copies.
+    /// Distributes `threads` processor threads over sessions.
+    ///
+    /// tract runs each session on one thread. ONNX Runtime divides the work of a session among
+    /// threads that wait for each other, so it gets two sessions: one continues while decoders
+    /// delay the other, and on a GPU one computes while the other copies.
     #[must_use]
     pub fn workers(&self, threads: usize) -> Workers {
         // Each session holds its own copy of the weights.
@@ -154,40 +157,44 @@ impl Runtime {
         &self.backend.environment
     }
 
-    /// The error for a device that this engine cannot offer.
+    /// Returns the error for a device that is not available.
     pub(super) fn device_error(&self, reason: impl fmt::Display) -> EngineError {
-        let needs = self.needs().map(|needs| format!("\n{needs}"));
+        let libraries = self
+            .gpu_libraries()
+            .map(|libraries| format!("\n{libraries}"));
         EngineError::Device {
             device: self.device.to_string(),
             engine: self.backend.name(),
-            reason: format!("{reason}{}", needs.unwrap_or_default()),
+            reason: format!("{reason}{}", libraries.unwrap_or_default()),
         }
     }
 
-    /// What a GPU needs beside ONNX Runtime.
-    fn needs(&self) -> Option<Needs> {
+    /// Searches the libraries that a GPU needs in addition to ONNX Runtime.
+    fn gpu_libraries(&self) -> Option<GpuLibraries> {
         let library = self.backend.library.as_ref()?;
-        (self.device != Device::Cpu).then(|| Needs::look(self.device, &library.path))
+        (self.device != Device::Cpu).then(|| GpuLibraries::look(self.device, &library.path))
     }
 
     fn check_device(&self) -> Result<(), EngineError> {
         let available = match self.device {
             Device::Cpu => return Ok(()),
             _ if self.is_tract() => {
-                let reason = "the embedded engine runs on the CPU only. Leave out `--engine tract` \
-                              and install ONNX Runtime with `pip install onnxruntime-gpu`";
+                let reason = "the embedded engine supports only the CPU; leave out `--engine tract` and \
+                              install ONNX Runtime with `pip install onnxruntime-gpu`";
                 return Err(self.device_error(reason));
             }
             Device::Cuda(_) => ep::CUDA::is_available(),
             Device::TensorRt(_) => ep::TensorRT::is_available(),
         };
         if available.map_err(|e| self.device_error(e))? {
-            let loaded = self.needs().map_or(Ok(()), |needs| needs.load_wheels());
+            let loaded = self
+                .gpu_libraries()
+                .map_or(Ok(()), |libraries| libraries.load_wheels());
             return loaded.map_err(|e| self.device_error(e));
         }
         Err(self.device_error(
-            "that library was built without support for it. Install one that has it with \
-             `pip install onnxruntime-gpu` (in place of `onnxruntime`)",
+            "the library was built without support for it; replace `onnxruntime` by \
+             `pip install onnxruntime-gpu`",
         ))
     }
 }
@@ -208,7 +215,7 @@ impl Backend {
             );
             return Self::start_tract(Some(format!(
                 "{why}, so the embedded tract engine runs (about 3x slower); \
-                 `pip install -U onnxruntime` or --ort-lib PATH mends that"
+                 install it with `pip install -U onnxruntime`, or name it with --ort-lib PATH"
             )));
         }
         let (reason, package) = match options.device {
@@ -223,7 +230,7 @@ impl Backend {
         })
     }
 
-    fn start_onnx_runtime(library: Library) -> Result<Self, EngineError> {
+    fn start_onnx_runtime(library: OnnxRuntimeLibrary) -> Result<Self, EngineError> {
         let engine = onnx_runtime_name(&library);
         let failed = |reason: String| EngineError::Start {
             engine: engine.clone(),
@@ -247,7 +254,7 @@ impl Backend {
             reason,
         };
         if !ort::set_api(ort_tract::api()) {
-            return Err(failed("another engine was set up before".into()));
+            return Err(failed("another engine is running".into()));
         }
         let environment = ort::init()
             .with_telemetry(false)
@@ -266,7 +273,7 @@ impl Backend {
             .map_or_else(|| TRACT_NAME.to_owned(), onnx_runtime_name)
     }
 
-    /// Whether the running engine is what a later caller asks for.
+    /// Checks that `options` select the running engine.
     fn agrees_with(&self, options: &RuntimeOptions) -> Result<(), EngineError> {
         let wanted = match (options.engine, &options.ort_lib, &self.library) {
             (EngineChoice::Tract, _, Some(_)) => TRACT_NAME.to_owned(),
@@ -287,7 +294,7 @@ impl Backend {
 
 const TRACT_NAME: &str = "tract (embedded)";
 
-fn onnx_runtime_name(library: &Library) -> String {
+fn onnx_runtime_name(library: &OnnxRuntimeLibrary) -> String {
     format!(
         "ONNX Runtime {} ({})",
         library.version,

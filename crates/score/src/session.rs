@@ -1,4 +1,4 @@
-//! A graph in a session of `ort`.
+//! Sessions of `ort`.
 
 use std::fmt;
 use std::path::Path;
@@ -10,17 +10,17 @@ use ort::value::{Outlet, Tensor as OrtTensor, TensorElementType, TensorRef};
 
 use super::{Buffer, EngineConfig, EngineError, ModelFile, Runtime};
 
-/// How a session runs.
+/// Options of a session.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
-    /// Threads that ONNX Runtime works on a batch with; tract has one.
+    /// Threads of an ONNX Runtime session; tract uses one.
     pub intra_threads: usize,
-    /// What the user sets of ONNX Runtime's own options.
+    /// Options of ONNX Runtime.
     pub config: Arc<EngineConfig>,
 }
 
 impl From<usize> for SessionOptions {
-    /// So many threads, and the rest as it is by default.
+    /// Default options with this number of threads.
     fn from(intra_threads: usize) -> Self {
         Self {
             intra_threads,
@@ -29,45 +29,44 @@ impl From<usize> for SessionOptions {
     }
 }
 
-/// A tensor's shape and values.
+/// Shape and values of a tensor.
 pub type Tensor = (Vec<usize>, Vec<f32>);
 
-/// A graph of one input in a session of the engine that [`Runtime`] started.
+/// A graph with one input, in a session of a [`Runtime`].
 #[derive(Debug)]
 pub struct OrtSession {
     session: Session,
-    room: Option<Room>,
-    /// The GPU for which images are in page-locked memory.
+    preallocated: Option<PreallocatedOutputs>,
+    /// GPU that copies images from page-locked memory.
     pinned: Option<u32>,
 }
 
 impl OrtSession {
-    /// Loads a model from its file, of which no copy is held meanwhile.
+    /// Loads a model from its file, without a copy of the file in memory.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load), or the file is another one than was checked.
+    /// As [`load`](Self::load), or the file was changed after it was checked.
     pub(super) fn load_model(
         runtime: Runtime,
         model: &ModelFile,
         options: SessionOptions,
     ) -> Result<Self, EngineError> {
         if runtime.is_tract() {
-            return Self::load(runtime, &model.bytes()?, model.path(), options);
+            return Self::load(runtime, &model.bytes()?, model.name(), options);
         }
         let commit = |builder: &mut SessionBuilder| builder.commit_from_file(model.path());
-        let session = Self::commit(runtime, model.path(), &options, commit)?;
-        // What the engine has read is what was checked if it is so before and after.
+        let session = Self::commit(runtime, model.name(), &options, commit)?;
+        // Unchanged before and after, the file is what the engine has read.
         model.check_unchanged()?;
         Ok(session)
     }
 
-    /// Loads an ONNX file's `bytes`; `what` stands for it in errors. `options` may be a number of
-    /// threads.
+    /// Loads the `bytes` of an ONNX file; errors show `what`. `options` may be a number of threads.
     ///
     /// # Errors
     ///
-    /// [`EngineError::Device`] if the device cannot be had, [`EngineError::Model`] if the engine
+    /// [`EngineError::Device`] if the device is not available, [`EngineError::Model`] if the engine
     /// cannot load the model.
     pub fn load(
         runtime: Runtime,
@@ -95,20 +94,20 @@ impl OrtSession {
             .with_execution_providers(options.config.providers(runtime.device()))
             .map_err(|e| runtime.device_error(e))?;
         let session = commit(&mut builder).map_err(model_error)?;
-        let room = Room::of(&session).filter(|_| !runtime.is_tract());
+        let preallocated = PreallocatedOutputs::of(&session).filter(|_| !runtime.is_tract());
         let cuda = options.config.cuda.clone().unwrap_or_default();
         Ok(Self {
             session,
-            room,
+            preallocated,
             pinned: runtime.device().gpu().filter(|_| cuda.pinned_memory),
         })
     }
 
-    /// Room for `len` values of images.
+    /// Allocates a buffer for `len` values of images.
     ///
     /// # Errors
     ///
-    /// A sentence, if there is not enough page-locked memory.
+    /// There is not enough page-locked memory.
     pub fn buffer(&self, len: usize) -> Result<Buffer, String> {
         let Some(gpu) = self.pinned else {
             return Ok(Buffer::heap(len));
@@ -116,22 +115,22 @@ impl OrtSession {
         Buffer::pinned(&self.session, gpu, len).map_err(|e| {
             let mb = (len * size_of::<f32>()) as f64 / 1e6;
             format!(
-                "{mb:.0} MB of page-locked memory for a batch cannot be had ({e}); take a smaller \
+                "cannot allocate {mb:.0} MB of page-locked memory for a batch ({e}); use a smaller \
                  --batch, or set `pinned_memory = false` in the table [cuda] of --engine-config"
             )
         })
     }
 
-    /// Shape and values of the only output for `images` `[N, C, H, W]`.
+    /// Returns shape and values of the only output for `images` `[N, C, H, W]`.
     ///
     /// # Errors
     ///
-    /// A sentence, if there are not as many images as `shape` says, or the engine fails.
+    /// The number of values does not match `shape`, or the engine fails.
     pub fn run(&mut self, images: &[f32], shape: [usize; 4]) -> Result<Tensor, String> {
         tensor(&self.outputs(images, shape)?[0])
     }
 
-    /// Shape and values of the outputs of those names, in their order.
+    /// Returns shape and values of the named outputs, in order.
     ///
     /// # Errors
     ///
@@ -145,7 +144,7 @@ impl OrtSession {
         let outputs = self.outputs(images, shape)?;
         let find = |name: &&str| {
             let output = outputs.get(name);
-            tensor(output.ok_or_else(|| format!("it has no output `{name}`"))?)
+            tensor(output.ok_or_else(|| format!("has no output `{name}`"))?)
         };
         names.iter().map(find).collect()
     }
@@ -160,8 +159,8 @@ impl OrtSession {
         }
         let input = TensorRef::from_array_view((shape, images)).map_err(|e| e.to_string())?;
         let inputs = ort::inputs![input];
-        let outputs = match &mut self.room {
-            Some(room) => room
+        let outputs = match &mut self.preallocated {
+            Some(outputs) => outputs
                 .of_images(shape[0])
                 .and_then(|options| self.session.run_with_options(inputs, options)),
             None => self.session.run(inputs),
@@ -188,36 +187,36 @@ fn session_builder(runtime: Runtime, options: &SessionOptions) -> ort::Result<Se
         .with_intra_threads(options.intra_threads.max(1))?
         .with_intra_op_spinning(session.spinning)?
         .with_memory_pattern(session.memory_pattern)?
-        // Weights take what they need; the arena would take the next power of two.
+        // The arena would round the size of each weight up to a power of two.
         .with_device_allocated_initializers()?)
 }
 
-/// Room for the outputs, made beforehand.
+/// Memory for the outputs, allocated before a run.
 ///
-/// Of each output that `ort` 2.0.0-rc.14 lets an engine make, it forgets some 280 bytes (40 with
-/// tract, which takes no such room).
-struct Room {
+/// `ort` 2.0.0-rc.14 leaks 280 bytes for each output that the engine allocates (40 with tract,
+/// which does not support preallocated outputs).
+struct PreallocatedOutputs {
     /// Name and shape of each output.
     outputs: Vec<(String, OutputShape)>,
-    /// For the number of images that there were last.
+    /// The number of images of the last run, and its outputs.
     last: Option<(usize, RunOptions<HasSelectedOutputs>)>,
 }
 
-/// The shape of an output of which at most the first dimension is left open, for the images.
+/// Shape of an output whose first dimension may be the number of images.
 struct OutputShape {
     first: Option<usize>,
     rest: Vec<usize>,
 }
 
-impl fmt::Debug for Room {
+impl fmt::Debug for PreallocatedOutputs {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let names = self.outputs.iter().map(|(name, _)| name);
         f.debug_list().entries(names).finish()
     }
 }
 
-impl Room {
-    /// For the outputs of `session`; `None` unless it tells how large they are.
+impl PreallocatedOutputs {
+    /// Allocates the outputs of `session`; returns `None` if a shape is unknown.
     fn of(session: &Session) -> Option<Self> {
         let outputs = session.outputs().iter();
         let outputs =
@@ -246,7 +245,7 @@ impl Room {
 }
 
 impl OutputShape {
-    /// Of an output of floats.
+    /// Returns the shape of a float32 output.
     fn of(outlet: &Outlet) -> Option<Self> {
         let sizes = outlet.dtype().tensor_shape()?.iter();
         let mut sizes = sizes.map(|&size| usize::try_from(size).ok());

@@ -1,4 +1,4 @@
-//! Shards: which of several processes scores a sample is told from its id alone.
+//! Shards: the id of a sample alone determines which process scores it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 
 /// One of `n` shards of a set of samples.
 ///
-/// A sample belongs to shard `h mod n`, where `h` is the first eight bytes of the SHA-256 of its
-/// id's UTF-8 bytes, the first byte the most significant. So it is in exactly one of them for any
-/// `n`, whatever other samples there are and in whichever order they come.
+/// A sample belongs to shard `h mod n`, where `h` is the big-endian number in the first eight bytes
+/// of the SHA-256 of the UTF-8 bytes of its id. So it is in exactly one shard for any `n`,
+/// independent of other samples and their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Shard {
@@ -19,19 +19,19 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Shard `index mod count`: counting from 0 to `count − 1` and from 1 to `count` yield the same
-    /// shards.
+    /// Creates shard `index mod count`: numbering from 0 to `count − 1` and from 1 to `count` give
+    /// the same shards.
     ///
     /// # Errors
     ///
-    /// A sentence, if there are no shards or `index` is more than `count`.
+    /// `count` is 0, or `index` is more than `count`.
     pub fn new(index: u32, count: u32) -> Result<Self, String> {
         if count == 0 {
-            return Err("there must be 1 shard or more, not 0".into());
+            return Err("the number of shards must be 1 or more, not 0".into());
         }
         if index > count {
             return Err(format!(
-                "there is no shard {index} of {count}: count from 0 to {} or from 1 to {count}",
+                "there is no shard {index} of {count}: number them from 0 to {} or from 1 to {count}",
                 count - 1
             ));
         }
@@ -41,13 +41,13 @@ impl Shard {
         })
     }
 
-    /// Which it is, counted from 0.
+    /// Returns the index, counted from 0.
     #[must_use]
     pub fn index(self) -> u32 {
         self.index
     }
 
-    /// How many there are.
+    /// Returns the number of shards.
     #[must_use]
     pub fn count(self) -> u32 {
         self.count
@@ -64,7 +64,7 @@ impl Shard {
 }
 
 impl fmt::Display for Shard {
-    /// As it is parsed: `3/8`.
+    /// Writes the form that [`FromStr`] parses: `3/8`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.index, self.count)
     }
@@ -75,14 +75,14 @@ impl FromStr for Shard {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parse = |text: &str| {
-            // The standard library takes a plus sign too.
+            // `u32::from_str` accepts a plus sign, too.
             let digits = text.bytes().all(|byte| byte.is_ascii_digit());
             digits.then(|| text.parse().ok()).flatten()
         };
         let numbers = text.split_once('/');
         let numbers = numbers.and_then(|(i, n)| Some((parse(i)?, parse(n)?)));
         let (index, count) =
-            numbers.ok_or_else(|| format!("`{text}` is no shard: use i/n, such as 3/8"))?;
+            numbers.ok_or_else(|| format!("`{text}` is not a shard; use i/n, such as 3/8"))?;
         Self::new(index, count)
     }
 }
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_formula_is_as_documented() {
+    fn the_formula_matches_its_documentation() {
         // In Python: int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big") % count
         for (id, count, index) in [
             ("a", 7, 4),
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn each_id_is_in_one_shard_of_any_number() {
+    fn each_id_is_in_exactly_one_shard() {
         for count in [1, 2, 3, 8, 97] {
             let mut sizes = vec![0; count as usize];
             for id in 0..2000 {
@@ -149,16 +149,19 @@ mod tests {
             assert_eq!(shard.to_string(), shown);
         }
         for (text, wanted) in [
-            ("9/8", "no shard 9 of 8: count from 0 to 7 or from 1 to 8"),
-            ("0/0", "1 shard or more"),
-            ("", "`` is no shard"),
+            (
+                "9/8",
+                "no shard 9 of 8: number them from 0 to 7 or from 1 to 8",
+            ),
+            ("0/0", "must be 1 or more"),
+            ("", "`` is not a shard"),
             ("3", "use i/n"),
-            ("-1/8", "`-1/8` is no shard"),
-            ("+1/8", "`+1/8` is no shard"),
-            ("1/8/2", "is no shard"),
-            ("1.5/8", "is no shard"),
-            ("a/b", "is no shard"),
-            ("1/99999999999", "is no shard"),
+            ("-1/8", "`-1/8` is not a shard"),
+            ("+1/8", "`+1/8` is not a shard"),
+            ("1/8/2", "is not a shard"),
+            ("1.5/8", "is not a shard"),
+            ("a/b", "is not a shard"),
+            ("1/99999999999", "is not a shard"),
         ] {
             let error = text.parse::<Shard>().unwrap_err();
             assert!(error.contains(wanted), "{text}: {error}");

@@ -1,4 +1,4 @@
-//! Test-time augmentation: one answer from the eight dihedral views of each image.
+//! Test-time augmentation (TTA): one output from the eight rotations and flips of each image.
 
 use std::fmt;
 
@@ -6,13 +6,23 @@ use super::{Buffer, Engine, EngineError, InferenceOutput};
 use crate::model_metadata::ModelSpec;
 use rgby_imaging::{DIHEDRAL, Preprocess, dihedral};
 
-/// How the probabilities of several views become one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+/// How the probabilities of augmented images are combined.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum TtaCombination {
-    /// Their mean.
     #[default]
     Mean,
-    /// The largest.
+    /// The maximum.
     Max,
 }
 
@@ -25,12 +35,12 @@ impl fmt::Display for TtaCombination {
     }
 }
 
-/// An engine that shows each batch to another in its eight dihedral views.
+/// An engine that runs another one on the eight rotations and flips of each batch.
 pub(super) struct TestTimeAugmentation {
     engine: Box<dyn Engine>,
     combine: TtaCombination,
-    /// A batch as it is shown; its memory serves all of them.
-    view: Vec<f32>,
+    /// Buffer for an augmented batch.
+    augmented: Vec<f32>,
 }
 
 impl TestTimeAugmentation {
@@ -38,7 +48,7 @@ impl TestTimeAugmentation {
         Self {
             engine,
             combine,
-            view: Vec::new(),
+            augmented: Vec::new(),
         }
     }
 }
@@ -56,18 +66,18 @@ impl Engine for TestTimeAugmentation {
         self.engine.buffer(len)
     }
 
-    /// Embeddings are the mean of the views', however probabilities are combined.
+    /// Embeddings are always averaged.
     fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
         let side = self.spec().preprocess.size as usize;
-        let (mut mean, mut embeddings) = (Mean::default(), Mean::default());
+        let (mut mean, mut embeddings) = (Averager::default(), Averager::default());
         let mut largest: Vec<f32> = Vec::new();
         for k in 0..DIHEDRAL {
-            self.view.clear();
-            self.view.extend_from_slice(images);
-            for plane in self.view.chunks_exact_mut(side * side) {
+            self.augmented.clear();
+            self.augmented.extend_from_slice(images);
+            for plane in self.augmented.chunks_exact_mut(side * side) {
                 dihedral(plane, side, k);
             }
-            let answer = self.engine.answer(&self.view, batch)?;
+            let answer = self.engine.answer(&self.augmented, batch)?;
             embeddings.add(&answer.embeddings);
             match self.combine {
                 TtaCombination::Mean => mean.add(&answer.probabilities),
@@ -89,15 +99,15 @@ impl Engine for TestTimeAugmentation {
     }
 }
 
-/// The mean of equally many numbers each time, summed in float64, so that the mean of the same
-/// numbers is those numbers.
+/// Element-wise mean of vectors, summed in float64, so that the mean of equal vectors is
+/// bit-identical to them.
 #[derive(Default)]
-pub(super) struct Mean {
+pub(super) struct Averager {
     sum: Vec<f64>,
     count: u32,
 }
 
-impl Mean {
+impl Averager {
     pub(super) fn add(&mut self, values: &[f32]) {
         self.sum.resize(values.len(), 0.0);
         for (sum, value) in self.sum.iter_mut().zip(values) {
@@ -117,12 +127,13 @@ mod tests {
     use super::*;
     use crate::model::tests::{SIDE, spec};
 
-    /// Answers with four pixels of the first plane, and with the same as embeddings.
-    struct Corners(ModelSpec);
+    /// An engine that returns the four corner pixels of the first plane as probabilities and
+    /// embeddings.
+    struct CornerPixels(ModelSpec);
 
     const CORNERS: [usize; 4] = [0, SIDE - 1, SIDE * (SIDE - 1), SIDE * SIDE - 1];
 
-    impl Engine for Corners {
+    impl Engine for CornerPixels {
         fn spec(&self) -> &ModelSpec {
             &self.0
         }
@@ -140,15 +151,15 @@ mod tests {
     }
 
     #[test]
-    fn every_corner_is_seen_in_every_place() {
+    fn each_corner_occurs_twice_in_each_position() {
         let plane = SIDE * SIDE;
         let image = |seed: usize| (0..4 * plane).map(move |i| (i * 7 + seed) as f32 / 100.0);
         let images: Vec<f32> = image(1).chain(image(5)).collect();
         for combine in [TtaCombination::Mean, TtaCombination::Max] {
-            let mut views = TestTimeAugmentation::new(Box::new(Corners(spec())), combine);
-            // Twice, since the memory is used again.
+            let mut augmented = TestTimeAugmentation::new(Box::new(CornerPixels(spec())), combine);
+            // Twice, because the buffer is reused.
             for _ in 0..2 {
-                let answer = views.answer(&images, 2).unwrap();
+                let answer = augmented.answer(&images, 2).unwrap();
                 for (row, seed) in [1, 5].into_iter().enumerate() {
                     // Each of the four goes to each place twice.
                     let corners = CORNERS.map(|at| (at * 7 + seed) as f32 / 100.0);
@@ -173,10 +184,10 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_of_the_same_is_the_same_to_the_bit() {
+    fn the_mean_of_equal_vectors_is_bit_identical() {
         let values = [0.1, 1.0 / 3.0, f32::MIN_POSITIVE, 1.0 - f32::EPSILON / 2.0];
         for count in [2, 3, 7, 8] {
-            let mut mean = Mean::default();
+            let mut mean = Averager::default();
             for _ in 0..count {
                 mean.add(&values);
             }

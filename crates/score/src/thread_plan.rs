@@ -1,10 +1,10 @@
-//! How the processor's threads are shared out between decoders and sessions.
+//! Distribution of processor threads over decoders and sessions.
 
 use std::fmt;
 
 use super::{Runtime, Workers};
 
-/// How many threads do what. Results do not depend on it.
+/// Threads of decoders and sessions. Results do not depend on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct ThreadPlan {
     /// Threads that read and decode images; at least 1.
@@ -15,7 +15,7 @@ pub struct ThreadPlan {
     pub intra_threads: usize,
 }
 
-/// What the user wants of a [`ThreadPlan`]; the rest follows from the machine.
+/// Numbers of threads that the user sets; the rest follows from the machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ThreadRequest {
     /// `--decode-threads`.
@@ -27,25 +27,25 @@ pub struct ThreadRequest {
 }
 
 impl ThreadPlan {
-    /// Shares out `threads` processor threads.
+    /// Distributes `threads` processor threads.
     ///
-    /// Unless `wish` says otherwise, decoders get all of them and so do the sessions together:
-    /// whoever has nothing to do waits for the other, and the operating system shares the rest. Of
-    /// sessions and their threads, the number that was not given fills the processor.
+    /// By default, decoders get all threads, and so do all sessions together: idle threads wait,
+    /// and the operating system schedules the rest. If only one of sessions and threads per session
+    /// is given, the other one is set to use the whole processor.
     ///
     /// # Errors
     ///
-    /// A sentence, if the embedded engine is to have several threads a session.
-    pub fn new(runtime: Runtime, threads: usize, wish: ThreadRequest) -> Result<Self, String> {
+    /// The embedded engine supports only one thread per session.
+    pub fn new(runtime: Runtime, threads: usize, request: ThreadRequest) -> Result<Self, String> {
         let threads = threads.max(1);
-        if runtime.is_tract() && wish.intra_threads.is_some_and(|count| count > 1) {
+        if runtime.is_tract() && request.intra_threads.is_some_and(|count| count > 1) {
             return Err(
                 "the embedded engine runs each session on one thread; use --sessions".into(),
             );
         }
         let advised = runtime.workers(threads);
         let share = |count: usize| (threads / count.max(1)).max(1);
-        let workers = match (wish.sessions, wish.intra_threads) {
+        let workers = match (request.sessions, request.intra_threads) {
             (Some(engines), Some(intra_threads)) => Workers {
                 engines,
                 intra_threads,
@@ -63,13 +63,13 @@ impl ThreadPlan {
             (None, None) => advised,
         };
         Ok(Self {
-            decode_threads: wish.decode_threads.unwrap_or(threads).max(1),
+            decode_threads: request.decode_threads.unwrap_or(threads).max(1),
             sessions: workers.engines.max(1),
             intra_threads: workers.intra_threads.max(1),
         })
     }
 
-    /// The sessions' threads in a single session, for work that comes an image at a time.
+    /// Returns the plan with all threads in one session, for single images.
     #[must_use]
     pub fn joined(self) -> Self {
         Self {
@@ -102,17 +102,17 @@ mod tests {
     use crate::RuntimeOptions;
 
     #[test]
-    fn what_was_not_asked_for_fills_the_processor() {
+    fn the_default_uses_all_processors() {
         let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
-        let split = |wishes: [usize; 3]| {
+        let split = |numbers: [usize; 3]| {
             let [decode_threads, sessions, intra_threads] =
-                wishes.map(|wish| (wish > 0).then_some(wish));
-            let wish = ThreadRequest {
+                numbers.map(|request| (request > 0).then_some(request));
+            let request = ThreadRequest {
                 decode_threads,
                 sessions,
                 intra_threads,
             };
-            let split = ThreadPlan::new(runtime, 8, wish);
+            let split = ThreadPlan::new(runtime, 8, request);
             split.map(|s| [s.decode_threads, s.sessions, s.intra_threads])
         };
         // tract's sessions have one thread each.
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn it_prints() {
+    fn plans_print_as_text() {
         let split = ThreadPlan {
             decode_threads: 4,
             sessions: 1,

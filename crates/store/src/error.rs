@@ -1,19 +1,17 @@
-//! What can go wrong with a store, in words that say what to do and hold nothing secret.
+//! Errors of stores. Messages contain no secrets.
 
 use super::Url;
 
-/// Why something cannot be had from a store, or not be put there.
+/// Why an object cannot be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{url}: {kind}")]
 pub struct StoreError {
     /// The object or folder, without credentials.
     pub url: String,
-    /// What is wrong.
     pub kind: StoreErrorKind,
 }
 
 impl StoreError {
-    /// That of what `url` names.
     pub(super) fn new(url: &Url, kind: StoreErrorKind) -> Self {
         Self {
             url: url.to_string(),
@@ -22,100 +20,80 @@ impl StoreError {
     }
 }
 
-/// What is wrong with an object or its store.
+/// What is wrong with an object or its store. `reason` is the response of the store, unless stated
+/// otherwise. Messages are single lines, because they also appear in lists of failed samples.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreErrorKind {
     /// There is no such object, or no such bucket.
-    #[error("there is nothing there ({said})")]
-    Missing {
-        /// The store's answer.
-        said: String,
-    },
-    /// The store does not let us.
-    #[error("access is denied ({said}); {hint}")]
+    #[error("there is nothing there ({reason})")]
+    Missing { reason: String },
+    #[error("access is denied ({reason}); {hint}")]
     Denied {
-        /// The store's answer.
-        said: String,
-        /// What to set.
+        reason: String,
+        /// Settings that give access.
         hint: &'static str,
     },
-    /// The store does not answer, or cannot answer.
-    #[error("the store cannot be reached: {said}")]
+    /// The store does not respond, or responds with a server error.
+    #[error("the store cannot be reached: {reason}")]
     Unreachable {
-        /// What happened, after all retries.
-        said: String,
+        /// The failure of the last retry.
+        reason: String,
     },
-    /// The store answered with something else than was asked for.
-    #[error("the store answered: {said}")]
-    Answer {
-        /// The answer.
-        said: String,
-    },
-    /// The body ended before its end.
-    #[error("the store sent {got} of {size} bytes, again and again")]
-    Cut {
-        /// Bytes that came.
+    /// Any other response with an error.
+    #[error("the store responded: {reason}")]
+    Response { reason: String },
+    /// The body ended too early, in all retries.
+    #[error("the store sent {got} of {size} bytes in each attempt")]
+    Truncated {
+        /// Bytes that arrived.
         got: u64,
         /// Bytes of the object.
         size: u64,
     },
-    /// Two answers are of two versions of the object.
+    /// Two responses are of different versions of the object.
     #[error("was changed while it was read; nothing may write to it during a run")]
     Changed,
-    /// The object is larger than may be.
-    #[error("has {size} bytes, and more than {limit} are not read")]
-    TooLarge {
-        /// Its size.
-        size: u64,
-        /// The most that is read.
-        limit: u64,
-    },
-    /// A conditional write came too late.
+    #[error("has {size} bytes, but the limit is {limit}")]
+    TooLarge { size: u64, limit: u64 },
+    /// The condition of a conditional write does not hold.
     #[error("another process has written it meanwhile")]
     Conflict,
-    /// The server cannot list.
+    /// The server does not support listing.
     #[error(
-        "the server does not list folders ({said}); a folder of images needs s3://, gs://, az:// or \
-         a server that speaks WebDAV"
+        "the server does not list folders ({reason}); a folder of images needs s3://, gs://, az:// \
+         or a server that supports WebDAV"
     )]
-    NoListing {
-        /// The server's answer.
-        said: String,
-    },
-    /// There is no writing to web servers.
-    #[error("nothing is written to web servers; name a file, or an s3://, gs:// or az:// URL")]
+    NoListing { reason: String },
+    #[error("web servers are read-only; name a file, or an s3://, gs:// or az:// URL")]
     ReadOnly,
-    /// The URL names a bucket, and an object is needed.
+    /// The URL names a bucket where an object is needed.
     #[error("names no object; add its name")]
     NoObject,
-    /// The file that is to be written to the store cannot be read.
-    #[error("{file} is to be written there and cannot be read: {said}")]
+    #[error("the local file {file} cannot be read for upload: {reason}")]
     Source {
-        /// The file.
         file: String,
-        /// The file system's error.
-        said: String,
+        /// The error of the file system.
+        reason: String,
     },
-    /// A name that is none.
-    #[error("is no name that an object can be asked for by: {said}")]
+    #[error("is not a valid object name: {reason}")]
     Name {
-        /// What is wrong with it.
-        said: String,
+        /// What is wrong with the name.
+        reason: String,
     },
-    /// The credentials or settings in the environment are not what they should be.
-    #[error("{said}; {hint}")]
+    /// The credentials or settings in the environment are invalid.
+    #[error("{reason}; {hint}")]
     Settings {
-        /// What is wrong.
-        said: String,
-        /// What to set.
+        /// What is wrong with them.
+        reason: String,
+        /// Settings that give access.
         hint: &'static str,
     },
 }
 
 impl StoreErrorKind {
-    /// Whether only the object can be at fault. Otherwise it may be the store.
+    /// Whether only this object is affected. Otherwise the whole store may be.
     #[must_use]
-    pub fn is_of_the_object(&self) -> bool {
+    pub fn affects_only_the_object(&self) -> bool {
         matches!(
             self,
             Self::Missing { .. }
@@ -127,13 +105,13 @@ impl StoreErrorKind {
     }
 }
 
-/// Why a file of a folder cannot be read.
+/// Why a prefetched file cannot be read.
 #[derive(Debug)]
 pub enum ReadFailure {
-    /// It is the file's fault: others can be had.
+    /// Only this file cannot be read.
     File(StoreError),
-    /// The store is at fault: no other file could be had either.
+    /// No file of the store can be read.
     Store(StoreError),
-    /// The process shall end.
+    /// The process is to stop.
     Stopped,
 }

@@ -1,16 +1,16 @@
-//! Files elsewhere: object stores (S3, Google Cloud Storage, Azure) and web servers.
+//! Files in object stores (S3, Google Cloud Storage, Azure) and on web servers.
 //!
-//! A [`Location`] is what a command line names: a path of this machine, or a [`Url`]. [`Store`]
-//! lists, reads and writes what a URL names, and [`ReadAhead`] has the files of samples in memory
-//! before the decoders ask for them. All that is asynchronous stays in here: callers are threads,
-//! and wait.
+//! A [`Location`] is a command-line argument: a local path or a [`Url`]. [`Store`] lists, reads and
+//! writes the objects of a URL, and [`ReadAhead`] prefetches the files of samples for the decoders.
+//! The API is synchronous; the asynchronous runtime is internal.
 //!
-//! Nothing secret leaves this module: no error and no message holds a password, a key or a token.
+//! No error or message of this crate contains a password, a key or a token.
 //!
-//! Without the feature `remote`, URLs are refused where they are parsed, and a [`Store`] cannot be.
+//! Without the feature `remote`, parsing a URL of a store is an error.
 
 mod error;
 mod location;
+mod location_error;
 mod options;
 #[cfg(feature = "remote")]
 mod remote;
@@ -19,7 +19,8 @@ mod url;
 mod without;
 
 pub use error::{ReadFailure, StoreError, StoreErrorKind};
-pub use location::{Location, LocationError, LocationErrorKind};
+pub use location::Location;
+pub use location_error::{LocationError, LocationErrorKind};
 pub use options::StoreOptions;
 #[cfg(feature = "remote")]
 pub use remote::{FileNames, ObjectVersion, ReadAhead, Store};

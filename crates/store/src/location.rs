@@ -1,4 +1,4 @@
-//! Where a file or a folder is: a path of this machine, or a URL.
+//! Locations of files and folders: local paths and URLs.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -6,87 +6,28 @@ use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
-use super::url::{Scheme, Url, decoded_bytes};
+use super::location_error::{LocationError, LocationErrorKind};
+use super::url::{Scheme, Url, percent_decode};
 
-/// A file or a folder that a command line names.
+/// A file or folder named on the command line.
 ///
-/// What has no `scheme://` is a path of this machine, whatever it is called; `file://` is one too.
+/// A text without `scheme://` is a local path; so is a `file://` URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// A path of this machine.
     Local(PathBuf),
-    /// Something in an object store or on a web server.
+    /// An object or folder in an object store or on a web server.
     Remote(Url),
 }
 
-/// Why a text is no location.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{shown}: {kind}")]
-pub struct LocationError {
-    /// The text, without what may be secret in it.
-    pub shown: String,
-    /// What is wrong with it.
-    pub kind: LocationErrorKind,
-}
-
-/// What is wrong with a location.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LocationErrorKind {
-    /// No such kind of store is known.
-    #[error(
-        "URLs begin with s3://, gs://, az://, http://, https:// or file://; \
-         a path of this machine that looks like a URL is written ./{scheme}://…"
-    )]
-    Scheme {
-        /// What stands before `://`.
-        scheme: String,
-    },
-    /// There is no bucket, container or server.
-    #[error("names no {what}; write {scheme}://{what}/…")]
-    NoHost {
-        /// What stands before `://`.
-        scheme: &'static str,
-        /// What is missing.
-        what: &'static str,
-    },
-    /// A name and password where there cannot be any.
-    #[error(
-        "holds a user or password before `@`, which {scheme}:// URLs have no place for; \
-         give credentials in the environment"
-    )]
-    User {
-        /// What stands before `://`.
-        scheme: &'static str,
-    },
-    /// The file is another machine's.
-    #[error("file:// URLs name files of this machine: write file:///path")]
-    OtherMachine,
-    /// A `%` that is not followed by two hexadecimal digits, or bytes that are no text.
-    #[error("is not percent-encoded as URLs are (write %25 for a percent sign)")]
-    Encoding,
-    /// A name that no store can keep.
-    #[error("has the part `{part}` in it; names between slashes cannot be empty, `.` or `..`")]
-    Part {
-        /// The part.
-        part: String,
-    },
-    /// There are control characters in it.
-    #[error("has control characters in it")]
-    Control,
-    /// The program can do without stores.
-    #[error("this rgby was built without object stores; build it with the Cargo feature `remote`")]
-    NotBuilt,
-}
-
 impl Location {
-    /// Reads a command line's argument.
+    /// Parses a command-line argument.
     ///
     /// # Errors
     ///
-    /// A URL of no known kind or without a bucket, one that holds a password in the wrong place, or
-    /// any URL of a store where rgby was built without the feature `remote`.
+    /// The scheme is unknown, the URL has no bucket or has a password where none is supported, or
+    /// rgby was built without the feature `remote`.
     pub fn parse(text: &OsStr) -> Result<Self, LocationError> {
-        // What is no text has bytes that no URL has.
+        // A path that is not UTF-8 is not a URL.
         let url = text.to_str().and_then(|text| {
             let (scheme, rest) = text.split_once("://")?;
             is_scheme(scheme).then_some((scheme, rest))
@@ -116,7 +57,7 @@ impl Location {
         }
     }
 
-    /// The path, if it is one of this machine.
+    /// Returns the path, if it is local.
     #[must_use]
     pub fn local(&self) -> Option<&Path> {
         match self {
@@ -125,7 +66,7 @@ impl Location {
         }
     }
 
-    /// How it is named in messages: as a path, whether it is one or not.
+    /// Returns the path or URL to show, without secrets.
     #[must_use]
     pub fn named(&self) -> PathBuf {
         match self {
@@ -156,16 +97,16 @@ impl Serialize for Location {
     }
 }
 
-/// What may stand before `://`.
+/// Whether `text` is a URL scheme.
 fn is_scheme(text: &str) -> bool {
     let letter = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
     text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(letter)
 }
 
-/// A URL that is wrong in some way, without what may be secret in it.
+/// Returns an invalid URL without secrets.
 fn shown(scheme: &str, rest: &str) -> String {
     let rest = rest.split('?').next().unwrap_or_default();
-    // Wherever the password ends, it is before the last `@`.
+    // A password ends before the last `@`.
     match rest.rsplit_once('@') {
         Some((_, rest)) => format!("{scheme}://***@{rest}"),
         None => format!("{scheme}://{rest}"),
@@ -177,7 +118,7 @@ fn local_file(rest: &str) -> Result<PathBuf, LocationErrorKind> {
     if !path.starts_with('/') {
         return Err(LocationErrorKind::OtherMachine);
     }
-    let bytes = decoded_bytes(path)?;
+    let bytes = percent_decode(path)?;
     if bytes.contains(&0) {
         return Err(LocationErrorKind::Control);
     }

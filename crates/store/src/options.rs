@@ -1,17 +1,17 @@
-//! How stores are spoken to.
+//! Options of requests to stores.
 
 use std::time::Duration;
 
-/// How much is asked for at a time, and for how long.
+/// Limits of requests and of prefetching.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// How often a request that failed is made again.
+    /// Retries of a failed request.
     pub retries: usize,
-    /// How long a store may send nothing before a request has failed.
+    /// Time without data after which a request fails.
     pub timeout: Duration,
-    /// Requests under way at a time.
+    /// Maximum number of concurrent requests.
     pub requests: usize,
-    /// Bytes of files that are kept in memory ahead of the decoders.
+    /// Bytes of files to prefetch into memory.
     pub read_ahead: u64,
 }
 

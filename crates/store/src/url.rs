@@ -1,21 +1,22 @@
-//! What is in an object store or on a web server, by its URL.
+//! URLs of objects and folders in object stores and on web servers.
 
 use std::fmt;
 
-use super::location::LocationErrorKind;
+use percent_encoding::percent_decode_str;
 
-/// How a store is spoken to.
+use super::location_error::LocationErrorKind;
+
+/// Protocol of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
-    /// Amazon's S3, or what speaks its language.
+    /// Amazon S3 and compatible stores.
     S3,
     /// Google Cloud Storage.
     Gs,
-    /// Azure's blobs.
+    /// Azure Blob Storage.
     Az,
-    /// A web server, in plain text.
+    /// A web server without TLS.
     Http,
-    /// A web server.
     Https,
 }
 
@@ -28,7 +29,7 @@ impl Scheme {
         ("https", Self::Https),
     ];
 
-    /// As it stands before `://`.
+    /// Returns the text before `://`.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::ALL
@@ -37,7 +38,7 @@ impl Scheme {
             .map_or("", |(name, _)| name)
     }
 
-    /// Whether it is a web server, of which nothing can be asked but files.
+    /// Whether this is a web server, which can only be read.
     #[must_use]
     pub fn is_web(self) -> bool {
         matches!(self, Self::Http | Self::Https)
@@ -46,24 +47,24 @@ impl Scheme {
 
 /// An object, or a folder of objects, in a store.
 ///
-/// Shown and debugged without what is secret in it.
+/// `Display` and `Debug` omit secrets.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Url {
     scheme: Scheme,
-    /// Bucket or container; of a web server its name and port.
+    /// Bucket or container, or name and port of a web server.
     host: String,
-    /// As the store knows it: without percent-encoding, and no slash before or after it.
+    /// Key in the store, without percent-encoding and without leading or trailing slash.
     key: String,
     /// `user:password` of a web server.
     user: Option<String>,
-    /// What follows a `?`: the token of a signed URL.
+    /// Text after `?`: the token of a signed URL.
     query: Option<String>,
 }
 
 impl Url {
-    /// Reads what follows `://`.
+    /// Parses the text after `://`.
     pub(super) fn parse(scheme: Scheme, rest: &str) -> Result<Self, LocationErrorKind> {
-        // In the key of an S3 or Google object a question mark is one like any other character.
+        // Keys in S3 and Google Cloud Storage may contain question marks.
         let has_query = scheme.is_web() || scheme == Scheme::Az;
         let (rest, query) = match rest.split_once('?') {
             Some((rest, query)) if has_query => (rest, Some(query.to_owned())),
@@ -92,7 +93,7 @@ impl Url {
             return Err(LocationErrorKind::NoHost { scheme, what });
         }
         let key = if scheme.is_web() {
-            decoded(key)?
+            decode_utf8(key)?
         } else {
             key.to_owned()
         };
@@ -107,37 +108,37 @@ impl Url {
         })
     }
 
-    /// How the store is spoken to.
+    /// Returns the protocol.
     #[must_use]
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// Bucket or container; of a web server its name and port.
+    /// Returns the bucket or container, or name and port of a web server.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// What the store calls the object or folder; empty for all of the bucket.
+    /// Returns the key of the object or folder; empty for the whole bucket.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// `user:password` of a web server: secret.
+    /// Returns the secret `user:password` of a web server.
     #[cfg(feature = "remote")]
     pub(super) fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
 
-    /// The token of a signed URL: secret.
+    /// Returns the secret token of a signed URL.
     #[cfg(feature = "remote")]
     pub(super) fn query(&self) -> Option<&str> {
         self.query.as_deref()
     }
 
-    /// The object `name` in this folder.
+    /// Returns the object `name` in this folder.
     #[must_use]
     pub fn join(&self, name: &str) -> Self {
         let key = if self.key.is_empty() || name.is_empty() {
@@ -151,13 +152,13 @@ impl Url {
         }
     }
 
-    /// The last part of the key.
+    /// Returns the last part of the key.
     #[must_use]
     pub fn file_name(&self) -> &str {
         self.key.rsplit('/').next().unwrap_or_default()
     }
 
-    /// The folder that it is in.
+    /// Returns the folder that contains the object.
     #[must_use]
     pub fn parent(&self) -> Self {
         let folder = self.key.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -167,7 +168,7 @@ impl Url {
         }
     }
 
-    /// As it is shown, with a slash at its end: how all that is in it begins.
+    /// Returns the URL with a trailing slash: the prefix of all its objects.
     #[must_use]
     pub fn folder(&self) -> String {
         let shown = self.to_string();
@@ -191,26 +192,21 @@ impl fmt::Debug for Url {
     }
 }
 
-fn decoded(text: &str) -> Result<String, LocationErrorKind> {
-    String::from_utf8(decoded_bytes(text)?).map_err(|_| LocationErrorKind::Encoding)
+fn decode_utf8(text: &str) -> Result<String, LocationErrorKind> {
+    String::from_utf8(percent_decode(text)?).map_err(|_| LocationErrorKind::Encoding)
 }
 
-/// The bytes that percent-encoding stands for.
-pub(super) fn decoded_bytes(text: &str) -> Result<Vec<u8>, LocationErrorKind> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(bytes.next()?).to_digit(16);
-        let (Some(high), Some(low)) = (digit(), digit()) else {
-            return Err(LocationErrorKind::Encoding);
-        };
-        out.push((high * 16 + low) as u8);
+/// Decodes percent-encoded text; a `%` without two hexadecimal digits is an error.
+pub(super) fn percent_decode(text: &str) -> Result<Vec<u8>, LocationErrorKind> {
+    let is_encoded = |rest: &str| {
+        let digits = rest.bytes().take(2);
+        digits.filter(u8::is_ascii_hexdigit).count() == 2
+    };
+    if text.split('%').skip(1).all(is_encoded) {
+        Ok(percent_decode_str(text).collect())
+    } else {
+        Err(LocationErrorKind::Encoding)
     }
-    Ok(out)
 }
 
 fn check_key(key: &str) -> Result<(), LocationErrorKind> {

@@ -1,4 +1,4 @@
-//! What is seen of a training run: progress on the screen, lines in RUN/log.txt, servers.
+//! Shows a training run: progress on stderr, lines in RUN/log.txt, experiment tracking.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -9,26 +9,25 @@ use anyhow::Context;
 use indicatif::ProgressBar;
 
 use super::super::Ui;
-use super::Tracker;
 use crate::report::{EpochRow, TimingRow};
-use crate::tracking::{TrackingNotice, TrackingStatus};
+use crate::tracking::{Tracker, TrackingNotice, TrackingStatus};
 use crate::train::{RunEnd, StepReport, TrainError, TrainingObserver};
 
-/// Progress on the screen, the same in RUN/log.txt, and for servers that follow the run.
-pub(super) struct Screen<'a> {
+/// Shows the progress of a run, writes RUN/log.txt and updates the tracking server.
+pub(in crate::cli) struct Screen<'a> {
     ui: &'a Ui,
     bar: ProgressBar,
     epochs: u32,
     out: PathBuf,
-    log: Mutex<Log>,
+    log: Mutex<RunLog>,
     tracker: Tracker,
 }
 
-/// RUN/log.txt. The folder appears only once the run can start; lines before that wait for it.
+/// RUN/log.txt. Lines are held back until the run directory exists.
 #[derive(Default)]
-struct Log {
+struct RunLog {
     file: Option<File>,
-    waiting: String,
+    pending: String,
 }
 
 impl<'a> Screen<'a> {
@@ -44,19 +43,19 @@ impl<'a> Screen<'a> {
         }
     }
 
-    /// The run has ended.
-    pub fn end(&self, ended: &Result<RunEnd, TrainError>) {
+    /// Removes the progress bar and ends tracking.
+    pub fn end(&self, result: &Result<RunEnd, TrainError>) {
         self.bar.finish_and_clear();
-        let status = match ended {
+        let status = match result {
             Ok(RunEnd::Finished) => TrackingStatus::Finished,
             Ok(RunEnd::Stopped) => TrackingStatus::Killed,
             Err(_) => TrackingStatus::Failed,
         };
-        self.tell(self.tracker.end(status));
+        self.show(self.tracker.end(status));
     }
 
-    /// What trackers have to say comes from their threads, and is printed by this one.
-    fn tell(&self, notices: Vec<TrackingNotice>) {
+    /// Prints the messages of the tracking server.
+    fn show(&self, notices: Vec<TrackingNotice>) {
         for notice in notices {
             match notice {
                 TrackingNotice::Note(text) => self.note(&text),
@@ -70,14 +69,14 @@ impl<'a> Screen<'a> {
 
     fn log_or_warn(&self, line: &str) {
         if let Err(error) = self.log(line) {
-            self.ui.warn(&format!("the log was not written: {error:#}"));
+            self.ui.warn(&format!("cannot write the log: {error:#}"));
         }
     }
 
     fn log(&self, line: &str) -> anyhow::Result<()> {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.waiting += line;
-        log.waiting.push('\n');
+        log.pending += line;
+        log.pending.push('\n');
         if !self.out.is_dir() {
             return Ok(());
         }
@@ -88,7 +87,7 @@ impl<'a> Screen<'a> {
             let file = OpenOptions::new().create(true).append(true).open(&path);
             file.with_context(|| path.display().to_string())?
         };
-        file.write_all(std::mem::take(&mut log.waiting).as_bytes())?;
+        file.write_all(std::mem::take(&mut log.pending).as_bytes())?;
         log.file = Some(file);
         Ok(())
     }
@@ -97,12 +96,12 @@ impl<'a> Screen<'a> {
 impl TrainingObserver for Screen<'_> {
     fn started(&self, done: u32) {
         if let Err(error) = self.tracker.start(done) {
-            self.tell(vec![error]);
+            self.show(vec![error]);
         }
     }
 
     fn step(&self, report: &StepReport) {
-        self.tell(self.tracker.notices());
+        self.show(self.tracker.notices());
         Ui::set_length(&self.bar, u64::from(self.epochs) * report.steps as u64);
         let done = u64::from(report.epoch - 1) * report.steps as u64 + report.step as u64;
         self.bar.set_position(done);
@@ -115,13 +114,13 @@ impl TrainingObserver for Screen<'_> {
     fn extracted(&self, done: usize, all: usize) {
         Ui::set_length(&self.bar, all as u64);
         self.bar.set_position(done as u64);
-        self.bar.set_message("features of the frozen part");
+        self.bar.set_message("features of the frozen backbone");
     }
 
     fn epoch(&self, row: &EpochRow, timing: &TimingRow) {
         self.note(&format!(
             "epoch {:>3}  loss {:.4}  validation {:.4}  macro-F1 {:.4}  {:.1} images/s  {:.0} s, \
-             of which {:.0} % waiting for data",
+             {:.0} % of it waiting for data",
             row.epoch,
             row.train_loss,
             row.valid_loss.unwrap_or(f64::NAN),

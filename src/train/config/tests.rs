@@ -1,4 +1,4 @@
-//! Configs that are read, completed and refused.
+//! Reading, completing and rejecting configs.
 
 use super::*;
 
@@ -13,20 +13,20 @@ fn parse(overrides: &[&str]) -> Result<Config, String> {
 }
 
 #[test]
-fn defaults_are_written_out() {
+fn writes_all_defaults() {
     let config = parse(&[]).unwrap();
     assert_eq!(config.optimizer.lr, Some(1.0));
     assert_eq!(config.optimizer.rho, Some(0.95));
     assert_eq!(config.optimizer.epsilon, Some(1e-8));
     assert_eq!(config.data.mean, [0.5; 4]);
     assert_eq!(config.model.classes.len(), 28);
-    // What a run writes is what a resumed run reads.
+    // A resumed run reads what the run wrote.
     let text = toml::to_string_pretty(&config).unwrap();
     assert_eq!(Config::parse("config.toml", &text, &[]).unwrap(), config);
 }
 
 #[test]
-fn a_loss_is_written_out() {
+fn writes_the_settings_of_the_loss() {
     let config = parse(&["train.loss=focal", "train.class_weights=balanced"]).unwrap();
     assert_eq!(config.train.loss().focal_gamma, Some(2.0));
     let text = toml::to_string_pretty(&config).unwrap();
@@ -36,7 +36,7 @@ fn a_loss_is_written_out() {
 }
 
 #[test]
-fn overrides_take_numbers_lists_and_bare_words() {
+fn overrides_accept_numbers_lists_and_bare_words() {
     let config = parse(&[
         "train.epochs=7",
         "model.hidden=[32, 16]",
@@ -51,8 +51,8 @@ fn overrides_take_numbers_lists_and_bare_words() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
-    for (item, wanted) in [
+fn errors_name_the_key_and_the_value() {
+    for (item, expected) in [
         ("train.epoch=3", "did you mean train.epochs?"),
         ("trains.epochs=3", "did you mean train?"),
         (
@@ -108,32 +108,48 @@ fn what_is_wrong_is_named() {
         ("alone=1", "--set alone=1"),
     ] {
         let error = parse(&[item]).unwrap_err();
-        assert!(error.contains(wanted), "{item}: {error}");
+        assert!(error.contains(expected), "{item}: {error}");
     }
 }
 
 #[test]
-fn the_override_that_is_to_blame_is_named() {
+fn errors_name_the_override_that_caused_them() {
     let error = parse(&["train.epochs=3", "model.size=64"]).unwrap_err();
     assert!(
         error.starts_with("--set model.size=64: unknown field `size`"),
         "{error}"
     );
     assert!(error.ends_with("did you mean model.input_size?"), "{error}");
-    // Of two wrong ones, that which the sentence is about.
+    // Of two wrong overrides, the one that the message is about.
     let error = parse(&["train.steps=4", "model.size=64"]).unwrap_err();
     assert!(error.starts_with("--set model.size=64: "), "{error}");
     let error = parse(&["train.epochs=0", "train.seed=1"]).unwrap_err();
     assert!(error.starts_with("--set train.epochs=0: "), "{error}");
+    // Of two contradicting overrides, the last one.
+    let error = parse(&[
+        "optimizer.schedule=cosine",
+        "optimizer.lr=1",
+        "optimizer.min_lr=2",
+    ]);
+    let error = error.unwrap_err();
+    assert!(error.starts_with("--set optimizer.min_lr=2: "), "{error}");
+    // An error in the list or table of an override.
+    let error = parse(&["train.stages=[{ epochs = 1, frozen = [] }]"]).unwrap_err();
+    assert!(error.starts_with("--set train.stages=[{ "), "{error}");
+    let error = parse(&["model.channels=['red']", "data.mean=[0.1, 0.2]"]).unwrap_err();
+    assert!(error.starts_with("--set data.mean=[0.1, 0.2]: "), "{error}");
     let wrong = TEXT.replace("train =", "trains =");
+    // A value of the file that contradicts an override.
+    let error = parse(&["model.arch=inception-resnet-v2"]).unwrap_err();
+    assert!(error.starts_with("--set model.arch="), "{error}");
     let fine = ["train.epochs=3".to_owned()];
     let error = Config::parse("run.toml", &wrong, &fine).unwrap_err();
     assert!(error.to_string().starts_with("run.toml: "), "{error}");
 }
 
 #[test]
-fn keys_that_do_not_go_together_are_named() {
-    for (items, wanted) in [
+fn errors_name_keys_that_contradict_each_other() {
+    for (items, expected) in [
         (
             vec!["optimizer.schedule=cosine", "optimizer.min_lr=2"],
             "at most optimizer.lr, 1",
@@ -144,7 +160,7 @@ fn keys_that_do_not_go_together_are_named() {
         ),
     ] {
         let error = parse(&items).unwrap_err();
-        assert!(error.contains(wanted), "{items:?}: {error}");
+        assert!(error.contains(expected), "{items:?}: {error}");
     }
     let text = TEXT.replace(
         "name = 'adadelta', constants = 'keras-2.0.8'",
@@ -155,7 +171,7 @@ fn keys_that_do_not_go_together_are_named() {
         let parsed = Config::parse("run.toml", &text.replace("NAME", name), &overrides);
         parsed.map_err(|error| error.to_string())
     };
-    for (name, item, wanted) in [
+    for (name, item, expected) in [
         (
             "sgd",
             "optimizer.nesterov=true",
@@ -169,7 +185,7 @@ fn keys_that_do_not_go_together_are_named() {
         ("adamw", "optimizer.constants=keras-2.0.8", "has no adamw"),
     ] {
         let error = with(name, &[item]).unwrap_err();
-        assert!(error.contains(wanted), "{item}: {error}");
+        assert!(error.contains(expected), "{item}: {error}");
     }
     let config = with("sgd", &["optimizer.schedule=step"]).unwrap().optimizer;
     assert_eq!(
@@ -180,7 +196,7 @@ fn keys_that_do_not_go_together_are_named() {
 }
 
 #[test]
-fn every_config_of_the_repository_is_valid() {
+fn all_configs_of_the_repository_are_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -191,7 +207,7 @@ fn every_config_of_the_repository_is_valid() {
 }
 
 #[test]
-fn an_unknown_key_of_a_file_names_its_line_and_the_nearest_known_one() {
+fn an_unknown_key_is_reported_with_its_line_and_a_similar_key() {
     let text = TEXT.replace("batch_size", "batchsize");
     let error = Config::parse("run.toml", &text, &[])
         .unwrap_err()
@@ -201,7 +217,7 @@ fn an_unknown_key_of_a_file_names_its_line_and_the_nearest_known_one() {
         "{error}"
     );
     assert!(error.ends_with("did you mean train.batch_size?"), "{error}");
-    // A key that is like none gets the parser's list alone.
+    // A key without a similar one gets no hint.
     let text = TEXT.replace("epochs", "duration");
     let error = Config::parse("run.toml", &text, &[])
         .unwrap_err()
@@ -213,7 +229,7 @@ fn an_unknown_key_of_a_file_names_its_line_and_the_nearest_known_one() {
 }
 
 #[test]
-fn what_is_done_to_gradients_and_weights_is_off_by_default() {
+fn clipping_averaging_and_accumulation_are_off_by_default() {
     let train = parse(&[]).unwrap().train;
     assert_eq!(
         (train.clip_norm, train.ema, train.accumulate),
@@ -228,7 +244,7 @@ fn what_is_done_to_gradients_and_weights_is_off_by_default() {
 }
 
 #[test]
-fn an_epoch_belongs_to_the_stage_that_it_falls_in() {
+fn stages_cover_consecutive_epochs() {
     let config = parse(&[
         "train.epochs=5",
         "train.stages=[{ epochs = 2, freeze = ['backbone'], lr = 1e-3 }, { epochs = 1 }]",

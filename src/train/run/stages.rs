@@ -1,7 +1,7 @@
 //! The stages of a run: frozen parameters and the feature cache.
 
 use super::super::features::{RunSamples, StageSpan, features, remove_features};
-use super::super::{BatchContent, Stage, TrainError, TrainingObserver};
+use super::super::{BatchContent, TrainError, TrainStage, TrainingObserver};
 use super::TrainingRun;
 
 impl TrainingRun<'_> {
@@ -69,7 +69,7 @@ impl TrainingRun<'_> {
     }
 
     /// Describes a stage.
-    fn describe(&self, stage: &Stage) -> String {
+    fn describe(&self, stage: &TrainStage) -> String {
         let frozen = match stage.freeze.as_slice() {
             [] => "nothing frozen".to_owned(),
             frozen => format!("{} frozen", frozen.join(", ")),

@@ -1,20 +1,21 @@
-//! What is wrong with a labelled data set, all of it at once.
+//! Validation of a labelled data set: all problems at once.
 //!
-//! Where [`Dataset::open`](super::Dataset::open) stops at the first thing that makes training
-//! impossible, a [`Check`] goes on: it reads every line of the labels, decodes every file, and
-//! lists whatever it finds. Of each image only its size, a hash and the counts of its gray values
-//! are kept.
+//! [`Dataset::open`](super::Dataset::open) stops at the first problem that prevents training.
+//! [`check_data`] instead reads every line of the labels, decodes every file and lists all problems.
+//! It keeps only the size, a hash and the histogram of each image.
 
 mod duplicates;
 mod pixels;
 mod problem;
+mod report;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde::Serialize;
 use thiserror::Error;
 
 use self::duplicates::duplicates;
@@ -23,21 +24,30 @@ use super::{
     ImageManifestFault, Images, ImagesError, LabelError, LabelFault, LabelLine, LabelProblem,
     PatternError, survey_labels,
 };
+use rgby_common::observer::Observer;
 use rgby_imaging::{FindError, Sample};
 
 pub use self::pixels::ChannelStatistics;
 pub use self::problem::{Problem, ProblemKind, RARE, Severity};
+pub use self::report::{CheckReport, ClassCount, SizeCount};
 
 /// A channel whose brightest pixel in all images is below this is dark.
 const DARK: u8 = 64;
+/// Name of the task in progress reports.
+const TASK: &str = "checking";
 
-/// What a data set should hold.
+/// The data set to check, and what it should contain.
 #[derive(Debug, Clone)]
-pub struct Expected {
-    /// The channels of each sample.
+pub struct CheckConfig {
+    pub images: Images,
+    /// CSV with labels, `Id,Target`.
+    pub labels: PathBuf,
+    /// Channels that each sample must have.
     pub stains: Vec<String>,
-    /// Names of the classes.
+    /// Class names.
     pub classes: Vec<String>,
+    /// Kinds of errors to report as warnings.
+    pub allow: Vec<ProblemKind>,
 }
 
 /// Why a data set could not be checked at all.
@@ -51,10 +61,26 @@ pub enum CheckError {
     Images(#[from] ImagesError),
 }
 
+/// Checks a labelled data set: reads all labels, decodes all images on all cores.
+///
+/// Reports progress in samples as the task `checking`.
+///
+/// # Errors
+///
+/// [`CheckError`] if the labels cannot be read, or if there are no images.
+pub fn check_data(
+    config: &CheckConfig,
+    observer: &dyn Observer,
+) -> Result<CheckReport, CheckError> {
+    let survey = DatasetSurvey::begin(config)?;
+    let mut report = survey.finish(observer);
+    report.allow(&config.allow);
+    Ok(report)
+}
+
 /// A data set whose labels were read and whose samples were listed, before any image is opened.
-#[derive(Debug)]
-pub struct Check {
-    expected: Expected,
+struct DatasetSurvey<'a> {
+    config: &'a CheckConfig,
     lines: Vec<LabelLine>,
     samples: Vec<Sample>,
     problems: Vec<Problem>,
@@ -62,57 +88,19 @@ pub struct Check {
     listed: bool,
 }
 
-/// All that was found.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Checked {
-    /// Samples that the labels file names.
-    pub labelled: usize,
-    /// Samples that have any image.
-    pub samples: usize,
-    /// How many samples carry each class.
-    pub classes: Vec<ClassCount>,
-    /// The gray values of each channel.
-    pub channels: Vec<ChannelStatistics>,
-    /// Sizes, the most frequent first.
-    pub sizes: Vec<SizeCount>,
-    /// What is wrong: by kind, and within a kind in the order of the labels or of the ids.
-    pub problems: Vec<Problem>,
-}
-
-/// How many samples carry a class.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ClassCount {
-    /// Its number.
-    pub class: usize,
-    /// Its name.
-    pub name: String,
-    /// Samples.
-    pub samples: usize,
-}
-
-/// How many samples have a size.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SizeCount {
-    /// Width in pixels.
-    pub width: u32,
-    /// Height in pixels.
-    pub height: u32,
-    /// Samples whose first readable image has it.
-    pub samples: usize,
-}
-
-impl Check {
+impl<'a> DatasetSurvey<'a> {
     /// Reads the labels and lists the samples. A folder or manifest that contradicts itself is a
     /// problem of kind [`ProblemKind::Images`]; then there are no samples.
     ///
     /// # Errors
     ///
     /// [`CheckError`] if the labels cannot be read, or if there are no images where they should be.
-    pub fn begin(images: &Images, labels: &Path, expected: Expected) -> Result<Self, CheckError> {
-        let (lines, wrong) = survey_labels(labels, expected.classes.len())?;
+    fn begin(config: &'a CheckConfig) -> Result<Self, CheckError> {
+        let (images, labels) = (&config.images, &config.labels);
+        let (lines, wrong) = survey_labels(labels, config.classes.len())?;
         let file = labels.display().to_string();
         let mut problems: Vec<Problem> = wrong.iter().map(|w| label_problem(w, &file)).collect();
-        let (samples, listed) = match images.find(&expected.stains) {
+        let (samples, listed) = match images.find(&config.stains) {
             Ok(samples) => (samples, true),
             Err(error) if contradicts(&error) => {
                 let images = images.path.display().to_string();
@@ -135,7 +123,7 @@ impl Check {
             Problem::new(ProblemKind::EmptyLabel, &line.id, file.clone(), message)
         }));
         Ok(Self {
-            expected,
+            config,
             lines,
             samples,
             problems,
@@ -143,17 +131,15 @@ impl Check {
         })
     }
 
-    /// How many samples have images.
-    #[must_use]
-    pub fn samples(&self) -> usize {
-        self.samples.len()
-    }
-
-    /// Decodes every image, on all cores, and puts everything together. `done` is called after
-    /// each sample.
-    #[must_use]
-    pub fn finish(mut self, done: &(dyn Fn() + Sync)) -> Checked {
-        let mut pixels = PixelSurvey::run(&self.samples, self.expected.stains.len(), done);
+    /// Decodes every image and combines all findings.
+    fn finish(mut self, observer: &dyn Observer) -> CheckReport {
+        let (done, total) = (AtomicUsize::new(0), self.samples.len());
+        observer.progress(TASK, 0, total);
+        let count = || {
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            observer.progress(TASK, done, total);
+        };
+        let mut pixels = PixelSurvey::run(&self.samples, self.config.stains.len(), &count);
         let mut problems = std::mem::take(&mut self.problems);
         if self.listed {
             problems.extend(self.unmatched());
@@ -173,7 +159,9 @@ impl Check {
         let counts = self.class_counts();
         problems.extend(counts.iter().filter_map(few));
         problems.sort_by_key(|problem| problem.kind);
-        Checked {
+        CheckReport {
+            images: self.config.images.path.clone(),
+            label_file: self.config.labels.clone(),
             labelled: self.lines.len(),
             samples: self.samples.len(),
             classes: counts,
@@ -213,41 +201,24 @@ impl Check {
     }
 
     fn channels(&self, histograms: &[Histogram]) -> Vec<ChannelStatistics> {
-        let stains = self.expected.stains.iter().zip(histograms);
+        let stains = self.config.stains.iter().zip(histograms);
         stains
             .map(|(stain, histogram)| histogram.statistics(stain))
             .collect()
     }
 
     fn class_counts(&self) -> Vec<ClassCount> {
-        let mut counts = vec![0; self.expected.classes.len()];
+        let mut counts = vec![0; self.config.classes.len()];
         for &class in self.lines.iter().flat_map(|line| &line.classes) {
             counts[usize::from(class)] += 1;
         }
-        let named = self.expected.classes.iter().zip(counts).enumerate();
+        let named = self.config.classes.iter().zip(counts).enumerate();
         let count = |(class, (name, samples)): (usize, (&String, usize))| ClassCount {
             class,
             name: name.clone(),
             samples,
         };
         named.map(count).collect()
-    }
-}
-
-impl Checked {
-    /// Takes problems of these kinds as meant: they become warnings.
-    pub fn allow(&mut self, kinds: &[ProblemKind]) {
-        let allowed = self.problems.iter_mut().filter(|p| kinds.contains(&p.kind));
-        allowed.for_each(|problem| problem.severity = Severity::Warning);
-    }
-
-    /// How many problems there are of a severity.
-    #[must_use]
-    pub fn count(&self, severity: Severity) -> usize {
-        let problems = self.problems.iter();
-        problems
-            .filter(|problem| problem.severity == severity)
-            .count()
     }
 }
 

@@ -52,6 +52,17 @@ pub enum Severity {
     Warning,
 }
 
+impl Severity {
+    /// Returns the name in tables: `error` or `warning`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
 impl ProblemKind {
     /// Returns the severity, unless the user allows the kind.
     #[must_use]

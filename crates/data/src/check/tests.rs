@@ -10,10 +10,13 @@ use rgby_imaging::CHANNELS;
 /// Images, statistics by numpy: see `tests/golden/channel_statistics.py`.
 const GOLDEN: &str = include_str!("../../../../tests/golden/channel_statistics.json");
 
-fn expected(classes: usize) -> Expected {
-    Expected {
+fn config(images: &Path, labels: &Path, classes: usize) -> CheckConfig {
+    CheckConfig {
+        images: Images::plain(images),
+        labels: labels.to_owned(),
         stains: CHANNELS.map(String::from).to_vec(),
         classes: (0..classes).map(|class| format!("Class {class}")).collect(),
+        allow: Vec::new(),
     }
 }
 
@@ -33,15 +36,14 @@ fn write_sample(dir: &Path, id: &str, (side, seed): (u32, u8)) {
     }
 }
 
-fn check(dir: &Path, labels: &str, classes: usize) -> Checked {
+fn check(dir: &Path, labels: &str, classes: usize) -> CheckReport {
     let csv = dir.join("labels.csv");
     fs::write(&csv, labels).unwrap();
-    let check = Check::begin(&Images::plain(dir), &csv, expected(classes)).unwrap();
-    check.finish(&|| {})
+    check_data(&config(dir, &csv, classes), &()).unwrap()
 }
 
 /// Kind, id and message of every problem but the rare classes.
-fn problems(checked: &Checked) -> Vec<(ProblemKind, &str, &str)> {
+fn problems(checked: &CheckReport) -> Vec<(ProblemKind, &str, &str)> {
     let problems = checked.problems.iter();
     problems
         .filter(|p| p.kind != ProblemKind::RareClass)
@@ -221,9 +223,8 @@ fn files_that_contradict_each_other_are_a_problem_and_no_folder_is_an_error() {
             .any(|p| p.0 == ProblemKind::NoImages)
     );
     let labels = dir.path().join("labels.csv");
-    let nowhere = Images::plain(dir.path().join("nowhere"));
-    assert!(Check::begin(&nowhere, &labels, expected(1)).is_err());
-    let images = Images::plain(dir.path());
-    let none = dir.path().join("none.csv");
-    assert!(Check::begin(&images, &none, expected(1)).is_err());
+    let nowhere = config(&dir.path().join("nowhere"), &labels, 1);
+    assert!(check_data(&nowhere, &()).is_err());
+    let unlabelled = config(dir.path(), &dir.path().join("none.csv"), 1);
+    assert!(check_data(&unlabelled, &()).is_err());
 }

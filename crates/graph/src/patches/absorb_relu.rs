@@ -1,4 +1,4 @@
-//! ReLU as a part of the normalisation before it.
+//! Merges ReLU into the BatchNorm before it, for code generation.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,10 +6,10 @@ use crate::GraphProto;
 use crate::surgery::remove_nodes;
 use crate::view::readers;
 
-/// Drops every `Relu` that alone reads a `BatchNormalization`, and returns the scales of the
-/// layers that now have to do its work.
+/// Removes every `Relu` that alone reads a `BatchNormalization`; returns the scale names of the
+/// BatchNorm layers that must apply it.
 ///
-/// What is left is no longer the same network to a reader of ONNX; this is for generating code.
+/// The remaining ONNX graph computes something else; the generated code applies the ReLU.
 pub fn absorb_relu(graph: &mut GraphProto) -> HashSet<String> {
     let readers = readers(graph);
     let norms: HashMap<&str, usize> = graph
@@ -40,11 +40,11 @@ pub fn absorb_relu(graph: &mut GraphProto) -> HashSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::Sketch;
+    use crate::tests::GraphBuilder;
 
     #[test]
-    fn only_a_relu_that_reads_alone_is_absorbed() {
-        let mut graph = Sketch::new()
+    fn absorbs_only_a_relu_that_is_the_only_reader() {
+        let mut graph = GraphBuilder::new()
             .node("BatchNormalization", &["image", "scale1"], "norm1")
             .node("Relu", &["norm1"], "relu1")
             .node("BatchNormalization", &["relu1", "scale2"], "norm2")

@@ -1,21 +1,20 @@
-//! Small arrays, and what exporters compute of stored values before the image comes in.
+//! Arithmetic on constant arrays.
 
 use crate::tensor::{INT64, ints, numel, set_values, values};
 use crate::{GraphError, TensorProto};
 
-/// Most elements an operation on constants may make: four times the largest weight known.
+/// Largest result of an operation, elements: four times the largest known weight.
 const MAX_ELEMENTS: usize = 1 << 24;
-/// Most axes of an array.
 const MAX_RANK: usize = 8;
 
-/// A stored value, in row-major order.
+/// An array in row-major order.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ConstantArray {
     pub dims: Vec<usize>,
     pub data: ConstantData,
 }
 
-/// Elements of an [`ConstantArray`].
+/// Elements of a [`ConstantArray`].
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ConstantData {
     Float(Vec<f32>),
@@ -23,7 +22,7 @@ pub(super) enum ConstantData {
 }
 
 impl ConstantArray {
-    /// Reads a tensor of floats or integers; none of another type or with broken data.
+    /// Reads a tensor of floats or integers; `None` for other types and invalid data.
     pub fn read(tensor: &TensorProto) -> Option<Self> {
         (numel(tensor).ok()? <= MAX_ELEMENTS && tensor.dims.len() <= MAX_RANK).then_some(())?;
         let data = match ints(tensor) {
@@ -34,7 +33,6 @@ impl ConstantArray {
         Some(Self { dims, data })
     }
 
-    /// Number of elements.
     pub fn len(&self) -> usize {
         match &self.data {
             ConstantData::Float(values) => values.len(),
@@ -49,7 +47,7 @@ impl ConstantArray {
         }
     }
 
-    /// As a tensor called `name`.
+    /// Returns a tensor called `name`.
     pub fn write(&self, name: &str) -> Result<TensorProto, GraphError> {
         let mut tensor = TensorProto::new();
         name.clone_into(&mut tensor.name);
@@ -65,11 +63,11 @@ impl ConstantArray {
         Ok(tensor)
     }
 
-    /// Repeats elements along axes of length one, as ONNX broadcasts; none if that does not fit.
+    /// Broadcasts together with `dims`, as ONNX does; `None` if the shapes do not fit.
     pub fn broadcast(&self, dims: &[usize]) -> Option<Self> {
-        let wanted = broadcast_dims(&self.dims, dims)?;
+        let target = broadcast_dims(&self.dims, dims)?;
         let gather = |index: &[usize]| {
-            let skipped = wanted.len() - self.dims.len();
+            let skipped = target.len() - self.dims.len();
             self.dims
                 .iter()
                 .zip(&index[skipped..])
@@ -77,10 +75,10 @@ impl ConstantArray {
                     flat * dim + if dim == 1 { 0 } else { i }
                 })
         };
-        Some(self.gathered(&wanted, gather))
+        Some(self.gathered(&target, gather))
     }
 
-    /// Axis `i` of the result is axis `perm[i]` of this one.
+    /// Permutes the axes: axis `i` of the result is axis `perm[i]` of `self`.
     pub fn transpose(&self, perm: &[usize]) -> Option<Self> {
         let mut sorted = perm.to_vec();
         sorted.sort_unstable();
@@ -99,11 +97,11 @@ impl ConstantArray {
         Some(self.gathered(&dims, gather))
     }
 
-    /// The same elements under another shape; `-1` stands for what is left, 0 for the old length.
-    pub fn reshape(&self, wanted: &[i64]) -> Option<Self> {
+    /// Changes the shape; `-1` is inferred, 0 keeps the old length.
+    pub fn reshape(&self, shape: &[i64]) -> Option<Self> {
         let count: usize = self.dims.iter().product();
-        let mut dims = Vec::with_capacity(wanted.len());
-        for (axis, &dim) in wanted.iter().enumerate() {
+        let mut dims = Vec::with_capacity(shape.len());
+        for (axis, &dim) in shape.iter().enumerate() {
             dims.push(match dim {
                 0 => *self.dims.get(axis)?,
                 -1 => usize::MAX,
@@ -120,7 +118,7 @@ impl ConstantArray {
         })
     }
 
-    /// Element by element, with broadcasting; floats only.
+    /// Combines elements with broadcasting; floats only.
     pub fn zip(&self, other: &Self, f: impl Fn(f32, f32) -> f32) -> Option<Self> {
         let dims = broadcast_dims(&self.dims, &other.dims)?;
         let (ConstantData::Float(a), ConstantData::Float(b)) =
@@ -135,7 +133,7 @@ impl ConstantArray {
         })
     }
 
-    /// Element by element; floats only.
+    /// Maps each element; floats only.
     pub fn map(&self, f: impl Fn(f32) -> f32) -> Option<Self> {
         match &self.data {
             ConstantData::Float(values) => Some(Self {
@@ -175,7 +173,7 @@ impl ConstantArray {
     }
 }
 
-/// The shape that two shapes broadcast to, within the limits.
+/// Returns the shape that two shapes broadcast to, if it is within the limits.
 fn broadcast_dims(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
     let dim = |dims: &[usize], axis: usize| {
@@ -192,7 +190,7 @@ fn broadcast_dims(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     (product(&dims)? <= MAX_ELEMENTS && rank <= MAX_RANK).then_some(dims)
 }
 
-/// None if it overflows.
+/// Returns `None` on overflow.
 fn product<'d>(dims: impl IntoIterator<Item = &'d usize>) -> Option<usize> {
     dims.into_iter()
         .try_fold(1_usize, |product, &dim| product.checked_mul(dim))
@@ -210,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn broadcasting_is_numpys() {
+    fn broadcasts_like_numpy() {
         let row = floats(&[1, 3], &[1.0, 2.0, 3.0]);
         let column = floats(&[2, 1], &[10.0, 20.0]);
         let sum = row.zip(&column, |a, b| a + b).unwrap();
@@ -222,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn transposing_moves_elements() {
+    fn transposes_elements() {
         let matrix = floats(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let turned = floats(&[3, 2], &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
         assert_eq!(matrix.transpose(&[1, 0]).unwrap(), turned);
@@ -230,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn reshaping_keeps_the_count() {
+    fn reshape_keeps_the_number_of_elements() {
         let row = floats(&[6], &[1.0; 6]);
         assert_eq!(row.reshape(&[2, -1]).unwrap().dims, [2, 3]);
         assert_eq!(row.reshape(&[0, 1]).unwrap().dims, [6, 1]);

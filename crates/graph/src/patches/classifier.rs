@@ -1,20 +1,20 @@
-//! Where features end and the old task begins.
+//! Removes the classifier after the last feature map.
 
 use crate::attributes::ints;
 use crate::surgery::prune;
 use crate::tensor;
-use crate::view::View;
+use crate::view::GraphView;
 use crate::{GraphError, GraphProto, NodeProto};
 
 const PATCH: &str = "dropping the classifier";
 
-/// Cuts the graph at its last feature map `[N, C, h, w]`: global pooling and classifier go.
+/// Cuts the graph after its last feature map `[N, C, h, w]`, without global pooling and classifier.
 ///
-/// A file that ends in pooled features or in the feature map itself is accepted too.
+/// The graph may also end in pooled features or in the feature map.
 ///
 /// # Errors
 ///
-/// Between the first output and global pooling stands something that no classifier has.
+/// An unexpected operator is between the first output and global pooling.
 pub fn drop_classifier(graph: &mut GraphProto) -> Result<(), GraphError> {
     let features = features(graph)?;
     graph.output.truncate(1);
@@ -24,12 +24,12 @@ pub fn drop_classifier(graph: &mut GraphProto) -> Result<(), GraphError> {
     Ok(())
 }
 
-/// The name of the last feature map.
+/// Returns the name of the last feature map.
 fn features(graph: &GraphProto) -> Result<String, GraphError> {
-    let view = View::new(graph)?;
+    let view = GraphView::new(graph)?;
     let output = graph.output.first().map_or("", |o| o.name.as_str());
     let mut name = output;
-    // A sum may end a classifier or a feature map; these end only a classifier.
+    // True after an operator that occurs in classifiers only; a sum may also end a feature map.
     let mut in_classifier = false;
     for _ in 0..graph.node.len() {
         let Some(node) = view.producer(name).map(|index| &graph.node[index]) else {
@@ -43,7 +43,7 @@ fn features(graph: &GraphProto) -> Result<String, GraphError> {
             "Gemm" | "MatMul" | "Flatten" | "Reshape" | "Squeeze" | "Softmax" | "LogSoftmax" => {
                 in_classifier = true;
             }
-            "Add" | "Sigmoid" => {}
+            "Add" | "Sigmoid" | "Transpose" => {}
             _ if !in_classifier => return Ok(output.to_owned()),
             other => {
                 return Err(refuse(format!(
@@ -55,7 +55,7 @@ fn features(graph: &GraphProto) -> Result<String, GraphError> {
         name = input;
     }
     Err(refuse(format!(
-        "no global pooling stands before the output `{output}`"
+        "there is no global pooling before the output `{output}`"
     )))
 }
 
@@ -66,16 +66,16 @@ fn refuse(reason: String) -> GraphError {
     }
 }
 
-/// The first input that is no stored weight: `Add` may name its bias first.
-fn data_input<'a>(node: &'a NodeProto, view: &View<'a>) -> &'a str {
+/// Returns the first input that is not stored; the bias of `Add` may come first.
+fn data_input<'a>(node: &'a NodeProto, view: &GraphView<'a>) -> &'a str {
     let mut inputs = node.input.iter().map(String::as_str);
     inputs
         .find(|name| view.tensor(name).is_none())
         .unwrap_or("")
 }
 
-/// Whether a mean is over height and width.
-fn spatial(node: &NodeProto, view: &View) -> bool {
+/// Returns whether a mean is over height and width.
+fn spatial(node: &NodeProto, view: &GraphView) -> bool {
     let stored = node.input.get(1).and_then(|name| view.tensor(name));
     let axes = stored.and_then(|tensor| tensor::ints(tensor).ok());
     let mut axes = axes.unwrap_or_else(|| ints(node, "axes", &[]));
@@ -89,10 +89,10 @@ fn spatial(node: &NodeProto, view: &View) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::{Sketch, constant_ints, weight, with_ints};
+    use crate::tests::{GraphBuilder, constant_ints, weight, with_ints};
 
-    fn network() -> Sketch {
-        Sketch::new()
+    fn network() -> GraphBuilder {
+        GraphBuilder::new()
             .weight(weight("w", &[2, 3, 1, 1]))
             .weight(weight("fc", &[2, 5]))
             .weight(weight("bias", &[5]))
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_end_a_network_is_cut_at_the_same_place() {
+    fn cuts_every_kind_of_classifier_at_the_feature_map() {
         let ends = [
             network()
                 .node("GlobalAveragePool", &["features"], "p")
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_classifier_is_refused_and_nothing_is_changed() {
+    fn refuses_unexpected_operators_and_keeps_the_graph() {
         let mean = network()
             .node("ReduceMean", &["features"], "p")
             .with(with_ints("axes", &[1]))

@@ -1,4 +1,4 @@
-//! What a graph computes without looking at the image.
+//! Evaluates the parts of a graph that do not depend on the image.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -6,19 +6,19 @@ use std::collections::HashMap;
 use super::arithmetic::{ConstantArray, ConstantData};
 use crate::attributes::{attribute, int, ints};
 use crate::tensor::{FLOAT, numel};
-use crate::view::View;
+use crate::view::GraphView;
 use crate::{GraphError, GraphProto, NodeProto, TensorProto};
 
-/// What folding the constants of a graph may take, in elements of arrays.
+/// Limits of constant folding, in array elements.
 #[derive(Clone, Copy)]
-struct Budget {
-    /// Read or made on the way. Small nodes may be many, and each may read a large array.
+struct FoldingBudget {
+    /// Elements read or computed. There may be many small nodes that read a large array.
     handled: usize,
-    /// Of what is stored in the end.
+    /// Elements stored in the end.
     kept: usize,
 }
 
-const BUDGET: Budget = Budget {
+const BUDGET: FoldingBudget = FoldingBudget {
     handled: 1 << 28,
     kept: 1 << 26,
 };
@@ -27,20 +27,20 @@ const BUDGET: Budget = Budget {
 ///
 /// # Errors
 ///
-/// A constant of a kind that no network needs: strings or a sparse tensor.
-pub(super) fn constants_to_initializers(graph: &mut GraphProto) -> Result<(), GraphError> {
-    let mut made = Vec::new();
+/// A constant of strings or a sparse tensor.
+pub(crate) fn constants_to_initializers(graph: &mut GraphProto) -> Result<(), GraphError> {
+    let mut tensors = Vec::new();
     for node in graph.node.iter().filter(|node| node.op_type == "Constant") {
         let name = node.output.first().map_or("", String::as_str);
         let mut tensor = constant(node).ok_or_else(|| GraphError::Patch {
             patch: "storing constants",
-            reason: format!("Constant `{name}` holds no tensor of numbers"),
+            reason: format!("Constant `{name}` is not a tensor of numbers"),
         })??;
         name.clone_into(&mut tensor.name);
-        made.push(tensor);
+        tensors.push(tensor);
     }
     graph.node.retain(|node| node.op_type != "Constant");
-    graph.initializer.append(&mut made);
+    graph.initializer.append(&mut tensors);
     Ok(())
 }
 
@@ -67,40 +67,40 @@ fn constant(node: &NodeProto) -> Option<Result<TensorProto, GraphError>> {
     Some(array.write(""))
 }
 
-/// Computes what depends on stored values alone, such as the zero biases and expanded BatchNorm
-/// parameters that PyTorch's newer exporter spells out.
+/// Evaluates nodes that depend on stored values only.
 ///
-/// A node that cannot be computed, or whose result would be too large, stays as it is.
+/// PyTorch's dynamo exporter writes zero biases and expanded BatchNorm parameters as such nodes. A
+/// node that is not supported, or whose result is too large, is kept.
 ///
 /// # Errors
 ///
 /// A cycle.
-pub(super) fn fold_constants(graph: &mut GraphProto) -> Result<(), GraphError> {
+pub(crate) fn fold_constants(graph: &mut GraphProto) -> Result<(), GraphError> {
     fold_within(BUDGET, graph)
 }
 
-fn fold_within(budget: Budget, graph: &mut GraphProto) -> Result<(), GraphError> {
+fn fold_within(budget: FoldingBudget, graph: &mut GraphProto) -> Result<(), GraphError> {
     let mut folded: HashMap<String, ConstantArray> = HashMap::new();
     let handled = Cell::new(budget.handled);
-    // What is exhausted stays so: the next large array would be handled again in vain.
+    // An exhausted budget stays at 0, so that no further large array is read.
     let handle = |len: usize| {
         let left = handled.get().checked_sub(len.max(1));
         handled.set(left.unwrap_or(0));
         left
     };
     let mut kept = budget.kept;
-    let view = View::new(graph)?;
+    let view = GraphView::new(graph)?;
     for index in view.order()? {
         let node = &graph.node[index];
         let known = |name: &String| {
-            let made = folded.get(name);
+            let computed = folded.get(name);
             let stored = || view.tensor(name);
-            let len = match made {
+            let len = match computed {
                 Some(array) => array.len(),
                 None => numel(stored()?).ok()?,
             };
             handle(len)?;
-            made.cloned().or_else(|| ConstantArray::read(stored()?))
+            computed.cloned().or_else(|| ConstantArray::read(stored()?))
         };
         if let (Some(array), [output]) = (fold(node, known), &node.output[..])
             && handle(array.len()).is_some()
@@ -123,13 +123,13 @@ fn fold_within(budget: Budget, graph: &mut GraphProto) -> Result<(), GraphError>
     Ok(())
 }
 
-/// The node's result, if its inputs are known and it is one that exporters apply to weights.
+/// Returns the node's result, if its inputs are known and exporters apply the operator to weights.
 fn fold(
     node: &NodeProto,
     known: impl Fn(&String) -> Option<ConstantArray>,
 ) -> Option<ConstantArray> {
     let input = |index: usize| node.input.get(index).and_then(&known);
-    // Until opset 12 an attribute, since then an input.
+    // An attribute until opset 12, an input from opset 13.
     let axes = || match node.input.get(1) {
         Some(name) => integers(&known(name)?),
         None => Some(ints(node, "axes", &[])),
@@ -159,7 +159,7 @@ fn fold(
             let perm = perm.iter().map(|&axis| usize::try_from(axis).ok());
             array.transpose(&perm.collect::<Option<Vec<_>>>()?)
         }
-        // Weights stay floats; a float is not made an integer anywhere near one.
+        // Only casts to float32 occur between weights and their use.
         "Cast" => (int(node, "to", 0) == i64::from(FLOAT)).then(|| input(0)?.map(|x| x))?,
         "CastLike" => input(0)?.map(|x| x),
         "Sqrt" => input(0)?.map(f32::sqrt),
@@ -220,12 +220,12 @@ fn positions(axes: &[i64], rank: usize) -> Option<Vec<usize>> {
 mod tests {
     use super::*;
     use crate::tensor::values;
-    use crate::tests::{Sketch, weight, with_int, with_ints};
+    use crate::tests::{GraphBuilder, weight, with_int, with_ints};
 
     #[test]
-    fn a_zero_bias_spelled_out_becomes_zeros() {
-        // As the newer PyTorch exporter writes a convolution without bias.
-        let mut graph = Sketch::new()
+    fn folds_a_zero_bias_that_nodes_compute() {
+        // PyTorch's dynamo exporter writes a convolution without bias like this.
+        let mut graph = GraphBuilder::new()
             .weight(weight("w", &[4, 3, 1, 1]))
             .node("Shape", &["w"], "shape")
             .with(with_int("start", 0))
@@ -256,9 +256,9 @@ mod tests {
     }
 
     #[test]
-    fn batch_norm_spelled_out_is_computed() {
-        // scale = 3 / sqrt(4 − 0) as [1, 1, 1]; then a row of axes come and go.
-        let mut graph = Sketch::new()
+    fn folds_batch_norm_that_nodes_compute() {
+        // scale = 3 / sqrt(4), unsqueezed to [1, 1, 1], then squeezed to [1, 1].
+        let mut graph = GraphBuilder::new()
             .weight(scalar("gamma", 3.0))
             .weight(scalar("var", 4.0))
             .node("Sqrt", &["var"], "std")
@@ -280,8 +280,8 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_that_would_fill_the_memory_stays_a_node() {
-        let mut graph = Sketch::new()
+    fn keeps_a_node_whose_result_is_too_large() {
+        let mut graph = GraphBuilder::new()
             .weight(scalar("zero", 0.0))
             .node("Constant", &[], "huge")
             .with(with_ints("value_ints", &[1 << 31, 1 << 31]))
@@ -294,22 +294,22 @@ mod tests {
     }
 
     #[test]
-    fn many_small_nodes_do_not_read_a_large_array_for_ever() {
-        let mut sketch = Sketch::new().weight(weight("w", &[10, 10]));
+    fn bounds_the_elements_that_many_small_nodes_read() {
+        let mut builder = GraphBuilder::new().weight(weight("w", &[10, 10]));
         let names: Vec<String> = (0..9).map(|index| format!("shape{index}")).collect();
         for name in &names {
-            sketch = sketch.node("Shape", &["w"], name);
+            builder = builder.node("Shape", &["w"], name);
         }
-        let mut graph = sketch.graph("shape0");
-        // Each reads a hundred elements and makes two; what remains is not enough for a fourth,
-        // nor, once it was refused, for anything else.
-        let budget = Budget {
+        let mut graph = builder.graph("shape0");
+        // Each reads 100 elements and computes 2. The rest is too small for a fourth node, and no
+        // further node is folded after the first that exceeds it.
+        let budget = FoldingBudget {
             handled: 400,
             kept: 1000,
         };
         fold_within(budget, &mut graph).unwrap();
         assert_eq!(graph.node.len(), 6);
-        let mut large = Sketch::new()
+        let mut large = GraphBuilder::new()
             .weight(scalar("zero", 0.0))
             .weight(weight("w", &[3, 5]))
             .node("Shape", &["w"], "shape")
@@ -317,7 +317,7 @@ mod tests {
             .node("Neg", &["zero"], "little")
             .node("Add", &["much", "little"], "y")
             .graph("y");
-        let budget = Budget {
+        let budget = FoldingBudget {
             handled: 30,
             kept: 1000,
         };
@@ -330,8 +330,10 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_of_strings_is_refused() {
-        let mut graph = Sketch::new().node("Constant", &[], "text").graph("text");
+    fn refuses_a_constant_of_strings() {
+        let mut graph = GraphBuilder::new()
+            .node("Constant", &[], "text")
+            .graph("text");
         let before = graph.clone();
         let message = constants_to_initializers(&mut graph)
             .unwrap_err()

@@ -1,32 +1,32 @@
-//! Nodes that hand on what they get.
+//! Removes nodes that return their input.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::attributes::int;
 use crate::tensor::{BFLOAT16, DOUBLE, FLOAT, FLOAT16};
-use crate::view::View;
+use crate::view::GraphView;
 use crate::{GraphError, GraphProto, NodeProto};
 
-/// The kinds of float.
+/// Element types of floats.
 const FLOATS: [i32; 4] = [FLOAT, FLOAT16, DOUBLE, BFLOAT16];
 
-/// Removes nodes that change nothing: `Identity` (which exporters use to store equal weights
-/// once), `Dropout`, casts between kinds of float, and `Concat` of one value.
+/// Removes `Identity`, `Dropout`, casts between float types, and `Concat` of one value.
 ///
-/// Casts of half-precision files go because their weights are read as float32.
+/// Exporters use `Identity` to store equal weights once. Casts are removed because the weights of
+/// half-precision files are read as float32.
 ///
 /// # Errors
 ///
-/// A cycle of such nodes.
-pub(super) fn inline_identities(graph: &mut GraphProto) -> Result<(), GraphError> {
-    let order = View::new(graph)?.order()?;
+/// A cycle.
+pub(crate) fn inline_identities(graph: &mut GraphProto) -> Result<(), GraphError> {
+    let order = GraphView::new(graph)?.order()?;
     let outputs: HashSet<String> = graph.output.iter().map(|o| o.name.clone()).collect();
     let stored: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let mut source: HashMap<String, String> = HashMap::new();
     for index in order {
         let node = &graph.node[index];
         if let (true, Some(input), Some(output)) = (
-            hands_on(node, &stored),
+            returns_input(node, &stored),
             node.input.first(),
             node.output.first(),
         ) {
@@ -59,11 +59,11 @@ pub(super) fn inline_identities(graph: &mut GraphProto) -> Result<(), GraphError
     Ok(())
 }
 
-fn hands_on(node: &NodeProto, stored: &HashSet<&str>) -> bool {
+fn returns_input(node: &NodeProto, stored: &HashSet<&str>) -> bool {
     match node.op_type.as_str() {
         "Identity" | "Dropout" => true,
         "Concat" => node.input.len() == 1,
-        // Casts of weights are folded: there the element type matters.
+        // Casts of weights are left to constant folding, which respects the element type.
         "Cast" => {
             FLOATS
                 .map(i64::from)
@@ -80,11 +80,11 @@ fn hands_on(node: &NodeProto, stored: &HashSet<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::{Sketch, with_int};
+    use crate::tests::{GraphBuilder, with_int};
 
     #[test]
-    fn chains_of_them_vanish_and_real_nodes_stay() {
-        let mut graph = Sketch::new()
+    fn removes_chains_and_keeps_other_nodes() {
+        let mut graph = GraphBuilder::new()
             .node("Identity", &["image"], "a")
             .node("Relu", &["a"], "b")
             .node("Dropout", &["b"], "c")
@@ -102,8 +102,8 @@ mod tests {
     }
 
     #[test]
-    fn a_cast_to_integers_changes_values_and_stays() {
-        let mut graph = Sketch::new()
+    fn keeps_a_cast_to_integers() {
+        let mut graph = GraphBuilder::new()
             .node("Cast", &["image"], "a")
             .with(with_int("to", 7))
             .node("Relu", &["a"], "b")
@@ -114,8 +114,8 @@ mod tests {
     }
 
     #[test]
-    fn an_output_behind_one_is_the_value_itself() {
-        let mut graph = Sketch::new()
+    fn renames_an_output_to_the_value_behind_it() {
+        let mut graph = GraphBuilder::new()
             .node("Relu", &["image"], "a")
             .node("Identity", &["a"], "b")
             .graph("b");

@@ -1,7 +1,7 @@
-//! Labelled patches that bring any export into one form, so that it can be matched.
+//! Labelled patches that normalize exports, so that they can be matched.
 //!
-//! Each patch is applied whole or not at all, and changes nothing of what the network computes
-//! for an image. [`normalise`] is the list of them in their order.
+//! Each patch is applied completely or not at all and keeps the outputs of the network for an image.
+//! [`normalize`] applies them in order.
 
 mod absorb_relu;
 mod arithmetic;
@@ -15,17 +15,19 @@ pub use absorb_relu::absorb_relu;
 pub use classifier::drop_classifier;
 
 use super::{GraphError, GraphProto};
-use channels_first::channels_first;
-use constants::{constants_to_initializers, fold_constants};
-use identities::inline_identities;
-use padding::explicit_padding;
+pub(crate) use channels_first::channels_first;
+pub(crate) use constants::{constants_to_initializers, fold_constants};
+pub(crate) use identities::inline_identities;
+pub(crate) use padding::explicit_padding;
 
-/// Brings a graph into the form in which it can be matched, up to its last feature map.
+/// Normalizes a graph for matching and cuts it after the last feature map.
+///
+/// Image and feature maps become `[N, C, H, W]`.
 ///
 /// # Errors
 ///
-/// [`GraphError::Patch`] names the patch and the node that stood in its way.
-pub fn normalise(graph: &mut GraphProto) -> Result<(), GraphError> {
+/// [`GraphError::Patch`] names the patch and the node that prevents it.
+pub fn normalize(graph: &mut GraphProto) -> Result<(), GraphError> {
     constants_to_initializers(graph)?;
     inline_identities(graph)?;
     fold_constants(graph)?;

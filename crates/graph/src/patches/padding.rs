@@ -1,23 +1,23 @@
-//! Padding, said in one way: as `pads` of the convolution or pooling that it is for.
+//! Moves all padding into the `pads` of convolutions and poolings.
 
 use std::collections::HashMap;
 
 use crate::attributes::{float, int, ints, set_int, set_ints, string, unset};
 use crate::tensor::{ints as stored_ints, numel, values};
-use crate::view::{View, readers};
+use crate::view::{GraphView, readers};
 use crate::{GraphError, GraphProto, NodeProto};
 
-/// Turns `auto_pad` into `pads`, and moves `Pad` nodes into the convolutions and poolings that
-/// read them.
+/// Replaces `auto_pad` by `pads`, and moves `Pad` nodes into the convolutions and poolings that read
+/// them.
 ///
-/// Zeros around an image that is never negative (after a ReLU) are for a max pooling the same as
-/// its own padding. `SAME` padding at stride 2 depends on the size of the image and stays as it
-/// is; so does a `Pad` that not all of its readers can take.
+/// After a ReLU, zeros around a feature map have the same effect on a max pooling as its own padding.
+/// Kept are `SAME` padding at stride 2, which depends on the image size, and a `Pad` with another
+/// reader.
 ///
 /// # Errors
 ///
 /// A cycle.
-pub(super) fn explicit_padding(graph: &mut GraphProto) -> Result<(), GraphError> {
+pub(crate) fn explicit_padding(graph: &mut GraphProto) -> Result<(), GraphError> {
     let kernels: HashMap<String, Vec<i64>> = graph
         .initializer
         .iter()
@@ -28,7 +28,7 @@ pub(super) fn explicit_padding(graph: &mut GraphProto) -> Result<(), GraphError>
         if matches!(node.op_type.as_str(), "Conv" | "MaxPool" | "AveragePool") {
             let filters = node.input.get(1).and_then(|name| kernels.get(name));
             resolve_auto_pad(node, filters);
-            drop_idle_attributes(node);
+            reset_count_include_pad(node);
         }
     }
     let moved = movable(graph)?;
@@ -46,9 +46,9 @@ pub(super) fn explicit_padding(graph: &mut GraphProto) -> Result<(), GraphError>
         let sums: Vec<i64> = sums.map(|(a, b)| a.saturating_add(b)).collect();
         set_ints(node, "pads", &sums);
         if node.op_type == "AveragePool" {
-            // The zeros were part of the image, so they count.
+            // The zeros were part of the input, so they are counted.
             set_int(node, "count_include_pad", 1);
-            drop_idle_attributes(node);
+            reset_count_include_pad(node);
         }
         node.input[0].clone_from(&padding.input);
     }
@@ -92,23 +92,23 @@ fn resolve_auto_pad(node: &mut NodeProto, filters: Option<&Vec<i64>>) {
     unset(node, "auto_pad");
 }
 
-/// Whether padding counts in an average is no question where there is none.
-fn drop_idle_attributes(node: &mut NodeProto) {
+/// Resets `count_include_pad`, which has no effect without padding.
+fn reset_count_include_pad(node: &mut NodeProto) {
     let padded = ints(node, "pads", &[]).iter().any(|&pad| pad != 0);
     if node.op_type == "AveragePool" && !padded && int(node, "ceil_mode", 0) == 0 {
         set_int(node, "count_include_pad", 0);
     }
 }
 
-/// Zeros around an image: top, left, bottom, right.
-struct Padding {
+/// A `Pad` of zeros: its input, and pads at the top, left, bottom and right.
+struct ZeroPadding {
     input: String,
     pads: [i64; 4],
 }
 
-/// The `Pad` nodes that all their readers can take over, by output.
-fn movable(graph: &GraphProto) -> Result<HashMap<String, Padding>, GraphError> {
-    let view = View::new(graph)?;
+/// Returns the `Pad` nodes that all their readers can absorb, by output name.
+fn movable(graph: &GraphProto) -> Result<HashMap<String, ZeroPadding>, GraphError> {
+    let view = GraphView::new(graph)?;
     let readers = readers(graph);
     let mut moved = HashMap::new();
     for node in graph.node.iter().filter(|node| node.op_type == "Pad") {
@@ -123,28 +123,28 @@ fn movable(graph: &GraphProto) -> Result<HashMap<String, Padding>, GraphError> {
             .producer(input)
             .map(|index| graph.node[index].op_type.as_str());
         let positive = producer == Some("Relu");
-        let takes = |reader: &NodeProto| {
+        let absorbs = |reader: &NodeProto| {
             let explicit = string(reader, "auto_pad", "NOTSET") == "NOTSET"
                 && ints(reader, "pads", &[0; 4]).len() == 4;
             let only_image = reader.input.iter().skip(1).all(|other| other != output);
             let unpadded = ints(reader, "pads", &[0; 4]) == [0; 4];
             let zeros = match reader.op_type.as_str() {
                 "Conv" => true,
-                "MaxPool" => positive,
-                "AveragePool" => unpadded,
+                "MaxPool" => positive && every_window_overlaps(reader, &pads),
+                "AveragePool" => unpadded && every_window_overlaps(reader, &pads),
                 _ => false,
             };
             explicit && only_image && zeros
         };
-        // What the graph puts out is read by no node, which takes nothing.
+        // A graph output has a reader that is not a node and absorbs nothing.
         let mut readers = readers.get(output.as_str()).into_iter().flatten();
-        if readers.all(|&reader| graph.node.get(reader).is_some_and(takes)) {
+        if readers.all(|&reader| graph.node.get(reader).is_some_and(absorbs)) {
             let input = input.clone();
-            moved.insert(output.clone(), Padding { input, pads });
+            moved.insert(output.clone(), ZeroPadding { input, pads });
         }
     }
-    // A Pad of a Pad would leave a reader with a name that is gone.
-    let chained = |padding: &Padding| moved.contains_key(&padding.input);
+    // A `Pad` of a `Pad` would leave its reader with a removed name.
+    let chained = |padding: &ZeroPadding| moved.contains_key(&padding.input);
     let chains: Vec<String> = moved
         .iter()
         .filter(|(_, padding)| chained(padding))
@@ -156,8 +156,25 @@ fn movable(graph: &GraphProto) -> Result<HashMap<String, Padding>, GraphError> {
     Ok(moved)
 }
 
-/// The spatial pads of a `Pad` node that adds zeros, and nothing else.
-fn zeros_around(node: &NodeProto, view: &View) -> Option<[i64; 4]> {
+/// Returns whether every window of a pooling contains a pixel of the image, with additional `pads`.
+///
+/// A pooling has no defined result for a window of its own padding alone, and with `ceil_mode` it
+/// drops windows that start in its padding.
+fn every_window_overlaps(pool: &NodeProto, pads: &[i64; 4]) -> bool {
+    let kernel = ints(pool, "kernel_shape", &[]);
+    let own = ints(pool, "pads", &[0; 4]);
+    let sums = own.iter().zip(pads).map(|(a, b)| a.saturating_add(*b));
+    kernel.len() == 2
+        && sums
+            .zip(kernel.iter().cycle())
+            .all(|(sum, side)| sum < *side)
+        && ints(pool, "dilations", &[1, 1]) == [1, 1]
+        && int(pool, "ceil_mode", 0) == 0
+        && pool.output.len() == 1
+}
+
+/// Returns the spatial pads of a `Pad` node that adds zeros only.
+fn zeros_around(node: &NodeProto, view: &GraphView) -> Option<[i64; 4]> {
     (string(node, "mode", "constant") == "constant").then_some(())?;
     let stored = |index: usize| node.input.get(index).filter(|name| !name.is_empty());
     let value = match stored(2) {
@@ -188,21 +205,22 @@ fn zeros_around(node: &NodeProto, view: &View) -> Option<[i64; 4]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::{Sketch, constant_ints, weight, with_ints, with_string};
+    use crate::tests::{GraphBuilder, constant_ints, weight, with_ints, with_string};
 
     fn padded(reader: &str, before: &str) -> GraphProto {
-        Sketch::new()
+        GraphBuilder::new()
             .weight(weight("w", &[2, 3, 3, 3]))
             .weight(constant_ints("around", &[0, 0, 1, 2, 0, 0, 3, 4]))
             .node(before, &["image"], "x")
             .node("Pad", &["x", "around"], "p")
             .node(reader, &["p", "w"], "y")
             .with(with_ints("pads", &[1, 0, 0, 0]))
+            .with(with_ints("kernel_shape", &[5, 5]))
             .graph("y")
     }
 
     #[test]
-    fn zeros_move_into_the_convolution() {
+    fn moves_zeros_into_the_convolution() {
         let mut graph = padded("Conv", "Sigmoid");
         explicit_padding(&mut graph).unwrap();
         assert_eq!(graph.node.len(), 2);
@@ -211,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_amount_beyond_all_bounds_is_no_panic() {
+    fn extreme_pads_do_not_panic() {
         let mut graph = padded("Conv", "Sigmoid");
         set_ints(&mut graph.node[2], "pads", &[i64::MAX, 0, 0, 0]);
         explicit_padding(&mut graph).unwrap();
@@ -219,26 +237,32 @@ mod tests {
     }
 
     #[test]
-    fn a_max_pooling_takes_zeros_only_after_a_relu() {
+    fn max_pooling_absorbs_zeros_only_after_a_relu() {
         let mut after_relu = padded("MaxPool", "Relu");
         explicit_padding(&mut after_relu).unwrap();
         assert_eq!(after_relu.node.len(), 2);
-        // Where values may be negative, a zero beside them is larger than nothing.
+        // A window of zeros alone would be a window of the pooling's own padding.
+        let mut small_window = padded("MaxPool", "Relu");
+        set_ints(&mut small_window.node[2], "kernel_shape", &[4, 4]);
+        explicit_padding(&mut small_window).unwrap();
+        assert_eq!(small_window.node.len(), 3);
+        // A zero is larger than negative values.
         let mut after_other = padded("MaxPool", "Neg");
         explicit_padding(&mut after_other).unwrap();
         assert_eq!(after_other.node.len(), 3);
     }
 
     #[test]
-    fn an_average_pooling_counts_the_zeros_unless_there_are_none() {
+    fn average_pooling_counts_the_zeros() {
         for (amount, counts) in [(1, 1), (0, 0)] {
-            let mut graph = Sketch::new()
+            let mut graph = GraphBuilder::new()
                 .weight(constant_ints(
                     "around",
                     &[0, 0, amount, amount, 0, 0, amount, amount],
                 ))
                 .node("Pad", &["image", "around"], "p")
                 .node("AveragePool", &["p"], "y")
+                .with(with_ints("kernel_shape", &[2, 2]))
                 .graph("y");
             explicit_padding(&mut graph).unwrap();
             assert_eq!(graph.node.len(), 1);
@@ -248,14 +272,14 @@ mod tests {
     }
 
     #[test]
-    fn same_padding_is_spelled_out_at_stride_one() {
+    fn resolves_same_padding_at_stride_one() {
         for (mode, stride, expected) in [
             ("SAME_UPPER", 1, Some([0, 1, 1, 1])),
             ("SAME_LOWER", 1, Some([1, 1, 0, 1])),
             ("VALID", 2, Some([0, 0, 0, 0])),
             ("SAME_UPPER", 2, None),
         ] {
-            let mut graph = Sketch::new()
+            let mut graph = GraphBuilder::new()
                 .weight(weight("w", &[2, 3, 2, 3]))
                 .node("Conv", &["image", "w"], "y")
                 .with(with_string("auto_pad", mode))

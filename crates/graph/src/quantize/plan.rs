@@ -1,75 +1,78 @@
-//! What of a graph becomes integers.
+//! Selects the values and layers to quantize.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::tensor::FLOAT;
-use crate::view::{View, readers};
+use crate::view::{GraphView, readers};
 use crate::{GraphError, GraphProto, NodeProto};
 
-/// Operators without weights that run in integers between those that have some.
-const BETWEEN: [&str; 4] = ["Add", "Concat", "MaxPool", "AveragePool"];
+/// Operators without weights that run in integers between layers.
+const PASS_THROUGH: [&str; 4] = ["Add", "Concat", "MaxPool", "AveragePool"];
 
-/// What is to become integers.
+/// Values and layers to quantize.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuantizationPlan {
-    /// Activations, by name.
+    /// Names of activations.
     pub activations: Vec<String>,
-    /// Convolutions and dense layers, by index.
+    /// Node indices of convolutions and dense layers.
     pub layers: Vec<usize>,
-    /// Values that only move numbers of another: their range is that one's.
-    moved: HashMap<String, String>,
+    /// Maps outputs of max poolings to their inputs, whose range they share.
+    shared_ranges: HashMap<String, String>,
 }
 
-/// Says what of `graph` is quantised: every convolution, and every dense layer but the last, whose
-/// few weights decide the answer.
+/// Selects every convolution and every dense layer but the last.
+///
+/// The last dense layer has few weights, and the outputs depend on it most.
 ///
 /// # Errors
 ///
-/// A cycle, or a graph without a layer to quantise.
+/// A cycle, or a graph without a layer to quantize.
 pub fn plan(graph: &GraphProto) -> Result<QuantizationPlan, GraphError> {
-    let order = View::new(graph)?.order()?;
+    let order = GraphView::new(graph)?.order()?;
     let readers = readers(graph);
     let mut plan = QuantizationPlan {
         activations: Vec::new(),
         layers: layers(graph, &order, &readers)?,
-        moved: HashMap::new(),
+        shared_ranges: HashMap::new(),
     };
-    let seen = depends_on_image(graph, &order);
-    let mut known = HashSet::new();
+    let image_values = depends_on_image(graph, &order);
+    let mut added = HashSet::new();
     for at in order {
         let node = &graph.node[at];
         let layer = plan.layers.contains(&at);
         let inputs: Vec<&String> = node
             .input
             .iter()
-            .filter(|name| seen.contains(name.as_str()))
+            .filter(|name| image_values.contains(name.as_str()))
             .collect();
-        let between = BETWEEN.contains(&node.op_type.as_str()) && inputs.len() == node.input.len();
+        let between =
+            PASS_THROUGH.contains(&node.op_type.as_str()) && inputs.len() == node.input.len();
         if !layer && !between {
             continue;
         }
         let mut add = |name: &str| {
-            if known.insert(name.to_owned()) {
+            if added.insert(name.to_owned()) {
                 plan.activations.push(name.into());
             }
         };
         for name in inputs {
             add(name);
         }
-        // The product of a dense layer is read by its bias, which is added in float32.
+        // The bias of a dense layer is added to the product in float32.
         if matches!(node.op_type.as_str(), "MatMul" | "Gemm") {
             continue;
         }
         let output = activated(graph, &readers, &node.output[0]);
         add(output);
         if node.op_type == "MaxPool" {
-            plan.moved.insert(output.into(), node.input[0].clone());
+            plan.shared_ranges
+                .insert(output.into(), node.input[0].clone());
         }
     }
     Ok(plan)
 }
 
-/// The value after the ReLU that alone reads `output`, or `output`.
+/// Returns the output of a ReLU that alone reads `output`, else `output`.
 fn activated<'g>(
     graph: &'g GraphProto,
     readers: &HashMap<&str, Vec<usize>>,
@@ -88,7 +91,7 @@ fn activated<'g>(
     }
 }
 
-/// Values that are computed from the image's numbers, not from its shape.
+/// Returns the values that depend on the image's pixels, not only on its shape.
 fn depends_on_image<'g>(graph: &'g GraphProto, order: &[usize]) -> HashSet<&'g str> {
     let stored: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let inputs = graph.input.iter().map(|input| input.name.as_str());
@@ -102,7 +105,7 @@ fn depends_on_image<'g>(graph: &'g GraphProto, order: &[usize]) -> HashSet<&'g s
     seen
 }
 
-/// The layers to quantise, in their order.
+/// Returns the layers to quantize in topological order.
 fn layers(
     graph: &GraphProto,
     order: &[usize],
@@ -110,10 +113,11 @@ fn layers(
 ) -> Result<Vec<usize>, GraphError> {
     let floats = graph.initializer.iter().filter(|t| t.data_type == FLOAT);
     let stored: HashSet<&str> = floats.map(|tensor| tensor.name.as_str()).collect();
-    // With a weight of its own: one that layers share would have to suit the biases of all.
+    // Shared weights are excluded: their scales would have to suit the biases of all layers.
     let weighted = |node: &NodeProto| {
-        let own = |name: &&String| readers.get(name.as_str()).is_some_and(|all| all.len() == 1);
-        let weight = node.input.get(1).filter(own);
+        let exclusive =
+            |name: &&String| readers.get(name.as_str()).is_some_and(|all| all.len() == 1);
+        let weight = node.input.get(1).filter(exclusive);
         matches!(node.op_type.as_str(), "Conv" | "MatMul" | "Gemm")
             && weight.is_some_and(|name| stored.contains(name.as_str()))
     };
@@ -130,18 +134,18 @@ fn layers(
     }
     if layers.is_empty() {
         return Err(GraphError::Patch {
-            patch: "quantising",
-            reason: "there is no convolution or dense layer to quantise".into(),
+            patch: "quantization",
+            reason: "the graph has no convolution or dense layer to quantize".into(),
         });
     }
     Ok(layers)
 }
 
 impl QuantizationPlan {
-    /// The value whose range a value has.
+    /// Returns the value whose range applies to `name`.
     pub(super) fn origin<'p>(&'p self, name: &'p str) -> &'p str {
         let mut name = name;
-        while let Some(from) = self.moved.get(name) {
+        while let Some(from) = self.shared_ranges.get(name) {
             name = from;
         }
         name

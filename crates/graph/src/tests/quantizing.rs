@@ -1,10 +1,10 @@
-//! Quantised graphs small enough to check by hand.
+//! Quantization of graphs that are small enough to check by hand.
 
 use std::collections::HashMap;
 
-use super::quantize::{EXTREMES, QuantizationPlan, observing, plan, quantize};
+use super::quantize::{EXTREMES, QuantizationPlan, plan, quantize, range_observer};
 use super::tensor::{INT8, INT32, UINT8, set_values, values};
-use super::tests::{Sketch, weight, with_int};
+use super::tests::{GraphBuilder, weight, with_int};
 use super::{GraphProto, TensorProto};
 
 fn vector(name: &str, numbers: &[f32]) -> TensorProto {
@@ -15,7 +15,7 @@ fn vector(name: &str, numbers: &[f32]) -> TensorProto {
 
 /// Two convolutions with a pooling between and a sum after them, a dense layer and the last one.
 fn graph() -> GraphProto {
-    Sketch::new()
+    GraphBuilder::new()
         .weight(weight("w", &[2, 3, 1, 1]))
         .weight(vector("wb", &[0.5, -1.0]))
         .weight(weight("v", &[2, 2, 1, 1]))
@@ -58,10 +58,10 @@ fn inputs(graph: &GraphProto, output: &str) -> Vec<String> {
 }
 
 #[test]
-fn all_layers_but_the_last_and_what_lies_between_them_are_planned() {
+fn plans_all_layers_but_the_last_and_the_values_between() {
     let graph = graph();
     let plan = plan(&graph).unwrap();
-    // What a ReLU makes of a convolution, not what the convolution makes.
+    // The output of the ReLU, not that of the convolution before it.
     assert_eq!(plan.activations, ["image", "r", "p", "b", "s", "f"]);
     let layers: Vec<_> = plan
         .layers
@@ -72,8 +72,8 @@ fn all_layers_but_the_last_and_what_lies_between_them_are_planned() {
 }
 
 #[test]
-fn a_graph_without_layers_is_refused() {
-    let graph = Sketch::new()
+fn refuses_a_graph_without_layers() {
+    let graph = GraphBuilder::new()
         .weight(weight("last", &[3, 5]))
         .node("GlobalAveragePool", &["image"], "g")
         .node("MatMul", &["g", "last"], "y")
@@ -83,9 +83,9 @@ fn a_graph_without_layers_is_refused() {
 }
 
 #[test]
-fn extremes_are_the_only_output() {
+fn observer_outputs_the_extremes_only() {
     let graph = graph();
-    let observer = observing(&graph, &plan(&graph).unwrap());
+    let observer = range_observer(&graph, &plan(&graph).unwrap());
     assert_eq!(observer.output.len(), 1);
     assert_eq!(observer.output[0].name, EXTREMES);
     let joined = inputs(&observer, EXTREMES);
@@ -97,7 +97,7 @@ fn extremes_are_the_only_output() {
 }
 
 #[test]
-fn layers_read_integers_and_everything_else_what_is_left_of_them() {
+fn layers_and_other_nodes_read_dequantized_values() {
     let mut graph = graph();
     let plan = plan(&graph).unwrap();
     let ranges = ranges(&plan);
@@ -111,7 +111,7 @@ fn layers_read_integers_and_everything_else_what_is_left_of_them() {
     assert_eq!(inputs(&graph, "g"), ["s/dequantized"]);
     assert_eq!(inputs(&graph, "h"), ["f/dequantized", "hidden/dequantized"]);
     assert_eq!(inputs(&graph, "y"), ["z", "last"]);
-    // The order is one in which each node comes after what it reads.
+    // The nodes are in topological order.
     let mut known: Vec<&str> = graph.initializer.iter().map(|t| &*t.name).collect();
     known.push("image");
     for node in &graph.node {
@@ -123,7 +123,7 @@ fn layers_read_integers_and_everything_else_what_is_left_of_them() {
 }
 
 #[test]
-fn scales_hold_zero_and_what_was_seen() {
+fn scales_cover_zero_and_the_observed_range() {
     let mut graph = graph();
     let plan = plan(&graph).unwrap();
     let ranges = ranges(&plan);
@@ -137,7 +137,7 @@ fn scales_hold_zero_and_what_was_seen() {
     for (name, step, origin) in [
         ("image", 2.0 / 255.0, 128),
         ("r", 0.01, 0),
-        // A pooling hands on numbers of its input, in that one's steps.
+        // A max pooling has the scale of its input.
         ("p", 0.01, 0),
         ("b", 0.02, 150),
         ("s", 1.0, 0),
@@ -154,7 +154,7 @@ fn weights_have_a_scale_for_each_output() {
     let ranges = ranges(&plan);
     quantize(&mut graph, &plan, &ranges).unwrap();
     let numbers = |name: &str| values(stored(&graph, name)).unwrap();
-    // 1 2 3 and 4 5 6: the largest of each filter is 127 steps.
+    // 1 2 3 and 4 5 6: the largest value of each filter becomes 127.
     let integers = stored(&graph, "w/quantized");
     assert_eq!(integers.data_type, INT8);
     assert_eq!(*integers.raw_data, [42, 85, 127, 85, 106, 127]);
@@ -178,10 +178,10 @@ fn weights_have_a_scale_for_each_output() {
 }
 
 #[test]
-fn a_bias_much_larger_than_its_weights_is_kept() {
+fn keeps_a_bias_much_larger_than_its_weights() {
     let mut tiny = weight("w", &[2, 3, 1, 1]);
     set_values(&mut tiny, &[1e-12, 0.0, 0.0, 0.0, 0.0, 0.0]);
-    let mut graph = Sketch::new()
+    let mut graph = GraphBuilder::new()
         .weight(tiny)
         .weight(vector("wb", &[0.5, -7.0]))
         .node("Conv", &["image", "w", "wb"], "y")
@@ -197,8 +197,8 @@ fn a_bias_much_larger_than_its_weights_is_kept() {
 }
 
 #[test]
-fn transposed_weights_are_scaled_by_row() {
-    let mut graph = Sketch::new()
+fn scales_transposed_weights_by_row() {
+    let mut graph = GraphBuilder::new()
         .weight(weight("hidden", &[2, 3]))
         .weight(weight("last", &[2, 5]))
         .node("Gemm", &["image", "hidden"], "h")

@@ -1,19 +1,19 @@
-//! Whether parts belong together and are all there, by what their manifests say.
+//! Checks by manifests that parts belong together and are complete.
 
 use std::collections::HashMap;
 
-use super::super::{ResultManifest, Shard};
+use super::super::{Decision, KeyDifference, ResultManifest, Shard};
 use super::error::{MergeError, SHOWN};
 use super::part::MergePart;
 
-/// Checks that the parts have the same columns and, by their manifests, are all of one run, and all
-/// of its shards. Returns whether there are manifests. With `ids_known`, a listing that changed
-/// meanwhile is no error, since completeness is proved by ids.
+/// Checks that the parts have the same columns and, by their manifests, are all shards of one run.
+/// Returns whether there are manifests. With `ids_known`, images may have changed between the runs,
+/// because the ids prove completeness.
 pub(super) fn check(parts: &[MergePart], ids_known: bool) -> Result<bool, MergeError> {
     let first = &parts[0];
     for part in parts {
         if part.columns != first.columns {
-            return Err(differ(first, part, "their columns are not the same"));
+            return Err(differ(first, part, "their columns differ"));
         }
     }
     let mut known = Vec::new();
@@ -35,47 +35,50 @@ pub(super) fn check(parts: &[MergePart], ids_known: bool) -> Result<bool, MergeE
 
 fn only_one_has_a_manifest(with: &MergePart, without: &MergePart) -> MergeError {
     MergeError::SomeManifests {
-        with: with.path.clone(),
-        without: without.path.clone(),
+        with: with.name(),
+        without: without.name(),
     }
 }
 
 fn differ(first: &MergePart, second: &MergePart, what: impl Into<String>) -> MergeError {
     MergeError::Differ {
-        first: first.path.clone(),
-        second: second.path.clone(),
+        first: first.name(),
+        second: second.name(),
         what: what.into(),
     }
 }
 
 type Known<'a> = [(&'a MergePart, &'a ResultManifest)];
 
-/// Whether a single run could have made all of them.
+/// Checks that all parts depend on the same inputs and options.
 fn check_results(known: &Known) -> Result<(), MergeError> {
     let (first, wanted) = known[0];
     for (part, manifest) in known {
         if manifest.kind != wanted.kind {
-            return Err(differ(first, part, "they hold different things"));
+            return Err(differ(first, part, "they hold different kinds of results"));
         }
-        if let Some(what) = wanted.run.other_results(&manifest.run) {
-            return Err(differ(first, part, format!("they are of {what}")));
+        let mut differences = wanted.run.result_differences(&manifest.run);
+        if let Some(decision) = &manifest.decision {
+            differences.extend(Decision::differences(wanted.decision.as_ref(), decision));
         }
-        if manifest.decision != wanted.decision {
-            let what = "they are of another --threshold or --keep-argmax";
+        if !differences.is_empty() {
+            let [left, right] = [first, part].map(|part| format!("in {}", part.file));
+            let what = KeyDifference::describe(&differences, &left, &right);
             return Err(differ(first, part, what));
         }
     }
     Ok(())
 }
 
-/// Whether each shard is there once, and of the same samples.
+/// Checks that each shard occurs once, and that all are shards of the same samples.
 fn check_shards(known: &Known, ids_known: bool) -> Result<(), MergeError> {
     let (first, wanted) = known[0];
     let count = wanted.run.shard.map(Shard::count);
     let mut seen: HashMap<u32, &MergePart> = HashMap::new();
     for (part, manifest) in known {
         if manifest.run.shard.map(Shard::count) != count {
-            let what = "one is a shard and the other none, or one of another number of shards";
+            let what =
+                "one is a shard and the other is not, or they have different numbers of shards";
             return Err(differ(first, part, what));
         }
         let Some(shard) = manifest.run.shard else {
@@ -84,8 +87,8 @@ fn check_shards(known: &Known, ids_known: bool) -> Result<(), MergeError> {
         if let Some(other) = seen.insert(shard.index(), part) {
             return Err(MergeError::SameShard {
                 shard,
-                first: other.path.clone(),
-                second: part.path.clone(),
+                first: other.name(),
+                second: part.name(),
             });
         }
         let same = |a: &ResultManifest, b: &ResultManifest| {
@@ -93,13 +96,13 @@ fn check_shards(known: &Known, ids_known: bool) -> Result<(), MergeError> {
         };
         if !ids_known && !same(wanted, manifest) {
             return Err(MergeError::Listing {
-                first: (first.path.clone(), wanted.run.listed),
-                second: (part.path.clone(), manifest.run.listed),
+                first: (first.name(), wanted.run.listed),
+                second: (part.name(), manifest.run.listed),
             });
         }
     }
     let Some(count) = count else { return Ok(()) };
-    // A manifest may claim any number of shards, so that they are not all listed.
+    // A manifest may claim any number of shards, so only the first missing ones are listed.
     let missing = (0..count).filter(|i| !seen.contains_key(i));
     let first: Vec<u32> = missing.take(SHOWN + 1).collect();
     if first.is_empty() {

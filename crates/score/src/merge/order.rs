@@ -1,4 +1,4 @@
-//! The order of the result, and the proof that each id is there exactly once.
+//! The order of the result, and the proof that each id occurs exactly once.
 
 use super::MergeError;
 use super::part::MergePart;
@@ -16,24 +16,24 @@ impl PartPosition {
     }
 }
 
-/// The rows in the order of `ids`, else by id.
+/// Returns the rows in the order of `ids`, else by id.
 pub(super) fn find(
     parts: &[MergePart],
     ids: Option<&[String]>,
 ) -> Result<Vec<PartPosition>, MergeError> {
-    let mut places = Vec::new();
+    let mut positions = Vec::new();
     for (part, content) in parts.iter().enumerate() {
-        places.extend((0..content.ids.len()).map(|row| PartPosition {
+        positions.extend((0..content.ids.len()).map(|row| PartPosition {
             part: part as u32,
             row: row as u32,
         }));
     }
-    // Of the same id, the part that was named first comes first.
-    places.sort_by_key(|place| place.id(parts));
-    for pair in places.windows(2) {
+    // Rows of the same id stay in the order of the parts.
+    positions.sort_by_key(|position| position.id(parts));
+    for pair in positions.windows(2) {
         if pair[0].id(parts) == pair[1].id(parts) {
-            let path = |place: PartPosition| parts[place.part as usize].path.clone();
-            return Err(MergeError::Twice {
+            let path = |position: PartPosition| parts[position.part as usize].name();
+            return Err(MergeError::DuplicateId {
                 id: pair[0].id(parts).to_owned(),
                 first: path(pair[0]),
                 second: path(pair[1]),
@@ -41,32 +41,35 @@ pub(super) fn find(
         }
     }
     match ids {
-        Some(ids) => in_order_of(parts, &places, ids),
-        None => Ok(places),
+        Some(ids) => in_order_of(parts, &positions, ids),
+        None => Ok(positions),
     }
 }
 
-/// The places, sorted by id, in the order of `ids`, which must be the same ids.
+/// Reorders the positions, sorted by id, in the order of `ids`, which must be the same ids.
 fn in_order_of(
     parts: &[MergePart],
-    places: &[PartPosition],
+    positions: &[PartPosition],
     ids: &[String],
 ) -> Result<Vec<PartPosition>, MergeError> {
     let mut order = Vec::with_capacity(ids.len());
-    let mut asked = vec![false; places.len()];
+    let mut is_listed = vec![false; positions.len()];
     let mut missing = Vec::new();
     for id in ids {
-        match places.binary_search_by_key(&id.as_str(), |place| place.id(parts)) {
+        match positions.binary_search_by_key(&id.as_str(), |position| position.id(parts)) {
             Ok(at) => {
-                asked[at] = true;
-                order.push(places[at]);
+                is_listed[at] = true;
+                order.push(positions[at]);
             }
             Err(_) => missing.push(id.clone()),
         }
     }
-    let others = places.iter().zip(&asked).filter(|(_, asked)| !**asked);
+    let others = positions
+        .iter()
+        .zip(&is_listed)
+        .filter(|(_, is_listed)| !**is_listed);
     let extra: Vec<String> = others
-        .map(|(place, _)| place.id(parts).to_owned())
+        .map(|(position, _)| position.id(parts).to_owned())
         .collect();
     if missing.is_empty() && extra.is_empty() {
         Ok(order)

@@ -1,8 +1,8 @@
-//! A file to be merged: what it is, what its manifest says, and the ids of its rows.
+//! Files to merge, with their manifests and ids.
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use arrow_array::cast::AsArray;
 use arrow_schema::{DataType, SchemaRef};
@@ -11,27 +11,27 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::super::output;
-use super::super::{Failure, ResultManifest};
+use super::super::{Failure, ResultManifest, StagedFile};
 use super::MergeError;
 use rgby_common::{atomic_file, catch_panic};
 
-/// Rows between two places of a CSV file that are remembered.
+/// Rows between two stored positions in a CSV file.
 pub(super) const MARK: usize = 1024;
 
-/// A file to be merged.
+/// A file to merge.
 pub(super) struct MergePart {
-    pub(super) path: PathBuf,
+    pub(super) file: StagedFile,
     pub(super) manifest: Option<ResultManifest>,
     pub(super) columns: PartColumns,
     /// The id of each row, in order.
     pub(super) ids: Vec<String>,
-    /// Where each `MARK`th row of a CSV file begins.
+    /// Positions of every `MARK`th row of a CSV file.
     pub(super) marks: Vec<Position>,
-    /// Bytes of the file.
+    /// Size of the file.
     pub(super) bytes: u64,
 }
 
-/// What the columns of a part are.
+/// Columns of a part.
 #[derive(PartialEq)]
 pub(super) enum PartColumns {
     Csv(StringRecord),
@@ -39,35 +39,38 @@ pub(super) enum PartColumns {
 }
 
 impl MergePart {
-    /// Reads the manifest and the ids, and checks that they fit.
-    pub(super) fn open(path: PathBuf) -> Result<Self, MergeError> {
-        let manifest = ResultManifest::read(&path)?;
+    /// Reads the manifest and the ids, and checks that they agree.
+    pub(super) fn open(file: StagedFile) -> Result<Self, MergeError> {
+        let manifest = ResultManifest::read(&file)?;
         if let Some(manifest) = &manifest {
-            let hash =
-                atomic_file::sha256_file(&path).map_err(|error| MergeError::part(&path, error))?;
+            let hash = atomic_file::sha256_file(file.path())
+                .map_err(|error| MergeError::part(&file, error))?;
             if hash != manifest.sha256 {
-                return Err(changed(&path, "its bytes are not those that were written"));
+                return Err(changed(
+                    &file,
+                    "its bytes were changed after it was written",
+                ));
             }
         }
-        let mut part = if output::is_parquet(&path) {
-            open_parquet(path)?
+        let mut part = if output::is_parquet(file.path()) {
+            open_parquet(file)?
         } else {
-            open_csv(path)?
+            open_csv(file)?
         };
         part.manifest = manifest;
         part.check()?;
         Ok(part)
     }
 
-    /// Checks that the rows are those of the manifest.
+    /// Checks the rows against the manifest.
     fn check(&self) -> Result<(), MergeError> {
         let Some(manifest) = &self.manifest else {
             return Ok(());
         };
-        let (said, found) = (manifest.run.count, self.ids.len());
-        if said != found {
-            let reason = format!("has {found} rows, and {said} by its manifest");
-            return Err(changed(&self.path, reason));
+        let (expected, found) = (manifest.run.count, self.ids.len());
+        if expected != found {
+            let reason = format!("has {found} rows, but {expected} in its manifest");
+            return Err(changed(&self.file, reason));
         }
         let Some(shard) = manifest.run.shard else {
             return Ok(());
@@ -75,45 +78,50 @@ impl MergePart {
         match self.ids.iter().find(|id| !shard.holds(id)) {
             Some(id) => {
                 let reason = format!("the id `{id}` does not belong to shard {shard}");
-                Err(changed(&self.path, reason))
+                Err(changed(&self.file, reason))
             }
             None => Ok(()),
         }
     }
 
-    /// The samples that failed: the manifest's, else those of the list beside the file.
+    /// Returns the failed samples: those of the manifest, else of the list beside the file.
     pub(super) fn failures(&self) -> Result<Vec<Failure>, MergeError> {
         if let Some(manifest) = &self.manifest {
             return Ok(manifest.failures.clone());
         }
-        let path = output::errors_path(&self.path);
-        if !path.exists() {
+        let list = self.file.derived(output::errors_path);
+        if !list.path().exists() {
             return Ok(Vec::new());
         }
-        output::read_errors(&path).map_err(|error| MergeError::part(&path, error))
+        output::read_errors(list.path()).map_err(|error| MergeError::part(&list, error))
+    }
+
+    /// Returns the path or URL to show.
+    pub(super) fn name(&self) -> PathBuf {
+        self.file.name().to_owned()
     }
 }
 
-/// That a part contradicts its manifest.
-fn changed(path: &Path, reason: impl Into<String>) -> MergeError {
+/// Creates the error for a part that contradicts its manifest.
+fn changed(file: &StagedFile, reason: impl Into<String>) -> MergeError {
     MergeError::Changed {
-        path: path.to_owned(),
+        path: file.name().to_owned(),
         reason: reason.into(),
     }
 }
 
-fn open_csv(path: PathBuf) -> Result<MergePart, MergeError> {
+fn open_csv(file: StagedFile) -> Result<MergePart, MergeError> {
     let fault =
-        |error: csv::Error| MergeError::part(&path, format!("cannot be read as CSV: {error}"));
-    let mut reader = csv::Reader::from_path(&path).map_err(fault)?;
+        |error: csv::Error| MergeError::part(&file, format!("cannot be read as CSV: {error}"));
+    let mut reader = csv::Reader::from_path(file.path()).map_err(fault)?;
     let header = reader.headers().map_err(fault)?.clone();
     if header == output::ERRORS_HEADER[..] {
-        let reason = "is a list of failed samples, which merge finds by itself; leave it out";
-        return Err(MergeError::part(&path, reason));
+        let reason = "is a list of failed samples; leave it out, merge finds it by itself";
+        return Err(MergeError::part(&file, reason));
     }
     if header.get(0) != Some("Id") || header.len() < 2 {
-        let reason = "is no result of `rgby score`: its header must be `Id` and more";
-        return Err(MergeError::part(&path, reason));
+        let reason = "is not a result of `rgby score`: its header must start with `Id` and have more columns";
+        return Err(MergeError::part(&file, reason));
     }
     let (mut ids, mut marks) = (Vec::new(), Vec::new());
     let mut record = StringRecord::new();
@@ -129,7 +137,7 @@ fn open_csv(path: PathBuf) -> Result<MergePart, MergeError> {
     }
     Ok(MergePart {
         bytes: reader.position().byte(),
-        path,
+        file,
         manifest: None,
         columns: PartColumns::Csv(header),
         ids,
@@ -137,27 +145,27 @@ fn open_csv(path: PathBuf) -> Result<MergePart, MergeError> {
     })
 }
 
-fn open_parquet(path: PathBuf) -> Result<MergePart, MergeError> {
-    // The crate takes some numbers of a damaged file at their word, and panics.
-    let damaged = MergeError::part(&path, "cannot be read as Parquet: it is damaged");
-    catch_panic::catch(|| read_parquet(path)).unwrap_or(Err(damaged))
+fn open_parquet(file: StagedFile) -> Result<MergePart, MergeError> {
+    // The crate `parquet` panics on some damaged files.
+    let damaged = MergeError::part(&file, "cannot be read as Parquet: it is damaged");
+    catch_panic::catch(|| read_parquet(file)).unwrap_or(Err(damaged))
 }
 
-fn read_parquet(path: PathBuf) -> Result<MergePart, MergeError> {
+fn read_parquet(file: StagedFile) -> Result<MergePart, MergeError> {
     let fault = |error: &dyn std::error::Error| {
-        MergeError::part(&path, format!("cannot be read as Parquet: {error}"))
+        MergeError::part(&file, format!("cannot be read as Parquet: {error}"))
     };
-    let file = File::open(&path).map_err(|error| fault(&error))?;
-    let bytes = file.metadata().map_err(|error| fault(&error))?.len();
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| fault(&error))?;
+    let open = File::open(file.path()).map_err(|error| fault(&error))?;
+    let bytes = open.metadata().map_err(|error| fault(&error))?.len();
+    let builder = ParquetRecordBatchReaderBuilder::try_new(open).map_err(|error| fault(&error))?;
     let schema = builder.schema().clone();
     let fields = schema.fields();
     let has_id = |field: &arrow_schema::FieldRef| {
         field.name() == "Id" && *field.data_type() == DataType::Utf8
     };
     if !fields.first().is_some_and(has_id) || fields.len() < 2 {
-        let reason = "is no result of `rgby score`: its first column must be the string `Id`";
-        return Err(MergeError::part(&path, reason));
+        let reason = "is not a result of `rgby score`: its first column must be the string `Id`";
+        return Err(MergeError::part(&file, reason));
     }
     let only_ids = ProjectionMask::leaves(builder.parquet_schema(), [0]);
     let reader = builder.with_projection(only_ids).build();
@@ -168,7 +176,7 @@ fn read_parquet(path: PathBuf) -> Result<MergePart, MergeError> {
         ids.extend(column.iter().map(|id| id.unwrap_or_default().to_owned()));
     }
     Ok(MergePart {
-        path,
+        file,
         manifest: None,
         columns: PartColumns::Parquet(schema),
         ids,
@@ -177,7 +185,7 @@ fn read_parquet(path: PathBuf) -> Result<MergePart, MergeError> {
     })
 }
 
-/// An error for a file that was right before.
-pub(super) fn changed_meanwhile(path: &Path) -> io::Error {
-    io::Error::other(format!("{} changed while it was read", path.display()))
+/// Creates the error for a file that was changed during the merge.
+pub(super) fn changed_meanwhile(file: &StagedFile) -> io::Error {
+    io::Error::other(format!("{file} changed while it was read"))
 }

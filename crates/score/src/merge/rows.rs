@@ -1,4 +1,4 @@
-//! Copies rows from parts to the result, piece by piece.
+//! Copies rows from parts to the result, in pieces.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,12 +19,12 @@ use super::order::PartPosition;
 use super::part::{MARK, MergePart, PartColumns, changed_meanwhile};
 use rgby_common::atomic_file;
 
-/// Bytes of the parts' files that a piece comes to.
+/// Size of a piece, in bytes of the parts' files.
 const PIECE: u64 = 64 << 20;
-/// Rows of a piece at least.
-const FEWEST_ROWS: u64 = 4096;
+/// Minimum number of rows of a piece.
+const MIN_ROWS: u64 = 4096;
 
-/// Writes the rows of `order` to `out` as one atomic step.
+/// Writes the rows of `order` to `out` atomically.
 pub(super) fn write(
     out: &Path,
     parts: &[MergePart],
@@ -32,7 +32,7 @@ pub(super) fn write(
 ) -> Result<(), MergeError> {
     let bytes: u64 = parts.iter().map(|part| part.bytes).sum();
     let row = (bytes / (order.len() as u64).max(1)).max(1);
-    let pieces = order.chunks((PIECE / row).max(FEWEST_ROWS) as usize);
+    let pieces = order.chunks((PIECE / row).max(MIN_ROWS) as usize);
     match &parts[0].columns {
         PartColumns::Csv(header) => atomic_file::write_atomic_with(out, |file| {
             let mut csv = csv::Writer::from_writer(file);
@@ -52,7 +52,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// The rows that each part has to give, ascending, and the place of each in the piece.
+/// Returns the rows to read from each part, ascending, with their index in the piece.
 fn by_part(piece: &[PartPosition]) -> BTreeMap<u32, Vec<(u32, usize)>> {
     let mut wanted: BTreeMap<u32, Vec<(u32, usize)>> = BTreeMap::new();
     for (at, place) in piece.iter().enumerate() {
@@ -68,7 +68,7 @@ fn csv_rows(parts: &[MergePart], piece: &[PartPosition]) -> io::Result<Vec<Strin
     let mut records = vec![StringRecord::new(); piece.len()];
     for (part, wanted) in by_part(piece) {
         let part = &parts[part as usize];
-        let mut reader = csv::Reader::from_path(&part.path)?;
+        let mut reader = csv::Reader::from_path(part.file.path())?;
         let mark = wanted[0].0 as usize / MARK;
         reader.seek(part.marks[mark].clone())?;
         let mut next = mark * MARK;
@@ -77,12 +77,12 @@ fn csv_rows(parts: &[MergePart], piece: &[PartPosition]) -> io::Result<Vec<Strin
             let row = row as usize;
             while next <= row {
                 if !reader.read_record(&mut record)? {
-                    return Err(changed_meanwhile(&part.path));
+                    return Err(changed_meanwhile(&part.file));
                 }
                 next += 1;
             }
             if record.get(0) != Some(&part.ids[row]) {
-                return Err(changed_meanwhile(&part.path));
+                return Err(changed_meanwhile(&part.file));
             }
             records[at].clone_from(&record);
         }
@@ -96,7 +96,7 @@ fn parquet_rows(
     piece: &[PartPosition],
 ) -> io::Result<RecordBatch> {
     let mut batches = Vec::new();
-    // For each row of the piece, its batch and its row there.
+    // For each row of the piece, its batch and its row in the batch.
     let mut sources = vec![(0, 0); piece.len()];
     for (part, wanted) in by_part(piece) {
         read_wanted(&parts[part as usize], &wanted, &mut batches, &mut sources)?;
@@ -106,7 +106,7 @@ fn parquet_rows(
     RecordBatch::try_new(schema.clone(), rows.columns().to_vec()).map_err(io::Error::other)
 }
 
-/// Reads the `wanted` rows of a Parquet file into batches, and notes where they are.
+/// Reads the `wanted` rows of a Parquet file into batches, and stores their positions in `sources`.
 fn read_wanted(
     part: &MergePart,
     wanted: &[(u32, usize)],
@@ -114,7 +114,7 @@ fn read_wanted(
     sources: &mut [(usize, usize)],
 ) -> io::Result<()> {
     let (first, last) = (wanted[0].0, wanted[wanted.len() - 1].0);
-    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(&part.path)?)
+    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(part.file.path())?)
         .map_err(io::Error::other)?;
     let reader = builder
         .with_offset(first as usize)
@@ -129,7 +129,7 @@ fn read_wanted(
         let ids = batch.column(0).as_string::<i32>();
         for (nth, (row, at)) in here.iter().enumerate() {
             if ids.value((row - start) as usize) != part.ids[*row as usize] {
-                return Err(changed_meanwhile(&part.path));
+                return Err(changed_meanwhile(&part.file));
             }
             sources[*at] = (batches.len(), nth);
         }
@@ -140,6 +140,6 @@ fn read_wanted(
     if left.is_empty() {
         Ok(())
     } else {
-        Err(changed_meanwhile(&part.path))
+        Err(changed_meanwhile(&part.file))
     }
 }

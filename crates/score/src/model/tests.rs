@@ -1,8 +1,9 @@
 //! A model without weights, and models that are wrong in one way each.
 
 use std::fs;
+use std::path::PathBuf;
 
-use onnx_ir::{AttributeProto, AttributeType};
+use rgby_graph::{AttributeProto, AttributeType};
 
 use super::*;
 use crate::model_metadata::{Precision, Provenance};
@@ -124,7 +125,7 @@ fn refused_spec(change: impl FnOnce(&mut ModelSpec)) -> String {
 }
 
 #[test]
-fn a_good_model_opens() {
+fn opens_a_valid_model() {
     let dir = tempfile::tempdir().unwrap();
     let path = write(dir.path(), &tiny_model());
     let model = ModelFile::open(&path).unwrap();
@@ -142,7 +143,7 @@ fn a_good_model_opens() {
 }
 
 #[test]
-fn what_is_no_onnx_file_is_refused() {
+fn rejects_files_that_are_not_onnx() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.onnx");
     let whole = tiny_model().write_to_bytes().unwrap();
@@ -169,7 +170,7 @@ fn what_is_no_onnx_file_is_refused() {
 }
 
 #[test]
-fn metadata_that_is_missing_or_invalid_is_refused() {
+fn rejects_missing_or_invalid_metadata() {
     let error = refused(|model| model.metadata_props.clear());
     assert!(error.contains("has no `rgby` metadata"), "{error}");
     for text in ["", "not json", "[1]", "{\"arch\": \"tiny\"}"] {
@@ -177,11 +178,11 @@ fn metadata_that_is_missing_or_invalid_is_refused() {
         assert!(error.contains("metadata is not valid"), "{error}");
     }
     let error = refused_spec(|spec| spec.thresholds[2] = 1.5);
-    assert!(error.contains("`thresholds` holds 1.5"), "{error}");
+    assert!(error.contains("`thresholds` contains 1.5"), "{error}");
 }
 
 #[test]
-fn metadata_that_lies_about_the_graph_is_refused() {
+fn rejects_metadata_that_contradicts_the_graph() {
     let error = refused_spec(|spec| spec.preprocess.size = 64);
     assert!(
         error.contains("[N, 4, 4, 4]") && error.contains("[N, 4, 64, 64]"),
@@ -200,7 +201,7 @@ fn metadata_that_lies_about_the_graph_is_refused() {
 }
 
 #[test]
-fn inputs_and_outputs_that_do_not_fit_are_refused() {
+fn rejects_unsuitable_inputs_and_outputs() {
     let graph = |change: fn(&mut GraphProto)| refused(|m| change(m.graph.as_mut().unwrap()));
     assert!(graph(|g| g.input[0].name = "x".into()).contains("is called `x`, not `image`"));
     assert!(graph(|g| g.input.push(value("y", &[None]))).contains("has 2 inputs"));
@@ -220,7 +221,7 @@ fn inputs_and_outputs_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn data_in_other_files_is_refused_wherever_it_is() {
+fn rejects_external_data_anywhere_in_the_model() {
     let outside = || {
         let mut tensor = TensorProto::new();
         tensor.name = "w".into();
@@ -259,7 +260,10 @@ fn data_in_other_files_is_refused_wherever_it_is() {
     ];
     for hide in hide {
         let error = refused(|model| hide(model.graph.as_mut().unwrap()));
-        assert!(error.contains("tensor `w` lies in another file"), "{error}");
+        assert!(
+            error.contains("tensor `w` is stored in another file"),
+            "{error}"
+        );
     }
     let error = refused(|model| {
         model.functions.push(<_>::default());
@@ -268,5 +272,8 @@ fn data_in_other_files_is_refused_wherever_it_is() {
             ..<_>::default()
         });
     });
-    assert!(error.contains("tensor `w` lies in another file"), "{error}");
+    assert!(
+        error.contains("tensor `w` is stored in another file"),
+        "{error}"
+    );
 }

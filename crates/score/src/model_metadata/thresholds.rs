@@ -1,4 +1,4 @@
-//! Tuned thresholds in a file, on their way into an exported model.
+//! Files of tuned thresholds, for `rgby export --thresholds`.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,70 +9,50 @@ use thiserror::Error;
 
 use rgby_common::atomic_file;
 
-/// Far more than the thresholds of ten thousand classes need.
+/// Enough for more than ten thousand classes.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// `thresholds.json`, as `rgby eval --tune-thresholds --out` writes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ThresholdFile {
-    /// How they were chosen: `f1`, `ratio`, `global`.
+    /// Tuning method: `f1`, `ratio` or `global`.
     pub method: String,
-    /// Whether they were chosen for decisions that always keep a sample's most probable class.
+    /// Whether they were tuned for decisions that always predict the most probable class.
     #[serde(default)]
     pub keep_argmax: bool,
-    /// Number of samples that they were chosen on.
+    /// Number of samples that they were tuned on.
     pub samples: usize,
-    /// Names of the classes.
     pub classes: Vec<String>,
-    /// The threshold of each of them, 0–1.
+    /// One per class, 0–1.
     pub thresholds: Vec<f32>,
+}
+
+/// A file of thresholds is invalid.
+#[derive(Debug, Error)]
+#[error("thresholds file {}: {fault}", path.display())]
+pub struct ThresholdFileError {
+    pub path: PathBuf,
+    pub fault: ThresholdFault,
 }
 
 /// What is wrong with a file of thresholds.
 #[derive(Debug, Error)]
-#[error("thresholds file {}: {fault}", path.display())]
-pub struct ThresholdFileError {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub fault: ThresholdFault,
-}
-
-/// One way for a file of thresholds to be wrong.
-#[derive(Debug, Error)]
 pub enum ThresholdFault {
-    /// It cannot be read or written.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is too large to be one.
-    #[error("is larger than {} MiB; it should be what `rgby eval --out` wrote", MAX_BYTES >> 20)]
+    #[error("is larger than {} MiB; name the `thresholds.json` of `rgby eval --out`", MAX_BYTES >> 20)]
     TooLarge,
-    /// It is not such a document.
-    #[error(
-        "{0}; it should be `thresholds.json`, as `rgby eval --tune-thresholds --out` writes it"
-    )]
+    #[error("{0}; name the `thresholds.json` of `rgby eval --tune-thresholds --out`")]
     Json(#[from] serde_json::Error),
-    /// Thresholds for more or fewer classes than it names.
-    #[error("`thresholds` has {thresholds} entries for {classes} `classes`; give one for each")]
-    Count {
-        /// Number of thresholds.
-        thresholds: usize,
-        /// Number of names.
-        classes: usize,
-    },
-    /// A threshold that is none.
-    #[error("the threshold {value} of `{class}` is not between 0 and 1; mend it")]
-    Range {
-        /// The class.
-        class: String,
-        /// What stands there.
-        value: f32,
-    },
-    /// A class of the model that it does not name.
+    #[error("`thresholds` has {thresholds} entries for {classes} `classes`; give one per class")]
+    Count { thresholds: usize, classes: usize },
+    #[error("the threshold {value} of `{class}` is not between 0 and 1; correct it")]
+    Range { class: String, value: f32 },
+    /// A class of the model has no threshold.
     #[error("has no threshold for the model's class `{0}`; tune on scores of this model")]
     MissingClass(String),
-    /// A class that the model does not have, or that is there twice.
+    /// The model does not have the class, or it occurs twice.
     #[error("its class `{0}` is not the model's, or is there twice; tune on scores of this model")]
     UnknownClass(String),
 }
@@ -100,7 +80,7 @@ impl ThresholdFile {
         write().map_err(|fault| fault.at(path))
     }
 
-    /// The thresholds in the order of a model's classes. `path` is where they came from.
+    /// Returns the thresholds in the order of the classes of a model. Errors name `path`.
     ///
     /// # Errors
     ///

@@ -38,10 +38,10 @@ pub(super) fn write_scores(
     write(path, header, &mut rows(tables, &row))
 }
 
-/// A sample's fields, from its id and probabilities.
+/// Returns the fields of a sample, from its id and probabilities.
 type Record<'a> = dyn Fn(&str, Option<&[f32]>) -> Vec<String> + 'a;
 
-/// One record a sample; an error takes the place of the table that it came with.
+/// Returns one record per sample; a table with an error becomes that error.
 fn rows<'a>(
     tables: &'a mut Tables,
     record: &'a Record,
@@ -56,7 +56,7 @@ fn rows<'a>(
     })
 }
 
-/// Writes a header and rows as one atomic step.
+/// Writes a header and rows atomically.
 pub(super) fn write<H, R>(
     path: &Path,
     header: H,
@@ -77,12 +77,13 @@ where
     Ok(())
 }
 
-/// Reads some columns, counted after the id, of what [`write_scores`](super::write_scores) wrote
-/// as CSV; nothing is said of failures but that their fields are empty.
+/// Reads a range of columns, counted after the id, of a CSV file of
+/// [`write_scores`](super::write_scores). Failed samples have no probabilities; the list of
+/// failures is empty.
 ///
 /// # Errors
 ///
-/// The file cannot be read, or holds something else.
+/// The file cannot be read or has other content.
 pub fn read_scores(path: &Path, columns: Range<usize>) -> Result<ScoreTable, OutputError> {
     let mut reader = csv::Reader::from_path(path).map_err(io::Error::from)?;
     let mut table = ScoreTable::default();
@@ -101,16 +102,16 @@ pub fn read_scores(path: &Path, columns: Range<usize>) -> Result<ScoreTable, Out
     Ok(table)
 }
 
-/// Reads what [`write_errors`](super::write_errors) wrote.
+/// Reads a file of [`write_errors`](super::write_errors).
 ///
 /// # Errors
 ///
-/// The file cannot be read, or holds something else.
+/// The file cannot be read or has other content.
 pub fn read_errors(path: &Path) -> Result<Vec<Failure>, OutputError> {
     let mut reader = csv::Reader::from_path(path).map_err(io::Error::from)?;
     let header = reader.headers().map_err(io::Error::from)?;
     if *header != ERRORS_HEADER[..] {
-        let text = "is no list of failed samples; its header must be `Id,File,Error`";
+        let text = "is not a list of failed samples; its header must be `Id,File,Error`";
         return Err(io::Error::other(text).into());
     }
     let failure = |record: csv::StringRecord| {

@@ -1,4 +1,4 @@
-//! The files that scoring writes and the list of ids that it reads.
+//! Result files of scoring, and the list of ids to score.
 
 mod csv_file;
 mod parquet;
@@ -10,26 +10,20 @@ use std::path::{Path, PathBuf};
 
 pub use self::csv_file::{read_errors, read_scores};
 pub(super) use self::parquet::write_batches;
-use super::{Failure, ScoreTable};
+use super::{Failure, ScoreTable, StagedFile};
 use rgby_imaging::Sample;
 
-/// Why a file of ids could not be read, or a result not be written.
+/// A list of ids cannot be read, or a result cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// A result file could not be written or removed.
     #[error(transparent)]
     Write(#[from] io::Error),
-    /// The file of ids is not what it should be.
+    /// The list of ids is invalid.
     #[error("{}: {reason}", .path.display())]
-    Ids {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where.
-        reason: String,
-    },
+    Ids { path: PathBuf, reason: String },
 }
 
-/// The numbers of the classes whose probability is at least their threshold, ascending.
+/// Returns the numbers of the classes whose probability is at least their threshold, ascending.
 #[must_use]
 pub fn predicted_classes(probabilities: &[f32], thresholds: &[f32]) -> Vec<usize> {
     let pairs = probabilities.iter().zip(thresholds).enumerate();
@@ -39,10 +33,10 @@ pub fn predicted_classes(probabilities: &[f32], thresholds: &[f32]) -> Vec<usize
         .collect()
 }
 
-/// Results in the samples' order, in pieces that fit into memory.
+/// Results in the order of the samples, in tables that fit into memory.
 pub type Tables<'a> = dyn Iterator<Item = io::Result<ScoreTable>> + 'a;
 
-/// Writes the predicted classes, one row a sample in the tables' order; a sample that failed gets
+/// Writes the predicted classes, one row per sample in the order of the tables; a failed sample has
 /// an empty prediction.
 ///
 /// CSV: `Id,Predicted`, class numbers separated by single spaces. Parquet: `Id` (string) and
@@ -50,7 +44,7 @@ pub type Tables<'a> = dyn Iterator<Item = io::Result<ScoreTable>> + 'a;
 ///
 /// # Errors
 ///
-/// A table's error, or the file cannot be written; then there is none.
+/// The error of a table, or the file cannot be written. Then no file exists.
 pub fn write_predictions(
     path: &Path,
     tables: &mut Tables,
@@ -63,8 +57,8 @@ pub fn write_predictions(
     }
 }
 
-/// Writes `Id` and a column of probabilities for each class, one row a sample in the tables'
-/// order; a sample that failed has none. The numbers read back to the same float32.
+/// Writes `Id` and one column of probabilities per class, one row per sample in the order of the
+/// tables; a failed sample has empty columns. The numbers parse back to the same float32.
 ///
 /// # Errors
 ///
@@ -81,7 +75,7 @@ pub fn write_scores(
     }
 }
 
-/// Whether a file's name asks for Parquet; any other is CSV.
+/// Whether the name of a file selects Parquet; all other names select CSV.
 pub(super) fn is_parquet(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
@@ -90,8 +84,8 @@ pub(super) fn is_parquet(path: &Path) -> bool {
 /// Columns of the list of failed samples.
 pub(super) const ERRORS_HEADER: [&str; 3] = ["Id", "File", "Error"];
 
-/// Where the failures of a run that writes `output` are listed: `FILE.errors.csv` beside
-/// `FILE.csv`.
+/// Returns the path of the list of failed samples of a run that writes `output`: `FILE.errors.csv`
+/// beside `FILE.csv`.
 #[must_use]
 pub fn errors_path(output: &Path) -> PathBuf {
     let known = |e: &std::ffi::OsStr| ["csv", "parquet"].iter().any(|k| e.eq_ignore_ascii_case(k));
@@ -103,17 +97,17 @@ pub fn errors_path(output: &Path) -> PathBuf {
     beside(stem, ".errors.csv")
 }
 
-/// What lies beside the file `output` and has its name, with `suffix` behind it.
+/// Appends `suffix` to the path `output`.
 ///
-/// As against [`Path::with_added_extension`], it is never `output` itself, even if that is `..`.
+/// Unlike [`Path::with_added_extension`], it never returns `output` itself, even for `..`.
 pub(super) fn beside(output: &Path, suffix: &str) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Writes `Id,File,Error`, one row a failure. Without failures, an older file at `path` is
-/// removed, so that it cannot be taken for this run's.
+/// Writes `Id,File,Error`, one row per failure. Without failures, an older file at `path` is
+/// removed, so that it is not mistaken for the list of this run.
 ///
 /// # Errors
 ///
@@ -139,16 +133,25 @@ pub fn write_errors(path: &Path, failures: &[Failure]) -> Result<(), OutputError
 ///
 /// # Errors
 ///
-/// The file cannot be read, holds no ids, or has an id that is empty or there twice.
+/// The file cannot be read, contains no ids, or contains an empty or duplicate id.
 pub fn read_ids(path: &Path) -> Result<Vec<String>, OutputError> {
+    read_staged_ids(&StagedFile::local(path))
+}
+
+/// As [`read_ids`], for a file that may be the local copy of a remote one.
+///
+/// # Errors
+///
+/// As [`read_ids`].
+pub fn read_staged_ids(file: &StagedFile) -> Result<Vec<String>, OutputError> {
     let fault = |reason: String| OutputError::Ids {
-        path: path.to_owned(),
+        path: file.name().to_owned(),
         reason,
     };
     let unreadable = |e: csv::Error| fault(format!("cannot be read as CSV: {e}"));
     let mut reader = csv::ReaderBuilder::new()
         .flexible(true)
-        .from_path(path)
+        .from_path(file.path())
         .map_err(unreadable)?;
     let mut ids = Vec::new();
     let mut seen = HashSet::new();
@@ -161,19 +164,19 @@ pub fn read_ids(path: &Path) -> Result<Vec<String>, OutputError> {
         }
         if !seen.insert(id.to_owned()) {
             return Err(fault(format!(
-                "line {line}: the id `{id}` is there a second time"
+                "line {line}: the id `{id}` occurs a second time"
             )));
         }
         ids.push(id.to_owned());
     }
     if ids.is_empty() {
-        let reason = "has no ids; it needs a header line and one id a line, in the first column";
+        let reason = "has no ids; it needs a header line, and one id per line in the first column";
         return Err(fault(reason.into()));
     }
     Ok(ids)
 }
 
-/// The samples with these ids, in this order. An id without images yields a sample without
+/// Selects the samples with these ids, in this order. An id without images becomes a sample without
 /// files, which scoring lists among the failures.
 #[must_use]
 pub fn select(samples: Vec<Sample>, ids: &[String]) -> Vec<Sample> {

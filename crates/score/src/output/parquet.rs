@@ -1,4 +1,4 @@
-//! Results as Parquet, in row groups of the same size however the tables were cut.
+//! Results as Parquet. Row groups have the same size for all sizes of tables.
 
 use std::io;
 use std::path::Path;
@@ -15,10 +15,10 @@ use super::super::ScoreTable;
 use super::{OutputError, Tables, predicted_classes};
 use rgby_common::atomic_file;
 
-/// Rows of a group: with the usual number of embeddings, some 32 MB.
+/// Rows per group: about 32 MB with a typical number of embeddings.
 const GROUP: usize = 4096;
 
-/// `Id` and a list of classes.
+/// Writes `Id` and a list of classes.
 pub(super) fn write_predictions(
     path: &Path,
     tables: &mut Tables,
@@ -39,7 +39,7 @@ pub(super) fn write_predictions(
     })
 }
 
-/// `Id` and a column of each class, null where the sample failed.
+/// Writes `Id` and one column per class, null if the sample failed.
 pub(super) fn write_scores(
     path: &Path,
     tables: &mut Tables,
@@ -65,7 +65,7 @@ fn id_field() -> Field {
     Field::new("Id", DataType::Utf8, false)
 }
 
-/// Writes the tables as one atomic step; `columns` are those after `Id`.
+/// Writes the tables atomically; `columns` returns the columns after `Id`.
 fn write(
     path: &Path,
     fields: Vec<Field>,
@@ -82,7 +82,7 @@ fn write(
     Ok(write_batches(path, &schema, &mut batches)?)
 }
 
-/// Writes batches as one atomic step.
+/// Writes batches atomically.
 pub(crate) fn write_batches(
     path: &Path,
     schema: &SchemaRef,

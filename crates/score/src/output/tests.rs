@@ -62,7 +62,7 @@ fn predictions_scores_and_errors_are_as_documented() {
 }
 
 #[test]
-fn scores_read_back_to_the_same_floats() {
+fn scores_parse_back_to_the_same_floats() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("scores.csv");
     let mut table = table();
@@ -87,7 +87,7 @@ fn scores_read_back_to_the_same_floats() {
 }
 
 #[test]
-fn parquet_holds_what_csv_holds() {
+fn parquet_and_csv_have_the_same_content() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out.Parquet");
     write_predictions(&out, &mut tables(), &[0.5; 3]).unwrap();
@@ -129,7 +129,7 @@ fn read_parquet(path: &Path) -> Vec<RecordBatch> {
 }
 
 #[test]
-fn parquet_does_not_depend_on_how_the_tables_were_cut() {
+fn parquet_is_identical_for_all_table_sizes() {
     let dir = tempfile::tempdir().unwrap();
     // More rows than a group has.
     let row = |id: usize| (id % 100 != 7).then(|| vec![id as f32, 0.5, 1.0 / id as f32]);
@@ -168,7 +168,7 @@ fn an_error_leaves_no_file() {
 }
 
 #[test]
-fn errors_lie_beside_the_output() {
+fn error_lists_are_beside_the_output() {
     for (output, errors) in [
         ("a/out.csv", "a/out.errors.csv"),
         ("out.v2.CSV", "out.v2.errors.csv"),

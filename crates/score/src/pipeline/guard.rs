@@ -1,4 +1,4 @@
-//! Workers whose panics become errors.
+//! Converts panics of workers into errors.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 use super::{BatchScores, ScoreError};
 use rgby_common::catch_panic;
 
-/// Runs a worker and reports its error, or its panic as one.
+/// Runs a worker and sends its error, or its panic as an error.
 pub(super) fn guard(
     worker: &'static str,
     errors: &Sender<Result<BatchScores, ScoreError>>,
@@ -21,6 +21,6 @@ pub(super) fn guard(
             message: catch_panic::panic_message(&*panic),
         },
     };
-    // Sending fails only if the collector is gone, and nobody waits for the error then.
+    // Sending fails only if the collector has ended.
     let _ = errors.send(Err(error));
 }

@@ -1,5 +1,5 @@
-//! The threads of a run of the pipeline: decoders that fill a batch together, engines, and the
-//! collector that puts their results in order.
+//! Threads of the pipeline: decoders that fill a batch together, engines, and the collector that
+//! orders their results.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,46 +16,46 @@ use super::{BatchScores, Failure, ScoreError, ScoreSource, Sink};
 use crate::{Buffer, Engine, InferenceOutput};
 use rgby_imaging::Sample;
 
-/// Reads one sample into a row of the engines' inputs.
-pub(super) type Load<'a> = dyn Fn(&Sample, &mut [f32]) -> Result<(), Trouble> + Sync + 'a;
+/// Decodes a sample into a row of input.
+pub(super) type Load<'a> = dyn Fn(&Sample, &mut [f32]) -> Result<(), LoadError> + Sync + 'a;
 
-/// Why a sample was not read.
-pub(super) enum Trouble {
-    /// It cannot be.
+/// Why a sample cannot be decoded.
+pub(super) enum LoadError {
+    /// Only this sample is unreadable.
     Sample(Failure),
-    /// No sample can be any more.
+    /// The file source failed as a whole.
     Files(io::Error),
 }
 
-/// What all threads share.
+/// State shared by all threads.
 pub(super) struct PipelineJob<'a> {
-    pub(super) from: ScoreSource<'a>,
+    pub(super) source: ScoreSource<'a>,
     pub(super) max_file_bytes: u64,
     pub(super) batch: usize,
     pub(super) input_len: usize,
     pub(super) load: &'a Load<'a>,
-    /// The first sample that is in no batch yet. Batches are begun one at a time, so that decoders
-    /// take the samples in their order.
+    /// The first sample that is in no batch yet. Batches are started one at a time, so that samples
+    /// are decoded in order.
     pub(super) next: Mutex<usize>,
-    /// The first sample that no decoder has taken yet.
+    /// The first sample that no decoder has started.
     pub(super) taken: Mutex<usize>,
-    /// Set once the result is lost: whatever is still queued is dropped.
-    pub(super) lost: AtomicBool,
+    /// Set after an error: queued batches are dropped.
+    pub(super) failed: AtomicBool,
     pub(super) whole_batches: bool,
 }
 
-/// Decoded samples on their way to an engine.
+/// A decoded batch.
 struct Decoded {
     first: usize,
-    /// The samples that `images` holds, by their place in the batch.
+    /// Indices in the batch of the samples in `images`.
     rows: Vec<usize>,
-    /// Room for a whole batch; one row a sample: the engines' [`inputs`](Engine::inputs).
+    /// One row per sample: its [`inputs`](Engine::inputs).
     images: Buffer,
     failures: Vec<Failure>,
 }
 
 impl PipelineJob<'_> {
-    /// Scores all samples with `decoders` threads that decode and one for each engine.
+    /// Scores all samples with `decoders` decoding threads and one thread per engine.
     pub(super) fn run(
         &self,
         engines: &mut [Box<dyn Engine>],
@@ -63,15 +63,15 @@ impl PipelineJob<'_> {
         sink: &mut Sink,
     ) -> Result<usize, ScoreError> {
         let pool = ThreadPoolBuilder::new().num_threads(decoders).build()?;
-        // While one batch gets its last rows, decoders that are free begin another.
+        // While the last rows of a batch are decoded, idle decoders start the next one.
         let open = 1 + decoders.div_ceil(self.batch);
         let (to_engines, decoded) = bounded(engines.len());
         let (to_sink, scored) = bounded(engines.len());
         let count = open + 2 * engines.len();
-        // Every buffer has room, so that giving one back never waits.
+        // The queue has room for all buffers, so that returning one never blocks.
         let (give_back, buffers) = bounded(count);
         for _ in 0..count {
-            // There is room, and `buffers` lives.
+            // Sending cannot fail: there is room, and `buffers` is alive.
             let _ = give_back.send(engines[0].buffer(self.batch * self.input_len)?);
         }
         thread::scope(|scope| {
@@ -89,23 +89,23 @@ impl PipelineJob<'_> {
                     guard("scoring", &output, work);
                 });
             }
-            // The queues end when the last thread that uses them does.
+            // The queues close when the last thread that uses them ends.
             drop((to_engines, decoded, to_sink, give_back, buffers));
             self.collect(&scored, sink)
         })
     }
 
-    /// Fills batch after batch until there are none left.
+    /// Decodes batches until all samples are done.
     fn fill(
         &self,
         pool: &ThreadPool,
         output: &Sender<Decoded>,
         buffers: &Receiver<Buffer>,
     ) -> Result<(), ScoreError> {
-        let ScoreSource { samples, stop, .. } = self.from;
-        while !stop.load(Ordering::Relaxed) && !self.lost.load(Ordering::Relaxed) {
+        let ScoreSource { samples, stop, .. } = self.source;
+        while !stop.load(Ordering::Relaxed) && !self.failed.load(Ordering::Relaxed) {
             let Ok(mut images) = buffers.recv() else {
-                break; // no engine is left; its error is on its way
+                break; // all engines have ended; their error is queued
             };
             let mut next = lock(&self.next);
             let first = *next;
@@ -114,14 +114,14 @@ impl PipelineJob<'_> {
                 break;
             }
             *next = end;
-            let troubles = self.decode(first..end, images.values_mut(), pool, next);
+            let errors = self.decode(first..end, images.values_mut(), pool, next);
             let mut failures = BTreeMap::new();
-            for (index, trouble) in troubles {
-                match trouble {
-                    Trouble::Sample(failure) => failures.insert(index - first, failure),
-                    // What is not had in time before the process ends is left for another run.
-                    Trouble::Files(_) if stop.load(Ordering::Relaxed) => return Ok(()),
-                    Trouble::Files(error) => return Err(ScoreError::Files(error)),
+            for (index, error) in errors {
+                match error {
+                    LoadError::Sample(failure) => failures.insert(index - first, failure),
+                    // Files that do not arrive before the process stops are left for a resumed run.
+                    LoadError::Files(_) if stop.load(Ordering::Relaxed) => return Ok(()),
+                    LoadError::Files(error) => return Err(ScoreError::Files(error)),
                 };
             }
             let rows = (0..end - first).filter(|row| !failures.contains_key(row));
@@ -138,35 +138,35 @@ impl PipelineJob<'_> {
                 failures: failures.into_values().collect(),
             };
             if output.send(decoded).is_err() {
-                break; // no engine is left; its error is on its way
+                break; // all engines have ended; their error is queued
             }
         }
         Ok(())
     }
 
-    /// Decodes samples into rows of `images`, on all threads of `pool`; `turn` ends once those have
-    /// got the work. Returns what went wrong, by sample.
+    /// Decodes samples into rows of `images`, on all threads of `pool`; releases `turn` once the
+    /// work is distributed. Returns the errors, by sample.
     fn decode(
         &self,
         samples: Range<usize>,
         images: &mut [f32],
         pool: &ThreadPool,
         turn: MutexGuard<usize>,
-    ) -> Vec<(usize, Trouble)> {
+    ) -> Vec<(usize, LoadError)> {
         let count = samples.len();
         let rows = Mutex::new(samples.zip(images.chunks_exact_mut(self.input_len)));
-        let troubles = Mutex::new(Vec::new());
+        let errors = Mutex::new(Vec::new());
         let work = || {
             loop {
                 let Some((index, row)) = lock(&rows).next() else {
                     break;
                 };
-                if let Err(trouble) = self.read(index, row) {
-                    if matches!(trouble, Trouble::Files(_)) {
-                        // Nobody need try the rest.
+                if let Err(error) = self.read(index, row) {
+                    if matches!(error, LoadError::Files(_)) {
+                        // The remaining samples would fail as well.
                         lock(&rows).by_ref().for_each(drop);
                     }
-                    lock(&troubles).push((index, trouble));
+                    lock(&errors).push((index, error));
                 }
             }
         };
@@ -176,18 +176,17 @@ impl PipelineJob<'_> {
             }
             drop(turn);
         });
-        troubles
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
+        errors.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads a sample, and says which come after it.
-    fn read(&self, index: usize, out: &mut [f32]) -> Result<(), Trouble> {
-        let ScoreSource { samples, files, .. } = self.from;
+    /// Decodes a sample, and announces the samples after it to the file source.
+    fn read(&self, index: usize, out: &mut [f32]) -> Result<(), LoadError> {
+        let ScoreSource { samples, files, .. } = self.source;
         let sample = &samples[index];
         files.want(&mut sample.paths(), self.max_file_bytes);
         {
-            // Held meanwhile, so that nobody has read what comes, and it would be begun again.
+            // The lock is held meanwhile: an announced file must not be read before it is
+            // requested.
             let mut taken = lock(&self.taken);
             *taken = (*taken).max(index + 1);
             let mut coming = samples[*taken..].iter().flat_map(Sample::paths);
@@ -205,8 +204,8 @@ impl PipelineJob<'_> {
         give_back: &Sender<Buffer>,
     ) -> Result<(), ScoreError> {
         for mut batch in input {
-            if self.lost.load(Ordering::Relaxed) {
-                // Whoever waits for it comes to see that, too.
+            if self.failed.load(Ordering::Relaxed) {
+                // Decoders that wait for a buffer notice the error, too.
                 let _ = give_back.send(batch.images);
                 continue;
             }
@@ -221,7 +220,7 @@ impl PipelineJob<'_> {
                 }
                 count => engine.answer(&images[..filled], count)?,
             };
-            // Nobody takes it any more once all is decoded.
+            // Sending fails only after all samples are decoded.
             let _ = give_back.send(batch.images);
             let count = batch.rows.len() + batch.failures.len();
             let scores = BatchScores {
@@ -237,7 +236,7 @@ impl PipelineJob<'_> {
         Ok(())
     }
 
-    /// Hands the results on in their order until all threads have ended; keeps the first error.
+    /// Passes the results to `sink` in order until all threads have ended; keeps the first error.
     fn collect(
         &self,
         scored: &Receiver<Result<BatchScores, ScoreError>>,
@@ -246,7 +245,7 @@ impl PipelineJob<'_> {
         let mut early: BTreeMap<usize, BatchScores> = BTreeMap::new();
         let (mut done, mut error) = (0, None);
         for result in scored {
-            let handed = result.and_then(|batch| {
+            let passed = result.and_then(|batch| {
                 early.insert(batch.first, batch);
                 while let Some(batch) = early.remove(&done) {
                     done += batch.probabilities.len();
@@ -256,8 +255,8 @@ impl PipelineJob<'_> {
                 }
                 Ok(())
             });
-            if let Err(first) = handed {
-                self.lost.store(true, Ordering::Relaxed);
+            if let Err(first) = passed {
+                self.failed.store(true, Ordering::Relaxed);
                 error.get_or_insert(first);
             }
         }
@@ -268,12 +267,12 @@ impl PipelineJob<'_> {
     }
 }
 
-/// Whatever another thread did with it, it holds what it should.
+/// A panic while a lock is held leaves the data consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The rows of `values` in the places `rows` of `count`.
+/// Places the rows of `values` at the indices `rows` of `count`.
 fn spread(values: &[f32], rows: &[usize], count: usize) -> Vec<Option<Vec<f32>>> {
     let mut places = vec![None; count];
     let width = values.len() / rows.len().max(1);

@@ -58,7 +58,7 @@ fn job<'a>(
     stop: &'a AtomicBool,
 ) -> PipelineJob<'a> {
     PipelineJob {
-        from: ScoreSource {
+        source: ScoreSource {
             samples,
             files: &LocalFiles,
             stop,
@@ -69,15 +69,15 @@ fn job<'a>(
         load,
         next: Mutex::new(0),
         taken: Mutex::new(0),
-        lost: AtomicBool::new(false),
+        failed: AtomicBool::new(false),
         whole_batches: false,
     }
 }
 
-/// Notes the size of each batch.
-struct Sizes(Echo, Arc<Mutex<Vec<usize>>>);
+/// Records the size of each batch.
+struct BatchSizeRecorder(Echo, Arc<Mutex<Vec<usize>>>);
 
-impl Engine for Sizes {
+impl Engine for BatchSizeRecorder {
     fn spec(&self) -> &ModelSpec {
         self.0.spec()
     }
@@ -89,11 +89,13 @@ impl Engine for Sizes {
 }
 
 #[test]
-fn whole_batches_are_all_that_an_engine_sees() {
+fn pads_batches_to_the_same_size() {
     let (samples, never) = (samples(10), AtomicBool::new(false));
     let sizes = Arc::default();
-    let mut engines: Vec<Box<dyn Engine>> =
-        vec![Box::new(Sizes(new_echo(0, None), Arc::clone(&sizes)))];
+    let mut engines: Vec<Box<dyn Engine>> = vec![Box::new(BatchSizeRecorder(
+        new_echo(0, None),
+        Arc::clone(&sizes),
+    ))];
     let mut job = job(&samples, 4, &every_third_fails, &never);
     job.whole_batches = true;
     let mut found = Vec::new();
@@ -107,12 +109,12 @@ fn whole_batches_are_all_that_an_engine_sees() {
     assert_eq!(*sizes.lock().unwrap(), [4, 4, 4]);
 }
 
-fn number(sample: &Sample, out: &mut [f32]) -> Result<(), Trouble> {
+fn number(sample: &Sample, out: &mut [f32]) -> Result<(), LoadError> {
     out.fill(sample.id.parse::<f32>().map_err(|_| broken(sample))? / 1000.0);
     Ok(())
 }
 
-fn every_third_fails(sample: &Sample, out: &mut [f32]) -> Result<(), Trouble> {
+fn every_third_fails(sample: &Sample, out: &mut [f32]) -> Result<(), LoadError> {
     out.fill(9.0); // what a failed sample leaves behind must not be scored
     if sample.id.parse::<usize>().unwrap() % 3 == 0 {
         return Err(broken(sample));
@@ -120,8 +122,8 @@ fn every_third_fails(sample: &Sample, out: &mut [f32]) -> Result<(), Trouble> {
     number(sample, out)
 }
 
-fn broken(sample: &Sample) -> Trouble {
-    Trouble::Sample(Failure {
+fn broken(sample: &Sample) -> LoadError {
+    LoadError::Sample(Failure {
         id: sample.id.clone(),
         file: "f".into(),
         error: "broken".into(),
@@ -129,7 +131,7 @@ fn broken(sample: &Sample) -> Trouble {
 }
 
 #[test]
-fn results_are_in_order_whatever_the_shape_of_the_pipeline() {
+fn results_are_in_order_for_all_pipeline_options() {
     for (engines, batch, decoders) in [(1, 1, 1), (1, 7, 3), (3, 4, 2), (2, 1000, 4), (4, 3, 1)] {
         let mut engines: Vec<_> = (0..engines).map(|_| echo(0, None)).collect();
         let table = run(&mut engines, 100, (batch, decoders), &every_third_fails).unwrap();
@@ -148,7 +150,7 @@ fn results_are_in_order_whatever_the_shape_of_the_pipeline() {
 }
 
 #[test]
-fn no_samples_and_only_bad_samples_are_no_trouble() {
+fn no_samples_and_only_bad_samples_are_no_error() {
     let table = run(&mut [echo(0, None)], 0, (4, 2), &number).unwrap();
     assert!(table.ids.is_empty() && table.failures.is_empty());
     let fail = |sample: &Sample, _: &mut [f32]| Err(broken(sample));
@@ -260,7 +262,7 @@ fn decoders_do_not_run_ahead_without_bound() {
 }
 
 #[test]
-fn scoring_without_engines_or_files_says_so() {
+fn no_engines_or_files_is_an_error() {
     let options = PipelineOptions {
         batch: 4,
         decode_threads: 2,
@@ -268,10 +270,10 @@ fn scoring_without_engines_or_files_says_so() {
         whole_batches: false,
     };
     assert!(matches!(
-        score(&mut [], &[], &options, &|_| ()),
+        score_samples(&mut [], &[], &options, &|_| ()),
         Err(ScoreError::NoEngine)
     ));
-    let table = score(&mut [echo(0, None)], &samples(3), &options, &|_| ()).unwrap();
+    let table = score_samples(&mut [echo(0, None)], &samples(3), &options, &|_| ()).unwrap();
     assert_eq!(table.failures.len(), 3);
     assert_eq!(table.failures[1].id, "1");
     assert!(
@@ -282,7 +284,7 @@ fn scoring_without_engines_or_files_says_so() {
 }
 
 #[test]
-fn a_stop_finishes_what_is_under_way_and_leaves_no_gap() {
+fn a_stop_finishes_running_batches_and_leaves_no_gap() {
     let samples = samples(1000);
     let stop = AtomicBool::new(false);
     let job = job(&samples, 3, &number, &stop);
@@ -305,7 +307,7 @@ fn a_stop_finishes_what_is_under_way_and_leaves_no_gap() {
 }
 
 #[test]
-fn what_cannot_be_kept_ends_everything() {
+fn an_error_of_the_sink_ends_everything() {
     let samples = samples(100_000);
     let never = AtomicBool::new(false);
     let job = job(&samples, 2, &number, &never);
@@ -319,11 +321,11 @@ fn what_cannot_be_kept_ends_everything() {
 }
 
 #[test]
-fn files_that_are_gone_as_a_whole_are_no_samples_failure() {
+fn a_failed_file_source_is_no_failure_of_a_sample() {
     let samples = samples(20);
     let stop = AtomicBool::new(false);
     let gone = |sample: &Sample, out: &mut [f32]| match sample.id.parse() {
-        Ok(9..) => Err(Trouble::Files(io::Error::other("the store is gone"))),
+        Ok(9..) => Err(LoadError::Files(io::Error::other("the store is gone"))),
         _ => number(sample, out),
     };
     let mut done = 0;

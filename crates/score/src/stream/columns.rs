@@ -1,4 +1,4 @@
-//! Which column is what.
+//! Columns of a request.
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
@@ -6,26 +6,26 @@ use arrow_schema::{DataType, Field, Schema};
 
 use super::{ID, StreamError};
 
-/// The places of a stream's columns.
+/// Indices of the columns of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RequestColumns {
     pub(super) id: usize,
-    /// Of each stain.
+    /// One per stain.
     pub(super) stains: Vec<usize>,
     pub(super) kind: ColumnKind,
 }
 
-/// What stands for a stain's image.
+/// Content of the image columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ColumnKind {
-    /// The file itself.
+    /// Bytes of image files.
     Bytes,
-    /// The file's path.
+    /// Paths of image files.
     Paths,
 }
 
 impl RequestColumns {
-    /// Finds them; others are ignored.
+    /// Finds the columns; others are ignored.
     pub(super) fn of(schema: &Schema, stains: &[String]) -> Result<Self, StreamError> {
         let names: Vec<_> = stains.iter().map(|stain| format!("`{stain}`")).collect();
         let names = names.join(", ");
@@ -80,7 +80,7 @@ impl RequestColumns {
     }
 }
 
-/// What a column holds, if it may be there.
+/// Returns the content of a column, if its type is supported.
 fn kind(field: &Field) -> Option<ColumnKind> {
     match field.data_type() {
         DataType::Binary | DataType::LargeBinary => Some(ColumnKind::Bytes),
@@ -97,7 +97,7 @@ fn wrong(field: &Field, wanted: &'static str) -> StreamError {
     }
 }
 
-/// A text, or `None` where it is null.
+/// Returns a text, or `None` for null.
 pub(super) fn text(batch: &RecordBatch, column: usize, row: usize) -> Option<&str> {
     let cells = batch.column(column);
     if cells.is_null(row) {
@@ -109,7 +109,7 @@ pub(super) fn text(batch: &RecordBatch, column: usize, row: usize) -> Option<&st
     }
 }
 
-/// The bytes of a file, or `None` where there are none.
+/// Returns the bytes of a file, or `None` for null.
 pub(super) fn bytes(batch: &RecordBatch, column: usize, row: usize) -> Option<&[u8]> {
     let cells = batch.column(column);
     if row >= cells.len() || cells.is_null(row) {

@@ -1,112 +1,79 @@
-//! What can be wrong with a stream as a whole.
+//! Errors of a stream as a whole.
 
 use std::fmt;
 use std::io;
 
 use super::MOST_ROWS;
 
-/// Why no more batches are read or written. What is wrong with one sample is no such error, but
-/// its answer.
+/// Why the stream cannot be read or written. An error of a single sample is part of its response
+/// instead.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// The bytes are no Arrow IPC stream.
+    /// The bytes are not an Arrow IPC stream.
     #[error("stdin, {place}: cannot be read as an Arrow IPC stream: {reason}")]
     Malformed {
-        /// Where that is.
         place: StreamPosition,
-        /// What the decoder said.
         reason: String,
     },
     /// The stream ends within a message.
-    #[error("stdin ends in the middle of {place}; whoever writes it was stopped, or did not flush")]
-    Truncated {
-        /// Where that is.
-        place: StreamPosition,
-    },
-    /// A batch has more bytes than may be kept in memory.
     #[error(
-        "stdin: {place} has more than {limit} MiB; send fewer samples at a time, or raise \
-         --worker-batch-mib"
+        "stdin ends in the middle of {place}\nhint: check that the writer was not stopped, and flushes"
+    )]
+    Truncated { place: StreamPosition },
+    #[error(
+        "stdin: {place} has more than {limit} MiB\n\
+         hint: send fewer samples per batch, or increase --worker-batch-mib"
     )]
     TooLarge {
-        /// Where that is.
         place: StreamPosition,
-        /// The limit.
+        /// In MiB.
         limit: u64,
     },
-    /// A batch has more rows than may be.
-    #[error("stdin: {place} has {rows} rows; send at most {MOST_ROWS} samples at a time")]
-    TooManyRows {
-        /// Where that is.
-        place: StreamPosition,
-        /// Its rows.
-        rows: usize,
-    },
-    /// A column is not there.
+    #[error("stdin: {place} has {rows} rows; send at most {MOST_ROWS} samples per batch")]
+    TooManyRows { place: StreamPosition, rows: usize },
     #[error("stdin: there is no column `{name}` among {}; {wanted}", list(.found))]
     MissingColumn {
-        /// The column.
         name: String,
-        /// The columns that are there.
         found: Vec<String>,
-        /// What there should be.
+        /// The required columns.
         wanted: String,
     },
-    /// Two columns have one name.
     #[error("stdin: there are two columns `{name}`; keep one of them")]
-    DuplicateColumn {
-        /// The name.
-        name: String,
-    },
-    /// A column is of a type that means nothing here.
+    DuplicateColumn { name: String },
+    /// A column has an unsupported type.
     #[error("stdin: the column `{name}` is {found}; {wanted}")]
     WrongType {
-        /// The column.
         name: String,
-        /// Its type.
         found: String,
-        /// What it should be.
         wanted: &'static str,
     },
-    /// Some stains are files and others paths.
+    /// Some images are bytes and others are paths.
     #[error(
         "stdin: the column `{bytes}` holds files and `{paths}` paths; send all stains as files \
          (binary) or all as paths (utf8)"
     )]
-    Mixed {
-        /// A binary column.
-        bytes: String,
-        /// A column of text.
-        paths: String,
-    },
-    /// A sample has no id.
+    Mixed { bytes: String, paths: String },
     #[error("stdin: the column `id` is null in row {row} of {place}; give each sample an id")]
     NoId {
-        /// Where that is.
         place: StreamPosition,
-        /// The row, from 0.
+        /// Counted from 0.
         row: usize,
     },
-    /// A class is called like a column that answers have anyway.
+    /// A class has the name of another column of responses.
     #[error(
-        "a class of the model is called `{name}`, as is a column of the answers; export the model \
-         with another name of that class"
+        "a class of the model is called `{name}`, like another column of responses\n\
+         hint: export the model with another name for that class"
     )]
-    ClassName {
-        /// The name.
-        name: String,
-    },
-    /// The answers cannot be written.
+    ClassName { name: String },
     #[error("cannot write to stdout: {0}")]
     Write(io::Error),
 }
 
-/// Where in a stream something is.
+/// A position in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamPosition {
-    /// Before all batches.
     Head,
-    /// In a batch, counted from 1.
+    /// A batch, counted from 1.
     Batch(u64),
 }
 

@@ -1,12 +1,12 @@
-//! Samples in, probabilities out, as Arrow IPC streams: what a long-lived worker speaks.
+//! Samples and probabilities as Arrow IPC streams: the protocol of the worker.
 //!
 //! [`RequestReader`] reads record batches of samples, each of them a [`Request`] that is also the
-//! [`FileSource`](rgby_imaging::FileSource) of its samples; [`ResponseWriter`] writes one record batch
-//! for each. `docs/worker.md` is the protocol.
+//! [`FileSource`](rgby_imaging::FileSource) of its samples; [`ResponseWriter`] writes one record
+//! batch for each. `docs/worker.md` defines the protocol.
 
 mod columns;
 mod error;
-mod metered;
+mod limited_reader;
 mod request;
 mod request_reader;
 mod response_writer;
@@ -18,9 +18,9 @@ pub use request::Request;
 pub use request_reader::{MOST_ROWS, RequestReader};
 pub use response_writer::{ResponseRows, ResponseWriter};
 
-/// The column of a sample's id, in requests and answers.
+/// Column of the id, in requests and responses.
 const ID: &str = "id";
-/// The column of classes that are predicted.
+/// Column of the predicted classes.
 const PREDICTED: &str = "predicted";
-/// The column of what is wrong with a sample.
+/// Column of the error of a sample.
 const ERROR: &str = "error";

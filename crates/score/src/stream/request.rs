@@ -1,4 +1,4 @@
-//! A batch of samples that came by a stream.
+//! A batch of samples from a stream.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::columns::{ColumnKind, RequestColumns, bytes, text};
 use super::error::StreamPosition;
 use rgby_imaging::{ChannelSelector, FileSource, LocalFiles, Sample, SampleErrorKind};
 
-/// Samples that are to be answered together, in their order, and the source of their files.
+/// The samples of one record batch, and the source of their files.
 #[derive(Debug)]
 pub struct Request {
     batch: RecordBatch,
@@ -39,25 +39,25 @@ impl Request {
         })
     }
 
-    /// How many samples there are.
+    /// Returns the number of samples.
     #[must_use]
     pub fn len(&self) -> usize {
         self.batch.num_rows()
     }
 
-    /// Whether there is none.
+    /// Whether there are no samples.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Ids of the samples.
+    /// Returns the ids of the samples.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
-        // None is null: `new` checked that.
+        // `new` checked that no id is null.
         (0..self.len()).map(|row| text(&self.batch, self.columns.id, row).unwrap_or_default())
     }
 
-    /// The samples. Their files are to be read from this request, as a [`FileSource`].
+    /// Returns the samples. Their files must be read from this request, as a [`FileSource`].
     #[must_use]
     pub fn samples(&self) -> Vec<Sample> {
         // Every file is one channel, whatever it is called.
@@ -78,7 +78,7 @@ impl Request {
         .collect()
     }
 
-    /// By what name a file is asked for.
+    /// Returns the name of a file in this source.
     fn file(&self, row: usize, stain: usize) -> Option<PathBuf> {
         let column = self.columns.stains[stain];
         match self.columns.kind {
@@ -88,7 +88,7 @@ impl Request {
         }
     }
 
-    /// The bytes that are asked for by a name of [`file`](Self::file)'s.
+    /// Returns the bytes of a file by its name from [`file`](Self::file).
     fn bytes(&self, name: &Path) -> Option<&[u8]> {
         let (stain, row) = name.to_str()?.rsplit_once(" of row ")?;
         let stain = self.stains.iter().position(|known| known == stain)?;

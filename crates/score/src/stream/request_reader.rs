@@ -1,4 +1,4 @@
-//! Requests from a stream of bytes, which may be anything.
+//! Reads requests from an untrusted stream of bytes.
 
 use std::io::Read;
 use std::rc::Rc;
@@ -10,56 +10,55 @@ use arrow_schema::ArrowError;
 
 use super::columns::RequestColumns;
 use super::error::StreamPosition;
-use super::metered::{Meter, Metered};
+use super::limited_reader::{ByteCounter, LimitedReader};
 use super::{Request, StreamError};
 use rgby_common::catch_panic;
 
-/// Samples that a batch may have: what is kept for each must not grow without bounds where its
-/// images are mere names.
+/// Maximum number of samples per batch: limits the memory per sample for images given by path.
 pub const MOST_ROWS: usize = 65_536;
 
-/// Bytes of the mark that ends a stream.
+/// Size of the end-of-stream marker in bytes.
 const END: u64 = 8;
 
 /// Reads batches of samples until the stream ends.
 #[derive(Debug)]
 pub struct RequestReader<R> {
-    reader: StreamReader<Metered<R>>,
+    reader: StreamReader<LimitedReader<R>>,
     columns: RequestColumns,
     stains: Arc<[String]>,
-    meter: Rc<Meter>,
+    counter: Rc<ByteCounter>,
     limit: u64,
-    /// How many were begun.
+    /// Number of batches started.
     count: u64,
 }
 
 impl<R: Read> RequestReader<R> {
-    /// Reads the head of a stream whose batches have at most `limit` bytes, encoded, and whose
-    /// samples have these `stains`. There is none if the stream is empty.
+    /// Reads the schema of a stream of samples with these `stains`. Encoded batches have at most
+    /// `limit` bytes. Returns `None` for an empty stream.
     ///
-    /// A batch takes about as much memory as it has bytes; twice that while it is read.
+    /// A batch takes about as much memory as it has bytes, and twice that while it is read.
     ///
     /// # Errors
     ///
-    /// The stream is no Arrow IPC stream, or a column is missing or of a type that means nothing.
+    /// The stream is not an Arrow IPC stream, or a column is missing or has an unsupported type.
     pub fn open(from: R, stains: &[String], limit: u64) -> Result<Option<Self>, StreamError> {
-        let meter = Rc::new(Meter::default());
-        let metered = Metered {
+        let counter = Rc::new(ByteCounter::default());
+        let limited = LimitedReader {
             from,
-            meter: meter.clone(),
+            counter: counter.clone(),
             limit,
         };
-        let reader = match decoded(|| StreamReader::try_new(metered, None)) {
-            Err(_) if meter.taken.get() == 0 => return Ok(None),
+        let reader = match decoded(|| StreamReader::try_new(limited, None)) {
+            Err(_) if counter.taken.get() == 0 => return Ok(None),
             reader => {
-                reader.map_err(|reason| fault(reason, &meter, limit, StreamPosition::Head))?
+                reader.map_err(|reason| fault(reason, &counter, limit, StreamPosition::Head))?
             }
         };
         Ok(Some(Self {
             columns: RequestColumns::of(&reader.schema(), stains)?,
             stains: stains.into(),
             reader,
-            meter,
+            counter,
             limit,
             count: 0,
         }))
@@ -78,48 +77,53 @@ impl<R: Read> RequestReader<R> {
 impl<R: Read> Iterator for RequestReader<R> {
     type Item = Result<Request, StreamError>;
 
-    /// The next batch; none should be asked for after an error.
+    /// Returns the next batch. Must not be called again after an error.
     fn next(&mut self) -> Option<Self::Item> {
-        self.meter.taken.set(0);
+        self.counter.taken.set(0);
         self.count += 1;
         let reader = &mut self.reader;
         let batch = decoded(|| reader.next().transpose());
-        let (taken, place) = (self.meter.taken.get(), StreamPosition::Batch(self.count));
+        let (taken, place) = (self.counter.taken.get(), StreamPosition::Batch(self.count));
         match batch {
             Ok(Some(batch)) => Some(self.request(batch)),
             Ok(None) if taken == 0 || taken == END => None,
             Ok(None) => Some(Err(StreamError::Truncated { place })),
-            Err(reason) => Some(Err(fault(reason, &self.meter, self.limit, place))),
+            Err(reason) => Some(Err(fault(reason, &self.counter, self.limit, place))),
         }
     }
 }
 
-/// What went wrong in the decoder.
+/// Failure of the decoder.
 enum RequestFault {
-    Said(ArrowError),
-    /// It panicked, which bytes must not make it do; but they are anybody's.
+    Arrow(ArrowError),
+    /// The decoder panicked on invalid bytes.
     Panicked,
 }
 
 fn decoded<T>(work: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, RequestFault> {
     let done = catch_panic::catch(work);
     done.map_err(|_| RequestFault::Panicked)?
-        .map_err(RequestFault::Said)
+        .map_err(RequestFault::Arrow)
 }
 
-fn fault(fault: RequestFault, meter: &Meter, limit: u64, place: StreamPosition) -> StreamError {
-    if meter.taken.get() >= limit {
+fn fault(
+    fault: RequestFault,
+    counter: &ByteCounter,
+    limit: u64,
+    place: StreamPosition,
+) -> StreamError {
+    if counter.taken.get() >= limit {
         let limit = limit >> 20;
         return StreamError::TooLarge { place, limit };
     }
-    // What never was such a stream ends before its schema is whole.
-    if meter.ended.get() && place != StreamPosition::Head {
+    // Bytes that are not Arrow IPC end before the schema is complete.
+    if counter.ended.get() && place != StreamPosition::Head {
         return StreamError::Truncated { place };
     }
     StreamError::Malformed {
         place,
         reason: match fault {
-            RequestFault::Said(error) => error.to_string(),
+            RequestFault::Arrow(error) => error.to_string(),
             RequestFault::Panicked => "a message contradicts itself".into(),
         },
     }

@@ -1,4 +1,4 @@
-//! What became of each request's samples.
+//! Writes responses.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -11,34 +11,34 @@ use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use super::{ERROR, ID, PREDICTED, Request, StreamError};
 use crate::Failure;
 
-/// Bytes of an error's text; the path in it is anybody's.
+/// Maximum length of an error text in bytes; it may contain an untrusted path.
 const ERROR_LENGTH: usize = 2000;
 
-/// Writes a batch of answers for each request.
+/// Writes one record batch per request.
 pub struct ResponseWriter<W: Write> {
     writer: StreamWriter<W>,
     schema: SchemaRef,
     classes: usize,
 }
 
-/// What became of a request's samples, in their order.
+/// Results of the samples of a request, in order.
 #[derive(Debug, Clone, Copy)]
 pub struct ResponseRows<'a> {
-    /// A probability for each class, 0–1, or `None` where the sample is among the failures.
+    /// One probability per class, 0–1, or `None` if the sample is among the failures.
     pub probabilities: &'a [Option<Vec<f32>>],
-    /// The numbers of the predicted classes, separated by spaces, in the same way.
+    /// Numbers of the predicted classes, separated by spaces, or `None`.
     pub predicted: &'a [Option<String>],
-    /// The samples without probabilities, in order.
+    /// Samples without probabilities, in order.
     pub failures: &'a [Failure],
 }
 
 impl<W: Write> ResponseWriter<W> {
-    /// Writes the stream's head, and flushes it: `id` (utf8), a column of each of `classes`
-    /// (float32), `predicted` (utf8), `error` (utf8).
+    /// Writes and flushes the schema: `id` (utf8), one column per class (float32), `predicted`
+    /// (utf8), `error` (utf8).
     ///
     /// # Errors
     ///
-    /// A class is called like one of the other columns, or `to` cannot be written.
+    /// A class has the name of another column, or `to` cannot be written.
     pub fn open(to: W, classes: &[String]) -> Result<Self, StreamError> {
         let others = [ID, PREDICTED, ERROR];
         if let Some(name) = classes.iter().find(|name| others.contains(&name.as_str())) {
@@ -60,7 +60,7 @@ impl<W: Write> ResponseWriter<W> {
         })
     }
 
-    /// Writes the answers to a request, and flushes them.
+    /// Writes and flushes the response to a request.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl<W: Write> ResponseWriter<W> {
         self.writer.flush().map_err(unwritten)
     }
 
-    /// Ends the stream, and flushes it.
+    /// Writes the end of the stream and flushes it.
     ///
     /// # Errors
     ///
@@ -95,20 +95,20 @@ impl<W: Write> ResponseWriter<W> {
     }
 }
 
-/// What is wrong with each sample that has no probabilities.
+/// Returns the error of each sample, or null.
 fn errors(scores: &ResponseRows) -> StringArray {
     let mut failures = scores.failures.iter();
     let mut column = StringBuilder::new();
     for row in scores.probabilities {
         match row {
             Some(_) => column.append_null(),
-            None => column.append_option(failures.next().map(said)),
+            None => column.append_option(failures.next().map(error_text)),
         }
     }
     column.finish()
 }
 
-fn said(failure: &Failure) -> String {
+fn error_text(failure: &Failure) -> String {
     let mut text = match failure.file.as_str() {
         "" => failure.error.clone(),
         file => format!("{file}: {}", failure.error),

@@ -80,7 +80,7 @@ fn only_request(batch: RecordBatch) -> Request {
 }
 
 #[test]
-fn files_come_back_by_the_names_of_their_samples() {
+fn files_are_read_by_the_names_in_their_samples() {
     let large = batch(&[
         (
             "id",
@@ -119,7 +119,7 @@ fn files_come_back_by_the_names_of_their_samples() {
 }
 
 #[test]
-fn what_is_null_has_no_file() {
+fn null_is_a_missing_file() {
     let some: ArrayRef = Arc::new(BinaryArray::from(vec![Some(&b"x"[..]), None]));
     let paths: ArrayRef = Arc::new(StringArray::from(vec![Some("/x"), None]));
     for column in [some, paths] {
@@ -135,7 +135,7 @@ fn what_is_null_has_no_file() {
 }
 
 #[test]
-fn a_stream_without_batches_or_without_anything_has_no_requests() {
+fn empty_streams_have_no_requests() {
     assert_eq!(read(b"", MIB).unwrap(), 0);
     let head = encoded(&[two().slice(0, 0)]);
     assert_eq!(read(&head, MIB).unwrap(), 1);
@@ -145,7 +145,7 @@ fn a_stream_without_batches_or_without_anything_has_no_requests() {
 }
 
 #[test]
-fn columns_must_be_there_once_and_of_a_type_that_means_something() {
+fn missing_duplicate_and_mistyped_columns_are_errors() {
     let id = || ("id", texts(&["a"]));
     let red = || ("red", files(&[b"r"]));
     let blue = || ("blue", files(&[b"b"]));
@@ -204,7 +204,7 @@ fn columns_must_be_there_once_and_of_a_type_that_means_something() {
 }
 
 #[test]
-fn a_batch_has_limits_and_a_stream_has_none() {
+fn batches_are_limited_and_streams_are_not() {
     let large = vec![7; 300_000];
     let one = batch(&[
         ("id", texts(&["a"])),
@@ -238,7 +238,7 @@ fn a_batch_has_limits_and_a_stream_has_none() {
 }
 
 #[test]
-fn lengths_that_nothing_stands_behind_take_no_memory() {
+fn claimed_lengths_allocate_no_memory() {
     let stream = encoded(&[two()]);
     // The length of a message's head: of the first one, the schema.
     for length in [i32::MAX, i32::MIN, -1, 1 << 30] {
@@ -249,7 +249,7 @@ fn lengths_that_nothing_stands_behind_take_no_memory() {
 }
 
 #[test]
-fn damaged_and_cut_streams_are_errors_or_other_samples_but_no_panic() {
+fn damaged_streams_never_panic() {
     let stream = encoded(&[two(), two()]);
     let mut refused = 0;
     for at in 0..stream.len() {
@@ -296,7 +296,7 @@ fn failure(id: &str, file: &str, error: String) -> Failure {
 }
 
 #[test]
-fn answers_are_rows_in_the_samples_order() {
+fn responses_are_in_the_order_of_the_samples() {
     let classes = ["x", "y"].map(str::to_owned);
     let request = only_request(batch(&[
         ("id", texts(&["a", "b", "c"])),
@@ -344,9 +344,9 @@ fn answers_are_rows_in_the_samples_order() {
 }
 
 #[test]
-fn answers_cannot_have_two_columns_of_a_name_or_go_nowhere() {
-    struct Closed;
-    impl Write for Closed {
+fn duplicate_columns_and_closed_outputs_are_errors() {
+    struct ClosedPipe;
+    impl Write for ClosedPipe {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
             Err(io::ErrorKind::BrokenPipe.into())
         }
@@ -359,6 +359,8 @@ fn answers_cannot_have_two_columns_of_a_name_or_go_nowhere() {
         let error = refused.err().unwrap().to_string();
         assert!(error.contains(&format!("called `{name}`")), "{error}");
     }
-    let error = ResponseWriter::open(Closed, &["x".into()]).err().unwrap();
+    let error = ResponseWriter::open(ClosedPipe, &["x".into()])
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("stdout"), "{error}");
 }

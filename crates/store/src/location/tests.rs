@@ -5,7 +5,7 @@ fn parse(text: &str) -> Result<Location, LocationError> {
 }
 
 #[test]
-fn what_has_no_scheme_is_a_path() {
+fn text_without_a_scheme_is_a_path() {
     for text in [
         "plates", "/a/b", "./s3://b", "s3:/b", "C:\\x", "a b/ü%", "://x", "3s://x", "",
     ] {
@@ -18,13 +18,13 @@ fn what_has_no_scheme_is_a_path() {
 
 #[cfg(unix)]
 #[test]
-fn a_path_need_not_be_text() {
+fn paths_need_not_be_utf8() {
     let path: OsString = std::os::unix::ffi::OsStringExt::from_vec(b"s3://\xff".to_vec());
     assert_eq!(Location::parse(&path), Ok(Location::Local(path.into())));
 }
 
 #[test]
-fn wrong_urls_say_what_is_wrong() {
+fn errors_name_what_is_wrong() {
     for (text, wanted) in [
         ("ftp://host/x", "./ftp://"),
         ("s3://", "names no bucket"),
@@ -45,7 +45,7 @@ fn wrong_urls_say_what_is_wrong() {
 }
 
 #[test]
-fn an_error_holds_no_password() {
+fn errors_contain_no_password() {
     for text in [
         "s3://AKIA:hunter2@bucket/x",
         "s3://a/hunter2@bucket",
@@ -89,7 +89,7 @@ mod remote {
             ("s3://bucket", "bucket", ""),
             ("s3://bucket/", "bucket", ""),
             ("S3://bucket/plates/p 1/", "bucket", "plates/p 1"),
-            // What a store calls its objects is not percent-encoded.
+            // Keys of stores are not percent-encoded.
             ("gs://b/a%20b+c?d#e", "b", "a%20b+c?d#e"),
             ("az://c/k", "c", "k"),
             ("https://h:8080/a%20b+c#there", "h:8080", "a b+c"),
@@ -100,7 +100,7 @@ mod remote {
     }
 
     #[test]
-    fn what_is_secret_is_not_shown() {
+    fn secrets_are_not_shown() {
         for text in [
             "https://user:hunter2@host/model.onnx",
             "https://host/model.onnx?X-Amz-Signature=hunter2",
@@ -115,7 +115,7 @@ mod remote {
     }
 
     #[test]
-    fn neighbours_are_found() {
+    fn parents_and_children() {
         let out = url("s3://b/runs/out.csv");
         assert_eq!(out.file_name(), "out.csv");
         assert_eq!(out.parent().folder(), "s3://b/runs/");

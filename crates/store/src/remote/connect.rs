@@ -1,4 +1,4 @@
-//! A client for each kind of store, set up from the environment.
+//! A client for each kind of store, configured from the environment.
 
 use std::env;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use object_store::{
 use reqwest::header::AUTHORIZATION;
 
 use super::super::{Scheme, StoreError, StoreOptions, Url};
-use super::explain::Explain;
+use super::error_translator::ErrorTranslator;
 
-/// Longest wait between two tries.
-const MOST_BACKOFF: Duration = Duration::from_secs(15);
-/// Credentials of a request may run out; the crate asks to stay below five minutes.
-const MOST_RETRYING: Duration = Duration::from_mins(3);
+/// Longest wait between two retries.
+const MAX_BACKOFF: Duration = Duration::from_secs(15);
+/// Credentials of a request may expire; `object_store` asks for less than five minutes.
+const MAX_RETRY_TIME: Duration = Duration::from_mins(3);
 
 /// A client of one bucket, container or web server.
 #[derive(Clone)]
 pub(super) struct StoreClient {
     store: Arc<dyn ObjectStore>,
-    /// The same once more, where it lists in pages.
+    /// The same store, if it lists in pages.
     pages: Option<Arc<dyn PaginatedListStore>>,
 }
 
@@ -42,13 +42,13 @@ impl StoreClient {
     pub(super) fn connect(
         url: &Url,
         options: &StoreOptions,
-        explain: &Explain,
+        errors: &ErrorTranslator,
     ) -> Result<Self, StoreError> {
         let client = match url.scheme() {
             Scheme::S3 => s3(url, options).map(Self::paged),
             Scheme::Gs => GoogleCloudStorageBuilder::from_env()
                 .with_bucket_name(url.host())
-                // As the crate has it: what is named by GOOGLE_BASE_URL may be plain.
+                // As in `object_store`: GOOGLE_BASE_URL may be a plain HTTP URL.
                 .with_client_options(client_options(options, Some("GOOGLE_"), true))
                 .with_retry(retries(options))
                 .build()
@@ -59,7 +59,7 @@ impl StoreClient {
                 pages: None,
             }),
         };
-        client.map_err(|error| explain.settings(url, &error))
+        client.map_err(|error| errors.settings(url, &error))
     }
 
     fn paged(store: impl ObjectStore + PaginatedListStore) -> Self {
@@ -81,7 +81,7 @@ impl StoreClient {
 
 fn s3(url: &Url, options: &StoreOptions) -> object_store::Result<object_store::aws::AmazonS3> {
     let builder = AmazonS3Builder::from_env();
-    // Whoever names a plain endpoint wants a plain connection.
+    // An endpoint that starts with http:// asks for a connection without TLS.
     let endpoints = [AmazonS3ConfigKey::Endpoint, AmazonS3ConfigKey::S3Endpoint];
     let mut endpoints = endpoints
         .iter()
@@ -89,7 +89,7 @@ fn s3(url: &Url, options: &StoreOptions) -> object_store::Result<object_store::a
     let plain = endpoints.any(|endpoint| endpoint.starts_with("http://"));
     builder
         .with_bucket_name(url.host())
-        // Not all that speak S3 know how to delete several objects in one request.
+        // Not all S3-compatible stores support bulk deletion.
         .with_config(AmazonS3ConfigKey::DisableBulkDelete, "true")
         .with_client_options(client_options(options, Some("AWS_"), plain))
         .with_retry(retries(options))
@@ -116,14 +116,14 @@ fn web(url: &Url, options: &StoreOptions) -> object_store::Result<HttpStore> {
     let mut client = client_options(options, None, true);
     if let Some(user) = url.user() {
         let credentials = format!("Basic {}", BASE64_STANDARD.encode(user));
-        // Base64 has no character that a header cannot have.
+        // Base64 text is always a valid header value.
         if let Ok(mut value) = HeaderValue::from_str(&credentials) {
             value.set_sensitive(true);
             let headers = [(AUTHORIZATION, value)];
             client = client.with_default_headers(headers.into_iter().collect());
         }
     }
-    // What is behind the `?` goes with each request.
+    // The query is sent with each request.
     let query = url.query().map(|query| format!("?{query}"));
     let (scheme, query) = (url.scheme().name(), query.unwrap_or_default());
     HttpBuilder::new()
@@ -133,15 +133,15 @@ fn web(url: &Url, options: &StoreOptions) -> object_store::Result<HttpStore> {
         .build()
 }
 
-/// Ours, and over them what the environment says under names that begin with `prefix`: proxies,
-/// certificates, `ALLOW_HTTP`. With `plain`, connections without TLS are allowed in any case.
+/// Returns our client options, overridden by environment variables that start with `prefix`:
+/// proxies, certificates, `ALLOW_HTTP`. With `plain`, connections without TLS are always allowed.
 fn client_options(options: &StoreOptions, prefix: Option<&str>, plain: bool) -> ClientOptions {
-    let ours = ClientOptions::new()
-        // A large object over a slow line takes its time; what must not happen is silence.
+    let defaults = ClientOptions::new()
+        // A large object over a slow network takes long; only silence is an error.
         .with_timeout_disabled()
         .with_read_timeout(options.timeout)
         .with_connect_timeout(options.timeout);
-    let client = env::vars_os().fold(ours, |client, (name, value)| {
+    let client = env::vars_os().fold(defaults, |client, (name, value)| {
         let name = name.to_str().and_then(|name| name.strip_prefix(prefix?));
         let key = name.and_then(|name| name.to_lowercase().parse::<ClientConfigKey>().ok());
         match (key, value.to_str()) {
@@ -159,10 +159,10 @@ fn client_options(options: &StoreOptions, prefix: Option<&str>, plain: bool) -> 
 fn retries(options: &StoreOptions) -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
-            max_backoff: MOST_BACKOFF,
+            max_backoff: MAX_BACKOFF,
             ..BackoffConfig::default()
         },
         max_retries: options.retries,
-        retry_timeout: MOST_RETRYING,
+        retry_timeout: MAX_RETRY_TIME,
     }
 }

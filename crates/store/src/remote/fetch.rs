@@ -1,4 +1,4 @@
-//! One object whole: in one request, or a large one in several side by side.
+//! Reads whole objects: small ones in one request, large ones in concurrent ranges.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -10,45 +10,46 @@ use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, ObjectMeta, UpdateVersion};
 
 use super::super::{StoreError, StoreErrorKind, Url};
-use super::explain::is_cut;
+use super::error_translator::is_cut_off;
 use super::gate::ConnectionGate;
 use super::{ObjectVersion, StoreState};
 
-/// Larger objects are read in ranges of this size: one connection alone is slower than most lines.
+/// Larger objects are read in ranges of this size: a single connection is slower than most
+/// networks.
 const RANGE: u64 = 8 << 20;
-/// Ranges of one object that are under way at a time.
+/// Concurrent ranges of one object.
 const RANGES: usize = 8;
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const MOST_WAIT: Duration = Duration::from_secs(15);
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(15);
 
-/// What is to be read.
-struct Object {
+/// An object to read.
+struct ObjectRequest {
     url: Url,
     path: Path,
-    /// Most bytes that it may have.
+    /// Maximum size in bytes.
     limit: u64,
 }
 
-impl Object {
-    fn fail(&self, kind: StoreErrorKind, again: bool) -> Attempt {
-        Attempt {
+impl ObjectRequest {
+    fn fail(&self, kind: StoreErrorKind, retry: bool) -> FailedAttempt {
+        FailedAttempt {
             error: StoreError::new(&self.url, kind),
-            again,
+            retry,
         }
     }
 }
 
-/// Why an attempt failed, and whether another one makes sense.
-struct Attempt {
+/// Why an attempt failed, and whether to retry.
+struct FailedAttempt {
     error: StoreError,
-    again: bool,
+    retry: bool,
 }
 
 impl StoreState {
-    /// Reads an object into `bytes`, whose contents are lost.
+    /// Reads an object into `bytes`, replacing its contents.
     ///
-    /// The crate makes requests again whose answer does not begin; what happens here is the rest:
-    /// bodies that end too early, and versions that do not go together.
+    /// `object_store` retries requests whose response does not begin. This method retries truncated
+    /// bodies and rejects ranges of different versions.
     pub(super) async fn fetch(
         &self,
         name: &str,
@@ -57,7 +58,7 @@ impl StoreState {
         gate: &mut ConnectionGate,
     ) -> Result<ObjectVersion, StoreError> {
         let url = self.url.join(name);
-        let object = Object {
+        let object = ObjectRequest {
             path: Self::path(&url)?,
             url,
             limit,
@@ -66,31 +67,31 @@ impl StoreState {
         loop {
             match self.attempt(&object, bytes, gate).await {
                 Ok(version) => return Ok(version),
-                Err(Attempt { again: true, .. }) if tried < self.options.retries => {
+                Err(FailedAttempt { retry: true, .. }) if tried < self.options.retries => {
                     wait_before(tried).await;
                     tried += 1;
                 }
-                Err(Attempt { error, .. }) => return Err(error),
+                Err(FailedAttempt { error, .. }) => return Err(error),
             }
         }
     }
 
     async fn attempt(
         &self,
-        object: &Object,
+        object: &ObjectRequest,
         bytes: &mut Vec<u8>,
         gate: &mut ConnectionGate,
-    ) -> Result<ObjectVersion, Attempt> {
+    ) -> Result<ObjectVersion, FailedAttempt> {
         bytes.clear();
         let permit = self.requests.acquire().await;
         let got = self
             .client
             .store()
             .get_opts(&object.path, GetOptions::default());
-        // Of a refusal, the crate does not ask again for what was cut.
+        // `object_store` does not retry an error response that was cut off.
         let got = got
             .await
-            .map_err(|error| self.failed(object, &error, is_cut(&error)))?;
+            .map_err(|error| self.failed(object, &error, is_cut_off(&error)))?;
         let meta = got.meta.clone();
         let (size, limit) = (meta.size, object.limit);
         if size > limit {
@@ -99,7 +100,7 @@ impl StoreState {
         let permit = if gate.is_open(size) {
             permit
         } else {
-            // Whoever waits for memory keeps nobody from making requests.
+            // A file that waits for memory must not block requests.
             drop(permit);
             gate.pass(size).await;
             self.requests.acquire().await
@@ -107,15 +108,15 @@ impl StoreState {
         bytes.reserve(size as usize);
         let read = read_body(got.into_stream(), size.min(RANGE), bytes).await;
         drop(permit);
-        // With a tag, the crate goes on by itself where a body was cut.
-        let again = meta.e_tag.is_none();
-        read.map_err(|error| self.failed(object, &error, again))?;
+        // With an entity tag, `object_store` itself resumes a body that was cut off.
+        let retry = meta.e_tag.is_none();
+        read.map_err(|error| self.failed(object, &error, retry))?;
         if bytes.len() as u64 == size.min(RANGE) {
             self.rest(object, &meta, bytes).await?;
         }
         let got = bytes.len() as u64;
         if got != size {
-            return Err(object.fail(StoreErrorKind::Cut { got, size }, true));
+            return Err(object.fail(StoreErrorKind::Truncated { got, size }, true));
         }
         Ok(ObjectVersion(UpdateVersion {
             e_tag: meta.e_tag,
@@ -123,13 +124,13 @@ impl StoreState {
         }))
     }
 
-    /// What is behind the first range.
+    /// Reads the ranges after the first one.
     async fn rest(
         &self,
-        object: &Object,
+        object: &ObjectRequest,
         meta: &ObjectMeta,
         bytes: &mut Vec<u8>,
-    ) -> Result<(), Attempt> {
+    ) -> Result<(), FailedAttempt> {
         let starts = (RANGE..meta.size).step_by(RANGE as usize);
         let ranges = starts.map(|start| start..(start + RANGE).min(meta.size));
         let mut parts = stream::iter(ranges)
@@ -141,14 +142,14 @@ impl StoreState {
         Ok(())
     }
 
-    /// A part of the version `meta` of an object.
+    /// Reads a range of the version `meta` of an object.
     async fn range(
         &self,
-        object: &Object,
+        object: &ObjectRequest,
         meta: &ObjectMeta,
         range: Range<u64>,
-    ) -> Result<Bytes, Attempt> {
-        // A weak tag never matches; it is compared below all the same.
+    ) -> Result<Bytes, FailedAttempt> {
+        // `If-Match` never matches a weak tag; it is compared below.
         let strong = meta.e_tag.clone().filter(|tag| !tag.starts_with("W/"));
         let options = GetOptions {
             range: Some(GetRange::Bounded(range.clone())),
@@ -169,23 +170,23 @@ impl StoreState {
         if !same || got.meta.size != meta.size {
             return Err(changed());
         }
-        let again = meta.e_tag.is_none();
+        let retry = meta.e_tag.is_none();
         let bytes = got.bytes().await;
-        bytes.map_err(|error| self.failed(object, &error, again))
+        bytes.map_err(|error| self.failed(object, &error, retry))
     }
 
-    fn failed(&self, object: &Object, error: &Error, again: bool) -> Attempt {
-        Attempt {
-            error: self.explain.error(&object.url, error),
-            again,
+    fn failed(&self, object: &ObjectRequest, error: &Error, retry: bool) -> FailedAttempt {
+        FailedAttempt {
+            error: self.errors.error(&object.url, error),
+            retry,
         }
     }
 }
 
-/// Waits the longer the more often it was `tried`.
+/// Waits with exponential backoff before retry number `tried + 1`.
 pub(super) async fn wait_before(tried: usize) {
-    let longer = FIRST_WAIT.saturating_mul(1 << tried.min(16));
-    tokio::time::sleep(longer.min(MOST_WAIT)).await;
+    let longer = MIN_BACKOFF.saturating_mul(1 << tried.min(16));
+    tokio::time::sleep(longer.min(MAX_BACKOFF)).await;
 }
 
 /// Appends the first `count` bytes of a body, or fewer if it is shorter.

@@ -1,4 +1,4 @@
-//! What keeps files that are read ahead within their share of memory.
+//! Memory limit of prefetched files.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 /// Memory is counted in pieces of this size, so that the count fits into 32 bits.
 const PIECE: u64 = 1024;
 
-/// Memory for files that nobody has asked for yet.
+/// Memory for prefetched files.
 #[derive(Debug, Clone)]
-pub(super) struct Memory {
+pub(super) struct MemoryBudget {
     pieces: Arc<Semaphore>,
     total: u32,
 }
 
-impl Memory {
-    pub(super) fn of(bytes: u64) -> Self {
+impl MemoryBudget {
+    pub(super) fn new(bytes: u64) -> Self {
         let pieces = (bytes / PIECE).clamp(1, u64::from(u32::MAX / 16));
         Self {
             pieces: Arc::new(Semaphore::new(pieces as usize)),
@@ -23,24 +23,24 @@ impl Memory {
         }
     }
 
-    /// A file that is larger than all of the memory takes all of it.
+    /// A file larger than the whole budget takes all of it.
     fn pieces_of(&self, size: u64) -> u32 {
         size.div_ceil(PIECE).min(u64::from(self.total)) as u32
     }
 }
 
-/// Where a file waits for memory before its body is read.
+/// Makes a file wait for memory before its body is read.
 #[derive(Debug)]
 pub(super) struct ConnectionGate {
-    /// `None` if there is always room, and once it was passed.
-    memory: Option<Memory>,
-    /// Notified once somebody waits for the file.
+    /// `None` without a limit, and once the gate was passed.
+    memory: Option<MemoryBudget>,
+    /// Notified when a thread waits for the file.
     wanted: Arc<Notify>,
     held: Option<OwnedSemaphorePermit>,
 }
 
 impl ConnectionGate {
-    /// One that is always open.
+    /// Returns a gate without a limit.
     pub(super) fn open() -> Self {
         Self {
             memory: None,
@@ -49,8 +49,8 @@ impl ConnectionGate {
         }
     }
 
-    /// One of a file that is read ahead.
-    pub(super) fn new(memory: Memory, wanted: Arc<Notify>) -> Self {
+    /// Returns the gate of a prefetched file.
+    pub(super) fn new(memory: MemoryBudget, wanted: Arc<Notify>) -> Self {
         Self {
             memory: Some(memory),
             wanted,
@@ -58,7 +58,7 @@ impl ConnectionGate {
         }
     }
 
-    /// Whether there is room for `size` bytes at once, which the file holds from now on.
+    /// Reserves `size` bytes if they are free now; returns whether they were.
     pub(super) fn is_open(&mut self, size: u64) -> bool {
         let Some(memory) = &self.memory else {
             return true;
@@ -72,8 +72,9 @@ impl ConnectionGate {
         true
     }
 
-    /// Waits until there is room for `size` bytes, or the file is wanted: were it to wait then, what
-    /// is read ahead of it would hold the memory that it waits for.
+    /// Waits until `size` bytes are free or a thread waits for the file. In the second case,
+    /// waiting on would deadlock: prefetched files hold the memory, and are read only after this
+    /// one.
     pub(super) async fn pass(&mut self, size: u64) {
         let Some(memory) = self.memory.take() else {
             return;
@@ -86,7 +87,7 @@ impl ConnectionGate {
         }
     }
 
-    /// What the file holds of the memory.
+    /// Returns the memory that the file holds.
     pub(super) fn into_held(self) -> Option<OwnedSemaphorePermit> {
         self.held
     }
@@ -100,12 +101,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_wanted_waits_for_nobody_and_the_rest_for_memory() {
+    fn an_awaited_file_skips_the_memory_limit() {
         runtime::get().unwrap();
-        let memory = Memory::of(4 * PIECE);
+        let memory = MemoryBudget::new(4 * PIECE);
         let gate = |wanted: &Arc<Notify>| ConnectionGate::new(memory.clone(), wanted.clone());
         let [first, second, third] = [(); 3].map(|()| Arc::<Notify>::default());
-        // More than there is takes all there is.
+        // A file larger than the budget takes all of it.
         let mut held = gate(&first);
         assert!(held.is_open(9 * PIECE));
         let (mut waits, mut urgent) = (gate(&second), gate(&third));
@@ -113,7 +114,7 @@ mod tests {
         runtime::wait(async {
             let time = Duration::from_millis(50);
             assert!(tokio::time::timeout(time, waits.pass(1)).await.is_err());
-            // Said before anybody waits, it counts all the same.
+            // A notification before the wait is not lost.
             third.notify_one();
             urgent.pass(PIECE).await;
         });
@@ -122,7 +123,7 @@ mod tests {
         let mut next = gate(&first);
         assert!(
             next.is_open(4 * PIECE) && next.is_open(PIECE),
-            "once it was passed it is open"
+            "a gate stays open once passed"
         );
         assert!(ConnectionGate::open().is_open(u64::MAX));
     }

@@ -1,4 +1,4 @@
-//! The names in a folder.
+//! Listing of folders.
 
 use std::mem;
 use std::sync::Arc;
@@ -7,25 +7,24 @@ use object_store::ObjectMeta;
 use object_store::list::PaginatedListOptions;
 
 use super::super::{StoreError, StoreErrorKind};
-use super::explain::{is_cut, status_of};
+use super::error_translator::{is_cut_off, status_of};
 use super::fetch::wait_before;
 use super::{StoreState, runtime};
 
-/// The names of the objects in a folder, not of those in folders of it; a page is asked for when
-/// the one before it is used up.
+/// Iterates over the names of the objects in a folder, subfolders excluded. Pages are requested
+/// lazily.
 #[derive(Debug)]
 pub struct FileNames {
     shared: Arc<StoreState>,
     page: std::vec::IntoIter<String>,
-    next: Next,
+    next: NextPage,
 }
 
-/// Which page comes next.
 #[derive(Debug)]
-enum Next {
+enum NextPage {
     First,
-    Page(String),
-    None,
+    Token(String),
+    End,
 }
 
 impl FileNames {
@@ -33,7 +32,7 @@ impl FileNames {
         Self {
             shared,
             page: Vec::new().into_iter(),
-            next: Next::First,
+            next: NextPage::First,
         }
     }
 }
@@ -46,17 +45,17 @@ impl Iterator for FileNames {
             if let Some(name) = self.page.next() {
                 return Some(Ok(name));
             }
-            let token = match mem::replace(&mut self.next, Next::None) {
-                Next::First => None,
-                Next::Page(token) => Some(token),
-                Next::None => return None,
+            let token = match mem::replace(&mut self.next, NextPage::End) {
+                NextPage::First => None,
+                NextPage::Token(token) => Some(token),
+                NextPage::End => return None,
             };
             match runtime::wait(self.shared.names(token)) {
                 Ok((names, token)) => {
                     self.page = names.into_iter();
                     // Some stores end with an empty token.
                     let token = token.filter(|token| !token.is_empty());
-                    self.next = token.map_or(Next::None, Next::Page);
+                    self.next = token.map_or(NextPage::End, NextPage::Token);
                 }
                 Err(error) => return Some(Err(error)),
             }
@@ -65,7 +64,7 @@ impl Iterator for FileNames {
 }
 
 impl StoreState {
-    /// A page of names, and the token of the next.
+    /// Returns a page of names, and the token of the next page.
     async fn names(
         &self,
         token: Option<String>,
@@ -79,7 +78,7 @@ impl StoreState {
         Ok((names.map(str::to_owned).collect(), next))
     }
 
-    /// Whether the store answers at all: asks for one name, or a web server for anything.
+    /// Checks that the store responds: requests one name, or any page from a web server.
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
         if self.client.pages().is_some() {
             return self.page(None, Some(1)).await.map(drop);
@@ -93,7 +92,7 @@ impl StoreState {
         }
     }
 
-    /// A page of objects and the token of the next.
+    /// Returns a page of objects and the token of the next page.
     async fn page(
         &self,
         page_token: Option<String>,
@@ -115,17 +114,18 @@ impl StoreState {
             let page = pages.list_paginated(prefix.as_deref(), options.clone());
             match page.await {
                 Ok(page) => return Ok((page.result.objects, page.page_token)),
-                // The crate does not make up for an answer that was cut.
-                Err(error) if is_cut(&error) && tried < self.options.retries => {
+                // `object_store` does not retry a listing that was cut off.
+                Err(error) if is_cut_off(&error) && tried < self.options.retries => {
                     wait_before(tried).await;
                     tried += 1;
                 }
-                Err(error) => return Err(self.explain.error(&self.url, &error)),
+                Err(error) => return Err(self.errors.error(&self.url, &error)),
             }
         }
     }
 
-    /// All objects: web servers list by `WebDAV`, if at all, and in one answer.
+    /// Returns all objects of a web server, which lists them by `WebDAV` in one response, if at
+    /// all.
     async fn web_page(&self) -> Result<Vec<ObjectMeta>, StoreError> {
         let path = object_store::path::Path::parse(self.url.key()).ok();
         let listed = self.client.store().list_with_delimiter(path.as_ref());
@@ -133,12 +133,12 @@ impl StoreState {
             Ok(listed) => return Ok(listed.objects),
             Err(error) => error,
         };
-        let explained = self.explain.error(&self.url, &error);
-        // Most servers know no such request, and say so in one way or another.
+        let explained = self.errors.error(&self.url, &error);
+        // Servers without WebDAV respond with various errors.
         let unknown = match status_of(&error) {
             Some(401 | 403 | 408 | 429) => false,
             Some(status) => status == 501 || (400..500).contains(&status),
-            None => matches!(explained.kind, StoreErrorKind::Answer { .. }),
+            None => matches!(explained.kind, StoreErrorKind::Response { .. }),
         };
         if !unknown {
             return Err(explained);
@@ -146,12 +146,12 @@ impl StoreState {
         Err(StoreError {
             url: explained.url,
             kind: StoreErrorKind::NoListing {
-                said: explained.kind.to_string(),
+                reason: explained.kind.to_string(),
             },
         })
     }
 
-    /// The last part of an object's key, if it is in this folder.
+    /// Returns the last part of an object's key, if the object is directly in this folder.
     fn name<'a>(&self, object: &'a ObjectMeta) -> Option<&'a str> {
         let key = self.url.key();
         let rest = object.location.as_ref().strip_prefix(key)?;
@@ -160,7 +160,7 @@ impl StoreState {
         } else {
             rest.strip_prefix('/')?
         };
-        // Consoles make objects that stand for folders.
+        // Web consoles create empty objects as folders.
         (!name.is_empty() && !name.contains('/')).then_some(name)
     }
 }

@@ -1,11 +1,11 @@
-//! Stores by way of the crate `object_store`.
+//! Access to stores through the crate `object_store`.
 
-mod ahead;
 mod connect;
-mod explain;
+mod error_translator;
 mod fetch;
 mod gate;
 mod list;
+mod read_ahead;
 mod runtime;
 mod secrets;
 mod upload;
@@ -17,73 +17,73 @@ use bytes::Bytes;
 use object_store::{ObjectStoreExt as _, PutMode, PutPayload, UpdateVersion};
 use tokio::sync::Semaphore;
 
-pub use self::ahead::ReadAhead;
 use self::connect::StoreClient;
-use self::explain::Explain;
+use self::error_translator::ErrorTranslator;
 use self::gate::ConnectionGate;
 pub use self::list::FileNames;
+pub use self::read_ahead::ReadAhead;
 use super::{StoreError, StoreErrorKind, StoreOptions, Url};
 
 /// Access to one URL: an object, or a folder of objects.
 ///
-/// Its methods wait for the store, with all retries, on the calling thread, which must not be one
-/// of an asynchronous runtime. `name` is an object in the folder, or empty for the object itself.
+/// Methods block the calling thread, which must not belong to an asynchronous runtime, until all
+/// retries are done. `name` is an object in the folder, or empty for the object itself.
 #[derive(Debug, Clone)]
 pub struct Store {
     shared: Arc<StoreState>,
 }
 
-/// What requests that are under way hold on to.
+/// State shared by running requests.
 #[derive(Debug)]
 struct StoreState {
     url: Url,
     client: StoreClient,
     options: StoreOptions,
-    explain: Explain,
-    /// One permit a request.
+    errors: ErrorTranslator,
+    /// One permit per request.
     requests: Arc<Semaphore>,
 }
 
-/// A version of an object, as the store tells versions apart.
+/// A version of an object.
 #[derive(Debug, Clone)]
 pub struct ObjectVersion(UpdateVersion);
 
 impl Store {
-    /// Prepares for requests, and makes none.
+    /// Configures a client; makes no request.
     ///
     /// # Errors
     ///
-    /// The environment's credentials or settings cannot be used.
+    /// The credentials or settings in the environment are invalid.
     pub fn open(url: &Url, options: &StoreOptions) -> Result<Self, StoreError> {
         runtime::get()
-            .map_err(|said| StoreError::new(url, StoreErrorKind::Unreachable { said }))?;
-        let explain = Explain::new(url);
-        let client = StoreClient::connect(url, options, &explain)?;
+            .map_err(|reason| StoreError::new(url, StoreErrorKind::Unreachable { reason }))?;
+        let errors = ErrorTranslator::new(url);
+        let client = StoreClient::connect(url, options, &errors)?;
         Ok(Self {
             shared: Arc::new(StoreState {
                 url: url.clone(),
                 client,
                 requests: Arc::new(Semaphore::new(options.requests.max(1))),
                 options: options.clone(),
-                explain,
+                errors,
             }),
         })
     }
 
-    /// What it gives access to.
+    /// Returns the URL of the object or folder.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.shared.url
     }
 
-    /// Access to a folder of this folder.
+    /// Returns a subfolder.
     #[must_use]
     pub fn folder(&self, name: &str) -> Self {
         let shared = StoreState {
             url: self.shared.url.join(name),
             client: self.shared.client.clone(),
             options: self.shared.options.clone(),
-            explain: self.shared.explain.clone(),
+            errors: self.shared.errors.clone(),
             requests: self.shared.requests.clone(),
         };
         Self {
@@ -91,20 +91,21 @@ impl Store {
         }
     }
 
-    /// The names of the objects in this folder, not of those in folders of it, in the store's order.
+    /// Lists the names of the objects in this folder, subfolders excluded, in the order of the
+    /// store.
     ///
-    /// Asks for page after page while iterating, and ends with the first error: the store cannot
-    /// be reached, or does not let us; a web server does not list.
+    /// Requests pages while iterating, and ends with the first error: the store is not reachable or
+    /// denies access, or a web server does not list.
     #[must_use]
     pub fn list(&self) -> FileNames {
         FileNames::new(self.shared.clone())
     }
 
-    /// An object's bytes, at most `limit`, and which version that is.
+    /// Reads an object of at most `limit` bytes, and its version.
     ///
     /// # Errors
     ///
-    /// It is not there, too large, or cannot be had.
+    /// The object does not exist, is too large, or cannot be read.
     pub fn get(&self, name: &str, limit: u64) -> Result<(Vec<u8>, ObjectVersion), StoreError> {
         let mut bytes = Vec::new();
         let version =
@@ -115,31 +116,30 @@ impl Store {
         Ok((bytes, version))
     }
 
-    /// Writes a file whole as an object, whatever was there. A large one goes in pieces, which are
-    /// there together once all of them are.
+    /// Uploads a file, replacing the object. A large file is uploaded in parts and becomes visible
+    /// as a whole.
     ///
     /// # Errors
     ///
-    /// The store cannot be reached, or does not let us; nothing is written to web servers; the file
-    /// cannot be read.
+    /// The store is not reachable, denies access or is a web server, or the file cannot be read.
     pub fn put_file(&self, name: &str, file: &Path) -> Result<(), StoreError> {
         runtime::wait(self.shared.put_file(name, file))
     }
 
-    /// Writes an object whole if there is none.
+    /// Creates an object.
     ///
     /// # Errors
     ///
-    /// As [`put_file`](Self::put_file), and [`StoreErrorKind::Conflict`] if there is one.
+    /// As [`put_file`](Self::put_file), and [`StoreErrorKind::Conflict`] if the object exists.
     pub fn create(&self, name: &str, bytes: Vec<u8>) -> Result<ObjectVersion, StoreError> {
         self.put_mode(name, bytes, PutMode::Create)
     }
 
-    /// Writes an object whole if it is still of this version.
+    /// Replaces an object of this version.
     ///
     /// # Errors
     ///
-    /// As [`put_file`](Self::put_file), and [`StoreErrorKind::Conflict`] if it is not.
+    /// As [`put_file`](Self::put_file), and [`StoreErrorKind::Conflict`] if it has another version.
     pub fn update(
         &self,
         name: &str,
@@ -149,7 +149,7 @@ impl Store {
         self.put_mode(name, bytes, PutMode::Update(version.0.clone()))
     }
 
-    /// Removes an object; one that is not there is no error.
+    /// Deletes an object, if it exists.
     ///
     /// # Errors
     ///
@@ -159,7 +159,7 @@ impl Store {
         let url = shared.url.join(name);
         let path = StoreState::writable(&url)?;
         let deleted = runtime::wait(shared.client.store().delete(&path));
-        match deleted.map_err(|error| shared.explain.error(&url, &error)) {
+        match deleted.map_err(|error| shared.errors.error(&url, &error)) {
             Err(error) if !matches!(error.kind, StoreErrorKind::Missing { .. }) => Err(error),
             _ => Ok(()),
         }
@@ -177,24 +177,24 @@ impl Store {
         let payload = PutPayload::from(Bytes::from(bytes));
         let put = shared.client.store().put_opts(&path, payload, mode.into());
         let put = runtime::wait(put);
-        let result = put.map_err(|error| shared.explain.error(&url, &error))?;
+        let result = put.map_err(|error| shared.errors.error(&url, &error))?;
         Ok(ObjectVersion(result.into()))
     }
 }
 
 impl StoreState {
-    /// The path of an object.
+    /// Returns the path of an object.
     fn path(url: &Url) -> Result<object_store::path::Path, StoreError> {
         if url.key().is_empty() {
             return Err(StoreError::new(url, StoreErrorKind::NoObject));
         }
         object_store::path::Path::parse(url.key()).map_err(|error| {
-            let said = error.to_string();
-            StoreError::new(url, StoreErrorKind::Name { said })
+            let reason = error.to_string();
+            StoreError::new(url, StoreErrorKind::Name { reason })
         })
     }
 
-    /// The path of an object that is to be written.
+    /// Returns the path of an object to write.
     fn writable(url: &Url) -> Result<object_store::path::Path, StoreError> {
         if url.scheme().is_web() {
             return Err(StoreError::new(url, StoreErrorKind::ReadOnly));

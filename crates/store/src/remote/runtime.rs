@@ -1,4 +1,4 @@
-//! The threads that speak to stores, one set for the whole process.
+//! The asynchronous runtime of all stores of the process.
 
 use std::sync::OnceLock;
 use std::thread;
@@ -6,27 +6,27 @@ use std::thread;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::AbortHandle;
 
-/// More would only help to decrypt more than some gigabytes a second.
-const MOST_THREADS: usize = 4;
+/// Enough to decrypt some gigabytes per second.
+const MAX_THREADS: usize = 4;
 
-/// The runtime; the first call starts it.
+/// Returns the runtime; the first call starts it.
 pub(super) fn get() -> Result<&'static Runtime, String> {
     static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
     let start = || {
-        // Refused only if another one was chosen before, which is as good.
+        // Fails only if a provider is installed already, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let threads = thread::available_parallelism().map_or(1, usize::from);
         Builder::new_multi_thread()
-            .worker_threads(threads.min(MOST_THREADS))
+            .worker_threads(threads.min(MAX_THREADS))
             .thread_name("store")
             .enable_all()
             .build()
-            .map_err(|error| format!("its threads cannot be started: {error}"))
+            .map_err(|error| format!("cannot start threads: {error}"))
     };
     RUNTIME.get_or_init(start).as_ref().map_err(Clone::clone)
 }
 
-/// Runs `future` to its end on the calling thread.
+/// Runs `future` to completion on the calling thread.
 ///
 /// # Panics
 ///
@@ -35,7 +35,7 @@ pub(super) fn wait<F: Future>(future: F) -> F::Output {
     started().block_on(future)
 }
 
-/// Starts `future` beside the calling thread.
+/// Spawns `future`.
 ///
 /// # Panics
 ///
@@ -50,6 +50,6 @@ where
 fn started() -> &'static Runtime {
     match get() {
         Ok(runtime) => runtime,
-        Err(error) => panic!("the runtime was there when the store was opened: {error}"),
+        Err(error) => panic!("`Store::open` started the runtime: {error}"),
     }
 }

@@ -1,18 +1,18 @@
-//! Taking secrets out of texts: the last guard, should a store's answer repeat what it was sent.
+//! Removes secrets from texts: the last line of defence, for responses that repeat the request.
 
 use std::env;
 
 use super::super::Url;
 
-/// Shorter ones would make holes in ordinary words.
-const SHORTEST: usize = 6;
+/// Shorter texts occur in ordinary words.
+const MIN_LENGTH: usize = 6;
 
-/// Texts that must not be shown.
+/// Texts that must not appear in messages.
 #[derive(Clone, Default)]
 pub(super) struct Secrets(Vec<String>);
 
 impl Secrets {
-    /// What is secret in a URL and in the environment.
+    /// Collects the secrets of a URL and of the environment.
     pub(super) fn of(url: &Url) -> Self {
         let of_url = [url.user(), url.query()].into_iter().flatten();
         let mut secrets: Vec<String> = of_url
@@ -23,27 +23,27 @@ impl Secrets {
             let (name, value) = (name.to_str()?, value.to_str()?);
             is_secret(name).then(|| value.to_owned())
         }));
-        secrets.retain(|secret| secret.len() >= SHORTEST);
-        // The longest first: one may hold another.
+        secrets.retain(|secret| secret.len() >= MIN_LENGTH);
+        // The longest first: one may contain another.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Self(secrets)
     }
 
-    /// `text` with each of them replaced by `***`.
+    /// Replaces each secret in `text` by `***`.
     pub(super) fn hide(&self, text: &str) -> String {
         let hide = |text: String, secret: &String| text.replace(secret.as_str(), "***");
         self.0.iter().fold(text.to_owned(), hide)
     }
 }
 
-/// Not even a debugged store shows them.
+/// Hides the secrets.
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         f.write_str("***")
     }
 }
 
-/// Whether a variable of this name is one of a store's that holds a secret.
+/// Whether an environment variable of this name holds a secret of a store.
 fn is_secret(name: &str) -> bool {
     let of_store = ["AWS_", "AZURE_", "GOOGLE_"]
         .iter()
@@ -60,7 +60,7 @@ mod tests {
     use crate::Location;
 
     #[test]
-    fn what_a_url_holds_is_hidden_wherever_it_is_repeated() {
+    fn hides_secrets_of_a_url() {
         let text = "https://somebody:hunter22@host/a?X-Amz-Signature=abcdef123&x=y";
         let Ok(Location::Remote(url)) = Location::parse(OsStr::new(text)) else {
             panic!("{text}");
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_stores_that_hold_secrets_are_known() {
+    fn recognizes_secret_variables() {
         for name in [
             "AWS_SECRET_ACCESS_KEY",
             "AWS_SESSION_TOKEN",

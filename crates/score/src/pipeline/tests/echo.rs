@@ -1,4 +1,4 @@
-//! An engine that repeats what it is given, slowly or until it fails, as it is told.
+//! A test engine that returns its input, with an optional delay and an optional failure.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -9,15 +9,15 @@ use crate::model_metadata::{ModelSpec, Precision, Provenance};
 use crate::{Engine, EngineError, InferenceOutput};
 use rgby_imaging::{CHANNELS, Preprocess};
 
-/// Answers with the first value of each image, for its one class.
+/// Returns the first value of each image as the probability of its one class.
 pub struct Echo {
     spec: ModelSpec,
     pause: Duration,
-    /// Whether it is at work.
+    /// Whether a batch is running.
     pub busy: Arc<AtomicBool>,
-    /// Batches that it was given.
+    /// Number of batches so far.
     pub given: Arc<AtomicU32>,
-    /// The batch at which to fail, and how.
+    /// The batch that fails, and how.
     fault: Option<(u32, EchoFault)>,
     runs: u32,
 }

@@ -1,0 +1,84 @@
+//! Why a run of scoring failed.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::output_files::OutputFileError;
+use super::scheduler::ShardError;
+use crate::output::OutputError;
+use crate::staging::{StagingError, StoreImagesError};
+use crate::stream::StreamError;
+use crate::{EngineError, PartsError, ResultManifestError, ScoreError};
+use rgby_data::ImagesError;
+use rgby_store::{StoreError, Url};
+
+/// Why a run of scoring failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ScoreRunError {
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    #[error(transparent)]
+    OutputFile(#[from] OutputFileError),
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    /// The description of a model cannot be read.
+    #[error("--spec {}: {reason}", .path.display())]
+    Description { path: PathBuf, reason: String },
+    /// The engine or a model cannot be used.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Images(#[from] ImagesError),
+    #[error(transparent)]
+    StoreImages(#[from] StoreImagesError),
+    /// A store supports only the default layout of images.
+    #[error(
+        "--images {0}: in a store, samples are <Id>_<stain> files, or <Id>.ome.tif files with all \
+         stains, in one folder\n\
+         hint: leave out --pattern and --channel, or copy the files to this machine"
+    )]
+    Layout(Url),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The list of ids cannot be read, or a result cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    #[error(transparent)]
+    Parts(#[from] PartsError),
+    #[error(transparent)]
+    Manifest(#[from] ResultManifestError),
+    /// The finished result of another run would be overwritten.
+    #[error(
+        "{} is a finished result{shard} of another run: {differences}\n\
+         hint: choose another output file, or leave out --resume to overwrite it",
+        .path.display()
+    )]
+    Finished {
+        path: PathBuf,
+        /// ` (shard 0/2)`, or nothing.
+        shard: String,
+        differences: String,
+    },
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+    /// The run failed, and what it scored before is kept.
+    #[error(
+        "{done} of {samples} samples are kept beside {}\n\
+         hint: fix the cause, then resume with --resume",
+        .out.display()
+    )]
+    Kept {
+        done: usize,
+        samples: usize,
+        out: PathBuf,
+        #[source]
+        cause: ScoreError,
+    },
+    /// The worker's streams cannot be read or written.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    #[error("the thread that reads stdin ended unexpectedly; this is a bug, please report it")]
+    ReaderGone,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
