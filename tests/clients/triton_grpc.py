@@ -151,11 +151,11 @@ def check_calls(client, _http, stub):
     assert len(dict(call.initial_metadata())["x-request-id"]) == 32
     given = [tensor(triton, "image", image(GRAYS))]
     late = lambda: client.infer("rgby", given, timeout=1)
-    refused(late, "DEADLINE_EXCEEDED", "deadline passed before it was computed")
+    refused(late, "DEADLINE_EXCEEDED", "deadline passed before inference finished")
     request.parameters["timeout"].string_param = "soon"
     refused(lambda: stub.ModelInfer(request), "INVALID_ARGUMENT", "microseconds")
-    refused(client.get_inference_statistics, "UNIMPLEMENTED", "only ServerLive, ")
-    refused(lambda: client.get_model_config("rgby"), "UNIMPLEMENTED", "only ServerLive, ")
+    refused(client.get_inference_statistics, "UNIMPLEMENTED", "the methods are ServerLive, ")
+    refused(lambda: client.get_model_config("rgby"), "UNIMPLEMENTED", "the methods are ServerLive, ")
     compressed = lambda: client.infer("rgby", given, compression_algorithm="gzip")
     refused(compressed, "UNIMPLEMENTED", "gzip")
 
@@ -200,10 +200,10 @@ def check_bytes(channel):
         channel.unary_unary(path, bytes, bytes)(data, timeout=60)
 
     for data in (b"\xff" * 100, b"\x0a\x05abc", b"\x08\x01", b"\x0b" * 1000):
-        refused(lambda: send(data), "INVALID_ARGUMENT", "no message")
+        refused(lambda: send(data), "INVALID_ARGUMENT", "malformed")
     refused(lambda: send(b"\x2a\x00" * 5000), "INVALID_ARGUMENT", "1000 fields")
     refused(lambda: send(b""), "NOT_FOUND", "unknown model")
-    refused(lambda: send(b"", "Nothing"), "UNIMPLEMENTED", "no method")
+    refused(lambda: send(b"", "Nothing"), "UNIMPLEMENTED", "unknown method")
 
 
 def check_repository(client, _http, _stub):
@@ -238,7 +238,7 @@ def slow(stub, count, **more):
 def check_deadline(_client, _http, stub):
     # With `timeout` the client would measure the time itself, and not wait for the server.
     late = slow(stub, 1, metadata=(("grpc-timeout", "5m"),))
-    refused(late.result, "DEADLINE_EXCEEDED", "deadline passed before it was computed")
+    refused(late.result, "DEADLINE_EXCEEDED", "deadline passed before inference finished")
 
 
 def check_full(_client, _http, stub):

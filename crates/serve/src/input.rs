@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::model::Model;
 use super::{ServeError, Upload};
-use rgby_imaging::{Augmentation, DecodeLimits, Planes, gray_8_bit};
+use rgby_imaging::{Augmentation, Planes, gray_8_bit};
 
 /// Name of the raw input: pixels that the server preprocesses.
 pub(super) const PLANES_NAME: &str = "planes";
@@ -42,17 +42,6 @@ pub enum Pixels {
     Gray16(Vec<u16>),
     /// 0–65,535, little-endian, two bytes per value.
     Gray16Bytes(Bytes),
-}
-
-/// Returns the decoding limits of one uploaded image. They are lower than for local files, because
-/// a few small files must not exhaust the server's memory.
-#[must_use]
-pub(super) fn upload_limits() -> DecodeLimits {
-    DecodeLimits {
-        max_side: 16_384,
-        max_bytes: 256 << 20,
-        max_file_bytes: 256 << 20,
-    }
 }
 
 impl InferenceInput {

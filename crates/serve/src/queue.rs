@@ -1,10 +1,10 @@
 //! Bounded queue between requests and sessions, which combines requests into batches.
 //!
 //! **When a batch starts.** A full batch starts immediately. Otherwise a worker waits, at most
-//! `max_delay`, for the expected number of images: the size of the last batch plus the images that
-//! were queued when it finished. The reason: clients usually send their next request after the
-//! response to the last one. A single client is therefore never delayed, and sixteen clients share
-//! one batch after two rounds.
+//! `max_delay`, for the expected number of images. This is the size of the last batch plus the
+//! images that were queued when it finished, because clients usually send their next request after
+//! a response. A single client is therefore never delayed, and sixteen clients share one batch
+//! after two rounds.
 
 use std::collections::VecDeque;
 use std::ops::Range;

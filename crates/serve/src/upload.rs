@@ -7,8 +7,9 @@ use image::{ExtendedColorType, GrayImage, ImageEncoder};
 use tokio::sync::oneshot;
 
 use super::ServeError;
-use super::input::upload_limits;
-use rgby_imaging::{ChannelError, DecodeError, Planes, decode_channels, decode_plane};
+use rgby_imaging::{
+    ChannelError, DecodeError, DecodeLimits, Planes, decode_channels, decode_plane,
+};
 
 /// Name of the form field of a file with all stains.
 pub(super) const WHOLE_NAME: &str = "image";
@@ -45,6 +46,17 @@ pub struct Preview {
     pub height: u32,
     /// A gray PNG per stain, in the model's order, scaled down to the requested side.
     pub planes: Vec<Vec<u8>>,
+}
+
+/// Returns the decoding limits of one uploaded image. They are lower than for local files, because
+/// a few small files must not exhaust the server's memory.
+#[must_use]
+pub(super) fn upload_limits() -> DecodeLimits {
+    DecodeLimits {
+        max_side: 16_384,
+        max_bytes: 256 << 20,
+        max_file_bytes: 256 << 20,
+    }
 }
 
 impl From<UploadFiles> for Upload {

@@ -167,8 +167,8 @@ fn key(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// Returns the client's request id if it is safe to log, else a random one.
 ///
-/// `tower-http`'s `SetRequestIdLayer` was considered and refused: it keeps any id that the client
-/// sends, so the length and the characters would have to be checked in a layer before it.
+/// `tower-http`'s `SetRequestIdLayer` was considered and refused. It keeps any id that the client
+/// sends, so another layer would have to check the length and the characters.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     const MAX_LEN: usize = 128;
     let given = headers.get(REQUEST_ID).filter(|id| {

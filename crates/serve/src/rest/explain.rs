@@ -3,7 +3,7 @@
 //! The probabilities are computed again with each part of the image hidden; see [`hide_cell`].
 //!
 //! Each row of the grid is one request to the queue. An explanation therefore occupies at most one
-//! row of images in the queue, other requests run between the rows, and the client receives each
+//! row of images in the queue, and other requests run between the rows. The client receives each
 //! row as soon as it is finished.
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The HTTP API: the Open Inference Protocol over REST with the binary tensor and model repository
-//! extensions, image uploads, a web page, metrics and an `OpenAPI` description.
+//! The HTTP API: the Open Inference Protocol over REST, image uploads, a web page, metrics and an
+//! `OpenAPI` description. Supports the binary tensor and model repository extensions.
 
 mod errors;
 mod explain;
