@@ -31,7 +31,7 @@ pub use self::pixels::ChannelStatistics;
 pub use self::problem::{Problem, ProblemKind, RARE, Severity};
 pub use self::report::{CheckReport, ClassCount, SizeCount};
 
-/// A channel whose brightest pixel in all images is below this is dark.
+/// A channel is dark if its brightest pixel in all images is below this value.
 const DARK: u8 = 64;
 /// Name of the task in progress reports.
 const TASK: &str = "checking";
@@ -50,13 +50,11 @@ pub struct CheckConfig {
     pub allow: Vec<ProblemKind>,
 }
 
-/// Why a data set could not be checked at all.
+/// Why a data set cannot be checked.
 #[derive(Debug, Error)]
 pub enum CheckError {
-    /// The labels file cannot be read.
     #[error(transparent)]
     Labels(#[from] LabelError),
-    /// The images cannot be found.
     #[error(transparent)]
     Images(#[from] ImagesError),
 }
@@ -78,7 +76,7 @@ pub fn check_data(
     Ok(report)
 }
 
-/// A data set whose labels were read and whose samples were listed, before any image is opened.
+/// A data set with its labels read and its samples listed, before any image is opened.
 struct DatasetSurvey<'a> {
     config: &'a CheckConfig,
     lines: Vec<LabelLine>,
@@ -89,20 +87,23 @@ struct DatasetSurvey<'a> {
 }
 
 impl<'a> DatasetSurvey<'a> {
-    /// Reads the labels and lists the samples. A folder or manifest that contradicts itself is a
-    /// problem of kind [`ProblemKind::Images`]; then there are no samples.
+    /// Reads the labels and lists the samples. An inconsistent folder or manifest is a problem of
+    /// kind [`ProblemKind::Images`], with no samples.
     ///
     /// # Errors
     ///
-    /// [`CheckError`] if the labels cannot be read, or if there are no images where they should be.
+    /// [`CheckError`] if the labels cannot be read, or if no images are found.
     fn begin(config: &'a CheckConfig) -> Result<Self, CheckError> {
         let (images, labels) = (&config.images, &config.labels);
-        let (lines, wrong) = survey_labels(labels, config.classes.len())?;
+        let (lines, label_problems) = survey_labels(labels, config.classes.len())?;
         let file = labels.display().to_string();
-        let mut problems: Vec<Problem> = wrong.iter().map(|w| label_problem(w, &file)).collect();
+        let mut problems: Vec<Problem> = label_problems
+            .iter()
+            .map(|p| label_problem(p, &file))
+            .collect();
         let (samples, listed) = match images.find(&config.stains) {
             Ok(samples) => (samples, true),
-            Err(error) if contradicts(&error) => {
+            Err(error) if is_inconsistent(&error) => {
                 let images = images.path.display().to_string();
                 problems.push(Problem::new(
                     ProblemKind::Images,
@@ -115,9 +116,9 @@ impl<'a> DatasetSurvey<'a> {
             Err(error) => return Err(error.into()),
         };
         let empty = lines.iter().filter(|line| line.classes.is_empty());
-        // A line whose only labels are unknown was listed for that.
-        let told: HashSet<&str> = wrong.iter().map(|wrong| wrong.id.as_str()).collect();
-        let empty = empty.filter(|line| !told.contains(line.id.as_str()));
+        // A line with unknown labels only was already listed for those.
+        let listed_ids: HashSet<&str> = label_problems.iter().map(|p| p.id.as_str()).collect();
+        let empty = empty.filter(|line| !listed_ids.contains(line.id.as_str()));
         problems.extend(empty.map(|line| {
             let message = format!("has no class on line {}", line.line);
             Problem::new(ProblemKind::EmptyLabel, &line.id, file.clone(), message)
@@ -144,8 +145,8 @@ impl<'a> DatasetSurvey<'a> {
         if self.listed {
             problems.extend(self.unmatched());
         }
-        for seen in &mut pixels.samples {
-            problems.append(&mut seen.problems);
+        for survey in &mut pixels.samples {
+            problems.append(&mut survey.problems);
         }
         let classes = self.lines.iter().filter(|line| !line.classes.is_empty());
         let classes: HashMap<&str, &[u16]> = classes
@@ -171,23 +172,23 @@ impl<'a> DatasetSurvey<'a> {
         }
     }
 
-    /// Labels without images, and images without labels.
+    /// Returns labels without images and images without labels.
     fn unmatched(&self) -> Vec<Problem> {
         let labelled: HashSet<&str> = self.lines.iter().map(|line| line.id.as_str()).collect();
-        let there: HashSet<&str> = self.samples.iter().map(|s| s.id.as_str()).collect();
-        let bare = self
+        let with_images: HashSet<&str> = self.samples.iter().map(|s| s.id.as_str()).collect();
+        let without_images = self
             .lines
             .iter()
-            .filter(|line| !there.contains(line.id.as_str()));
-        let bare = bare.map(|line| {
-            let message = format!("is on line {} of the labels, and has no image", line.line);
+            .filter(|line| !with_images.contains(line.id.as_str()));
+        let without_images = without_images.map(|line| {
+            let message = format!("is on line {} of the labels and has no image", line.line);
             Problem::new(ProblemKind::NoImages, &line.id, String::new(), message)
         });
-        let extra = self
+        let without_label = self
             .samples
             .iter()
             .filter(|s| !labelled.contains(s.id.as_str()));
-        let extra = extra.map(|sample| {
+        let without_label = without_label.map(|sample| {
             let file = sample.paths().next().map(|path| path.display().to_string());
             let message = "is not in the labels file".to_owned();
             Problem::new(
@@ -197,7 +198,7 @@ impl<'a> DatasetSurvey<'a> {
                 message,
             )
         });
-        bare.chain(extra).collect()
+        without_images.chain(without_label).collect()
     }
 
     fn channels(&self, histograms: &[Histogram]) -> Vec<ChannelStatistics> {
@@ -222,8 +223,8 @@ impl<'a> DatasetSurvey<'a> {
     }
 }
 
-/// Whether the images are there but contradict each other; else there is nothing to check.
-fn contradicts(error: &ImagesError) -> bool {
+/// Returns whether images exist but are inconsistent. Otherwise there is nothing to check.
+fn is_inconsistent(error: &ImagesError) -> bool {
     match error {
         ImagesError::Find(FindError::Ambiguous { .. } | FindError::NotText(_))
         | ImagesError::Pattern(PatternError::Ambiguous { .. } | PatternError::NotText(_))
@@ -236,20 +237,25 @@ fn contradicts(error: &ImagesError) -> bool {
     }
 }
 
-fn label_problem(wrong: &LabelProblem, file: &str) -> Problem {
-    let kind = match wrong.fault {
+fn label_problem(problem: &LabelProblem, file: &str) -> Problem {
+    let kind = match problem.fault {
         LabelFault::DuplicateId { .. } => ProblemKind::DuplicateId,
         LabelFault::NotAClass { .. } | LabelFault::ClassOutOfRange { .. } => {
             ProblemKind::UnknownLabel
         }
         _ => ProblemKind::LabelLine,
     };
-    Problem::new(kind, &wrong.id, file.to_owned(), wrong.fault.to_string())
+    Problem::new(
+        kind,
+        &problem.id,
+        file.to_owned(),
+        problem.fault.to_string(),
+    )
 }
 
-fn sizes(seen: &[SampleSurvey]) -> Vec<SizeCount> {
+fn sizes(surveys: &[SampleSurvey]) -> Vec<SizeCount> {
     let mut counts: BTreeMap<(u32, u32), usize> = BTreeMap::new();
-    for size in seen.iter().filter_map(|seen| seen.size) {
+    for size in surveys.iter().filter_map(|survey| survey.size) {
         *counts.entry(size).or_default() += 1;
     }
     let count = |((width, height), samples)| SizeCount {
@@ -262,16 +268,20 @@ fn sizes(seen: &[SampleSurvey]) -> Vec<SizeCount> {
     counts
 }
 
-/// Samples whose size fewer than one in ten have, where most have one size.
-fn unusual_sizes(samples: &[Sample], seen: &[SampleSurvey], sizes: &[SizeCount]) -> Vec<Problem> {
+/// Returns samples whose size is rarer than 10 %, if more than half of all samples have one size.
+fn unusual_sizes(
+    samples: &[Sample],
+    surveys: &[SampleSurvey],
+    sizes: &[SizeCount],
+) -> Vec<Problem> {
     let all: usize = sizes.iter().map(|size| size.samples).sum();
     let Some(most) = sizes.first().filter(|size| 2 * size.samples > all) else {
         return Vec::new();
     };
     let rare = sizes.iter().filter(|size| 10 * size.samples < all);
     let rare: HashSet<(u32, u32)> = rare.map(|size| (size.width, size.height)).collect();
-    let unusual = |(sample, seen): (&Sample, &SampleSurvey)| {
-        let (width, height) = seen.size.filter(|size| rare.contains(size))?;
+    let unusual = |(sample, survey): (&Sample, &SampleSurvey)| {
+        let (width, height) = survey.size.filter(|size| rare.contains(size))?;
         let message = format!(
             "is {width}×{height} pixels; most samples are {}×{}",
             most.width, most.height
@@ -283,7 +293,7 @@ fn unusual_sizes(samples: &[Sample], seen: &[SampleSurvey], sizes: &[SizeCount])
             message,
         ))
     };
-    samples.iter().zip(seen).filter_map(unusual).collect()
+    samples.iter().zip(surveys).filter_map(unusual).collect()
 }
 
 fn dark(channel: &ChannelStatistics) -> Option<Problem> {
@@ -301,12 +311,12 @@ fn few(class: &ClassCount) -> Option<Problem> {
     let (kind, message) = match class.samples {
         0 => (
             ProblemKind::AbsentClass,
-            format!("no sample carries class {} ({})", class.class, class.name),
+            format!("no sample has class {} ({})", class.class, class.name),
         ),
         1..RARE => (
             ProblemKind::RareClass,
             format!(
-                "{} samples carry class {} ({})",
+                "{} samples have class {} ({})",
                 class.samples, class.class, class.name
             ),
         ),

@@ -1,5 +1,5 @@
 //! Scores files with probabilities, from `rgby score --scores` or another program: CSV, Parquet, or
-//! a NumPy array with ids in a second file.
+//! a `NumPy` array with ids in a second file.
 
 mod columns;
 mod csv_file;
@@ -92,7 +92,7 @@ pub enum ScoresFault {
     },
     #[error("has no rows\nhint: write one row per sample")]
     Empty,
-    /// A NumPy array without `--ids`.
+    /// A `NumPy` array without `--ids`.
     #[error(
         "a NumPy array has no ids\nhint: use --ids with a CSV file whose first column has the ids \
          of the rows in order (the labels file, if the rows have its order)"
@@ -116,7 +116,7 @@ pub enum ScoresFault {
 const CLASSES_HINT: &str =
     "rename the columns, or name the classes with --classes FILE (CSV with a column `Name`)";
 
-/// Reads a scores file. `.npy` is a NumPy array `[rows, classes]` of float16, 32 or 64, with `ids`
+/// Reads a scores file. `.npy` is a `NumPy` array `[rows, classes]` of float16, 32 or 64, with `ids`
 /// from the named file. `.parquet` files and all others, read as CSV, are tables with a first
 /// column `Id` and one column per class.
 ///

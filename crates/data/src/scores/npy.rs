@@ -1,4 +1,4 @@
-//! NumPy's `.npy` format: a header with type and shape, then the values.
+//! `NumPy`'s `.npy` format: a header with type and shape, then the values.
 //!
 //! The format is NEP 1, "A Simple File Format for `NumPy` Arrays". The header is checked against
 //! the length of the file before memory is allocated.
@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::{ScoreRows, Scores, ScoresFault};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// NumPy writes a few hundred bytes.
+/// `NumPy` writes a few hundred bytes.
 const MAX_HEADER: usize = 1 << 16;
 /// More than any data set needs.
 const MAX_BYTES: u64 = 8 << 30;
