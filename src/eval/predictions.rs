@@ -12,7 +12,8 @@ use crate::imaging::{CHANNELS, Sample};
 use crate::labels::hpa_classes;
 use crate::model_metadata::ModelSpec;
 use crate::score::{
-    Ensemble, Failure, ScoreObserver, ScoreTable, Scorer, Threshold, open_model, output,
+    Engine, Ensemble, Failure, PipelineOptions, ScoreObserver, ScoreTable, Scorer, Threshold,
+    open_model, output,
 };
 
 /// The threshold of a scores file.

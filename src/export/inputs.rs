@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::ExportError;
 use crate::data::LabelTable;
-use crate::imaging::{DecodeLimits, Preprocessor, Preprocess, Sample};
+use crate::imaging::{DecodeLimits, Preprocess, Preprocessor, Sample};
 use crate::observer::Observer;
 use crate::score::Failure;
 

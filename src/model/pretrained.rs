@@ -153,7 +153,12 @@ impl Pretrained {
         Ok((tensors, report))
     }
 
-    fn report(&self, arch: Arch, adopted: &TransferredWeights, channels: &[Filter]) -> PretrainedReport {
+    fn report(
+        &self,
+        arch: Arch,
+        adopted: &TransferredWeights,
+        channels: &[Filter],
+    ) -> PretrainedReport {
         let same = |weight: &&Weight<_>| matches!(weight, Weight::Same(_));
         let mut left_out = self.left_out.clone();
         for (filter, name) in [
