@@ -308,3 +308,6 @@ impl ScoreRun<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
