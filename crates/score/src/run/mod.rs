@@ -307,3 +307,6 @@ impl ScoreRun<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
