@@ -1,7 +1,7 @@
-//! A small S3 that fails on purpose, and counts what it is asked for.
+//! A mock S3 server that fails on purpose and records its requests.
 //!
-//! It knows what rgby asks for: listings in pages, objects, whole and in ranges, and conditional
-//! writes. To a plain HTTP client it is a web server. Signatures are not checked.
+//! It implements the requests that rgby uses: listings in pages, complete and ranged reads, and
+//! conditional writes. HTTP clients can use it as a web server. It does not check signatures.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufReader, Write};
@@ -15,79 +15,79 @@ use sha2::{Digest, Sha256};
 
 use crate::http_request;
 
-/// The bucket that is there.
+/// The only bucket.
 pub const BUCKET: &str = "plates";
-/// A secret that clients have, and that answers repeat.
+/// The clients' secret. Error responses contain it.
 pub const SECRET: &str = "wJalrXUtnFEMI-K7MDENG-bPxRfiCY";
 const DATE: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
 
-/// How often something goes wrong: with each request of this number; 0 is never.
+/// A fault with period `n` occurs at every `n`-th request; 0 disables it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Faults {
-    /// Answers with 503.
+    /// Period of responses with status 503.
     pub busy: usize,
-    /// Ends a body in its middle.
+    /// Period of bodies that end in the middle.
     pub cut: usize,
-    /// Pauses in the middle of a body.
+    /// Period of pauses in the middle of a body.
     pub slow: usize,
-    /// Milliseconds before any answer.
+    /// Milliseconds before every response.
     pub latency: u64,
 }
 
-/// What the server has and does.
+/// Objects, behavior and recorded requests of the server.
 #[derive(Debug, Default)]
-pub struct State {
-    /// By bucket and key: `plates/p1/a_red.png`.
+pub struct S3ServerState {
+    /// By bucket and key, for example `plates/p1/a_red.png`.
     pub objects: BTreeMap<String, Vec<u8>>,
     pub faults: Faults,
-    /// Names in a page of a listing.
+    /// Maximum number of keys in a page of a listing.
     pub page: usize,
-    /// Objects that answer with this status.
+    /// Status of the responses for these objects.
     pub status: HashMap<String, u16>,
-    /// Objects that become others when they were read once.
+    /// Objects that change after the first read.
     pub changing: BTreeSet<String>,
-    /// Objects that go when the listing has been answered.
+    /// Objects that are removed after the last page of a listing.
     pub vanishing: BTreeSet<String>,
-    /// What clients gave as `Authorization`.
+    /// Received `Authorization` headers.
     pub authorizations: BTreeSet<String>,
-    /// Whether all requests are answered with 503.
+    /// Whether all requests get status 503.
     pub dead: bool,
-    /// Objects that somebody else writes just before they are replaced.
+    /// Objects that another client overwrites just before the next conditional write.
     pub stolen: BTreeSet<String>,
-    /// Every request, as `GET plates/p1/a_red.png`, with the status of its answer.
+    /// Every request, for example `GET plates/p1/a_red.png`, with the status of its response.
     pub requests: Vec<(String, u16)>,
     pub count: usize,
 }
 
-/// A running server; it ends with the process.
-pub struct Server {
-    pub state: Arc<Mutex<State>>,
+/// A running server. It ends with the process.
+pub struct S3Server {
+    pub state: Arc<Mutex<S3ServerState>>,
     pub address: String,
 }
 
-impl Server {
+impl S3Server {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let state = Arc::new(Mutex::new(State {
+        let state = Arc::new(Mutex::new(S3ServerState {
             page: 1000,
-            ..State::default()
+            ..S3ServerState::default()
         }));
         let shared = state.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let state = shared.clone();
-                thread::spawn(move || serve(&stream, &state));
+                thread::spawn(move || respond(&stream, &state));
             }
         });
         Self { state, address }
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, State> {
+    pub fn lock(&self) -> MutexGuard<'_, S3ServerState> {
         self.state.lock().unwrap()
     }
 
-    /// Puts the files of a folder at `prefix`.
+    /// Uploads the files of a folder to `prefix`.
     pub fn upload(&self, folder: &Path, prefix: &str) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -104,27 +104,26 @@ impl Server {
         self.lock().objects.contains_key(key)
     }
 
-    /// The objects that have this in their key.
+    /// Returns the keys that contain `part`.
     pub fn keys(&self, part: &str) -> Vec<String> {
         let state = self.lock();
         let keys = state.objects.keys().filter(|key| key.contains(part));
         keys.cloned().collect()
     }
 
-    /// How often something was answered with this status.
-    pub fn answered(&self, request: &str, status: u16) -> usize {
+    /// Returns the number of these requests that got this status.
+    pub fn count_requests(&self, request: &str, status: u16) -> usize {
         let state = self.lock();
         let same = |r: &&(String, u16)| r.0 == request && r.1 == status;
         state.requests.iter().filter(same).count()
     }
 
-    /// The text of an object.
     pub fn text(&self, key: &str) -> String {
         String::from_utf8(self.lock().objects[key].clone()).unwrap()
     }
 }
 
-struct Request {
+struct S3Request {
     method: String,
     path: String,
     query: HashMap<String, String>,
@@ -132,19 +131,19 @@ struct Request {
     body: Vec<u8>,
 }
 
-struct Answer {
+struct S3Response {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
 }
 
-fn serve(stream: &TcpStream, state: &Mutex<State>) {
+fn respond(stream: &TcpStream, state: &Mutex<S3ServerState>) {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read_request(&mut reader) {
-        let (answer, cut, slow, latency) = {
+        let (response, cut, slow, latency) = {
             let mut state = state.lock().unwrap();
             state.count += 1;
-            let due = |every: usize| every > 0 && state.count.is_multiple_of(every);
+            let due = |period: usize| period > 0 && state.count.is_multiple_of(period);
             let Faults {
                 busy,
                 cut,
@@ -152,32 +151,32 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
                 latency,
             } = state.faults;
             let (busy, cut, slow) = (due(busy), due(cut), due(slow));
-            let answer = if busy || state.dead {
+            let response = if busy || state.dead {
                 error(503, "SlowDown", "Please reduce your request rate.")
             } else {
-                answer(&mut state, &request)
+                execute(&mut state, &request)
             };
             let authorization = request.headers.get("authorization").cloned();
             state.authorizations.extend(authorization);
             let name = format!("{} {}", request.method, request.path);
-            state.requests.push((name, answer.status));
-            (answer, cut, slow, latency)
+            state.requests.push((name, response.status));
+            (response, cut, slow, latency)
         };
         thread::sleep(Duration::from_millis(latency));
-        if write_answer(stream, &request, &answer, (cut, slow)).is_none() {
+        if write_response(stream, &request, &response, (cut, slow)).is_none() {
             break;
         }
     }
 }
 
-fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
+fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<S3Request> {
     let request = http_request::HttpRequest::read(reader)?;
     let target = request.target.split_once('?');
     let (path, query) = target.unwrap_or((&request.target, ""));
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let query = pairs.map(|(k, v)| (k.to_owned(), decoded(&v.replace('+', " "))));
-    Some(Request {
-        path: decoded(path.trim_matches('/')),
+    let query = pairs.map(|(k, v)| (k.to_owned(), percent_decoded(&v.replace('+', " "))));
+    Some(S3Request {
+        path: percent_decoded(path.trim_matches('/')),
         query: query.collect(),
         method: request.method,
         headers: request.headers,
@@ -185,7 +184,7 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
     })
 }
 
-fn decoded(text: &str) -> String {
+fn percent_decoded(text: &str) -> String {
     let mut out = Vec::new();
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -200,19 +199,19 @@ fn decoded(text: &str) -> String {
     String::from_utf8(out).unwrap()
 }
 
-fn answer(state: &mut State, request: &Request) -> Answer {
+fn execute(state: &mut S3ServerState, request: &S3Request) -> S3Response {
     let bucket = request.path.split('/').next().unwrap_or_default();
     if let Some(status) = state.status.get(&request.path) {
-        // A server that repeats what it was sent.
-        let told = format!("{SECRET} {:?}", request.headers.get("authorization"));
+        // Some servers repeat the credentials.
+        let message = format!("{SECRET} {:?}", request.headers.get("authorization"));
         return match *status {
-            301 => Answer {
+            301 => S3Response {
                 status: 301,
                 headers: vec![("location", format!("/{BUCKET}/elsewhere.png"))],
                 body: Vec::new(),
             },
-            401 | 403 => error(*status, "AccessDenied", &told),
-            status => error(status, "InternalFailure", &told),
+            401 | 403 => error(*status, "AccessDenied", &message),
+            status => error(status, "InternalFailure", &message),
         };
     }
     if request.query.contains_key("list-type") && bucket != BUCKET {
@@ -224,7 +223,7 @@ fn answer(state: &mut State, request: &Request) -> Answer {
         "PUT" => put(state, request),
         "DELETE" => {
             state.objects.remove(&request.path);
-            Answer {
+            S3Response {
                 status: 204,
                 headers: Vec::new(),
                 body: Vec::new(),
@@ -234,24 +233,24 @@ fn answer(state: &mut State, request: &Request) -> Answer {
     }
 }
 
-fn error(status: u16, code: &str, message: &str) -> Answer {
+fn error(status: u16, code: &str, message: &str) -> S3Response {
     let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");
-    Answer {
+    S3Response {
         status,
         headers: Vec::new(),
         body: body.into_bytes(),
     }
 }
 
-fn tag(bytes: &[u8]) -> String {
+fn etag(bytes: &[u8]) -> String {
     format!("\"{}\"", &hex::encode(Sha256::digest(bytes))[..32])
 }
 
-fn list(state: &mut State, request: &Request) -> Answer {
+fn list(state: &mut S3ServerState, request: &S3Request) -> S3Response {
     let text = |name: &str| request.query.get(name).cloned().unwrap_or_default();
     let prefix = format!("{}/{}", request.path, text("prefix"));
-    let wanted = request.query.get("max-keys").and_then(|n| n.parse().ok());
-    let most = state.page.min(wanted.unwrap_or(usize::MAX));
+    let requested = request.query.get("max-keys").and_then(|n| n.parse().ok());
+    let max_keys = state.page.min(requested.unwrap_or(usize::MAX));
     let after = text("continuation-token");
     let skip = format!("{}/", request.path).len();
     let mut folders = BTreeSet::new();
@@ -263,11 +262,11 @@ fn list(state: &mut State, request: &Request) -> Answer {
         if let Some((folder, _)) = rest.split_once('/') {
             folders.insert(format!("{}{folder}/", text("prefix")));
         } else if key.as_str() > after.as_str() {
-            keys.push((key.clone(), bytes.len(), tag(bytes)));
+            keys.push((key.clone(), bytes.len(), etag(bytes)));
         }
     }
-    let more = keys.len() > most;
-    keys.truncate(most);
+    let more = keys.len() > max_keys;
+    keys.truncate(max_keys);
     let mut body = format!("<ListBucketResult><Name>{BUCKET}</Name>");
     for (key, size, tag) in &keys {
         let key = key[skip..].replace('&', "&amp;").replace('<', "&lt;");
@@ -288,22 +287,22 @@ fn list(state: &mut State, request: &Request) -> Answer {
         }
     }
     body += "</ListBucketResult>";
-    Answer {
+    S3Response {
         status: 200,
         headers: vec![("content-type", "application/xml".into())],
         body: body.into_bytes(),
     }
 }
 
-fn get(state: &mut State, request: &Request) -> Answer {
+fn get(state: &mut S3ServerState, request: &S3Request) -> S3Response {
     let Some(bytes) = state.objects.get(&request.path).cloned() else {
         return error(404, "NoSuchKey", "The specified key does not exist.");
     };
-    let tag = tag(&bytes);
+    let tag = etag(&bytes);
     if request
         .headers
         .get("if-match")
-        .is_some_and(|wanted| *wanted != tag)
+        .is_some_and(|expected| *expected != tag)
     {
         return error(412, "PreconditionFailed", "It is another one now.");
     }
@@ -313,7 +312,7 @@ fn get(state: &mut State, request: &Request) -> Answer {
     }
     let mut headers = vec![("etag", tag), ("last-modified", DATE.into())];
     let Some(range) = request.headers.get("range") else {
-        return Answer {
+        return S3Response {
             status: 200,
             headers,
             body: bytes,
@@ -326,52 +325,52 @@ fn get(state: &mut State, request: &Request) -> Answer {
         "content-range",
         format!("bytes {start}-{end}/{}", bytes.len()),
     ));
-    Answer {
+    S3Response {
         status: 206,
         headers,
         body: bytes[start..=end].to_vec(),
     }
 }
 
-fn put(state: &mut State, request: &Request) -> Answer {
+fn put(state: &mut S3ServerState, request: &S3Request) -> S3Response {
     let replaces = request.headers.contains_key("if-match");
     if replaces && state.stolen.remove(&request.path) {
         state
             .objects
             .insert(request.path.clone(), b"another's".to_vec());
     }
-    let there = state.objects.get(&request.path).map(|bytes| tag(bytes));
+    let current = state.objects.get(&request.path).map(|bytes| etag(bytes));
     let none = request.headers.contains_key("if-none-match");
-    let wanted = request.headers.get("if-match");
-    if (none && there.is_some()) || (wanted.is_some() && wanted != there.as_ref()) {
+    let expected = request.headers.get("if-match");
+    if (none && current.is_some()) || (expected.is_some() && expected != current.as_ref()) {
         return error(412, "PreconditionFailed", "It is another one now.");
     }
-    let tag = tag(&request.body);
+    let tag = etag(&request.body);
     let body = request.body.clone();
     state.objects.insert(request.path.clone(), body);
-    Answer {
+    S3Response {
         status: 200,
         headers: vec![("etag", tag)],
         body: Vec::new(),
     }
 }
 
-/// `None` if the connection is over.
-fn write_answer(
+/// Writes a response; `None` closes the connection.
+fn write_response(
     mut stream: &TcpStream,
-    request: &Request,
-    answer: &Answer,
+    request: &S3Request,
+    response: &S3Response,
     (cut, slow): (bool, bool),
 ) -> Option<()> {
-    let mut head = format!("HTTP/1.1 {} Whatever\r\n", answer.status);
-    for (name, value) in &answer.headers {
+    let mut head = format!("HTTP/1.1 {} Whatever\r\n", response.status);
+    for (name, value) in &response.headers {
         head += &format!("{name}: {value}\r\n");
     }
-    head += &format!("content-length: {}\r\n\r\n", answer.body.len());
+    head += &format!("content-length: {}\r\n\r\n", response.body.len());
     stream.write_all(head.as_bytes()).ok()?;
-    let (first, second) = answer.body.split_at(answer.body.len() / 2);
+    let (first, second) = response.body.split_at(response.body.len() / 2);
     stream.write_all(first).ok()?;
-    if cut && request.method == "GET" && !answer.body.is_empty() {
+    if cut && request.method == "GET" && !response.body.is_empty() {
         return None;
     }
     if slow {

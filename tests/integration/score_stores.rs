@@ -1,4 +1,4 @@
-//! `rgby score` from and to object stores that fail in all the ways they can.
+//! `rgby score` from and to object stores with faults.
 
 use std::fs;
 use std::process::Stdio;
@@ -16,7 +16,7 @@ const REMOTE: &str = "score --model s3://plates/model.onnx --images s3://plates/
                       --out s3://plates/results/out.csv --scores s3://plates/results/scores.csv";
 
 #[test]
-fn results_are_those_from_disk_whatever_the_store_does() {
+fn results_equal_those_from_disk_despite_faults() {
     let (dir, server) = plates(40);
     let path = dir.path();
     must(path, LOCAL);
@@ -31,7 +31,7 @@ fn results_are_those_from_disk_whatever_the_store_does() {
         fs::read(path.join("model.onnx")).unwrap(),
     );
     server.put("plates/ids.csv", ids);
-    // Neither a folder in the folder nor its own marker is an image.
+    // Neither a subfolder nor the folder's own marker object is an image.
     server.put("plates/p1/more/x_red.png", vec![1]);
     server.put("plates/p1/", Vec::new());
     {
@@ -67,8 +67,8 @@ fn results_are_those_from_disk_whatever_the_store_does() {
         read(path, "some.csv")
     );
     assert!(
-        server.answered(&format!("GET {BUCKET}"), 503) > 0,
-        "no fault met a listing"
+        server.count_requests(&format!("GET {BUCKET}"), 503) > 0,
+        "no listing had a fault"
     );
     assert!(server.keys(".parts").is_empty(), "parts were left behind");
 }
@@ -84,22 +84,22 @@ fn folders_are_listed_in_pages_and_objects_read_once() {
     );
     assert_eq!(remote.code, Some(0), "{remote:?}");
     assert_eq!(
-        server.answered("GET plates", 200),
+        server.count_requests("GET plates", 200),
         4 + 1,
         "pages of images, and of parts"
     );
     let images = server.keys("/p1/");
     assert_eq!(images.len(), 100);
     for key in images {
-        let wanted = format!("GET {key}");
+        let expected = format!("GET {key}");
         let state = server.lock();
-        let asked = state.requests.iter().filter(|(r, _)| *r == wanted);
-        assert_eq!(asked.count(), 1, "{key}");
+        let requests = state.requests.iter().filter(|(r, _)| *r == expected);
+        assert_eq!(requests.count(), 1, "{key}");
     }
 }
 
 #[test]
-fn an_object_that_cannot_be_had_is_its_samples_failure() {
+fn unreadable_objects_fail_only_their_samples() {
     let (dir, server) = plates(12);
     let noise =
         |x: u32, y: u32| Luma([(x.wrapping_mul(2_654_435_761) ^ y.wrapping_mul(40_503 * x)) as u8]);
@@ -136,15 +136,15 @@ fn an_object_that_cannot_be_had_is_its_samples_failure() {
     )
     .unwrap();
     let errors = records(dir.path(), "e.csv");
-    let wanted = [
+    let expected = [
         ("field-003", "field-003_red.png", "nothing there"),
         ("field-004", "field-004_blue.png", "denied"),
         ("field-005", "field-005_red.png", "500"),
         ("field-006", "field-006_red.png", "not an image"),
         ("moving", "moving_green.tif", "changed while it was read"),
     ];
-    assert_eq!(errors.len(), wanted.len(), "{errors:?}");
-    for (error, (id, file, reason)) in errors.iter().zip(wanted) {
+    assert_eq!(errors.len(), expected.len(), "{errors:?}");
+    for (error, (id, file, reason)) in errors.iter().zip(expected) {
         assert_eq!(error[0], id, "{error:?}");
         assert_eq!(error[1], format!("s3://plates/p1/{file}"), "{error:?}");
         assert!(error[2].contains(reason), "{error:?}");
@@ -152,7 +152,7 @@ fn an_object_that_cannot_be_had_is_its_samples_failure() {
     }
     let out = server.text("plates/results/out.csv");
     assert_eq!(out.lines().count(), 15, "{out}");
-    // The list of an earlier run goes with the failures.
+    // A run without failures removes the list of an earlier run.
     server.lock().status.clear();
     let args = format!("{args} --ids ids.csv");
     fs::write(dir.path().join("ids.csv"), "Id\nfield-001\nfield-004\n").unwrap();
@@ -161,13 +161,13 @@ fn an_object_that_cannot_be_had_is_its_samples_failure() {
 }
 
 #[test]
-fn a_store_that_fails_as_a_whole_is_no_samples_failure() {
+fn an_unreachable_store_stops_the_run() {
     let (dir, server) = plates(40);
     let path = dir.path();
     must(path, LOCAL);
     let args = REMOTE.replace("s3://plates/model", "model") + " --part-size 8 --decode-threads 2";
-    // The store goes away once a part is written: it is kept, here only. All other samples would
-    // take a quarter of a second.
+    // The store fails once a part is written to the local disk. The remaining samples would take
+    // 250 ms.
     let half = args.replace("s3://plates/results", ".") + " --store-requests 4";
     server.lock().faults.latency = 8;
     let output = thread::scope(|scope| {
@@ -179,7 +179,7 @@ fn a_store_that_fails_as_a_whole_is_no_samples_failure() {
         }
         let mut state = server.lock();
         state.dead = true;
-        // No file of the first samples waited for what is read ahead.
+        // Read-ahead did not delay the files of the first samples.
         let last = state
             .requests
             .iter()
@@ -201,7 +201,7 @@ fn a_store_that_fails_as_a_whole_is_no_samples_failure() {
     let resumed = run_on(&server, path, &format!("{half} --resume"));
     assert_eq!(resumed.code, Some(0), "{resumed:?}");
     assert_eq!(read(path, "out.csv"), read(path, "local.csv"));
-    // Whoever may list may still not read.
+    // Permission to list does not imply permission to read.
     let denied = server.keys("/p1/").into_iter().map(|key| (key, 403));
     server.lock().status.extend(denied);
     let denied = run_on(&server, path, &args);
@@ -210,7 +210,7 @@ fn a_store_that_fails_as_a_whole_is_no_samples_failure() {
 }
 
 #[test]
-fn an_unfinished_run_goes_on_from_its_parts_in_the_store() {
+fn unfinished_runs_resume_from_parts_in_the_store() {
     let (dir, server) = plates(30);
     let path = dir.path();
     for number in [11, 20] {
@@ -237,7 +237,7 @@ fn an_unfinished_run_goes_on_from_its_parts_in_the_store() {
             .contains("s3://plates/results/out.csv.parts: holds"),
         "{refused:?}"
     );
-    // Another folder, as on another machine.
+    // In another folder, as on another machine.
     let elsewhere = tempfile::tempdir().unwrap();
     fs::copy(path.join("model.onnx"), elsewhere.path().join("model.onnx")).unwrap();
     let before = server.lock().requests.len();
@@ -262,7 +262,7 @@ fn an_unfinished_run_goes_on_from_its_parts_in_the_store() {
 }
 
 #[test]
-fn of_two_processes_on_the_same_samples_one_is_told() {
+fn concurrent_runs_with_the_same_output_are_detected() {
     let (dir, server) = plates(30);
     let manifest = "plates/results/out.csv.parts/manifest.json";
     server.lock().stolen.insert(manifest.into());
@@ -278,14 +278,14 @@ fn of_two_processes_on_the_same_samples_one_is_told() {
     assert_eq!(
         server.text(manifest),
         "another's",
-        "it was not written over"
+        "the manifest was overwritten"
     );
     assert!(!server.has("plates/results/out.csv"));
 }
 
 #[cfg(unix)]
 #[test]
-fn a_stopped_run_goes_on_from_the_store() {
+fn runs_in_the_store_resume_after_sigterm() {
     let (dir, server) = plates(60);
     let path = dir.path();
     must(path, LOCAL);
@@ -304,7 +304,10 @@ fn a_stopped_run_goes_on_from_the_store() {
         reads.count()
     };
     while read_so_far() < 20 {
-        assert!(start.elapsed() < Duration::from_mins(1), "nothing is read");
+        assert!(
+            start.elapsed() < Duration::from_mins(1),
+            "no objects were read"
+        );
         thread::sleep(Duration::from_millis(5));
     }
     signal(&child, "TERM");

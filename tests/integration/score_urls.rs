@@ -1,4 +1,4 @@
-//! `rgby score` with URLs of all kinds, right and wrong ones.
+//! `rgby score` with valid and invalid URLs.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::store_support::{LOCAL, plates, run_on};
 use crate::support::{finish, must, read, rgby, write_sample};
 
 #[test]
-fn names_need_not_be_plain() {
+fn object_names_with_special_characters_are_read() {
     let (dir, server) = plates(0);
     let names = ["a b", "ü%41", "x+y&z=1", "#1?", "100%", "~t{}[]^"];
     let images = dir.path().join("images");
@@ -32,7 +32,7 @@ fn names_need_not_be_plain() {
 }
 
 #[test]
-fn stores_that_cannot_be_used_are_refused_with_what_to_do() {
+fn unusable_urls_are_errors_with_hints() {
     let (dir, server) = plates(2);
     {
         let mut state = server.lock();
@@ -93,10 +93,10 @@ fn stores_that_cannot_be_used_are_refused_with_what_to_do() {
             vec!["http://127.0.0.1:1/x", "cannot be reached", "refused"],
         ),
     ];
-    for (args, wanted) in cases {
+    for (args, expected) in cases {
         let run = run_on(&server, dir.path(), &args);
         assert_eq!(run.code, Some(2), "{args}: {run:?}");
-        for part in wanted {
+        for part in expected {
             assert!(run.stderr.contains(part), "{args}: no {part} in {run:?}");
         }
         assert!(!run.stderr.contains("hunter22"), "{run:?}");
@@ -106,7 +106,7 @@ fn stores_that_cannot_be_used_are_refused_with_what_to_do() {
 }
 
 #[test]
-fn a_web_server_gives_models_and_lists() {
+fn web_servers_provide_models_and_id_lists() {
     let (dir, server) = plates(3);
     must(dir.path(), LOCAL);
     let model = fs::read(dir.path().join("model.onnx")).unwrap();
@@ -122,14 +122,14 @@ fn a_web_server_gives_models_and_lists() {
     );
     let done = run_on(&server, dir.path(), &args);
     assert_eq!(done.code, Some(0), "{done:?}");
-    let wanted = read(dir.path(), "local.csv");
-    let wanted: Vec<_> = wanted
+    let expected = read(dir.path(), "local.csv");
+    let expected: Vec<_> = expected
         .lines()
         .filter(|l| l.starts_with("Id") || l.contains("001"))
         .collect();
     assert_eq!(
         read(dir.path(), "out.csv").lines().collect::<Vec<_>>(),
-        wanted
+        expected
     );
     let basic = BASE64_STANDARD.encode(format!("user:{SECRET}"));
     assert!(
@@ -143,7 +143,7 @@ fn a_web_server_gives_models_and_lists() {
 }
 
 #[test]
-fn a_path_that_looks_like_a_url_is_a_path() {
+fn paths_that_resemble_urls_are_paths() {
     let (dir, _server) = plates(2);
     fs::create_dir(dir.path().join("s3:")).unwrap();
     fs::rename(dir.path().join("images"), dir.path().join("s3:/images")).unwrap();

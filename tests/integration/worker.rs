@@ -1,4 +1,4 @@
-//! `rgby score --worker`, spoken to as a program would.
+//! `rgby score --worker`: its Arrow protocol and its output.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,11 +19,11 @@ use crate::support::{draw_images, records, rgby, run, workplace, workplace_with_
 
 pub const WORKER: &str = "score --model model.onnx --engine tract --worker";
 
-/// A worker, its two streams open.
-pub struct Worker {
+/// A running worker with its Arrow streams.
+pub struct WorkerProcess {
     pub child: Child,
     requests: Option<StreamWriter<ChildStdin>>,
-    pub answers: StreamReader<ChildStdout>,
+    pub responses: StreamReader<ChildStdout>,
     stderr: ChildStderr,
 }
 
@@ -38,15 +38,15 @@ pub fn start(dir: &Path, args: &str) -> Child {
         .unwrap()
 }
 
-impl Worker {
+impl WorkerProcess {
     pub fn start(dir: &Path, args: &str, schema: &SchemaRef) -> Self {
         let mut child = start(dir, args);
         let stdin = child.stdin.take().unwrap();
         let stdout = child.stdout.take().unwrap();
         Self {
             requests: Some(StreamWriter::try_new(stdin, schema).unwrap()),
-            // The head of the answers comes before there was any request.
-            answers: StreamReader::try_new(stdout, None).unwrap(),
+            // The schema of the responses is written before the first request.
+            responses: StreamReader::try_new(stdout, None).unwrap(),
             stderr: child.stderr.take().unwrap(),
             child,
         }
@@ -59,18 +59,18 @@ impl Worker {
     }
 
     pub fn receive(&mut self) -> RecordBatch {
-        self.answers.next().unwrap().unwrap()
+        self.responses.next().unwrap().unwrap()
     }
 
-    /// Waits until it has ended: its exit code, and what it said.
+    /// Waits for the end of the process and returns its exit code and stderr.
     pub fn end(mut self) -> (Option<i32>, String) {
-        assert!(self.answers.next().is_none());
-        let mut said = String::new();
-        self.stderr.read_to_string(&mut said).unwrap();
-        (self.child.wait().unwrap().code(), said)
+        assert!(self.responses.next().is_none());
+        let mut stderr = String::new();
+        self.stderr.read_to_string(&mut stderr).unwrap();
+        (self.child.wait().unwrap().code(), stderr)
     }
 
-    /// The same after the end of its requests.
+    /// Ends the stream of requests, then waits like [`Self::end`].
     fn close(mut self) -> (Option<i32>, String) {
         let mut requests = self.requests.take().unwrap();
         requests.finish().unwrap();
@@ -87,7 +87,7 @@ pub fn schema(kind: &DataType) -> SchemaRef {
     ))
 }
 
-/// Samples of a folder as a batch of files or paths.
+/// Returns samples of a folder as a batch of file contents (`Binary`) or paths (`Utf8`).
 pub fn request(images: &Path, ids: &[String], kind: &DataType) -> RecordBatch {
     let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from_iter_values(ids))];
     for stain in CHANNELS {
@@ -106,7 +106,8 @@ pub fn request(images: &Path, ids: &[String], kind: &DataType) -> RecordBatch {
     RecordBatch::try_new(schema(kind), columns).unwrap()
 }
 
-/// Rows by id: what `--out` and `--scores` say of it, an empty row of scores if it failed.
+/// Predicted classes as in `--out` and probabilities as in `--scores`, by id. Failed samples have
+/// no probabilities.
 type Rows = BTreeMap<String, (String, Vec<f32>)>;
 
 fn rows_of_files(dir: &Path) -> Rows {
@@ -121,13 +122,13 @@ fn rows_of_files(dir: &Path) -> Rows {
     .collect()
 }
 
-fn rows_of_answer(answer: &RecordBatch) -> Rows {
-    let classes = answer.num_columns() - 3;
-    let ids = answer.column(0).as_string::<i32>();
-    let predicted = answer.column(classes + 1).as_string::<i32>();
-    let errors = answer.column(classes + 2).as_string::<i32>();
+fn rows_of_response(response: &RecordBatch) -> Rows {
+    let classes = response.num_columns() - 3;
+    let ids = response.column(0).as_string::<i32>();
+    let predicted = response.column(classes + 1).as_string::<i32>();
+    let errors = response.column(classes + 2).as_string::<i32>();
     let row = |row: usize| {
-        let columns = answer.columns()[1..=classes].iter();
+        let columns = response.columns()[1..=classes].iter();
         let scores: Vec<f32> = columns
             .map(AsArray::as_primitive::<Float32Type>)
             .filter(|column| column.is_valid(row))
@@ -142,10 +143,10 @@ fn rows_of_answer(answer: &RecordBatch) -> Rows {
         };
         (ids.value(row).to_owned(), (text.to_owned(), scores))
     };
-    (0..answer.num_rows()).map(row).collect()
+    (0..response.num_rows()).map(row).collect()
 }
 
-/// 43 samples: one has a file that is no image, one lacks a file.
+/// Creates 43 samples. One has a file that is not an image, one lacks a file.
 pub fn plate() -> tempfile::TempDir {
     let dir = workplace();
     let path = dir.path();
@@ -161,7 +162,7 @@ pub fn plate() -> tempfile::TempDir {
 }
 
 #[test]
-fn answers_are_those_of_score_to_the_bit() {
+fn responses_are_bit_identical_to_score() {
     let dir = plate();
     let path = dir.path();
     let scored = run(
@@ -176,26 +177,26 @@ fn answers_are_those_of_score_to_the_bit() {
     for kind in [DataType::Binary, DataType::Utf8] {
         for count in [1, 8, 100] {
             let options = "--keep-argmax --threshold 0.6";
-            let mut worker = Worker::start(path, options, &schema(&kind));
+            let mut worker = WorkerProcess::start(path, options, &schema(&kind));
             let mut found = Rows::new();
             for ids in ids.chunks(count) {
                 worker.send(&request(&images, ids, &kind));
-                // It comes although the next request does not.
-                let answer = worker.receive();
-                let answered = answer.column(0).as_string::<i32>();
-                assert!(answered.iter().flatten().eq(ids.iter().map(String::as_str)));
-                found.append(&mut rows_of_answer(&answer));
+                // The response does not wait for the next request.
+                let response = worker.receive();
+                let returned = response.column(0).as_string::<i32>();
+                assert!(returned.iter().flatten().eq(ids.iter().map(String::as_str)));
+                found.append(&mut rows_of_response(&response));
             }
             assert!(found == expected, "{kind} {count}");
-            let (code, said) = worker.close();
-            assert_eq!(code, Some(1), "{said}");
-            assert!(said.contains("2 of 43 samples failed"), "{said}");
+            let (code, stderr) = worker.close();
+            assert_eq!(code, Some(1), "{stderr}");
+            assert!(stderr.contains("2 of 43 samples failed"), "{stderr}");
         }
     }
 }
 
 #[test]
-fn a_sample_that_cannot_be_read_says_why_in_its_row() {
+fn unreadable_samples_have_an_error_in_their_row() {
     let dir = workplace_with_samples();
     let path = dir.path();
     let ids = ["dark", "light", "mixed", "none"].map(str::to_owned);
@@ -225,27 +226,27 @@ fn a_sample_that_cannot_be_read_says_why_in_its_row() {
             ],
         ),
     ] {
-        let mut worker = Worker::start(path, "--failed-ok", &schema(&kind));
+        let mut worker = WorkerProcess::start(path, "--failed-ok", &schema(&kind));
         worker.send(&request(&images, &ids, &kind));
-        let answer = worker.receive();
-        let errors = answer.column_by_name("error").unwrap().as_string::<i32>();
+        let response = worker.receive();
+        let errors = response.column_by_name("error").unwrap().as_string::<i32>();
         for (row, wanted) in wanted.iter().enumerate() {
             let error = errors.value(row);
             assert!(error.contains(wanted), "{error}");
         }
-        // An empty request has an empty answer.
+        // An empty request has an empty response.
         worker.send(&request(&images, &[], &kind));
         assert_eq!(worker.receive().num_rows(), 0);
         assert_eq!(worker.close().0, Some(0));
     }
-    let mut worker = Worker::start(path, "", &schema(&DataType::Utf8));
+    let mut worker = WorkerProcess::start(path, "", &schema(&DataType::Utf8));
     let mut columns = request(&images, &ids[..1], &DataType::Utf8)
         .columns()
         .to_vec();
     columns[1] = Arc::new(StringArray::from(vec!["/nowhere/a.png"]));
     worker.send(&RecordBatch::try_new(schema(&DataType::Utf8), columns).unwrap());
-    let answer = worker.receive();
-    let error = answer.column_by_name("error").unwrap().as_string::<i32>();
+    let response = worker.receive();
+    let error = response.column_by_name("error").unwrap().as_string::<i32>();
     assert!(error.value(0).starts_with("/nowhere/a.png: cannot be read"));
     assert_eq!(worker.close().0, Some(1));
 }

@@ -1,4 +1,4 @@
-//! What `rgby score --worker` must survive: streams that make no sense, signals, readers that go.
+//! `rgby score --worker` with invalid streams, signals, and closed pipes.
 
 use std::fs;
 use std::io::Write;
@@ -13,19 +13,20 @@ use arrow_schema::DataType;
 use rgby::imaging::CHANNELS;
 
 use crate::support::{assert_refused, signal, workplace_with_samples};
-use crate::worker::{WORKER, Worker, plate, request, schema, start};
+use crate::worker::{WORKER, WorkerProcess, plate, request, schema, start};
 
-/// Gives a worker these bytes: its exit code, whether its answers ended in order, what it said.
-fn fed(dir: &Path, args: &str, bytes: &[u8]) -> (Option<i32>, bool, String) {
+/// Writes bytes to a worker. Returns its exit code, whether its output has an end-of-stream marker,
+/// and its stderr.
+fn write_to_worker(dir: &Path, args: &str, bytes: &[u8]) -> (Option<i32>, bool, String) {
     let mut child = start(dir, args);
     let mut stdin = child.stdin.take().unwrap();
-    // It may have ended before it took all of it.
+    // The process may exit before it has read all bytes.
     let _ = stdin.write_all(bytes);
     drop(stdin);
     let output = child.wait_with_output().unwrap();
-    let whole = output.stdout.ends_with(&[255, 255, 255, 255, 0, 0, 0, 0]);
-    let said = String::from_utf8(output.stderr).unwrap();
-    (output.status.code(), whole, said)
+    let complete = output.stdout.ends_with(&[255, 255, 255, 255, 0, 0, 0, 0]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), complete, stderr)
 }
 
 fn encoded(batch: &RecordBatch) -> Vec<u8> {
@@ -35,15 +36,15 @@ fn encoded(batch: &RecordBatch) -> Vec<u8> {
 }
 
 #[test]
-fn streams_that_make_no_sense_end_it_with_one_error() {
+fn invalid_streams_end_the_worker_with_one_error() {
     let dir = workplace_with_samples();
     let path = dir.path();
     let ids = ["dark", "light", "mixed"].map(str::to_owned);
     let batch = request(&path.join("images"), &ids, &DataType::Binary);
     let good = encoded(&batch);
-    assert_eq!(fed(path, "", &good).0, Some(0));
-    let (code, whole, said) = fed(path, "", b"");
-    assert_eq!((code, whole), (Some(0), true), "{said}");
+    assert_eq!(write_to_worker(path, "", &good).0, Some(0));
+    let (code, complete, stderr) = write_to_worker(path, "", b"");
+    assert_eq!((code, complete), (Some(0), true), "{stderr}");
     let without_blue = encoded(&batch.project(&[0, 1, 2, 4]).unwrap());
     let numbers = {
         let mut columns = batch.columns().to_vec();
@@ -58,7 +59,7 @@ fn streams_that_make_no_sense_end_it_with_one_error() {
         columns.extend(vec![column; 4]);
         encoded(&RecordBatch::try_new(schema(&DataType::Binary), columns).unwrap())
     };
-    for (args, bytes, wanted) in [
+    for (args, bytes, expected) in [
         ("", &b"Id,Predicted\n"[..], "stdin"),
         ("", &good[..good.len() - 100], "in the middle of batch 1"),
         ("", &without_blue, "no column `blue`"),
@@ -69,20 +70,23 @@ fn streams_that_make_no_sense_end_it_with_one_error() {
             "batch 1 has more than 2 MiB",
         ),
     ] {
-        let (code, whole, said) = fed(path, args, bytes);
-        assert_eq!((code, whole), (Some(2), false), "{said}");
-        let errors: Vec<_> = said
+        let (code, complete, stderr) = write_to_worker(path, args, bytes);
+        assert_eq!((code, complete), (Some(2), false), "{stderr}");
+        let errors: Vec<_> = stderr
             .lines()
             .filter(|line| line.starts_with("error: "))
             .collect();
-        assert_eq!(errors.len(), 1, "{said}");
-        assert!(errors[0].contains(wanted), "{said}");
+        assert_eq!(errors.len(), 1, "{stderr}");
+        assert!(errors[0].contains(expected), "{stderr}");
     }
-    assert_eq!(fed(path, "--worker-batch-mib 3", &large).0, Some(1));
+    assert_eq!(
+        write_to_worker(path, "--worker-batch-mib 3", &large).0,
+        Some(1)
+    );
 }
 
 #[test]
-fn flags_of_files_make_no_sense_beside_it() {
+fn options_for_files_conflict_with_worker() {
     let dir = workplace_with_samples();
     let cases = [
         "--images images",
@@ -116,7 +120,7 @@ fn flags_of_files_make_no_sense_beside_it() {
 
 #[test]
 #[cfg(unix)]
-fn a_signal_ends_it_behind_a_whole_answer() {
+fn sigterm_ends_the_worker_after_a_complete_response() {
     let dir = plate();
     let path = dir.path();
     let ids: Vec<String> = {
@@ -127,43 +131,43 @@ fn a_signal_ends_it_behind_a_whole_answer() {
             .collect()
     };
     let batch = request(&path.join("images"), &ids, &DataType::Binary);
-    // While it waits for samples.
-    let mut worker = Worker::start(path, "", &schema(&DataType::Binary));
+    // SIGTERM while the worker waits for samples.
+    let mut worker = WorkerProcess::start(path, "", &schema(&DataType::Binary));
     worker.send(&batch);
     assert_eq!(worker.receive().num_rows(), ids.len());
     signal(&worker.child, "TERM");
     assert_eq!(worker.end().0, Some(143));
-    // While it scores: what was begun is answered whole, and what was not is not answered at all.
+    // SIGTERM while it scores. A batch in progress gets a complete response, any other gets none.
     let many: Vec<String> = ids.iter().cycle().take(4000).cloned().collect();
     let batch = request(&path.join("images"), &many, &DataType::Binary);
-    let answered = [1, 4, 16, 64].map(|wait| {
-        let mut worker = Worker::start(path, "", &schema(&DataType::Binary));
+    let row_counts = [1, 4, 16, 64].map(|wait| {
+        let mut worker = WorkerProcess::start(path, "", &schema(&DataType::Binary));
         worker.send(&batch);
         sleep(Duration::from_millis(10 * wait));
         signal(&worker.child, "TERM");
         let rows = worker
-            .answers
+            .responses
             .next()
-            .map_or(0, |answer| answer.unwrap().num_rows());
+            .map_or(0, |response| response.unwrap().num_rows());
         assert_eq!(worker.end().0, Some(143));
         rows
     });
-    assert!(answered.iter().all(|rows| [0, many.len()].contains(rows)));
-    assert!(answered.contains(&many.len()), "{answered:?}");
+    assert!(row_counts.iter().all(|rows| [0, many.len()].contains(rows)));
+    assert!(row_counts.contains(&many.len()), "{row_counts:?}");
 }
 
 #[test]
-fn it_ends_with_whoever_reads_its_answers() {
+fn worker_ends_when_its_stdout_is_closed() {
     let dir = workplace_with_samples();
     let ids = ["dark".to_owned()];
     let batch = request(&dir.path().join("images"), &ids, &DataType::Binary);
     let mut child = start(dir.path(), "");
     let mut requests = StreamWriter::try_new(child.stdin.take().unwrap(), &batch.schema()).unwrap();
     drop(child.stdout.take());
-    // It may be gone already when this is written.
+    // The process may have exited before this write.
     let _ = requests.write(&batch).and_then(|()| requests.flush());
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("cannot write to stdout"), "{said}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("cannot write to stdout"), "{stderr}");
 }
