@@ -1,4 +1,4 @@
-//! Plates as they are stored: whatever holds the pixels, the results are the same bytes.
+//! Layouts of plates: results are byte-identical for every image format and naming scheme.
 
 use std::fs;
 use std::io::Cursor;
@@ -15,7 +15,7 @@ use crate::support::{Run, assert_refused, read, records, run, workplace};
 const IDS: [&str; 3] = ["a", "b_1", "c"];
 const SCORE: &str = "score --model model.onnx --engine tract";
 
-/// A multi-page TIFF; the first page has the description.
+/// Returns a multi-page TIFF. The first page has the description.
 pub fn tiff(pages: &[GrayImage], description: &str) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     let mut encoder = TiffEncoder::new(&mut bytes).unwrap();
@@ -33,7 +33,7 @@ pub fn tiff(pages: &[GrayImage], description: &str) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// OME-XML of 8-bit pages of this size, one for each name.
+/// Returns OME-XML for 8-bit pages of this size, one for each channel name.
 fn ome(size: (u32, u32), names: &[&str]) -> String {
     let channel = |name: &&str| format!("<Channel Name=\"{name}\" SamplesPerPixel=\"1\"/>");
     let channels: String = names.iter().map(channel).collect();
@@ -49,9 +49,9 @@ fn ome(size: (u32, u32), names: &[&str]) -> String {
     )
 }
 
-/// Writes the four files of `<Id>_<stain>.png` in `images` as OME-TIFF in `ome`, as pages in
-/// another order and without names in `pages`, by other names in `wells`; and manifests.
-fn restore(dir: &Path, ids: &[&str]) {
+/// Writes the samples of `images` in all other layouts: OME-TIFF in `ome`, TIFF pages in reverse
+/// order and without names in `pages`, other file names in `wells`, and two manifests.
+fn write_layouts(dir: &Path, ids: &[&str]) {
     let (mut csv, mut whole) = ("Id,red,green,blue,yellow\n".to_owned(), String::new());
     for name in ["ome", "pages", "wells/A01"] {
         fs::create_dir_all(dir.join(name)).unwrap();
@@ -84,7 +84,7 @@ fn restore(dir: &Path, ids: &[&str]) {
     fs::write(dir.join("whole.csv"), format!("Id,r,g,b,y{whole}\n")).unwrap();
 }
 
-/// Three samples of different pixels, in every form.
+/// Creates a folder with three samples of different pixels in every layout.
 fn plates() -> TempDir {
     let dir = workplace();
     for (number, id) in IDS.iter().enumerate() {
@@ -96,7 +96,7 @@ fn plates() -> TempDir {
             GrayImage::from_fn(13, 9, gray).save(path).unwrap();
         }
     }
-    restore(dir.path(), &IDS);
+    write_layouts(dir.path(), &IDS);
     dir
 }
 
@@ -105,8 +105,8 @@ fn score(dir: &Path, images: &str, out: &str) -> Run {
     run(dir, &args)
 }
 
-/// All forms but the first, with the flags that read them.
-const FORMS: [&str; 6] = [
+/// All layouts except the first, with the options that read them.
+const LAYOUTS: [&str; 6] = [
     "ome",
     "ome --channel red=0 --channel green=Green",
     "pages --channel red=3 --channel green=2 --channel blue=1 --channel yellow=0",
@@ -117,23 +117,23 @@ const FORMS: [&str; 6] = [
 ];
 
 #[test]
-fn all_forms_of_a_plate_score_to_the_same_bytes() {
+fn all_layouts_score_byte_identically() {
     let dir = plates();
     let dir = dir.path();
     let files = score(dir, "images", "files");
     assert_eq!(files.code, Some(0), "{files:?}");
     let expected = (read(dir, "files.csv"), read(dir, "files.scores.csv"));
     assert_eq!(expected.0.lines().count(), 4);
-    for form in FORMS {
-        let run = score(dir, form, "other");
-        assert_eq!(run.code, Some(0), "{form}: {run:?}");
+    for layout in LAYOUTS {
+        let run = score(dir, layout, "other");
+        assert_eq!(run.code, Some(0), "{layout}: {run:?}");
         let found = (read(dir, "other.csv"), read(dir, "other.scores.csv"));
-        assert_eq!(found, expected, "{form}");
+        assert_eq!(found, expected, "{layout}");
     }
 }
 
 #[test]
-fn eval_takes_every_form() {
+fn eval_reads_every_layout() {
     let dir = plates();
     let dir = dir.path();
     fs::write(dir.join("labels.csv"), "Id,Target\nb_1,0 1\na,2\nc,\n").unwrap();
@@ -143,18 +143,18 @@ fn eval_takes_every_form() {
     };
     let expected = eval("images");
     assert_eq!(expected.code, Some(0), "{expected:?}");
-    for form in FORMS {
-        assert_eq!(eval(form).stdout, expected.stdout, "{form}");
+    for layout in LAYOUTS {
+        assert_eq!(eval(layout).stdout, expected.stdout, "{layout}");
     }
 }
 
 #[test]
-fn a_bad_file_is_listed_and_the_rest_is_scored() {
+fn broken_files_are_listed_and_the_others_scored() {
     let dir = plates();
     let dir = dir.path();
     let page = || GrayImage::new(13, 9);
     let file = |id: &str| dir.join(format!("ome/{id}.ome.tif"));
-    // Says five channels, has four pages; has no channel yellow; ends in the middle.
+    // Five channels in the description but four pages; no channel yellow; a truncated file.
     let too_many = ome((13, 9), &["red", "green", "blue", "yellow", "more"]);
     fs::write(
         file("liar"),
@@ -168,7 +168,7 @@ fn a_bad_file_is_listed_and_the_rest_is_scored() {
     let run = score(dir, "ome", "out");
     assert_eq!(run.code, Some(1), "{run:?}");
     let errors = records(dir, "out.errors.csv");
-    for (record, wanted) in errors.iter().zip([
+    for (record, expected) in errors.iter().zip([
         ("cut", "truncated or damaged"),
         ("liar", "has SizeC 5, but the file has 4"),
         (
@@ -176,12 +176,12 @@ fn a_bad_file_is_listed_and_the_rest_is_scored() {
             "no channel `yellow`; its channels are 0 `red`, 1 `green`, 2 `blue`",
         ),
     ]) {
-        assert_eq!(record[0], wanted.0);
+        assert_eq!(record[0], expected.0);
         assert!(record[1].ends_with(".ome.tif"), "{record:?}");
-        assert!(record[2].contains(wanted.1), "{record:?}");
+        assert!(record[2].contains(expected.1), "{record:?}");
     }
     assert_eq!(errors.len(), 3);
-    // A manifest's paths that lead nowhere and its empty cells are such samples too.
+    // Missing files and empty cells of a manifest also fail only their samples.
     let mut csv = read(dir, "mixed.csv");
     csv += "d,images/none.png,,,\ne,,,,\n";
     fs::write(dir.join("more.csv"), csv).unwrap();
@@ -194,7 +194,7 @@ fn a_bad_file_is_listed_and_the_rest_is_scored() {
 }
 
 #[test]
-fn what_fits_no_sample_is_refused_at_once() {
+fn options_that_fit_no_sample_are_errors() {
     let dir = plates();
     let out = |images: &str| format!("{SCORE} --images {images} --out out.csv");
     assert_refused(
@@ -249,10 +249,10 @@ fn what_fits_no_sample_is_refused_at_once() {
 }
 
 #[test]
-fn a_run_goes_on_only_with_the_same_channels() {
+fn runs_resume_only_with_the_same_channels() {
     let dir = plates();
     let dir = dir.path();
-    // The last sample fails, so that the run stops with the first two kept.
+    // The last sample fails, so the run stops with two samples in its parts.
     fs::write(dir.join("ome/c.ome.tif"), "").unwrap();
     let args = "--max-errors 0 --part-size 1 --batch 1 --resume";
     let run = |channels: &str| score(dir, &format!("ome {channels} {args}"), "out");
@@ -272,7 +272,7 @@ fn a_run_goes_on_only_with_the_same_channels() {
 
 #[cfg(feature = "train")]
 #[test]
-fn training_and_its_cache_take_every_form() {
+fn training_and_cache_read_every_layout() {
     use crate::support::must;
     use crate::train_support::{assert_same, workplace};
 
@@ -295,19 +295,19 @@ fn training_and_its_cache_take_every_form() {
         .lines()
         .skip(1)
         .filter_map(|line| line.split(',').next());
-    restore(dir, &ids.collect::<Vec<_>>());
-    for (number, form) in FORMS.iter().enumerate() {
+    write_layouts(dir, &ids.collect::<Vec<_>>());
+    for (number, layout) in LAYOUTS.iter().enumerate() {
         let out = format!("run{number}");
-        must(dir, &format!("{cache} --images {form} --out {out}.cache"));
+        must(dir, &format!("{cache} --images {layout} --out {out}.cache"));
         let bytes = |name: &str| fs::read(dir.join(name)).unwrap();
         assert!(
             bytes("files.cache") == bytes(&format!("{out}.cache")),
-            "{form}"
+            "{layout}"
         );
         if number < 3 {
             must(
                 dir,
-                &format!("{train} --images {form} {labels} --out {out}"),
+                &format!("{train} --images {layout} {labels} --out {out}"),
             );
             assert_same(dir, "files", &out);
         }

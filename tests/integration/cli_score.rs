@@ -1,4 +1,4 @@
-//! `score`, on good input and on bad.
+//! `rgby score` with valid and invalid input.
 
 use std::fs;
 use std::path::Path;
@@ -14,14 +14,14 @@ use crate::support::{
     workplace_with_samples, write_model, write_sample,
 };
 
-/// Runs `rgby score` on the workplace; tract is there on every machine.
+/// Runs `rgby score` on [`workplace`] with tract, which is available on every machine.
 fn score(dir: &Path, more: &str) -> Run {
     let args = "score --model model.onnx --images images --engine tract --out out.csv";
     run(dir, &format!("{args} {more}"))
 }
 
-/// Fills `images` with samples that are readable in unusual ways, and with broken ones.
-fn write_hostile_folder(images: &Path) {
+/// Writes samples in unusual formats and broken samples.
+fn write_unusual_samples(images: &Path) {
     for id in ["cut", "jpeg", "plain", "short", "text"] {
         write_sample(images, id, [240; 4]);
     }
@@ -43,9 +43,9 @@ fn write_hostile_folder(images: &Path) {
 }
 
 #[test]
-fn what_can_be_read_is_scored_and_the_rest_is_listed() {
+fn readable_samples_are_scored_and_the_others_listed() {
     let dir = workplace();
-    write_hostile_folder(&dir.path().join("images"));
+    write_unusual_samples(&dir.path().join("images"));
     let run = score(dir.path(), "--scores p.csv --batch 3 --json");
     assert_eq!(run.code, Some(1), "{run:?}");
     assert!(
@@ -62,10 +62,10 @@ fn what_can_be_read_is_scored_and_the_rest_is_listed() {
     assert_eq!(report["errors"], "out.errors.csv");
 
     let all = all_but_27();
-    let wanted = format!(
+    let expected = format!(
         "Id,Predicted\nbig,{all}\ncut,\ndeep,{all}\njpeg,{all}\nplain,{all}\nshort,\ntext,\n"
     );
-    assert_eq!(read(dir.path(), "out.csv"), wanted);
+    assert_eq!(read(dir.path(), "out.csv"), expected);
     let failed = records(dir.path(), "out.errors.csv");
     for (failure, (id, file, error)) in failed.iter().zip([
         ("cut", "cut_green.png", "truncated"),
@@ -93,7 +93,7 @@ fn what_can_be_read_is_scored_and_the_rest_is_listed() {
 }
 
 #[test]
-fn ids_decide_extent_and_order() {
+fn ids_select_and_order_the_samples() {
     let dir = workplace_with_samples();
     fs::write(
         dir.path().join("ids.csv"),
@@ -118,7 +118,7 @@ fn ids_decide_extent_and_order() {
 }
 
 #[test]
-fn a_run_without_predictions_is_pointed_out() {
+fn samples_without_predictions_are_noted() {
     let dir = workplace_with_samples();
     let hint = "samples reach no class's threshold";
     let high = score(dir.path(), "--threshold 1");
@@ -130,7 +130,7 @@ fn a_run_without_predictions_is_pointed_out() {
 }
 
 #[test]
-fn a_threshold_stands_for_all_classes() {
+fn threshold_applies_to_all_classes() {
     let dir = workplace_with_samples();
     let between = f32::midpoint(probability(10), probability(240));
     for (threshold, dark, light) in [(0.0, 28, 28), (between, 0, 28), (1.0, 0, 0)] {
@@ -143,7 +143,7 @@ fn a_threshold_stands_for_all_classes() {
 }
 
 #[test]
-fn bad_input_is_fatal_named_and_writes_nothing() {
+fn invalid_input_is_an_error_and_writes_nothing() {
     let dir = workplace_with_samples();
     for folder in ["empty", "folder", "run", "folder/late.errors.csv"] {
         fs::create_dir(dir.path().join(folder)).unwrap();
@@ -178,19 +178,19 @@ fn bad_input_is_fatal_named_and_writes_nothing() {
         ("--images none", &["image folder none"]),
         ("--images text.onnx", &["text.onnx is not a folder"]),
     ];
-    for (change, wanted) in cases {
-        // The changed flag takes the place of the good one.
+    for (change, expected) in cases {
+        // The changed option replaces the valid one.
         let flags: Vec<_> = change.split(' ').step_by(2).collect();
         let words: Vec<_> = score.split(' ').skip(1).collect();
         let kept = words.chunks(2).filter(|pair| !flags.contains(&pair[0]));
         let kept: Vec<_> = kept.map(|pair| pair.join(" ")).collect();
         let args = format!("score {} {change}", kept.join(" "));
-        assert_refused(dir.path(), &[(&args, wanted)]);
+        assert_refused(dir.path(), &[(&args, expected)]);
     }
 }
 
 #[test]
-fn a_model_that_says_nothing_is_what_spec_says() {
+fn spec_describes_a_model_without_metadata() {
     let dir = workplace_with_samples();
     let path = dir.path();
     assert_eq!(score(path, "--scores known.csv").code, Some(0));
@@ -218,8 +218,8 @@ fn a_model_that_says_nothing_is_what_spec_says() {
         "typo.toml",
         &format!("{classes}\nstains = []\nsize = {SIDE}\n"),
     );
-    let told = score(path, "--scores told.csv --spec good.toml");
-    assert_eq!(told.code, Some(0), "{told:?}");
+    let described = score(path, "--scores told.csv --spec good.toml");
+    assert_eq!(described.code, Some(0), "{described:?}");
     assert!(known == ["out.csv", "told.csv"].map(|file| read(path, file)));
     let start = "score --engine tract --model model.onnx --images images --out o.csv";
     assert_refused(
@@ -247,7 +247,7 @@ fn a_model_that_says_nothing_is_what_spec_says() {
 }
 
 #[test]
-fn engines_agree() {
+fn engines_agree_within_1e_4() {
     let Some(library) = ort_library() else {
         skipped("no ONNX Runtime: neither ORT_DYLIB_PATH nor a Python package");
         return;
@@ -269,20 +269,20 @@ fn engines_agree() {
         scored.stderr.contains("engine: ONNX Runtime 1."),
         "{scored:?}"
     );
-    let (ours, theirs) = (
+    let (tract, onnx_runtime) = (
         probabilities(dir.path(), "tp.csv"),
         probabilities(dir.path(), "op.csv"),
     );
-    assert_eq!(ours.len(), 3);
-    for (id, row) in &ours {
-        let pairs = row.iter().zip(&theirs[id]);
+    assert_eq!(tract.len(), 3);
+    for (id, row) in &tract {
+        let pairs = row.iter().zip(&onnx_runtime[id]);
         assert!(pairs.clone().count() == 28 && pairs.clone().all(|(a, b)| (a - b).abs() <= 1e-4));
     }
     assert_eq!(read(dir.path(), "t.csv"), read(dir.path(), "o.csv"));
 }
 
 #[test]
-fn a_gpu_that_is_not_there_is_an_error_that_says_what_was_looked_for() {
+fn missing_gpu_is_an_error_that_lists_the_missing_libraries() {
     let Some(library) = ort_library() else {
         skipped("no ONNX Runtime: neither ORT_DYLIB_PATH nor a Python package");
         return;

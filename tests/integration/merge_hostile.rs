@@ -1,4 +1,4 @@
-//! Parts that must not be merged, and what `merge` makes of those it knows nothing about.
+//! `rgby merge` with invalid parts, and with parts without manifests.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::support::{
 const SCORE: &str = "score --model model.onnx --images images --engine tract --quiet";
 const MERGE: &str = "merge a.csv b.csv c.csv --out out.csv";
 
-/// A folder with three shards, `a.csv` to `c.csv`, of 30 samples without failures.
+/// Creates a folder with three shards, `a.csv` to `c.csv`, of 30 samples without failures.
 fn three_shards() -> tempfile::TempDir {
     let dir = workplace();
     let path = dir.path();
@@ -29,7 +29,7 @@ fn score(dir: &Path, more: &str) {
     assert!(matches!(scored.code, Some(0 | 1)), "{scored:?}");
 }
 
-/// Changes a text file.
+/// Replaces the first occurrence of `from` in a text file.
 fn change(dir: &Path, file: &str, from: &str, to: &str) {
     let text = read(dir, file);
     assert!(text.contains(from), "{file} has no {from}: {text}");
@@ -37,7 +37,7 @@ fn change(dir: &Path, file: &str, from: &str, to: &str) {
 }
 
 #[test]
-fn parts_that_are_missing_or_there_twice_are_named() {
+fn missing_and_duplicate_parts_are_named() {
     let dir = three_shards();
     let path = dir.path();
     for extension in ["csv", "csv.manifest.json"] {
@@ -106,12 +106,12 @@ fn parts_that_are_missing_or_there_twice_are_named() {
         (merged.code, read(path, "out.csv")),
         (Some(0), read(path, "whole.csv"))
     );
-    let [ours, theirs] = ["out", "whole"].map(|n| read(path, &format!("{n}.csv.manifest.json")));
-    assert_eq!(ours, theirs);
+    let [merged, whole] = ["out", "whole"].map(|n| read(path, &format!("{n}.csv.manifest.json")));
+    assert_eq!(merged, whole);
 }
 
 #[test]
-fn parts_of_different_runs_are_refused() {
+fn parts_of_different_runs_are_errors() {
     let dir = three_shards();
     let path = dir.path();
     let again = |more: &str| score(path, &format!("--shard 1/3 --out b.csv {more}"));
@@ -148,7 +148,7 @@ fn parts_of_different_runs_are_refused() {
 }
 
 #[test]
-fn what_contradicts_its_manifest_is_refused() {
+fn parts_that_contradict_their_manifest_are_errors() {
     let dir = three_shards();
     let path = dir.path();
     let files = ["b.csv", "b.csv.manifest.json"];
@@ -160,7 +160,7 @@ fn what_contradicts_its_manifest_is_refused() {
             fs::write(path.join(file), text).unwrap();
         }
     };
-    // A flipped byte, or a lost one.
+    // A changed byte, and a missing byte.
     change(path, "b.csv", "s0", "s1");
     refused(&["b.csv", "its bytes were changed"]);
     fs::write(path.join("b.csv"), &sound[0][..sound[0].len() - 1]).unwrap();
@@ -194,7 +194,7 @@ fn what_contradicts_its_manifest_is_refused() {
 }
 
 #[test]
-fn shards_are_not_counted_up_to_what_a_manifest_claims() {
+fn missing_shards_are_summarized_for_a_huge_shard_count() {
     let dir = three_shards();
     let path = dir.path();
     fs::write(path.join("e.csv"), "Id,Predicted\n").unwrap();
@@ -204,10 +204,10 @@ fn shards_are_not_counted_up_to_what_a_manifest_claims() {
 }
 
 #[test]
-fn a_listing_that_changed_between_two_shards_is_told() {
+fn images_that_changed_between_shards_are_an_error() {
     let dir = three_shards();
     let path = dir.path();
-    // The new sample is one of the first shard's, which has run already.
+    // The new sample belongs to the first shard, which is finished.
     let first: rgby::score::Shard = "0/3".parse().unwrap();
     let new = (0..1000)
         .map(|id| format!("t{id}"))
@@ -249,7 +249,7 @@ fn a_listing_that_changed_between_two_shards_is_told() {
             (&with("none"), &["none.csv"]),
         ],
     );
-    // Those that were there all the time are complete.
+    // The samples that existed before all shards are complete.
     assert_eq!(run(path, &with("before")).code, Some(0));
     assert_eq!(records(path, "out.csv").len(), 30);
     score(path, "--shard 0/3 --out a.csv");
@@ -259,14 +259,14 @@ fn a_listing_that_changed_between_two_shards_is_told() {
 }
 
 #[test]
-fn ids_that_differ_in_case_only_are_two() {
+fn ids_are_case_sensitive() {
     let dir = workplace();
     let path = dir.path();
     let images = path.join("images");
     write_sample(&images, "cell", [10; 4]);
     write_sample(&images, "Cell", [240; 4]);
     if fs::read_dir(&images).unwrap().count() < 8 {
-        not_applicable("this file system does not tell case");
+        not_applicable("this file system is not case-sensitive");
         return;
     }
     score(path, "--out whole.csv");
@@ -283,7 +283,7 @@ fn ids_that_differ_in_case_only_are_two() {
 }
 
 #[test]
-fn without_manifests_ids_are_proved_and_no_more_is_claimed() {
+fn parts_without_manifests_merge_with_a_note() {
     let dir = workplace();
     let path = dir.path();
     let write = |name: &str, text: &str| fs::write(path.join(name), text).unwrap();
@@ -318,8 +318,8 @@ fn without_manifests_ids_are_proved_and_no_more_is_claimed() {
             ),
         ],
     );
-    // What the libraries say of these says `error` itself.
-    for (args, wanted) in [
+    // `assert_refused` does not apply: messages of the libraries contain `error: ` as well.
+    for (args, expected) in [
         (
             merge("a.csv short.csv"),
             "short.csv: cannot be read as CSV: ",
@@ -332,17 +332,17 @@ fn without_manifests_ids_are_proved_and_no_more_is_claimed() {
     ] {
         let refused = run(path, &args);
         assert_eq!(refused.code, Some(2), "{refused:?}");
-        assert!(refused.stderr.contains(wanted), "{refused:?}");
+        assert!(refused.stderr.contains(expected), "{refused:?}");
         assert!(!path.join("out.csv").exists() && !path.join("out.parquet").exists());
     }
     let merged = run(path, "merge b.csv b.errors.csv a.csv --out out.csv");
     assert_eq!(merged.code, Some(1), "{merged:?}");
-    let said = "no part has a manifest: it was not checked that they are of one model";
+    let note = "no part has a manifest: it was not checked that they are of one model";
     assert_eq!(
         merged
             .stderr
             .lines()
-            .filter(|line| line.starts_with(said))
+            .filter(|line| line.starts_with(note))
             .count(),
         1
     );

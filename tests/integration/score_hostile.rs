@@ -1,4 +1,4 @@
-//! Names and disks that scoring must survive.
+//! `rgby score` with unusual file names, a full disk, and many broken samples.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use crate::support::{
 const SCORE: &str = "score --model model.onnx --images images --engine tract --out out.csv";
 
 #[test]
-fn odd_names_come_back_as_they_are() {
+fn unusual_ids_are_written_unchanged() {
     let dir = workplace();
     let path = dir.path();
     let odd = [
@@ -39,7 +39,7 @@ fn odd_names_come_back_as_they_are() {
             .collect();
         assert_eq!(ids, sorted, "{file}");
     }
-    // Ids that would leave the folder if they were paths are ids without files.
+    // Ids are not paths: those that lead out of the folder have no files.
     fs::write(
         path.join("ids.csv"),
         "Id\n../images/ü\n/etc/passwd\n\"a,b\"\nimages/ü\n",
@@ -59,7 +59,7 @@ fn odd_names_come_back_as_they_are() {
 
 #[test]
 #[cfg(unix)]
-fn names_that_are_no_text_are_refused_by_name() {
+fn file_names_that_are_not_utf8_are_an_error() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 
@@ -77,7 +77,7 @@ fn names_that_are_no_text_are_refused_by_name() {
 
 #[test]
 #[cfg(unix)]
-fn a_full_disk_keeps_what_was_scored() {
+fn run_resumes_after_a_full_disk() {
     let dir = workplace();
     let path = dir.path();
     draw_images(path, 64, 32);
@@ -87,7 +87,7 @@ fn a_full_disk_keeps_what_was_scored() {
     for file in ["out.csv", "p.csv"] {
         fs::remove_file(path.join(file)).unwrap();
     }
-    // Parts fit, the probabilities of all samples do not.
+    // The parts fit on the disk; the probabilities of all samples do not.
     let full = run_on_full_disk(path, 30, &args);
     assert_eq!(full.code, Some(2), "{full:?}");
     assert!(full.stderr.contains("p.csv"), "{full:?}");
@@ -98,7 +98,7 @@ fn a_full_disk_keeps_what_was_scored() {
 }
 
 #[test]
-fn many_names_are_listed_and_counted() {
+fn many_failed_samples_are_listed_and_counted() {
     const COUNT: usize = 2500;
     let dir = workplace();
     let path = dir.path();

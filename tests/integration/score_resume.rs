@@ -1,6 +1,6 @@
-//! Scoring that is killed, stopped or runs into trouble goes on where it was.
+//! Scoring resumes after SIGKILL, SIGTERM and errors.
 //!
-//! `RGBY_KILLS=20 cargo test score_resume` kills as often as that; by default it is a few times.
+//! `RGBY_KILLS=20 cargo test score_resume` interrupts 20 runs instead of 5.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::support::{assert_refused, draw_images, must, read, run, signal, spawn
 const SCORE: &str = "score --model model.onnx --images images --engine tract --batch 2 \
                      --part-size 4 --decode-threads 1 --out out.csv --scores p.csv";
 
-/// The tiny model and so many samples that scoring takes a while, one of them broken.
+/// Creates a folder with the tiny model and 160 samples, one of them broken.
 fn slow_workplace() -> tempfile::TempDir {
     let dir = workplace();
     let path = dir.path();
@@ -22,13 +22,13 @@ fn slow_workplace() -> tempfile::TempDir {
     dir
 }
 
-/// Starts scoring and kills it once a part is kept.
+/// Starts scoring and kills the process once a part is written.
 #[cfg(unix)]
 fn kill_after_a_part(dir: &Path) {
     let mut child = spawn(dir, SCORE);
     let manifest = dir.join("out.csv.parts/manifest.json");
     while !fs::read_to_string(&manifest).is_ok_and(|text| text.contains("\"first\"")) {
-        assert!(child.try_wait().unwrap().is_none(), "it came to its end");
+        assert!(child.try_wait().unwrap().is_none(), "the process ended");
         sleep(Duration::from_millis(1));
     }
     child.kill().unwrap();
@@ -41,7 +41,7 @@ fn results(dir: &Path) -> [String; 3] {
 
 #[test]
 #[cfg(unix)]
-fn killed_or_stopped_it_ends_the_same() {
+fn interrupted_runs_resume_byte_identically() {
     let dir = slow_workplace();
     let path = dir.path();
     let start = Instant::now();
@@ -62,7 +62,7 @@ fn killed_or_stopped_it_ends_the_same() {
     for kill in 0..kills {
         let before = parts();
         let mut child = spawn(path, &format!("{SCORE} --resume"));
-        // At any moment of a run, or once it has done something.
+        // SIGKILL at any moment, or SIGTERM once another part is written.
         let name = if kill % 2 == 0 {
             sleep(time * (20 + kill * 37 % 60) / 100);
             "KILL"
@@ -79,12 +79,12 @@ fn killed_or_stopped_it_ends_the_same() {
         stopped += u32::from(code == Some(143));
         assert!(matches!(code, None | Some(143 | 1)), "{code:?}");
     }
-    // Otherwise nothing was tested; the last process may have come to its end.
+    // Otherwise nothing was tested. The last process may have finished.
     assert!(stopped > 0 && (parts() > 0 || path.join("out.csv").exists()));
     assert_eq!(run(path, &format!("{SCORE} --resume")).code, Some(1));
     assert!(whole == results(path));
     assert!(!path.join("out.csv.parts").exists());
-    // As after a kill while the parts were removed: the manifest goes first.
+    // State after a kill during the removal of the parts: the manifest is removed first.
     fs::create_dir(path.join("out.csv.parts")).unwrap();
     fs::write(path.join("out.csv.parts/000000000004.csv"), "").unwrap();
     assert_eq!(run(path, &format!("{SCORE} --resume")).code, Some(1));
@@ -94,13 +94,13 @@ fn killed_or_stopped_it_ends_the_same() {
 
 #[test]
 #[cfg(unix)]
-fn unfinished_work_is_neither_lost_nor_mixed() {
+fn unfinished_runs_are_neither_overwritten_nor_mixed() {
     let dir = slow_workplace();
     let path = dir.path();
     kill_after_a_part(path);
     fs::copy(path.join("model.onnx"), path.join("other.onnx")).unwrap();
     let mut model = fs::read(path.join("other.onnx")).unwrap();
-    // A second producer name, which means the same.
+    // A second producer name changes the bytes, but not the model.
     model.extend([0x12, 1, b'x']);
     fs::write(path.join("other.onnx"), model).unwrap();
     let resume = format!("{SCORE} --resume");
@@ -119,7 +119,7 @@ fn unfinished_work_is_neither_lost_nor_mixed() {
         ],
     );
     fs::remove_file(path.join("other.onnx")).unwrap();
-    // A part that was changed is noticed when the result is put together.
+    // A changed part is detected when the result is assembled.
     let part = path.join("out.csv.parts/000000000000.csv");
     let sound = fs::read(&part).unwrap();
     let mut bytes = sound.clone();
@@ -135,7 +135,7 @@ fn unfinished_work_is_neither_lost_nor_mixed() {
     assert!(!path.join("out.csv").exists());
     fs::write(&part, &sound).unwrap();
     assert_eq!(run(path, &resume).code, Some(1));
-    // Other samples are another run.
+    // A run with other samples is another run.
     kill_after_a_part(path);
     for file in fs::read_dir(path.join("images")).unwrap().take(1) {
         let file = file.unwrap().path();
@@ -152,7 +152,7 @@ fn unfinished_work_is_neither_lost_nor_mixed() {
 }
 
 #[test]
-fn too_many_failures_end_it_with_the_rest_kept() {
+fn too_many_failures_stop_the_run_and_keep_its_parts() {
     let dir = workplace();
     let path = dir.path();
     must(path, "synth --out set --count 12 --size 32");
@@ -181,7 +181,7 @@ fn too_many_failures_end_it_with_the_rest_kept() {
     let resumed = run(path, &format!("{score} --max-errors 3 --resume"));
     assert_eq!(resumed.code, Some(1), "{resumed:?}");
     assert_eq!(read(path, "out.csv").lines().count(), 13);
-    // Parquet holds the same.
+    // Parquet output.
     let parquet = run(path, &score.replace("out.csv", "out.parquet"));
     assert_eq!(parquet.code, Some(1), "{parquet:?}");
     assert!(

@@ -1,4 +1,4 @@
-//! How sessions run: threads, devices, and ONNX Runtime's own options.
+//! Threads, devices, and session options of ONNX Runtime.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::support::{
 
 const SCORE: &str = "score --model model.onnx --images images --out out.csv --scores p.csv";
 
-/// Scores with ONNX Runtime, where it is.
+/// Scores with ONNX Runtime; `None` if it is not installed.
 fn onnx_runtime(dir: &Path, more: &str) -> Option<Run> {
     let Some(library) = ort_library() else {
         skipped("no ONNX Runtime: neither ORT_DYLIB_PATH nor a Python package");
@@ -27,13 +27,13 @@ fn onnx_runtime(dir: &Path, more: &str) -> Option<Run> {
 }
 
 #[test]
-fn the_split_is_said_and_changes_nothing() {
+fn thread_split_is_reported_and_does_not_change_results() {
     let dir = workplace_with_samples();
     let path = dir.path();
     let mut seen: Option<String> = None;
-    let mut check = |run: Run, said: &str, split: [u64; 3]| {
+    let mut check = |run: Run, note: &str, split: [u64; 3]| {
         assert_eq!(run.code, Some(0), "{run:?}");
-        assert!(run.stderr.contains(said), "no {said} in {run:?}");
+        assert!(run.stderr.contains(note), "no {note} in {run:?}");
         let report: Value = serde_json::from_str(&run.stdout).unwrap();
         for (key, wanted) in ["decode_threads", "sessions", "intra_threads"]
             .iter()
@@ -78,7 +78,7 @@ fn the_split_is_said_and_changes_nothing() {
 }
 
 #[test]
-fn the_engines_own_options_are_taken() {
+fn session_options_are_applied() {
     let dir = workplace_with_samples();
     let path = dir.path();
     let Some(plain) = onnx_runtime(path, "") else {
@@ -111,7 +111,7 @@ fn the_engines_own_options_are_taken() {
 }
 
 #[test]
-fn options_and_devices_that_do_not_fit_are_refused() {
+fn invalid_options_and_devices_are_errors() {
     let dir = workplace_with_samples();
     let path = dir.path();
     for (name, text) in [
@@ -166,7 +166,7 @@ fn options_and_devices_that_do_not_fit_are_refused() {
     ];
     let cases: Vec<(&str, &[&str])> = cases.iter().map(|(args, w)| (&**args, *w)).collect();
     assert_refused(path, &cases);
-    // A CPU build of ONNX Runtime refuses each of several devices.
+    // A CPU build of ONNX Runtime rejects each of several devices.
     if let Some(run) = onnx_runtime(path, "--device tensorrt:0,1") {
         assert_eq!(run.code, Some(2), "{run:?}");
         assert!(run.stderr.contains("--device tensorrt:0"), "{run:?}");

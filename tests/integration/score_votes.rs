@@ -1,4 +1,4 @@
-//! Several views, several models, and embeddings.
+//! Test-time augmentation, ensembles, and embeddings.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ use crate::support::{
 const SCORE: &str = "score --model model.onnx --images images --engine tract --out out.csv \
                      --scores p.csv";
 
-/// As the tiny model, but of each channel only the upper left pixel counts.
+/// Returns [`tiny_model`] with the top left pixel of each channel instead of its mean.
 fn corner_model() -> ModelProto {
     let mut model = tiny_model();
     let graph = model.graph.as_mut().unwrap();
@@ -28,7 +28,7 @@ fn corner_model() -> ModelProto {
     model
 }
 
-/// The tiny model for another size, channels and normalisation.
+/// Returns [`tiny_model`] with another size, other channels and another normalization.
 fn other_model() -> ModelProto {
     let mut model = tiny_model();
     let graph = model.graph.as_mut().unwrap();
@@ -44,23 +44,23 @@ fn other_model() -> ModelProto {
     model
 }
 
-/// Whether each number is the expected one but for rounding.
+/// Returns whether each number differs from the expected one by less than 1e-6.
 fn close(found: &[f32], wanted: impl Fn(usize) -> f32) -> bool {
     let mut pairs = found.iter().enumerate();
     pairs.all(|(at, found)| (found - wanted(at)).abs() < 1e-6)
 }
 
 #[test]
-fn eight_views_change_nothing_for_a_model_that_does_not_care() {
+fn tta_does_not_change_the_output_of_an_invariant_model() {
     let dir = workplace_with_samples();
     let path = dir.path();
     must(path, SCORE);
     let without = probabilities(path, "p.csv");
     for combine in ["", "--tta-combine mean", "--tta-combine max"] {
-        let said = must(path, &format!("{SCORE} --tta 8 {combine}")).stderr;
+        let stderr = must(path, &format!("{SCORE} --tta 8 {combine}")).stderr;
         assert!(
-            said.contains("over 8 rotations and flips of each image"),
-            "{said}"
+            stderr.contains("over 8 rotations and flips of each image"),
+            "{stderr}"
         );
         for (id, row) in probabilities(path, "p.csv") {
             assert!(close(&row, |at| without[&id][at]), "{id}: {row:?}");
@@ -69,7 +69,7 @@ fn eight_views_change_nothing_for_a_model_that_does_not_care() {
 }
 
 #[test]
-fn eight_views_show_every_corner_twice() {
+fn tta_shows_every_corner_twice() {
     let dir = workplace();
     let path = dir.path();
     write_model(&path.join("model.onnx"), &corner_model());
@@ -77,8 +77,8 @@ fn eight_views_show_every_corner_twice() {
     for (number, channel) in (0..).zip(CHANNELS) {
         let last = SIDE - 1;
         let mut image = GrayImage::from_pixel(SIDE, SIDE, Luma([99]));
-        let places = [(0, 0), (last, 0), (0, last), (last, last)];
-        for ((x, y), gray) in places.into_iter().zip(corners(number)) {
+        let positions = [(0, 0), (last, 0), (0, last), (last, last)];
+        for ((x, y), gray) in positions.into_iter().zip(corners(number)) {
             image.put_pixel(x, y, Luma([gray]));
         }
         image
@@ -97,18 +97,18 @@ fn eight_views_show_every_corner_twice() {
 }
 
 #[test]
-fn an_ensemble_is_the_mean_whatever_each_model_wants() {
+fn ensembles_average_models_with_different_inputs() {
     let dir = workplace_with_samples();
     let path = dir.path();
     write_model(&path.join("other.onnx"), &other_model());
     write_model(&path.join("corner.onnx"), &corner_model());
     let args = format!("{SCORE} --ensemble other.onnx corner.onnx --json");
     let result = must(path, &args);
-    for said in [
+    for note in [
         "mean probabilities of 3 models",
         "mean of the models' thresholds",
     ] {
-        assert!(result.stderr.contains(said), "no {said} in {result:?}");
+        assert!(result.stderr.contains(note), "no {note} in {result:?}");
     }
     let report: Value = serde_json::from_str(&result.stdout).unwrap();
     assert_eq!(
@@ -124,7 +124,7 @@ fn an_ensemble_is_the_mean_whatever_each_model_wants() {
     let scored = probabilities(path, "p.csv");
     let wanted = |class: usize, grays: [u8; 4]| {
         let own = probability(grays[class % 4]);
-        // The other's channels are yellow and green, its input is 0–1.
+        // The channels of `other.onnx` are yellow and green; its input range is 0–1.
         let pixel = f32::from(grays[[3, 1][class % 2]]) / 255.0;
         (2.0 * own + 1.0 / (1.0 + (-pixel).exp())) / 3.0
     };
@@ -132,7 +132,7 @@ fn an_ensemble_is_the_mean_whatever_each_model_wants() {
         let row = &scored[id];
         assert!(close(row, |class| wanted(class, grays)), "{id}: {row:?}");
     }
-    // 0.5, 0.25 and 0.5 make 5/12; of class 27 it is 1, 0.25 and 1.
+    // The mean of 0.5, 0.25 and 0.5 is 5/12. The thresholds of class 27 are 1, 0.25 and 1.
     let predicted = records(path, "out.csv");
     let mixed: Vec<usize> = predicted[2][1]
         .split(' ')
@@ -145,13 +145,13 @@ fn an_ensemble_is_the_mean_whatever_each_model_wants() {
     let expected: Vec<usize> = (0..28).filter(over).collect();
     assert!(!expected.is_empty() && expected.len() < 28);
     assert_eq!(mixed, expected);
-    // A sample that one of the models cannot have is a failure.
+    // A sample that one of the models cannot read is a failure.
     fs::remove_file(path.join("images/dark_yellow.png")).unwrap();
     assert_eq!(run(path, &args).code, Some(1));
     assert_eq!(records(path, "out.errors.csv")[0][0], "dark");
 }
 
-/// A model with embeddings, and twelve samples, of which three are broken.
+/// Creates a folder with a model with embeddings, and twelve samples, three of them broken.
 fn workplace_with_embeddings() -> tempfile::TempDir {
     let dir = workplace();
     write_model(
@@ -170,7 +170,7 @@ fn workplace_with_embeddings() -> tempfile::TempDir {
 }
 
 #[test]
-fn embeddings_are_the_first_models_and_of_views_the_mean() {
+fn embeddings_come_from_the_first_model_averaged_over_tta() {
     let dir = workplace_with_embeddings();
     let path = dir.path();
     let input = |gray: u8| (f32::from(gray) / 255.0 - 0.5) / 0.5;
@@ -199,7 +199,7 @@ fn embeddings_are_the_first_models_and_of_views_the_mean() {
 }
 
 #[test]
-fn embeddings_outlive_a_stop() {
+fn embeddings_resume_byte_identically() {
     let dir = workplace_with_embeddings();
     let path = dir.path();
     write_model(&path.join("plain.onnx"), &tiny_model());
@@ -216,7 +216,7 @@ fn embeddings_outlive_a_stop() {
         let ended = run(path, &format!("{args} --max-errors 1"));
         assert_eq!(ended.code, Some(2), "{ended:?}");
         assert!(path.join("out.csv.parts").exists());
-        // Without embeddings, by more views or models it is another run.
+        // A run without embeddings, with TTA or with another model is another run.
         let cases: [(&str, &[&str]); 3] = [
             (&format!("{plain} --resume"), &["--embeddings"]),
             (&format!("{args} --tta 8 --resume"), &["--tta"]),
@@ -232,7 +232,7 @@ fn embeddings_outlive_a_stop() {
 }
 
 #[test]
-fn what_makes_no_sense_together_is_refused() {
+fn conflicting_options_are_errors() {
     let dir = workplace_with_samples();
     let path = dir.path();
     let mut classes = other_model();

@@ -1,7 +1,7 @@
-//! Shards that are killed, begun again where they were or elsewhere, and merged.
+//! Shards that are killed, resumed in the same or another folder, and merged.
 //!
-//! `RGBY_KILLS=40 cargo test --test integration shard_kills -- --nocapture` kills as often as that
-//! and says what it cost; by default it is a few times.
+//! `RGBY_KILLS=40 cargo test --test integration shard_kills -- --nocapture` kills 40 processes
+//! instead of 8 and prints the [`KillStatistics`].
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,17 +18,16 @@ use crate::shards::{SCORE, merge_all, plate, results, score_all};
 use crate::support::{draw_images, records, run, signal, spawn};
 
 const SHARDS: usize = 8;
-const PART: usize = 4;
-/// Samples of a batch.
-const BATCH: usize = 2;
+const PART_SIZE: usize = 4;
+const BATCH_SIZE: usize = 2;
 
-/// A worker of the kill test: its shard, and the folder that it writes to now.
-struct Worker {
+/// A shard, and the number of the folder that its next process writes to.
+struct ShardWorker {
     shard: usize,
     folder: usize,
 }
 
-impl Worker {
+impl ShardWorker {
     fn name(&self) -> String {
         format!("w{}-{}", self.shard, self.folder)
     }
@@ -36,14 +35,14 @@ impl Worker {
     fn args(&self) -> String {
         let (name, shard) = (self.name(), self.shard);
         format!(
-            "{SCORE} --batch {BATCH} --part-size {PART} --sessions 1 --decode-threads 1 --resume \
-             --shard {shard}/{SHARDS} --out {name}/x.o.csv --scores {name}/x.p.csv \
+            "{SCORE} --batch {BATCH_SIZE} --part-size {PART_SIZE} --sessions 1 --decode-threads 1 \
+             --resume --shard {shard}/{SHARDS} --out {name}/x.o.csv --scores {name}/x.p.csv \
              --embeddings {name}/x.e.csv --json"
         )
     }
 
-    /// Samples of its parts.
-    fn done(&self, dir: &Path) -> usize {
+    /// Returns the number of samples in its parts.
+    fn finished_samples(&self, dir: &Path) -> usize {
         let manifest = dir.join(self.name()).join("x.o.csv.parts/manifest.json");
         let Ok(text) = fs::read(manifest) else {
             return 0;
@@ -54,12 +53,15 @@ impl Worker {
             .iter()
             .map(|p| p["samples"].as_u64().unwrap())
             .collect();
-        assert!(sizes.iter().all(|size| *size as usize <= PART), "{sizes:?}");
+        assert!(
+            sizes.iter().all(|size| *size as usize <= PART_SIZE),
+            "{sizes:?}"
+        );
         sizes.iter().sum::<u64>() as usize
     }
 
-    /// Goes to another folder, with what is in this one, or with nothing.
-    fn move_on(&mut self, dir: &Path, copied: bool) {
+    /// Switches to a new folder: a copy of the current one if `copied`, otherwise an empty one.
+    fn change_folder(&mut self, dir: &Path, copied: bool) {
         let from = dir.join(self.name());
         self.folder += 1;
         let to = dir.join(self.name());
@@ -72,95 +74,101 @@ impl Worker {
     }
 }
 
-/// Bytes that a process, which is stopped, has read so far.
+/// Returns the number of bytes that a process has read.
 fn bytes_read(child: &Child) -> u64 {
     let io = fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();
     io.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// How many samples a worker that began at `done` had opened when it had read so many bytes.
-fn opened(dir: &Path, shard: &[String], done: usize, bytes: u64) -> usize {
+/// Returns how many samples a process has read completely.
+///
+/// It started after the first `done` samples of the shard and has read `bytes` bytes.
+fn samples_read(dir: &Path, shard: &[String], done: usize, bytes: u64) -> usize {
     let size = |id: &String| {
         let file = |channel| dir.join(format!("images/{id}_{channel}.png"));
         let sizes = CHANNELS.map(|channel| fs::metadata(file(channel)).unwrap().len());
         sizes.iter().sum::<u64>()
     };
     let mut left = bytes;
-    let whole = shard[done..].iter().take_while(|id| {
+    let complete = shard[done..].iter().take_while(|id| {
         let fits = left >= size(id);
         left = left.saturating_sub(size(id));
         fits
     });
-    whole.count()
+    complete.count()
 }
 
-/// What killing cost.
 #[derive(Debug, Default)]
-struct Toll {
+struct KillStatistics {
     killed: usize,
-    /// Processes that were begun, of which some came to their end.
-    begun: usize,
-    /// Samples that a killed process had written to parts.
+    /// Processes that were started; some finished before the signal.
+    started: usize,
+    /// Samples that killed processes had written to parts.
     kept: usize,
-    /// The most samples that one had opened and not written.
-    most_lost: usize,
+    /// Maximum number of samples that a process had read but not written.
+    max_lost: usize,
 }
 
-/// How long this machine, as busy as it is, takes from the start of a worker to its end.
-fn time_of_a_shard(dir: &Path, worker: &mut Worker) -> Duration {
+/// Measures how long a shard takes, so that the kills fit the load of the machine.
+fn measure_shard(dir: &Path, worker: &mut ShardWorker) -> Duration {
     let start = Instant::now();
     let ended = run(dir, &worker.args());
     let time = start.elapsed();
     assert!(matches!(ended.code, Some(0 | 1)), "{ended:?}");
-    worker.move_on(dir, false);
+    worker.change_folder(dir, false);
     time
 }
 
-/// Kills so many workers at various moments; half of them are to go on in another folder, every
-/// other of these without what was done.
-fn kill(dir: &Path, workers: &mut [Worker], shards: &[Vec<String>], kills: usize) -> Toll {
-    let mut toll = Toll::default();
-    let whole = time_of_a_shard(dir, &mut workers[0]);
-    while toll.killed < kills {
-        let worker = &mut workers[toll.begun % SHARDS];
-        toll.begun += 1;
-        assert!(toll.begun < 20 * kills, "{toll:?}");
-        let before = worker.done(dir);
+/// Kills `kills` processes at various moments. After every second kill, the shard resumes in
+/// another folder, alternately without and with its parts.
+fn kill_processes(
+    dir: &Path,
+    workers: &mut [ShardWorker],
+    shards: &[Vec<String>],
+    kills: usize,
+) -> KillStatistics {
+    let mut statistics = KillStatistics::default();
+    let duration = measure_shard(dir, &mut workers[0]);
+    while statistics.killed < kills {
+        let worker = &mut workers[statistics.started % SHARDS];
+        statistics.started += 1;
+        assert!(statistics.started < 20 * kills, "{statistics:?}");
+        let before = worker.finished_samples(dir);
         let mut child = spawn(dir, &worker.args());
-        // From a quarter of what a shard takes to all but a tenth of it.
-        sleep(whole.mul_f64(0.25 + (toll.begun * 61 % 66) as f64 / 100.0));
+        // After 25 % to 90 % of the duration of a shard.
+        sleep(duration.mul_f64(0.25 + (statistics.started * 61 % 66) as f64 / 100.0));
         signal(&child, "STOP");
         sleep(Duration::from_millis(5));
         if child.try_wait().unwrap().is_some() {
-            // It has come to its end; there is nothing to be killed in this folder any more.
-            worker.move_on(dir, false);
+            // The process finished before the signal, so this folder is complete.
+            worker.change_folder(dir, false);
             continue;
         }
         let bytes = bytes_read(&child);
         signal(&child, "KILL");
         if child.wait().unwrap().code().is_some() {
-            // It was ending as it was stopped.
-            worker.move_on(dir, false);
+            // The process was exiting when it was stopped.
+            worker.change_folder(dir, false);
             continue;
         }
-        toll.killed += 1;
-        let done = worker.done(dir);
-        // Where the results are complete, there are no parts any more, and nothing is lost.
+        statistics.killed += 1;
+        let done = worker.finished_samples(dir);
+        // Complete results have no parts, and nothing is lost.
         let complete = dir.join(worker.name()).join("x.o.csv.manifest.json");
         if !complete.exists() {
-            toll.kept += done - before;
-            let opened = opened(dir, &shards[worker.shard], before, bytes);
-            let lost = opened.saturating_sub(done - before);
-            toll.most_lost = toll.most_lost.max(lost);
+            statistics.kept += done - before;
+            let read = samples_read(dir, &shards[worker.shard], before, bytes);
+            let lost = read.saturating_sub(done - before);
+            statistics.max_lost = statistics.max_lost.max(lost);
         }
-        if toll.killed % 2 == 0 {
-            worker.move_on(dir, toll.killed % 4 == 0);
+        if statistics.killed % 2 == 0 {
+            worker.change_folder(dir, statistics.killed % 4 == 0);
         }
     }
-    toll
+    statistics
 }
 
-/// 240 samples, two of them broken, and the ids of each shard.
+/// Creates 240 samples, two of them broken. Returns the folder and the ids of each shard.
 fn slow_plate() -> (tempfile::TempDir, Vec<Vec<String>>) {
     let dir = plate(2);
     let path = dir.path();
@@ -170,7 +178,7 @@ fn slow_plate() -> (tempfile::TempDir, Vec<Vec<String>>) {
     for broken in files.iter().step_by(480) {
         fs::write(broken, "no image").unwrap();
     }
-    let whole = score_all(path, "whole", "csv", &format!("--batch {BATCH}"));
+    let whole = score_all(path, "whole", "csv", &format!("--batch {BATCH_SIZE}"));
     assert_eq!(whole.code, Some(1), "{whole:?}");
     let rows = records(path, "whole.o.csv");
     let ids = |index| {
@@ -183,28 +191,34 @@ fn slow_plate() -> (tempfile::TempDir, Vec<Vec<String>>) {
 }
 
 #[test]
-fn killed_and_begun_again_anywhere_it_ends_the_same() {
+fn killed_shards_resume_and_merge_byte_identically() {
     let (dir, shards) = slow_plate();
     let path = dir.path();
-    let mut workers: Vec<Worker> = (0..SHARDS)
-        .map(|shard| Worker { shard, folder: 0 })
+    let mut workers: Vec<ShardWorker> = (0..SHARDS)
+        .map(|shard| ShardWorker { shard, folder: 0 })
         .collect();
     for worker in &workers {
         fs::create_dir(path.join(worker.name())).unwrap();
     }
     let kills = std::env::var("RGBY_KILLS").map_or(8, |count| count.parse().unwrap());
-    let toll = kill(path, &mut workers, &shards, kills);
-    eprintln!("{toll:?}");
-    assert!(toll.kept > 0 && toll.most_lost > 0, "{toll:?}");
-    // A part, and the batches on their way to it: with one decoder and one session, one each in
-    // their hands and in the queue behind them, and one that is being collected.
-    assert!(toll.most_lost <= PART + 5 * BATCH, "{toll:?}");
+    let statistics = kill_processes(path, &mut workers, &shards, kills);
+    eprintln!("{statistics:?}");
+    assert!(
+        statistics.kept > 0 && statistics.max_lost > 0,
+        "{statistics:?}"
+    );
+    // One part and five batches. The decoder and the session each hold one batch and have one in
+    // their queue; one batch is being collected.
+    assert!(
+        statistics.max_lost <= PART_SIZE + 5 * BATCH_SIZE,
+        "{statistics:?}"
+    );
     for worker in &workers {
-        let done = worker.done(path);
+        let done = worker.finished_samples(path);
         let ended = run(path, &worker.args());
         assert!(matches!(ended.code, Some(0 | 1)), "{ended:?}");
         let report: Value = serde_json::from_str(&ended.stdout).unwrap();
-        // What is in parts is not done again.
+        // Samples in parts are not scored again.
         let resumed_at = report["resumed_at"].as_u64().unwrap() as usize;
         let finished = ended.stderr.contains("scored already");
         assert!(resumed_at == done || finished, "{done}: {report}");

@@ -1,4 +1,4 @@
-//! Shards that are scored by several processes and merged.
+//! Sharded scoring by several processes, and the merge of their results.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::support::{
 
 pub const SCORE: &str = "score --model model.onnx --images images --engine tract";
 
-/// The tiny model with embeddings, and `count` samples of which two are broken.
+/// Creates a folder with [`tiny_model_with_embeddings`] and `count` samples, two of them broken.
 pub fn plate(count: u8) -> tempfile::TempDir {
     let dir = workplace();
     write_model(
@@ -32,7 +32,7 @@ pub fn plate(count: u8) -> tempfile::TempDir {
     dir
 }
 
-/// The three results and the list of failed samples, written as `name`, with their manifests.
+/// Returns the bytes of the three results `name`, their manifests, and the list of failed samples.
 pub fn results(dir: &Path, name: &str, extension: &str) -> Vec<Vec<u8>> {
     let names = ["o", "p", "e"].map(|kind| format!("{name}.{kind}.{extension}"));
     let manifests = names.clone().map(|name| format!("{name}.manifest.json"));
@@ -43,7 +43,7 @@ pub fn results(dir: &Path, name: &str, extension: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Scores into the three results `name`.
+/// Writes predictions, probabilities and embeddings to `name.o`, `name.p` and `name.e`.
 pub fn score_all(dir: &Path, name: &str, extension: &str, more: &str) -> Run {
     let out = |kind| format!("{name}.{kind}.{extension}");
     let (o, p, e) = (out("o"), out("p"), out("e"));
@@ -53,7 +53,7 @@ pub fn score_all(dir: &Path, name: &str, extension: &str, more: &str) -> Run {
     )
 }
 
-/// Merges the three results of all shards to `name`.
+/// Merges the three results of all `parts` to those of `name`.
 pub fn merge_all(dir: &Path, parts: &[String], name: &str, extension: &str, more: &str) {
     for kind in ["o", "p", "e"] {
         let file = |name: &String| format!("{name}.{kind}.{extension}");
@@ -71,17 +71,17 @@ pub fn merge_all(dir: &Path, parts: &[String], name: &str, extension: &str, more
 }
 
 #[test]
-fn shards_merge_to_the_bytes_of_one_run() {
+fn merged_shards_are_byte_identical_to_one_run() {
     let dir = plate(40);
     let path = dir.path();
     let mut ids: Vec<String> = (0..40).map(|id| format!("s{:03}", id * 7 % 40)).collect();
-    // Without images, but asked for.
+    // An id without images.
     ids.push("nothing".into());
     fs::write(path.join("ids.csv"), format!("Id\n{}\n", ids.join("\n"))).unwrap();
     for extension in ["csv", "parquet"] {
         let whole = score_all(path, "whole", extension, "");
         assert_eq!(whole.code, Some(1), "{whole:?}");
-        // More shards than some have samples, in the other way to count.
+        // Some of the 19 shards are empty. `19/19` is the same shard as `0/19`.
         let mut parts = Vec::new();
         let mut seen = BTreeSet::new();
         for shard in 1..=19 {
@@ -102,7 +102,7 @@ fn shards_merge_to_the_bytes_of_one_run() {
         merge_all(path, &parts, "merged", extension, "");
         assert!(results(path, "whole", extension) == results(path, "merged", extension));
     }
-    // In the order of a list, which names an id without images.
+    // In the order of `--ids`, which contains an id without images.
     assert_eq!(
         score_all(path, "listed", "csv", "--ids ids.csv").code,
         Some(1)
@@ -130,7 +130,7 @@ fn shards_merge_to_the_bytes_of_one_run() {
     assert!(results(path, "listed", "csv") == results(path, "again", "csv"));
 }
 
-/// As the tiny model, with two convolutions and a dense layer of arbitrary weights.
+/// Returns [`tiny_model`] with two convolutions and a dense layer of pseudo-random weights.
 fn conv_model() -> ModelProto {
     let mut model = tiny_model();
     let graph = model.graph.as_mut().unwrap();
@@ -176,7 +176,7 @@ fn conv_model() -> ModelProto {
 }
 
 #[test]
-fn a_probability_does_not_depend_on_the_batch_that_it_was_computed_in() {
+fn probabilities_do_not_depend_on_the_batch_size() {
     let dir = workplace();
     let path = dir.path();
     write_model(&path.join("model.onnx"), &conv_model());
@@ -205,7 +205,7 @@ fn a_probability_does_not_depend_on_the_batch_that_it_was_computed_in() {
 }
 
 #[test]
-fn the_scheduler_names_the_shard_only_where_it_was_asked_to() {
+fn shard_comes_from_the_scheduler_only_if_requested() {
     let dir = plate(12);
     let path = dir.path();
     let score = |more: &str, variables: &[(&str, &str)]| {
@@ -218,19 +218,19 @@ fn the_scheduler_names_the_shard_only_where_it_was_asked_to() {
         assert_eq!(scored.code, Some(0), "{scored:?}");
         (scored.stderr, read(path, "out.csv"))
     };
-    let (said, whole) = score("", &[("SLURM_ARRAY_TASK_ID", "1")]);
+    let (stderr, whole) = score("", &[("SLURM_ARRAY_TASK_ID", "1")]);
     assert_eq!(whole.lines().count(), 13);
-    let unasked =
+    let is_hint =
         |line: &&str| line.contains("SLURM_ARRAY_TASK_ID") && line.contains("--shard auto");
-    assert_eq!(said.lines().filter(unasked).count(), 1, "{said}");
-    let (said, _) = score("--shard 1/2", &[]);
-    assert!(said.contains("shard 1/2: "), "{said}");
-    let given = read(path, "out.csv");
-    assert!(given.lines().count() < 13);
-    let (said, kubernetes) = score("--shards 2", &[("JOB_COMPLETION_INDEX", "1")]);
+    assert_eq!(stderr.lines().filter(is_hint).count(), 1, "{stderr}");
+    let (stderr, _) = score("--shard 1/2", &[]);
+    assert!(stderr.contains("shard 1/2: "), "{stderr}");
+    let explicit = read(path, "out.csv");
+    assert!(explicit.lines().count() < 13);
+    let (stderr, kubernetes) = score("--shards 2", &[("JOB_COMPLETION_INDEX", "1")]);
     assert!(
-        said.contains("shard 1/2, by JOB_COMPLETION_INDEX: "),
-        "{said}"
+        stderr.contains("shard 1/2, by JOB_COMPLETION_INDEX: "),
+        "{stderr}"
     );
     let slurm = [("ID", "1"), ("MIN", "1"), ("MAX", "2"), ("COUNT", "2")];
     let slurm = slurm.map(|(name, value)| (format!("SLURM_ARRAY_TASK_{name}"), value));
@@ -238,29 +238,29 @@ fn the_scheduler_names_the_shard_only_where_it_was_asked_to() {
         .iter()
         .map(|(name, value)| (&**name, *value))
         .collect();
-    let (said, slurm) = score("--shard auto", &slurm);
+    let (stderr, slurm) = score("--shard auto", &slurm);
     assert!(
-        said.contains("shard 1/2, by SLURM_ARRAY_TASK_ID: "),
-        "{said}"
+        stderr.contains("shard 1/2, by SLURM_ARRAY_TASK_ID: "),
+        "{stderr}"
     );
-    assert!(given == kubernetes && given == slurm);
+    assert!(explicit == kubernetes && explicit == slurm);
 }
 
 #[test]
-fn what_is_finished_is_not_scored_again() {
+fn finished_shards_are_not_scored_again() {
     let dir = plate(12);
     let path = dir.path();
     let first = score_all(path, "a", "csv", "--resume --shard 0/2");
     assert!(matches!(first.code, Some(0 | 1)), "{first:?}");
-    let before = results_if_any(path);
+    let before = files_in(path);
     let again = score_all(path, "a", "csv", "--resume --shard 0/2 --json");
     assert_eq!(again.code, first.code, "{again:?}");
     assert!(again.stderr.contains("scored already"), "{again:?}");
     let report: Value = serde_json::from_str(&again.stdout).unwrap();
     assert_eq!(report["resumed_at"], report["samples"]);
-    assert!(before == results_if_any(path));
-    // Another shard, model or threshold must not write over it, unless that is said.
-    for (more, wanted) in [
+    assert!(before == files_in(path));
+    // With `--resume`, another shard or other options do not overwrite the result.
+    for (more, expected) in [
         ("--shard 1/2", "--shard: 0/2 in that run, 1/2 now"),
         ("--shard 0/3", "--shard: 0/2 in that run, 0/3 now"),
         ("", "--shard: 0/2 in that run, none now"),
@@ -273,21 +273,21 @@ fn what_is_finished_is_not_scored_again() {
             refused.stderr.contains("a finished result (shard 0/2) of"),
             "{refused:?}"
         );
-        assert!(refused.stderr.contains(wanted), "{wanted}: {refused:?}");
+        assert!(refused.stderr.contains(expected), "{expected}: {refused:?}");
     }
-    assert!(before == results_if_any(path));
-    // What is not as it was written is written again.
+    assert!(before == files_in(path));
+    // A file that differs from its manifest is written again.
     fs::write(path.join("a.p.csv"), "Id\n").unwrap();
     let rewritten = score_all(path, "a", "csv", "--resume --shard 0/2");
     assert_eq!(rewritten.code, first.code, "{rewritten:?}");
-    assert!(before == results_if_any(path));
+    assert!(before == files_in(path));
     let over = score_all(path, "a", "csv", "--shard 1/2");
     assert!(matches!(over.code, Some(0 | 1)), "{over:?}");
-    assert!(before != results_if_any(path));
+    assert!(before != files_in(path));
 }
 
 #[test]
-fn an_unfinished_shard_is_not_gone_on_with_as_another() {
+fn unfinished_shards_are_not_resumed_as_other_shards() {
     let dir = plate(12);
     let path = dir.path();
     let score = format!("{SCORE} --out a.csv --batch 1 --part-size 1");
@@ -302,8 +302,8 @@ fn an_unfinished_shard_is_not_gone_on_with_as_another() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
 }
 
-/// All files beside the images, by name.
-fn results_if_any(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+/// Returns the path and content of each file directly in `dir`, sorted by path.
+fn files_in(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let files = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path());
