@@ -1,5 +1,5 @@
-//! The imports of the code are the arrows that `docs/ARCHITECTURE.md` states, and neither folders nor
-//! the modules inside a folder import each other in a cycle.
+//! Imports between folders are those that `docs/ARCHITECTURE.md` lists. Neither folders nor the
+//! modules of a folder import each other in a cycle.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -10,17 +10,17 @@ use syn::{Attribute, ItemMod, ItemUse, UseTree};
 
 /// Segments of a path such as `crate::config::Config`.
 type Segments = Vec<String>;
-/// Arrows from a name to the names it imports.
-type Arrows = BTreeMap<String, BTreeSet<String>>;
+/// Imported names by importing name.
+type ImportGraph = BTreeMap<String, BTreeSet<String>>;
 
-/// A module: the package that it belongs to, and its path inside that package.
+/// Package of a module and path inside the package.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Place {
+struct ModulePath {
     package: String,
     path: Segments,
 }
 
-impl Place {
+impl ModulePath {
     fn child(&self, name: &str) -> Self {
         let mut child = self.clone();
         child.path.push(name.to_owned());
@@ -28,17 +28,17 @@ impl Place {
     }
 }
 
-/// What a source file imports and declares.
+/// Imports and declarations of a source file.
 #[derive(Debug, Default)]
-struct Module {
+struct ParsedModule {
     paths: Vec<Segments>,
-    /// Names brought into scope, and what they stand for.
+    /// Imported paths by name in scope.
     names: HashMap<String, Segments>,
     /// Child modules that are compiled for tests only.
     test_modules: Vec<String>,
 }
 
-impl<'ast> Visit<'ast> for Module {
+impl<'ast> Visit<'ast> for ParsedModule {
     fn visit_item_mod(&mut self, item: &'ast ItemMod) {
         if item.attrs.iter().any(is_test) {
             self.test_modules.push(item.ident.to_string());
@@ -58,7 +58,7 @@ impl<'ast> Visit<'ast> for Module {
     }
 }
 
-impl Module {
+impl ParsedModule {
     fn flatten(&mut self, tree: &UseTree, mut prefix: Segments) {
         match tree {
             UseTree::Path(path) => {
@@ -104,7 +104,7 @@ fn is_test(attribute: &Attribute) -> bool {
 }
 
 /// All modules of the workspace's libraries.
-struct Sources(HashMap<Place, Module>);
+struct Sources(HashMap<ModulePath, ParsedModule>);
 
 impl Sources {
     fn read() -> Self {
@@ -121,7 +121,7 @@ impl Sources {
 
     fn read_package(&mut self, package: &str, folder: &Path) {
         let mut files = Vec::new();
-        list(folder, &mut files);
+        list_rust_files(folder, &mut files);
         for file in files {
             let relative = file.strip_prefix(folder).unwrap().with_extension("");
             let mut path: Segments = relative
@@ -135,46 +135,51 @@ impl Sources {
                 _ => {}
             }
             let parsed = syn::parse_file(&fs::read_to_string(&file).unwrap());
-            let mut module = Module::default();
+            let mut module = ParsedModule::default();
             module.visit_file(&parsed.unwrap_or_else(|e| panic!("{}: {e}", file.display())));
             let package = package.to_owned();
-            self.0.insert(Place { package, path }, module);
+            self.0.insert(ModulePath { package, path }, module);
         }
         self.drop_test_modules();
     }
 
     fn drop_test_modules(&mut self) {
-        let tests: Vec<Place> = self
+        let tests: Vec<ModulePath> = self
             .0
             .iter()
-            .flat_map(|(place, module)| module.test_modules.iter().map(|name| place.child(name)))
+            .flat_map(|(module_path, module)| {
+                module
+                    .test_modules
+                    .iter()
+                    .map(|name| module_path.child(name))
+            })
             .collect();
-        self.0.retain(|place, _| {
-            !tests
-                .iter()
-                .any(|test| test.package == place.package && place.path.starts_with(&test.path))
+        self.0.retain(|module_path, _| {
+            !tests.iter().any(|test| {
+                test.package == module_path.package && module_path.path.starts_with(&test.path)
+            })
         });
     }
 
-    /// The module that a path used in `from` leads to; `None` outside the workspace.
-    fn target(&self, from: &Place, path: &[String], depth: usize) -> Option<Place> {
+    /// Resolves a path used in `from` to a module; `None` outside the workspace.
+    fn target(&self, from: &ModulePath, path: &[String], depth: usize) -> Option<ModulePath> {
         let (first, mut rest) = path.split_first()?;
-        let mut place = match first.as_str() {
-            "crate" => Place {
+        let mut module_path = match first.as_str() {
+            "crate" => ModulePath {
                 package: from.package.clone(),
                 path: Vec::new(),
             },
             "self" => from.clone(),
             "super" => {
-                let mut place = from.clone();
-                place.path.pop()?;
+                let mut module_path = from.clone();
+                module_path.path.pop()?;
                 while rest.first().is_some_and(|segment| segment == "super") {
-                    place.path.pop()?;
+                    module_path.path.pop()?;
                     rest = &rest[1..];
                 }
-                place
+                module_path
             }
-            package if package.starts_with("rgby_") => Place {
+            package if package.starts_with("rgby_") => ModulePath {
                 package: package.to_owned(),
                 path: Vec::new(),
             },
@@ -182,25 +187,27 @@ impl Sources {
             _ => return None,
         };
         for (at, segment) in rest.iter().enumerate() {
-            let child = place.child(segment);
+            let child = module_path.child(segment);
             if self.0.contains_key(&child) {
-                place = child;
+                module_path = child;
                 continue;
             }
-            // A name that this module re-exports.
-            if let Some(meaning) = self.0.get(&place).and_then(|m| m.names.get(segment)) {
-                let followed = [meaning, &rest[at + 1..]].concat();
+            // The segment may be a name that this module re-exports.
+            if let Some(target) = self.0.get(&module_path).and_then(|m| m.names.get(segment)) {
+                let followed = [target, &rest[at + 1..]].concat();
                 if depth < 8 && followed != path {
-                    return self.target(&place, &followed, depth + 1).or(Some(place));
+                    return self
+                        .target(&module_path, &followed, depth + 1)
+                        .or(Some(module_path));
                 }
             }
             break;
         }
-        Some(place)
+        Some(module_path)
     }
 
-    /// Every import from one module to another.
-    fn imports(&self) -> impl Iterator<Item = (&Place, Place)> {
+    /// Returns every import as the importing and the imported module.
+    fn imports(&self) -> impl Iterator<Item = (&ModulePath, ModulePath)> {
         self.0.iter().flat_map(move |(from, module)| {
             let targets = module.paths.iter();
             targets.filter_map(move |path| Some((from, self.target(from, path, 0)?)))
@@ -208,31 +215,31 @@ impl Sources {
     }
 }
 
-/// Rust files below a folder.
-fn list(folder: &Path, files: &mut Vec<PathBuf>) {
+/// Collects the Rust files below a folder.
+fn list_rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            list(&path, files);
+            list_rust_files(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             files.push(path);
         }
     }
 }
 
-/// The folder that a module belongs to, as the architecture page calls it; `None` for the root.
-fn folder(place: &Place) -> Option<String> {
-    match place.package.strip_prefix("rgby_") {
+/// Returns the folder of a module, as named on the architecture page; `None` for the root.
+fn folder(module_path: &ModulePath) -> Option<String> {
+    match module_path.package.strip_prefix("rgby_") {
         Some(package) => Some(package.to_owned()),
-        None => place.path.first().cloned(),
+        None => module_path.path.first().cloned(),
     }
 }
 
-/// The arrows between folders that the table of `docs/ARCHITECTURE.md` states.
-fn stated() -> Arrows {
+/// Returns the imports between folders in the table of `docs/ARCHITECTURE.md`.
+fn documented_imports() -> ImportGraph {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ARCHITECTURE.md");
     let page = fs::read_to_string(page).unwrap();
-    let mut arrows = Arrows::new();
+    let mut imports = ImportGraph::new();
     for row in page.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
         let [folder, _, uses] = cells[..] else {
@@ -244,19 +251,19 @@ fn stated() -> Arrows {
             .or(folder.strip_prefix("crates/"))
         {
             let uses = uses.split('`').skip(1).step_by(2).map(str::to_owned);
-            arrows.insert(name.to_owned(), uses.collect());
+            imports.insert(name.to_owned(), uses.collect());
         }
     }
-    arrows
+    imports
 }
 
-/// The names in cycles of `arrows`, and those between two cycles; `None` without a cycle.
-fn cycle(arrows: &Arrows) -> Option<Vec<&str>> {
-    let mut open: BTreeSet<&str> = arrows.keys().map(String::as_str).collect();
-    // What imports nothing that is left, or is imported by nothing that is left, is in no cycle.
+/// Returns the names in cycles and between two cycles; `None` without a cycle.
+fn cycle(graph: &ImportGraph) -> Option<Vec<&str>> {
+    let mut open: BTreeSet<&str> = graph.keys().map(String::as_str).collect();
+    // A name is in no cycle if it imports no remaining name or no remaining name imports it.
     loop {
         let before = open.len();
-        let imports = |from: &str, to: &str| arrows[from].contains(to);
+        let imports = |from: &str, to: &str| graph[from].contains(to);
         let kept = open.iter().filter(|name| {
             open.iter().any(|other| imports(name, other))
                 && open.iter().any(|other| imports(other, name))
@@ -270,8 +277,8 @@ fn cycle(arrows: &Arrows) -> Option<Vec<&str>> {
 }
 
 #[test]
-fn folders_import_what_the_architecture_page_states() {
-    let mut found: Arrows = stated()
+fn imports_between_folders_match_the_architecture_page() {
+    let mut found: ImportGraph = documented_imports()
         .keys()
         .map(|k| (k.clone(), BTreeSet::new()))
         .collect();
@@ -282,23 +289,23 @@ fn folders_import_what_the_architecture_page_states() {
             found.entry(from).or_default().insert(to);
         }
     }
-    let stated = stated();
+    let documented = documented_imports();
     assert_eq!(
         found.keys().collect::<Vec<_>>(),
-        stated.keys().collect::<Vec<_>>()
+        documented.keys().collect::<Vec<_>>()
     );
     for (folder, uses) in &found {
         assert_eq!(
-            uses, &stated[folder],
-            "imports of {folder} (left), as stated (right)"
+            uses, &documented[folder],
+            "imports of {folder} (left), documented imports (right)"
         );
     }
-    assert_eq!(cycle(&stated), None, "folders that import each other");
+    assert_eq!(cycle(&documented), None, "folders that import each other");
 }
 
 #[test]
-fn modules_of_a_folder_do_not_import_each_other_in_a_cycle() {
-    let mut folders: BTreeMap<String, Arrows> = BTreeMap::new();
+fn modules_of_a_folder_have_no_import_cycle() {
+    let mut folders: BTreeMap<String, ImportGraph> = BTreeMap::new();
     for (from, to) in Sources::read().imports() {
         if from.package != to.package {
             continue;
@@ -317,7 +324,7 @@ fn modules_of_a_folder_do_not_import_each_other_in_a_cycle() {
     }
     let cycles: Vec<_> = folders
         .iter()
-        .filter_map(|(folder, arrows)| Some((folder, cycle(arrows)?)))
+        .filter_map(|(folder, graph)| Some((folder, cycle(graph)?)))
         .collect();
     assert!(cycles.is_empty(), "{cycles:#?}");
 }

@@ -104,8 +104,8 @@ fn page_shows_stages_and_missing_validation() {
 
 /// Returns the overlays of a report.
 fn overlays(page: &str) -> Vec<RgbaImage> {
-    const BEGINS: &str = "<img class=\"overlay\" alt=\"\" src=\"data:image/png;base64,";
-    let images = page.split(BEGINS).skip(1);
+    const PREFIX: &str = "<img class=\"overlay\" alt=\"\" src=\"data:image/png;base64,";
+    let images = page.split(PREFIX).skip(1);
     let decode = |rest: &str| {
         let png = BASE64_STANDARD
             .decode(rest.split('"').next().unwrap())

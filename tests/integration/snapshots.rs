@@ -1,6 +1,6 @@
-//! Whole outputs that users read: the help of every command and the most common errors. The files in
-//! `snapshots/` show their wording as a whole; `INSTA_UPDATE=always cargo test --test integration
-//! snapshots` rewrites them.
+//! Snapshots of the help of every command and of the most common errors.
+//!
+//! `INSTA_UPDATE=always cargo test --test integration snapshots` rewrites the files in `snapshots/`.
 
 use std::fs;
 use std::path::Path;
@@ -29,7 +29,7 @@ fn help_of_every_command() {
     insta::assert_snapshot!("help", help.join("\n"));
 }
 
-/// Command lines that fail, in the folder that [`scene`] makes.
+/// Command lines that fail in the folder of [`error_workplace`].
 const ERRORS: &[&str] = &[
     // Files and folders
     "score --model absent.onnx --images images --out out.csv",
@@ -47,7 +47,7 @@ const ERRORS: &[&str] = &[
     "score --model model.onnx --images images --out out.csv --device cuda --engine tract",
     "score --model model.onnx --images images --out out.csv --device gpu",
     "score --model model.onnx --images images --out out.csv --engine tract --engine-config labels.csv",
-    // Options that do not fit
+    // Invalid options
     "score --model model.onnx --images images --out out.csv --threshold 1.5",
     "score --model model.onnx --images images --out out.csv --tta 4",
     "score --model model.onnx --images images --out out.csv --tta-combine max",
@@ -98,8 +98,8 @@ const ERRORS: &[&str] = &[
     "synth --out data --count 1",
 ];
 
-/// A folder with a small run, a model, its results, and files that are not what they should be.
-fn scene() -> tempfile::TempDir {
+/// Creates a folder with a small run, a model, its results, and invalid files.
+fn error_workplace() -> tempfile::TempDir {
     let dir = workplace(24, "0,7");
     let path = dir.path();
     must(
@@ -122,24 +122,23 @@ fn scene() -> tempfile::TempDir {
     ] {
         fs::write(path.join(name), text).unwrap();
     }
-    let unknown = crate::support::tiny_model();
-    let mut unknown = unknown;
+    let mut unknown = crate::support::tiny_model();
     unknown.metadata_props.clear();
     crate::support::write_model(&path.join("unknown.onnx"), &unknown);
     dir
 }
 
 #[test]
-fn the_most_common_errors() {
-    let dir = scene();
+fn most_common_errors() {
+    let dir = error_workplace();
     let before = listing(dir.path());
-    let text = ERRORS.iter().map(|args| one(dir.path(), args));
+    let text = ERRORS.iter().map(|args| error_output(dir.path(), args));
     insta::assert_snapshot!("errors", text.collect::<String>());
     assert_eq!(listing(dir.path()), before, "an error left files behind");
 }
 
-/// A command line with its exit code and what it prints, without what differs between machines.
-fn one(dir: &Path, args: &str) -> String {
+/// Returns a command line with its stderr and exit code. `DIR` replaces the temporary folder.
+fn error_output(dir: &Path, args: &str) -> String {
     let run = run(dir, &format!("{args} --quiet"));
     let folder = dir.to_str().unwrap();
     let absolute = fs::canonicalize(dir).unwrap();
