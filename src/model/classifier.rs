@@ -6,8 +6,8 @@ use burn::tensor::{Device, Tensor};
 use burn_store::{ModuleSnapshot, bridge};
 use sha2::{Digest, Sha256};
 
+use super::head::HEAD;
 use super::parameters::{init_parameters, list_parameters};
-use super::weights::HEAD;
 use super::{Arch, Backbone, BatchNorm2d, Head, ModelConfig};
 
 /// A multi-label classifier of multi-channel images.
@@ -27,7 +27,7 @@ impl Classifier {
             input_norm: config
                 .input_norm
                 .then(|| BatchNorm2d::keras(channels, device)),
-            backbone: Backbone::new(config, device),
+            backbone: Backbone::new(config.arch, config.channels.len(), device),
             head: Head::new(config, device),
         };
         init_parameters(network, seed)

@@ -10,6 +10,9 @@ use burn::tensor::{Device, Tensor};
 
 use super::{ModelConfig, Pooling};
 
+/// Prefix of the names of the head's parameters.
+pub(super) const HEAD: &str = "head.";
+
 /// Projection (1×1 convolution, ReLU), pooling, dropout, dense ReLU layers with dropout after each,
 /// and one dense output layer. All except pooling and the output layer are optional.
 #[derive(Module, Debug)]

@@ -4,7 +4,6 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::ModelConfig;
 use super::baseline::Baseline;
 use super::plain_cnn::PlainCnn;
 use super::stem::with_channels;
@@ -146,11 +145,10 @@ macro_rules! networks {
         }
 
         impl Backbone {
-            /// Creates a backbone with random weights.
+            /// Creates a backbone with random weights, for images of `channels` channels.
             #[must_use]
-            pub fn new(config: &ModelConfig, device: &Device) -> Self {
-                let channels = config.channels.len();
-                match config.arch {
+            pub fn new(arch: Arch, channels: usize, device: &Device) -> Self {
+                match arch {
                     Arch::Baseline => Self::Baseline(Baseline::new(channels, device)),
                     Arch::Plain => Self::Plain(PlainCnn::new(channels, device)),
                     $(Arch::$variant => {
@@ -205,11 +203,10 @@ mod tests {
         for &arch in own.iter().chain(Arch::IMPORTED) {
             let least = arch.min_input_size();
             for size in [least, least + 5, least + 30] {
-                let config = ModelConfig::new(arch, size);
                 let side = size as usize;
                 let images = Tensor::zeros([1, 4, side, side], &device);
                 let [_, channels, height, width] =
-                    Backbone::new(&config, &device).forward(images).dims();
+                    Backbone::new(arch, 4, &device).forward(images).dims();
                 assert_eq!(height, width);
                 assert_eq!(
                     arch.feature_map(size),

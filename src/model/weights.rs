@@ -8,13 +8,12 @@ use burn::tensor::Shape;
 use burn_store::burn_pack::{Reader, Tensor as PackTensor};
 use burn_store::{ApplyResult, BurnpackStore, ModuleSnapshot};
 
+use super::head::HEAD;
 use super::parameters::list_parameters;
 use super::{Arch, Classifier, Imported};
 use crate::graph::{GraphError, matching::StructureMismatch};
 use crate::model_metadata::Precision;
 
-/// Prefix of the names of the head's parameters.
-pub(super) const HEAD: &str = "head.";
 /// Prefix of the names of the input normalization's parameters.
 const INPUT_NORM: &str = "input_norm.";
 

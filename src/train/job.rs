@@ -6,9 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 
-use super::{CheckpointInterval, Config, FeatureCache, RunOrigin, StartingPoint, StepReport};
+use super::{CheckpointInterval, Config, FeatureCache, RunOrigin, StartingPoint};
 use crate::data::{Dataset, PixelCache};
-use crate::report::{EpochRow, TimingRow};
 
 /// Everything that [`train`](super::train) needs.
 pub struct TrainJob<'a> {
@@ -63,22 +62,6 @@ impl<'a> TrainJob<'a> {
             stop,
         }
     }
-}
-
-/// Receives the progress of a run.
-pub trait TrainingObserver {
-    /// Called once, when the run directory exists. `_done` is the number of epochs that a resumed
-    /// run has finished.
-    fn started(&self, _done: u32) {}
-    /// Called after each step.
-    fn step(&self, report: &StepReport);
-    /// Called after each batch while the features of a frozen backbone are computed: `_done` of
-    /// `_all` rows.
-    fn extracted(&self, _done: usize, _all: usize) {}
-    /// Called after each epoch.
-    fn epoch(&self, row: &EpochRow, timing: &TimingRow);
-    /// Called with a one-line message for the user.
-    fn note(&self, text: &str);
 }
 
 /// How a run ended.

@@ -10,11 +10,14 @@
 mod augmentation;
 mod decode;
 mod dihedral;
+mod error;
 mod files;
+mod find_samples;
 mod multichannel_tiff;
 mod occlusion;
 mod preprocess;
 mod preprocessor;
+mod read_sample;
 mod resize;
 mod sample;
 mod skimage;
@@ -26,16 +29,19 @@ pub use decode::{
     gray_8_bit,
 };
 pub use dihedral::{DIHEDRAL, dihedral};
+pub use error::{FindError, SampleError, SampleErrorKind};
 pub use files::{FileSource, LocalFiles};
+pub use find_samples::{find_samples, samples_among};
 pub use multichannel_tiff::{is_tiff_name, multichannel_samples};
 pub use occlusion::{draw_cells, hide_cell};
 pub use preprocess::Preprocess;
 pub use preprocessor::{Preprocessor, PreprocessorSet};
+pub use read_sample::{SampleFile, for_each_file, read_sample};
 pub use resize::Resize;
-pub use sample::{
-    ChannelSelector, FindError, Sample, SampleError, SampleErrorKind, SampleFile, find_samples,
-    for_each_file, read_sample, samples_among,
-};
+pub use sample::{ChannelSelector, Sample};
+
+/// Image file extensions, compared without case.
+const IMAGE_EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "tif", "tiff"];
 pub use stain_mix::{StainMix, StainMixError, WeightedStain};
 
 /// The four stains of a Human Protein Atlas sample: microtubules, target protein, nucleus,

@@ -6,8 +6,8 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use super::read_sample::read_sample_into;
 use super::resize::ResizeBuffers;
-use super::sample::read_sample_into;
 use super::{
     Augmentation, DecodeLimits, FileSource, LocalFiles, Planes, Preprocess, Sample, SampleError,
     StainMix, dihedral, stain_mix,

@@ -16,6 +16,7 @@ mod engine_choice;
 mod engine_options;
 mod ensemble;
 mod error;
+mod file_names;
 mod library_search;
 mod merge;
 mod model;
@@ -53,6 +54,8 @@ pub use engine_choice::{Device, Devices, EngineChoice, RuntimeOptions};
 pub use engine_options::{EngineOptions, StartedEngine, available_threads};
 pub use ensemble::Ensemble;
 pub use error::EngineError;
+use file_names::beside;
+pub use file_names::{MANIFEST, parts_folder};
 pub use merge::{MergeConfig, MergeError, MergeReport, merge};
 pub use model::{INPUT_NAME, ModelFile, OUTPUT_NAME};
 pub use observer::ScoreObserver;
@@ -66,8 +69,7 @@ pub use result_manifest::{
     Decision, ResultKind, ResultManifest, ResultManifestError, manifest_path,
 };
 pub use result_parts::{
-    MANIFEST, PartFormat, PartsError, ResultParts, embedding_names, folder_of as parts_folder,
-    is_unfinished, remove_leftovers,
+    PartFormat, PartsError, ResultParts, embedding_names, is_unfinished, remove_leftovers,
 };
 pub use run::{
     OutputFileError, ScoreConfig, ScoreFiles, ScoreModels, ScoreReport, ScoreRunError, ShardChoice,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::run_options;
-use super::{Failure, KeyDifference, RunKey, StagedFile, output};
+use super::{Failure, KeyDifference, RunKey, StagedFile, beside};
 use rgby_common::atomic_file;
 
 /// Version of the format; no other version is supported.
@@ -107,7 +107,7 @@ pub enum ResultManifestError {
 /// Returns the path of the manifest of the result `output`.
 #[must_use]
 pub fn manifest_path(output: &Path) -> PathBuf {
-    output::beside(output, ".manifest.json")
+    beside(output, ".manifest.json")
 }
 
 impl ResultManifest {

@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::output;
-use super::{BatchScores, Failure, KeyDifference, RemoteParts, RunKey, ScoreTable, StagedFile};
+use super::{
+    BatchScores, Failure, KeyDifference, MANIFEST, RemoteParts, RunKey, ScoreTable, StagedFile,
+    parts_folder,
+};
 use rgby_common::atomic_file;
 use rgby_imaging::Sample;
 
-/// Name of the manifest.
-pub const MANIFEST: &str = "manifest.json";
 /// A part is written when it is this old, or full.
 const MAX_AGE: Duration = Duration::from_secs(10);
 
@@ -112,13 +113,7 @@ pub struct ResultParts {
 /// Whether an unfinished run that writes `output` exists.
 #[must_use]
 pub fn is_unfinished(output: &Path) -> bool {
-    folder_of(output).join(MANIFEST).exists()
-}
-
-/// Returns the folder of the parts of `output`.
-#[must_use]
-pub fn folder_of(output: &Path) -> PathBuf {
-    output::beside(output, ".parts")
+    parts_folder(output).join(MANIFEST).exists()
 }
 
 /// Removes parts of `output` that remain if a run was killed while it removed them.
@@ -127,7 +122,7 @@ pub fn folder_of(output: &Path) -> PathBuf {
 ///
 /// The error of the file system.
 pub fn remove_leftovers(output: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder_of(output)) {
+    match fs::remove_dir_all(parts_folder(output)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -147,7 +142,7 @@ impl ResultParts {
         resume: bool,
         copies: Option<Box<dyn RemoteParts>>,
     ) -> Result<Self, PartsError> {
-        let folder = output.derived(folder_of);
+        let folder = output.derived(parts_folder);
         let mut manifest = PartsManifest {
             run: key,
             parts: Vec::new(),

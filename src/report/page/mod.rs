@@ -23,6 +23,9 @@ use crate::metrics::{Decisions, Evaluation, Intervals, Labelled};
 pub use run_page::{RunPage, RunStatus};
 pub use samples::{SampleCard, SampleValues, extreme_samples};
 
+/// File name, heading and drawing of a chart.
+type TitledChart = (&'static str, &'static str, Chart);
+
 /// Decisions by one set of thresholds, and their metrics.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OperatingPoint {

@@ -1,11 +1,8 @@
 //! Charts of a training run by epoch.
 
-use super::RunPage;
+use super::{RunPage, TitledChart};
 use crate::report::chart::{Chart, ChartLine, LineChart, line_chart};
 use crate::report::{EpochRow, TimingRow, best_epoch};
-
-/// File name, heading and drawing of a chart.
-pub(super) type TitledChart = (&'static str, &'static str, Chart);
 
 impl RunPage<'_> {
     /// Draws the charts, in the order of the page.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use maud::{Markup, html};
 
-use super::run_charts::TitledChart;
+use super::TitledChart;
 use super::{document, remarks, tile, write};
 use crate::report::chart::{significant, titled};
 use crate::report::{EpochRow, ReportError, TimingRow, best_epoch};

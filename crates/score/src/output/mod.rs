@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::csv_file::{read_errors, read_scores};
 pub(super) use self::parquet::write_batches;
-use super::{Failure, ScoreTable, StagedFile};
+use super::{Failure, ScoreTable, StagedFile, beside};
 use rgby_imaging::Sample;
 
 /// A list of ids cannot be read, or a result cannot be written.
@@ -95,15 +95,6 @@ pub fn errors_path(output: &Path) -> PathBuf {
         output
     };
     beside(stem, ".errors.csv")
-}
-
-/// Appends `suffix` to the path `output`.
-///
-/// Unlike [`Path::with_added_extension`], it never returns `output` itself, even for `..`.
-pub(super) fn beside(output: &Path, suffix: &str) -> PathBuf {
-    let mut name = output.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// Writes `Id,File,Error`, one row per failure. Without failures, an older file at `path` is

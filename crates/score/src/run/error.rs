@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::output_files::OutputFileError;
 use super::scheduler::ShardError;
 use crate::output::OutputError;
 use crate::staging::{StagingError, StoreImagesError};
@@ -81,4 +80,29 @@ pub enum ScoreRunError {
     ReaderGone,
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+/// Why a file cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputFileError {
+    #[error("{what} {} is a folder\nhint: name a file in it", .file.display())]
+    IsFolder { what: &'static str, file: PathBuf },
+    #[error("{what} {} is not a regular file\nhint: name a regular file", .file.display())]
+    NotRegular { what: &'static str, file: PathBuf },
+    #[error("{what} {}: there is no folder {}\nhint: create it first", .file.display(), .folder.display())]
+    NoFolder {
+        what: &'static str,
+        file: PathBuf,
+        folder: PathBuf,
+    },
+    #[error("{what} {} cannot be written: {cause}", .file.display())]
+    Unwritable {
+        what: &'static str,
+        file: PathBuf,
+        cause: io::Error,
+    },
+    #[error("{what} {} is also the path of another result\nhint: choose another name", .file.display())]
+    Duplicate { what: &'static str, file: PathBuf },
+    #[error("`{}` is not a valid path: {cause}", .file.display())]
+    InvalidPath { file: PathBuf, cause: io::Error },
 }

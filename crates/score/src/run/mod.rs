@@ -10,9 +10,8 @@ mod worker;
 use std::sync::Arc;
 
 pub use self::config::{ScoreConfig, ScoreFiles, ScoreModels, ScoreReport};
-pub use self::error::ScoreRunError;
+pub use self::error::{OutputFileError, ScoreRunError};
 use self::models::StagedModels;
-pub use self::output_files::OutputFileError;
 use self::output_files::OutputFiles;
 pub use self::scheduler::{ShardChoice, ShardError, ShardSelection};
 pub use self::worker::{WorkerConfig, WorkerReport, run_worker};
@@ -308,3 +307,6 @@ impl ScoreRun<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

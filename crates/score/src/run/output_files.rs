@@ -1,9 +1,8 @@
 //! The files that a run writes.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{ScoreConfig, ScoreRunError};
+use super::{OutputFileError, ScoreConfig, ScoreRunError};
 use crate::staging::{StagedFile, StagedFiles};
 use crate::{
     Decision, Ensemble, Failure, KeyDifference, ResultKind, ResultManifest, ResultParts, RunKey,
@@ -11,31 +10,6 @@ use crate::{
 };
 use rgby_common::atomic_file;
 use rgby_metrics::with_highest_kept;
-
-/// Why a file cannot be written.
-#[derive(Debug, thiserror::Error)]
-pub enum OutputFileError {
-    #[error("{what} {} is a folder\nhint: name a file in it", .file.display())]
-    IsFolder { what: &'static str, file: PathBuf },
-    #[error("{what} {} is not a regular file\nhint: name a regular file", .file.display())]
-    NotRegular { what: &'static str, file: PathBuf },
-    #[error("{what} {}: there is no folder {}\nhint: create it first", .file.display(), .folder.display())]
-    NoFolder {
-        what: &'static str,
-        file: PathBuf,
-        folder: PathBuf,
-    },
-    #[error("{what} {} cannot be written: {cause}", .file.display())]
-    Unwritable {
-        what: &'static str,
-        file: PathBuf,
-        cause: io::Error,
-    },
-    #[error("{what} {} is also the path of another result\nhint: choose another name", .file.display())]
-    Duplicate { what: &'static str, file: PathBuf },
-    #[error("`{}` is not a valid path: {cause}", .file.display())]
-    InvalidPath { file: PathBuf, cause: io::Error },
-}
 
 /// Where the results go.
 pub(super) struct OutputFiles {

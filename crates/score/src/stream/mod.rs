@@ -15,8 +15,11 @@ mod tests;
 
 pub use error::{StreamError, StreamPosition};
 pub use request::Request;
-pub use request_reader::{MOST_ROWS, RequestReader};
+pub use request_reader::RequestReader;
 pub use response_writer::{ResponseRows, ResponseWriter};
+
+/// Maximum number of samples per batch: limits the memory per sample for images given by path.
+pub const MOST_ROWS: usize = 65_536;
 
 /// Column of the id, in requests and responses.
 const ID: &str = "id";

@@ -11,11 +11,8 @@ use arrow_schema::ArrowError;
 use super::columns::RequestColumns;
 use super::error::StreamPosition;
 use super::limited_reader::{ByteCounter, LimitedReader};
-use super::{Request, StreamError};
+use super::{MOST_ROWS, Request, StreamError};
 use rgby_common::catch_panic;
-
-/// Maximum number of samples per batch: limits the memory per sample for images given by path.
-pub const MOST_ROWS: usize = 65_536;
 
 /// Size of the end-of-stream marker in bytes.
 const END: u64 = 8;

@@ -1,9 +1,11 @@
 //! Tests of finding and reading samples.
 
+use std::fs;
+
 use image::{GrayImage, ImageFormat, Luma};
 
 use super::*;
-use crate::{CHANNELS, DecodeError};
+use crate::{CHANNELS, FindError, find_samples};
 
 fn all_channels() -> Vec<String> {
     CHANNELS.map(String::from).to_vec()

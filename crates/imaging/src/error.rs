@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::super::DecodeError;
-use super::IMAGE_EXTENSIONS;
+use super::{DecodeError, IMAGE_EXTENSIONS};
 
 /// Why no samples were found in a folder.
 #[derive(Debug, Error)]
