@@ -14,7 +14,7 @@ pub enum EvalSubject {
     /// The best checkpoint of a run directory on the run's validation split. Images and labels are
     /// those of the run, unless the config names others.
     Run(PathBuf),
-    /// A file of probabilities: CSV, Parquet or NumPy. Needs labels.
+    /// A file of probabilities: CSV, Parquet or `NumPy`. Needs labels.
     Scores(PathBuf),
 }
 
@@ -69,7 +69,7 @@ pub struct EvalConfig {
     pub labels: Option<PathBuf>,
     /// Images of the samples. For a scores file they are used for the report only.
     pub images: Option<Images>,
-    /// CSV whose first column lists the ids of the rows of a NumPy array.
+    /// CSV whose first column lists the ids of the rows of a `NumPy` array.
     pub ids: Option<PathBuf>,
     /// CSV with the class names of a scores file in a column `Name`.
     pub classes: Option<PathBuf>,

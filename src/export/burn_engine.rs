@@ -38,7 +38,7 @@ impl Engine for BurnEngine {
         &self.spec
     }
 
-    fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
+    fn infer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
         let fail = |reason: String| EngineError::Run {
             path: self.path.clone(),
             reason,

@@ -20,7 +20,7 @@ pub trait Engine: Send {
     ///
     /// [`EngineError::Run`] if `images` has another length, the engine fails, or its output is not
     /// `batch × classes` probabilities.
-    fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError>;
+    fn infer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError>;
 
     /// Returns the preprocessings that make up the row of a sample; more than one only for an
     /// ensemble of models that differ in preprocessing.
@@ -37,13 +37,13 @@ pub trait Engine: Send {
         Ok(Buffer::heap(len))
     }
 
-    /// Returns only the probabilities of [`answer`](Self::answer).
+    /// Returns only the probabilities of [`output`](Self::output).
     ///
     /// # Errors
     ///
-    /// As [`answer`](Self::answer).
+    /// As [`output`](Self::output).
     fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>, EngineError> {
-        Ok(self.answer(images, batch)?.probabilities)
+        Ok(self.infer(images, batch)?.probabilities)
     }
 
     /// Returns the number of classes: the length of one row of probabilities.
@@ -139,12 +139,12 @@ impl OrtEngine {
         };
         let mut outputs = self.session.run_named(images, shape, names)?.into_iter();
         let mut next = |width| rows([batch, width], outputs.next().unwrap_or_default());
-        let answer = InferenceOutput {
+        let output = InferenceOutput {
             probabilities: next(classes)?,
             embeddings: self.embeddings.map_or(Ok(Vec::new()), next)?,
         };
-        self.check(&answer.probabilities)?;
-        Ok(answer)
+        self.check(&output.probabilities)?;
+        Ok(output)
     }
 
     /// Checks that all values are probabilities.
@@ -184,7 +184,7 @@ impl Engine for OrtEngine {
         })
     }
 
-    fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
+    fn infer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
         self.infer(images, batch)
             .map_err(|reason| EngineError::Run {
                 path: self.path.clone(),

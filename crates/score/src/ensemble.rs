@@ -216,7 +216,7 @@ impl Engine for EnsembleEngine {
         self.engines[0].buffer(len)
     }
 
-    fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
+    fn infer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
         let row = self.row();
         let (mut probabilities, mut embeddings) = (Averager::default(), Vec::new());
         for number in 0..self.engines.len() {
@@ -230,10 +230,10 @@ impl Engine for EnsembleEngine {
                 }
                 &self.batch
             };
-            let answer = self.engines[number].answer(input, batch)?;
-            probabilities.add(&answer.probabilities);
+            let output = self.engines[number].infer(input, batch)?;
+            probabilities.add(&output.probabilities);
             if number == 0 {
-                embeddings = answer.embeddings;
+                embeddings = output.embeddings;
             }
         }
         Ok(InferenceOutput {

@@ -52,8 +52,8 @@ impl Occlusion {
                 cells.len()
             };
             images.resize(size * image.len(), 0.0);
-            let answer = engine.run(&images, size)?;
-            found.extend_from_slice(&answer[..cells.len() * classes]);
+            let output = engine.run(&images, size)?;
+            found.extend_from_slice(&output[..cells.len() * classes]);
         }
         Ok(Some(found))
     }
@@ -78,7 +78,7 @@ mod tests {
             &self.0
         }
 
-        fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
+        fn infer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
             self.1.push(batch);
             let rows = images.chunks(self.0.preprocess.input_len());
             Ok(InferenceOutput {

@@ -67,7 +67,7 @@ impl Engine for TestTimeAugmentation {
     }
 
     /// Embeddings are always averaged.
-    fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
+    fn infer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
         let side = self.spec().preprocess.size as usize;
         let (mut mean, mut embeddings) = (Averager::default(), Averager::default());
         let mut largest: Vec<f32> = Vec::new();
@@ -77,13 +77,13 @@ impl Engine for TestTimeAugmentation {
             for plane in self.augmented.chunks_exact_mut(side * side) {
                 dihedral(plane, side, k);
             }
-            let answer = self.engine.answer(&self.augmented, batch)?;
-            embeddings.add(&answer.embeddings);
+            let output = self.engine.infer(&self.augmented, batch)?;
+            embeddings.add(&output.embeddings);
             match self.combine {
-                TtaCombination::Mean => mean.add(&answer.probabilities),
-                TtaCombination::Max if k == 0 => largest = answer.probabilities,
+                TtaCombination::Mean => mean.add(&output.probabilities),
+                TtaCombination::Max if k == 0 => largest = output.probabilities,
                 TtaCombination::Max => {
-                    for (most, p) in largest.iter_mut().zip(answer.probabilities) {
+                    for (most, p) in largest.iter_mut().zip(output.probabilities) {
                         *most = most.max(p);
                     }
                 }
@@ -138,7 +138,7 @@ mod tests {
             &self.0
         }
 
-        fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
+        fn infer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
             let rows = images.chunks(images.len() / batch);
             let corners: Vec<f32> = rows
                 .flat_map(|row| CORNERS.map(|corner| row[corner]))
@@ -159,7 +159,7 @@ mod tests {
             let mut augmented = TestTimeAugmentation::new(Box::new(CornerPixels(spec())), combine);
             // Twice, because the buffer is reused.
             for _ in 0..2 {
-                let answer = augmented.answer(&images, 2).unwrap();
+                let output = augmented.infer(&images, 2).unwrap();
                 for (row, seed) in [1, 5].into_iter().enumerate() {
                     // Each of the four goes to each place twice.
                     let corners = CORNERS.map(|at| (at * 7 + seed) as f32 / 100.0);
@@ -172,8 +172,8 @@ mod tests {
                     };
                     for place in 0..4 {
                         let (p, e) = (
-                            answer.probabilities[row * 4 + place],
-                            answer.embeddings[row * 4 + place],
+                            output.probabilities[row * 4 + place],
+                            output.embeddings[row * 4 + place],
                         );
                         assert!((p - wanted).abs() < 1e-6, "{p} for {wanted}");
                         assert!((e - mean).abs() < 1e-6, "{e} for {mean}");

@@ -110,7 +110,7 @@ impl InferenceWorker {
         };
         let engine = &mut self.engine;
         // Without the worker, nothing would process the queue, so panics are caught.
-        match catch_unwind(AssertUnwindSafe(|| engine.answer(values, size))) {
+        match catch_unwind(AssertUnwindSafe(|| engine.infer(values, size))) {
             Ok(output) => {
                 let output = output.map_err(|error| one_line(&error))?;
                 Ok(output.rows(0..images, size))

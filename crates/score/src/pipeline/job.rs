@@ -211,22 +211,22 @@ impl PipelineJob<'_> {
             }
             let images = batch.images.values_mut();
             let filled = batch.rows.len() * self.input_len;
-            let answer = match batch.rows.len() {
+            let output = match batch.rows.len() {
                 0 => InferenceOutput::default(),
                 count if self.whole_batches => {
                     images[filled..].fill(0.0);
-                    let answer = engine.answer(images, self.batch)?;
-                    answer.truncated(count, self.batch)
+                    let output = engine.infer(images, self.batch)?;
+                    output.truncated(count, self.batch)
                 }
-                count => engine.answer(&images[..filled], count)?,
+                count => engine.infer(&images[..filled], count)?,
             };
             // Sending fails only after all samples are decoded.
             let _ = give_back.send(batch.images);
             let count = batch.rows.len() + batch.failures.len();
             let scores = BatchScores {
                 first: batch.first,
-                probabilities: spread(&answer.probabilities, &batch.rows, count),
-                embeddings: spread(&answer.embeddings, &batch.rows, count),
+                probabilities: spread(&output.probabilities, &batch.rows, count),
+                embeddings: spread(&output.embeddings, &batch.rows, count),
                 failures: batch.failures,
             };
             if output.send(Ok(scores)).is_err() {

@@ -82,9 +82,9 @@ impl Engine for BatchSizeRecorder {
         self.0.spec()
     }
 
-    fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
+    fn infer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
         self.1.lock().unwrap().push(batch);
-        self.0.answer(images, batch)
+        self.0.infer(images, batch)
     }
 }
 

@@ -33,7 +33,7 @@ impl Engine for Echo {
         &self.spec
     }
 
-    fn answer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
+    fn infer(&mut self, images: &[f32], batch: usize) -> Result<InferenceOutput, EngineError> {
         self.given.fetch_add(1, Ordering::SeqCst);
         self.busy.store(true, Ordering::SeqCst);
         thread::sleep(self.pause);
