@@ -244,7 +244,7 @@ fn exports_a_model_with_tuned_thresholds() {
 #[cfg(feature = "train")]
 #[test]
 fn run_on_burn_has_the_metrics_of_its_export() {
-    use crate::train_support::{DATA, judge, workplace};
+    use crate::train_support::{DATA, evaluate, workplace};
 
     let dir = workplace(16, "0,7,21,25");
     let path = dir.path();
@@ -254,7 +254,7 @@ fn run_on_burn_has_the_metrics_of_its_export() {
         &format!("train --config baseline.toml {set} {DATA} --out first"),
     );
     must(path, "export --from first --out first.onnx --engine tract");
-    let exported = judge(path, "first.onnx", "data");
+    let exported = evaluate(path, "first.onnx", "data");
     let burn = json(
         path,
         &format!("eval --json --threshold 0.3 --model first {DATA} --out out"),

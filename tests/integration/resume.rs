@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::{listing, must, read, records, run_on_full_disk};
-use crate::train_support::{DATA, assert_same, exported_weights, judge, stop_early, workplace};
+use crate::train_support::{DATA, assert_same, evaluate, exported_weights, stop_early, workplace};
 
 #[test]
 fn resumes_bit_identically() {
@@ -55,7 +55,7 @@ fn resumes_augmented_balanced_runs_and_reuses_their_split() {
         "export -q --engine tract --from whole --out whole.onnx",
     );
     // Evaluation computes sums of stains from the same files as training.
-    assert!(judge(path, "whole.onnx", "data")["macro_f1"].is_number());
+    assert!(evaluate(path, "whole.onnx", "data")["macro_f1"].is_number());
 }
 
 #[test]

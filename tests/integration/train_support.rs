@@ -43,7 +43,7 @@ pub fn workplace(count: usize, classes: &str) -> TempDir {
 }
 
 /// Evaluates a model on a data set at threshold 0.3.
-pub fn judge(dir: &Path, model: &str, data: &str) -> Value {
+pub fn evaluate(dir: &Path, model: &str, data: &str) -> Value {
     let args = format!(
         "eval --json --engine tract --threshold 0.3 --model {model} --images {data}/images \
          --labels {data}/labels.csv"

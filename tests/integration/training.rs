@@ -10,7 +10,7 @@ use crate::onnx_support::fold_batch_norms;
 use crate::support::{
     assert_refused, json, must, ort_library, probabilities, read, skipped, write_model,
 };
-use crate::train_support::{BASELINE, DATA, assert_same, judge, workplace};
+use crate::train_support::{BASELINE, DATA, assert_same, evaluate, workplace};
 
 #[test]
 fn the_baseline_overfits_32_samples() {
@@ -26,7 +26,7 @@ fn the_baseline_overfits_32_samples() {
         path,
         "export -q --engine tract --from run/checkpoints/last --out model.onnx",
     );
-    let f1 = &judge(path, "model.onnx", "data")["macro_f1_present"];
+    let f1 = &evaluate(path, "model.onnx", "data")["macro_f1_present"];
     assert_eq!(
         f1.as_f64(),
         Some(1.0),
@@ -60,7 +60,7 @@ fn resnet50_exceeds_chance_after_a_few_epochs() {
         ),
     );
     must(path, "export -q --engine tract --from run --out model.onnx");
-    let report = judge(path, "model.onnx", "test");
+    let report = evaluate(path, "model.onnx", "test");
     let number = |value: &Value| value.as_f64().unwrap();
     let (f1, guess) = (
         number(&report["macro_f1"]),
@@ -140,7 +140,7 @@ fn the_demo_exceeds_chance() {
     for part in ["macro-F1", "Next:", "rgby serve --model demo/model.onnx"] {
         assert!(shown.stdout.contains(part), "{part}: {}", shown.stdout);
     }
-    let report = judge(path, "demo/model.onnx", "demo/test");
+    let report = evaluate(path, "demo/model.onnx", "demo/test");
     let number = |value: &Value| value.as_f64().unwrap();
     let (f1, chance) = (
         number(&report["macro_f1"]),
