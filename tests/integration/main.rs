@@ -62,6 +62,7 @@ mod resume;
 mod retraining;
 #[cfg(feature = "remote")]
 mod s3_server;
+mod score_ensembles;
 mod score_hostile;
 mod score_resume;
 #[cfg(feature = "remote")]
@@ -69,7 +70,6 @@ mod score_stores;
 mod score_threads;
 #[cfg(feature = "remote")]
 mod score_urls;
-mod score_votes;
 #[cfg(feature = "serve")]
 mod serve_browser;
 #[cfg(feature = "serve")]
