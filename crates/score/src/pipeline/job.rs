@@ -211,12 +211,12 @@ impl PipelineJob<'_> {
             }
             let images = batch.images.values_mut();
             let filled = batch.rows.len() * self.input_len;
-            let output = match batch.rows.len() {
+            let inferred = match batch.rows.len() {
                 0 => InferenceOutput::default(),
                 count if self.whole_batches => {
                     images[filled..].fill(0.0);
-                    let output = engine.infer(images, self.batch)?;
-                    output.truncated(count, self.batch)
+                    let inferred = engine.infer(images, self.batch)?;
+                    inferred.truncated(count, self.batch)
                 }
                 count => engine.infer(&images[..filled], count)?,
             };
@@ -225,8 +225,8 @@ impl PipelineJob<'_> {
             let count = batch.rows.len() + batch.failures.len();
             let scores = BatchScores {
                 first: batch.first,
-                probabilities: spread(&output.probabilities, &batch.rows, count),
-                embeddings: spread(&output.embeddings, &batch.rows, count),
+                probabilities: spread(&inferred.probabilities, &batch.rows, count),
+                embeddings: spread(&inferred.embeddings, &batch.rows, count),
                 failures: batch.failures,
             };
             if output.send(Ok(scores)).is_err() {
