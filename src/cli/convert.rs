@@ -41,8 +41,8 @@ pub struct ConvertArgs {
     pub out: PathBuf,
     /// Initial filters of the channels: zero, red or mean, or one letter per channel
     ///
-    /// A word applies to all channels except those named red, green and blue (or else the first
-    /// three), which keep their pretrained filters. Letters are R, G, B, M (mean of the three) and 0,
+    /// zero, red and mean set the filters of additional channels. The channels named red, green and
+    /// blue (or else the first three) keep their pretrained filters. Letters are R, G, B, M (mean of the three) and 0,
     /// for example RGBR.
     #[arg(long, default_value_t = StemFilters::default())]
     pub stem: StemFilters,

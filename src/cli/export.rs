@@ -44,7 +44,7 @@ pub struct ExportArgs {
     /// fp16 and int8 are compared with fp32 on these images.
     #[arg(long, value_name = "DIR")]
     pub calibrate: Option<PathBuf>,
-    /// CSV with labels of the --calibrate images, `Id,Target`; prints macro-F1 before and after
+    /// Labels of the --calibrate images, `Id,Target`, to compare macro-F1 with fp32
     #[arg(long, value_name = "CSV", requires = "calibrate")]
     pub labels: Option<PathBuf>,
     /// Add an output `embeddings` with the pooled features before the head

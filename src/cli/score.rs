@@ -148,7 +148,7 @@ pub struct ShardArgs {
     /// (Kubernetes) or `SLURM_ARRAY_TASK_ID`, and n from --shards or `SLURM_ARRAY_TASK_COUNT`.
     #[arg(long, value_name = "i/n|auto")]
     pub shard: Option<ShardChoice>,
-    /// Number of shards; the scheduler gives the index, as with `--shard auto`
+    /// Number of shards; the index comes from the scheduler (`--shard auto`)
     #[arg(long, value_name = "N")]
     pub shards: Option<NonZeroU32>,
 }

@@ -111,7 +111,9 @@ pub enum EvalError {
         .0[0].display(), .0[1].display()
     )]
     NothingInCommon([PathBuf; 2]),
-    #[error("--compare needs two samples and two bootstrap draws at least")]
+    #[error(
+        "--compare needs at least two samples and two bootstrap draws\nhint: use --bootstrap 1000"
+    )]
     TooFewToCompare,
     #[error("the engine panicked")]
     EnginePanicked,

@@ -36,9 +36,9 @@ pub enum LocationErrorKind {
     /// A `%` without two hexadecimal digits, or bytes that are not UTF-8.
     #[error("is not percent-encoded correctly\nhint: write %25 for a percent sign")]
     Encoding,
-    #[error("has the part `{part}` in it; names between slashes cannot be empty, `.` or `..`")]
+    #[error("contains the path segment `{part}`; a segment cannot be empty, `.` or `..`")]
     Part { part: String },
-    #[error("has control characters in it")]
+    #[error("contains control characters")]
     Control,
     #[error(
         "this rgby was built without object stores\nhint: build it with the Cargo feature `remote`"

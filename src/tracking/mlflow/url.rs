@@ -28,9 +28,7 @@ impl FromStr for MlflowUrl {
             return Err(format!("`{scheme}` is neither http nor https; {example}"));
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(format!(
-                "the URL contains `?` or `#`, like the address of a web page; {example}"
-            ));
+            return Err(format!("the URL contains `?` or `#`; {example}"));
         }
         let plain = |text: &str| -> Result<String, String> {
             let bytes = percent_decoded(text);

@@ -78,11 +78,11 @@ pub enum MergeError {
     },
     /// The images changed between the runs of two shards.
     #[error(
-        "{} is a shard of {} samples and {} one of {}{}: the images changed between these runs, so \
-         that samples may be missing\nhint: name the expected samples with --ids, or score all \
+        "{} was scored from a list of {} samples, {} from a list of {}{}: the images changed between \
+         these runs, so samples may be missing\nhint: name the expected samples with --ids, or score all \
          shards again, preferably with --ids",
         .first.0.display(), .first.1, .second.0.display(), .second.1,
-        if .first.1 == .second.1 { " others" } else { "" }
+        if .first.1 == .second.1 { " other samples" } else { "" }
     )]
     Listing {
         /// A part, and the number of samples of all shards in its run.

@@ -53,7 +53,9 @@ pub enum ThresholdFault {
     #[error("has no threshold for the model's class `{0}`; tune on scores of this model")]
     MissingClass(String),
     /// The model does not have the class, or it occurs twice.
-    #[error("its class `{0}` is not the model's, or is there twice; tune on scores of this model")]
+    #[error(
+        "its class `{0}` is not a class of the model, or occurs twice; tune on scores of this model"
+    )]
     UnknownClass(String),
 }
 

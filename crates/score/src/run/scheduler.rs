@@ -176,7 +176,7 @@ fn from_slurm(env: &Lookup, count: Option<u32>) -> Result<Shard, String> {
         (min..=max).contains(&id) && (max - min) / step + 1 == count && (id - min) % step == 0;
     if !is_even {
         return Err(format!(
-            "an array of {count} tasks from {min} to {max} is not evenly numbered, so the shard of \
+            "an array of {count} tasks from {min} to {max} is not numbered in equal steps, so the shard of \
              task {id} is unknown\nhint: add --shards N"
         ));
     }

@@ -71,5 +71,5 @@ fn draw(class: u16, stain: usize) -> Result<Vec<u8>, ServeError> {
         .planes;
     let plane = planes.plane(stain).map(<[u8]>::to_vec);
     let plane = plane.and_then(|plane| GrayImage::from_raw(planes.width, planes.height, plane));
-    gray_png(&plane.ok_or_else(|| failed("it has no such stain".into()))?)
+    gray_png(&plane.ok_or_else(|| failed("the sample has no such stain".into()))?)
 }
