@@ -89,12 +89,12 @@ const ERRORS: &[&str] = &[
     "export --from absent --out new.onnx",
     "export --from run --out new.onnx --precision int8",
     "inspect labels.csv",
-    "cache --config baseline.toml --images data/images --labels absent.csv --out cache.bin",
+    "cache --size 32 --images data/images --labels absent.csv --out cache.bin",
     // The server
     "serve --model absent.onnx",
     "serve --model model.onnx --addr here",
     "serve --model model.onnx --tls-cert labels.csv",
-    "serve --model model.onnx --api-keys absent.txt",
+    "serve --model model.onnx --api-key-file absent.txt",
     "synth --out data --count 1",
 ];
 

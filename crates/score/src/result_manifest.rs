@@ -59,7 +59,10 @@ impl Decision {
         let values = |decision: &Self| {
             let thresholds = &decision.thresholds;
             let first = thresholds.first().copied().unwrap_or_default();
-            let threshold = if thresholds.iter().all(|threshold| *threshold == first) {
+            let threshold = if thresholds
+                .iter()
+                .all(|other| other.total_cmp(&first).is_eq())
+            {
                 first.to_string()
             } else {
                 format!("{thresholds:?}")
@@ -69,7 +72,7 @@ impl Decision {
                 ("--keep-argmax".to_owned(), decision.keep_argmax.to_string()),
             ])
         };
-        run_options::differences(finished.map(values).unwrap_or_default(), values(other))
+        run_options::differences(&finished.map(values).unwrap_or_default(), &values(other))
     }
 }
 

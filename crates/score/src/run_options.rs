@@ -76,7 +76,7 @@ impl RecordedOptions {
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<KeyDifference> {
         match (self, other) {
-            (Self::Typed(left), Self::Typed(right)) => differences(left.values(), right.values()),
+            (Self::Typed(left), Self::Typed(right)) => differences(&left.values(), &right.values()),
             _ if self.text() == other.text() => Vec::new(),
             _ => vec![KeyDifference {
                 key: "options".into(),
@@ -178,8 +178,8 @@ fn shown(value: &Value) -> String {
 
 /// Compares two sets of values; a value that is missing from one of them is `none`.
 pub(super) fn differences(
-    left: BTreeMap<String, String>,
-    right: BTreeMap<String, String>,
+    left: &BTreeMap<String, String>,
+    right: &BTreeMap<String, String>,
 ) -> Vec<KeyDifference> {
     let keys: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
     let value = |values: &BTreeMap<String, String>, key: &str| {
@@ -189,8 +189,8 @@ pub(super) fn differences(
         .filter(|key| left.get(*key) != right.get(*key))
         .map(|key| KeyDifference {
             key: key.clone(),
-            left: value(&left, key),
-            right: value(&right, key),
+            left: value(left, key),
+            right: value(right, key),
         })
         .collect()
 }
