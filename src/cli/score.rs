@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 use clap::Args;
@@ -184,7 +184,7 @@ impl ScoreArgs {
         let signals = Signals::default();
         match (&self.images, &self.out) {
             (Some(images), Some(out)) => {
-                let config = self.config(images.clone(), out.clone(), &signals)?;
+                let config = self.config(images, out.clone(), &signals)?;
                 let report = run(&config, &ui.scoring().with_signals(&signals))?;
                 if !report.finished {
                     return Ok(signals.outcome());
@@ -197,13 +197,13 @@ impl ScoreArgs {
 
     fn config(
         &self,
-        images: PathBuf,
+        images: &Path,
         out: PathBuf,
         signals: &Signals,
     ) -> anyhow::Result<ScoreConfig> {
         Ok(ScoreConfig {
             models: self.models(),
-            images: self.layout.of(&images)?,
+            images: self.layout.of(images)?,
             ids: self.ids.clone(),
             out,
             scores: self.scores.clone(),

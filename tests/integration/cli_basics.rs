@@ -98,7 +98,7 @@ fn wrong_usage_exits_with_2_and_writes_nothing() {
             ("synth --out model.onnx", &["model.onnx"]),
             ("synth", &["--out"]),
             ("frobnicate", &["frobnicate"]),
-            ("man frobnicate", &["no command `frobnicate`"]),
+            ("man frobnicate", &["unknown command `frobnicate`"]),
             ("man --out model.onnx", &["model.onnx"]),
             ("man score --out new", &["--out"]),
         ],

@@ -220,7 +220,7 @@ fn options_that_fit_no_sample_are_errors() {
                 &out("ome --channel red=0 --channel red=1"),
                 &["--channel red=… is given twice"],
             ),
-            (&out("ome --channel red"), &["write STAIN=CHANNEL"]),
+            (&out("ome --channel red"), &["use STAIN=CHANNEL"]),
             (
                 &out("images --channel red=0"),
                 &["no TIFF files", "--pattern"],

@@ -317,7 +317,7 @@ fn modules_of_a_folder_have_no_import_cycle() {
             .take_while(|(a, b)| a == b)
             .count();
         if let (Some(a), Some(b)) = (from.path.get(common), to.path.get(common)) {
-            let parent = [&[from.package.clone()], &from.path[..common]].concat();
+            let parent = [std::slice::from_ref(&from.package), &from.path[..common]].concat();
             let siblings = folders.entry(parent.join("/")).or_default();
             siblings.entry(a.clone()).or_default().insert(b.clone());
         }

@@ -142,16 +142,18 @@ pub fn ort_library() -> Option<PathBuf> {
 /// parts, and that it does not change the folder.
 pub fn assert_refused(dir: &Path, cases: &[(&str, &[&str])]) {
     let before = listing(dir);
+    // All missing parts are reported at once: after a change of wording there are several.
+    let mut missing = Vec::new();
     for (args, parts) in cases {
         let run = run(dir, args);
         assert_eq!(run.code, Some(2), "{args}: {run:?}");
         assert!(run.stdout.is_empty(), "{args}: {run:?}");
         assert_eq!(run.stderr.matches("error: ").count(), 1, "{args}: {run:?}");
-        for part in *parts {
-            assert!(run.stderr.contains(part), "{args}: no {part} in {run:?}");
-        }
+        let absent = parts.iter().filter(|part| !run.stderr.contains(**part));
+        missing.extend(absent.map(|part| format!("{args}: no `{part}` in {}", run.stderr)));
         assert_eq!(listing(dir), before, "{args} changed the folder");
     }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
 /// Returns the paths of all files and folders below `dir`, sorted.

@@ -136,7 +136,7 @@ impl ResultManifest {
         let kinds =
             [self.kind, kind].map(|kind| BTreeMap::from([("content".into(), kind.to_string())]));
         let [left, right] = kinds;
-        run_options::differences(left, right)
+        run_options::differences(&left, &right)
     }
 
     /// Writes the manifest beside `output`.
