@@ -36,7 +36,7 @@ fn cached_features_give_the_same_losses() {
         let staged = format!("{STAGED} {head} {DATA} --set train.steps_per_epoch=12");
         let (fast, slow) = (format!("fast{number}"), format!("slow{number}"));
         let shown = must(path, &format!("{staged} --out {fast}"));
-        let said = "18 samples × 8, and 6 as they are";
+        let said = "18 training samples × 8 variants, 6 validation samples";
         assert!(shown.stderr.contains(said), "{}", shown.stderr);
         let off = must(path, &format!("{staged} --feature-cache off --out {slow}"));
         assert!(!off.stderr.contains("frozen backbone"), "{}", off.stderr);

@@ -37,11 +37,11 @@ pub trait Engine: Send {
         Ok(Buffer::heap(len))
     }
 
-    /// Returns only the probabilities of [`output`](Self::output).
+    /// Returns only the probabilities of [`infer`](Self::infer).
     ///
     /// # Errors
     ///
-    /// As [`output`](Self::output).
+    /// As [`infer`](Self::infer).
     fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>, EngineError> {
         Ok(self.infer(images, batch)?.probabilities)
     }
