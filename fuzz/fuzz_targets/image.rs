@@ -34,7 +34,7 @@ fn check(bytes: &[u8]) {
     let (width, height) = (plane.width, plane.height);
     assert!(width.min(height) > 0 && width.max(height) <= LIMITS.max_side);
     assert_eq!(plane.data.len(), width as usize * height as usize);
-    // Gray 8-bit PNGs have their own decoder.
+    // 8-bit gray PNG files have their own decoder.
     if let Ok(DynamicImage::ImageLuma8(gray)) = image::load_from_memory(bytes) {
         assert!(plane.data == gray.into_raw());
     }

@@ -366,7 +366,7 @@ fn parts_without_manifests_merge_with_a_note() {
         path,
         &[(
             &merge("a.csv b.csv"),
-            &["b.errors.csv", "no list of failed samples"],
+            &["b.errors.csv", "not a list of failed samples"],
         )],
     );
 }

@@ -161,8 +161,8 @@ fn invalid_options_and_devices_are_errors() {
             &["--device cuda:0 is not available"],
         ),
         (add("--device cuda:1,1"), &["names cuda:1 twice"]),
-        (add("--device cpu:0,1"), &["no device"]),
-        (add("--device cpu,cuda"), &["no device"]),
+        (add("--device cpu:0,1"), &["is not a device"]),
+        (add("--device cpu,cuda"), &["is not a device"]),
     ];
     let cases: Vec<(&str, &[&str])> = cases.iter().map(|(args, w)| (&**args, *w)).collect();
     assert_refused(path, &cases);

@@ -139,7 +139,7 @@ fn server_info_lists_models_limits_and_samples() {
         model["classes"][2]["about"]
             .as_str()
             .unwrap()
-            .contains("ribosomes")
+            .contains("ribosome")
     );
     assert_eq!(about["limits"]["max_body"], 7 << 20);
     assert_eq!(about["samples"].as_array().unwrap().len(), 28);

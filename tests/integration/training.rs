@@ -92,7 +92,7 @@ fn recalibrates_a_folded_file_before_training_and_retrains_a_model_file() {
     // All samples, because there are fewer than the default number.
     let measured = "measuring BatchNorm statistics on 16 samples";
     assert!(run.stderr.contains(measured), "{run:?}");
-    assert!(read(path, "run/log.txt").contains("53 BatchNorm layers now have"));
+    assert!(read(path, "run/log.txt").contains("recalibrated 53 BatchNorm layers"));
     let off = must(
         path,
         &format!("train --from initial --recalibrate 0 {config} {DATA} --out off"),

@@ -46,7 +46,7 @@ pub enum StainMixError {
     NotAWeight(String),
     #[error("`{0}` is not a valid stain name; use letters, digits, `-`, `_` and `.`")]
     BadName(String),
-    /// A weight of 0 or above [`MAX_WEIGHT`].
+    /// A weight of 0 or above `MAX_WEIGHT`.
     #[error("the weight in `{0}` must be above 0 and at most {MAX_WEIGHT}")]
     BadWeight(String),
     #[error("it adds `{0}` twice; add it once, with the sum of both weights")]

@@ -46,7 +46,7 @@ pub enum PatternFault {
 pub enum PatternError {
     #[error("cannot list {}: {cause}", path.display())]
     Io { path: PathBuf, cause: io::Error },
-    /// More than [`MAX_DEPTH`] nested folders.
+    /// More than `MAX_DEPTH` nested folders.
     #[error(
         "{} is more than {MAX_DEPTH} folders deep\nhint: remove a link to a parent folder",
         .0.display()
