@@ -21,6 +21,7 @@ impl Signals {
     /// # Errors
     ///
     /// The system rejects a handler.
+    #[cfg(feature = "train")]
     pub fn listen() -> io::Result<Self> {
         let signals = Self::default();
         signals.register()?;
@@ -31,7 +32,7 @@ impl Signals {
     ///
     /// # Errors
     ///
-    /// As [`listen`](Self::listen).
+    /// The system rejects a handler.
     pub fn register(&self) -> io::Result<()> {
         signal_hook::flag::register(SIGINT, self.interrupted.clone())?;
         for signal in [SIGTERM, SIGINT] {

@@ -100,7 +100,7 @@ const checks = {
       assert.match(await row.locator(".unseen").textContent(), present ? /, predicted$/ : /not predicted$/);
     }
     await page.getByText("Nucleoli", { exact: true }).and(page.locator("#bars .name")).click();
-    assert.match(await page.locator("#bars .about").textContent(), /ribosomes.*threshold/);
+    assert.match(await page.locator("#bars .about").textContent(), /ribosome.*threshold/);
     assert.equal(await overflows(page), false);
     await done(opened);
   },

@@ -29,7 +29,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 GRAYS = [[0, 60, 120, 255], [1, 2, 3, 4], [255, 255, 0, 0]]
 KEY = "0123456789abcdef"
-PROTOCOL = Path(__file__).parents[2] / "src/serve/grpc/inference.proto"
+PROTOCOL = Path(__file__).parents[2] / "crates/serve/src/grpc/inference.proto"
 
 
 def tensor(module, name, array):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a reference of a multi-label stratified split: split.json.
 
-1500 samples have the class frequencies of the Human Protein Atlas (src/labels.rs). Each class is
+1500 samples have the class frequencies of the Human Protein Atlas (crates/common/src/labels.rs). Each class is
 drawn independently, with at least one class per sample. `MultilabelStratifiedKFold` of
 iterative-stratification, which implements Sechidis, Tsoumakas and Vlahavas 2011, makes five folds.
 Random ties decide the fold of a sample, so the file contains only values that do not depend on
