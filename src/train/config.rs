@@ -359,15 +359,17 @@ fn type_error(error: &toml::de::Error, overrides: &Overrides, file: (&str, &str)
         Some(field) => format!("{place}.{field}"),
         None => place.to_owned(),
     };
-    let (origin, mut message) = match overrides.at(&key) {
-        Some(item) => (option(item), sentence.to_owned()),
+    let in_file = toml::from_str::<Config>(file.1).err();
+    let missing = error.message().starts_with("missing field");
+    let (origin, mut message) = match (overrides.at(&key), in_file) {
+        // An incomplete table that an override created: a wrong name in the file is the likely cause.
+        (Some(_), Some(by_line)) if missing => (file.0.to_owned(), by_line.to_string()),
+        (Some(item), _) => (option(item), sentence.to_owned()),
         // Without the overrides the parser also gives the line.
-        None => match toml::from_str::<Config>(file.1) {
-            Err(by_line) if by_line.message() == error.message() => {
-                (file.0.to_owned(), by_line.to_string())
-            }
-            _ => (file.0.to_owned(), text.clone()),
-        },
+        (None, Some(by_line)) if by_line.message() == error.message() => {
+            (file.0.to_owned(), by_line.to_string())
+        }
+        (None, _) => (file.0.to_owned(), text.clone()),
     };
     message.truncate(message.trim_end().len());
     if let Some(suggestion) = suggestion(error.message(), place) {

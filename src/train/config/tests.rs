@@ -175,7 +175,7 @@ fn errors_name_keys_that_contradict_each_other() {
         (
             "sgd",
             "optimizer.nesterov=true",
-            "needs optimizer.momentum above 0",
+            "requires optimizer.momentum above 0",
         ),
         (
             "sgd",
