@@ -129,7 +129,7 @@ fn invalid_input_is_an_error_and_writes_nothing() {
             ),
             (
                 "eval --compare ok.csv ok.csv --labels good.csv",
-                &["--compare needs two samples"],
+                &["--compare needs at least two samples"],
             ),
             (
                 "eval --scores ok.csv --ids good.csv --labels good.csv",
