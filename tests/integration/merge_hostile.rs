@@ -180,7 +180,7 @@ fn parts_that_contradict_their_manifest_are_errors() {
     change(path, files[1], "1/3", "5/4000000000");
     refused(&["b.csv", "does not belong to shard 5/4000000000"]);
     change(path, files[1], "\"listed\": 30", "\"listed\": 31");
-    refused(&["a shard of 30 samples", "one of 31", "--ids"]);
+    refused(&["a list of 30 samples", "a list of 31", "--ids"]);
     change(
         path,
         files[1],
@@ -232,8 +232,8 @@ fn images_that_changed_between_shards_are_an_error() {
             (
                 MERGE,
                 &[
-                    "a shard of 30 samples",
-                    "one of 31",
+                    "a list of 30 samples",
+                    "a list of 31",
                     "the images changed",
                     "--ids",
                 ],

@@ -57,7 +57,7 @@ fn unusable_urls_are_errors_with_hints() {
         ),
         (images("s3://"), vec!["--images", "names no bucket"]),
         (images("ftp://x/y"), vec!["--images", "s3://", "./ftp://"]),
-        (images("s3://plates/a//b"), vec!["--images", "part ``"]),
+        (images("s3://plates/a//b"), vec!["--images", "segment ``"]),
         (
             images(&format!("{http}/plates/p1/")),
             vec!["--images", "does not list"],

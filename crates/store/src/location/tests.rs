@@ -34,9 +34,9 @@ fn errors_name_what_is_wrong() {
         ("file://other/x", "file:///path"),
         ("file:///a%2", "percent-encoded"),
         ("http://h/%ff", "percent-encoded"),
-        ("s3://b/a//c", "part ``"),
-        ("s3://b/../c", "part `..`"),
-        ("http://h/%2e%2e/c", "part `..`"),
+        ("s3://b/a//c", "segment ``"),
+        ("s3://b/../c", "segment `..`"),
+        ("http://h/%2e%2e/c", "segment `..`"),
         ("s3://b/a\nb", "control"),
     ] {
         let error = parse(text).unwrap_err().to_string();
