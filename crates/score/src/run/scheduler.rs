@@ -307,7 +307,12 @@ mod tests {
                 "SLURM_ARRAY_TASK_ID=1".into(),
                 "SLURM_ARRAY_TASK_MIN is not set",
             ),
-            ("auto", 0, slurm("3", [1, 7, 3, 1]), "not numbered in equal steps"),
+            (
+                "auto",
+                0,
+                slurm("3", [1, 7, 3, 1]),
+                "not numbered in equal steps",
+            ),
             ("auto", 0, slurm("9", [0, 7, 8, 1]), "task 9"),
             ("auto", 0, slurm("5", [0, 12, 4, 4]), "task 5"),
         ] {
