@@ -198,7 +198,7 @@ impl LabelledPredictions {
         let table = take_rows(&labels.ids, &mut scores.rows, path);
         if !scores.rows.is_empty() {
             observer.note(&format!(
-                "{}: {} ids without a label are left out",
+                "{}: ids without a label are left out: {}",
                 path.display(),
                 scores.rows.len()
             ));

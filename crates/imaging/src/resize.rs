@@ -1,7 +1,8 @@
 //! Resize filters, with `fast_image_resize` or as scikit-image 0.13 did.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8, U8x4};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use serde::{Deserialize, Serialize};
 
 use super::{Planes, skimage};
@@ -85,34 +86,50 @@ impl ResizeBuffers {
     fn convolve(&mut self, planes: &Planes, size: u32, algorithm: ResizeAlg) {
         let (from, to) = (planes.plane_len().max(1), (size as usize).pow(2).max(1));
         self.bytes.resize(planes.channels * to, 0);
-        let mut resize = |source: &[u8], target: &mut [u8], pixel| {
-            let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
-            let source = ImageRef::new(planes.width, planes.height, source, pixel);
-            let target = Image::from_slice_u8(size, size, target, pixel);
-            let both = source.ok().zip(target.ok());
-            let done = both.map(|(source, mut target)| {
-                let resized = self.resizer.resize(&source, &mut target, &options);
-                resized.is_ok()
-            });
-            let why = "buffers match the sizes and the pixel type";
-            assert_eq!(done, Some(true), "{why}");
-        };
+        let sides = [(planes.width, planes.height), (size, size)];
+        let resizer = &mut self.resizer;
         let sources = planes.data.chunks(4 * from);
         for (sources, targets) in sources.zip(self.bytes.chunks_mut(4 * to)) {
             if targets.len() == 4 * to {
                 let (large, small) = &mut self.interleaved;
                 interleave(sources, large);
                 small.resize(4 * to, 0);
-                resize(large, small, PixelType::U8x4);
+                resize::<U8x4>(resizer, large, small, sides, algorithm);
                 deinterleave(small, targets);
             } else {
                 let sources = sources.chunks_exact(from);
                 for (source, target) in sources.zip(targets.chunks_exact_mut(to)) {
-                    resize(source, target, PixelType::U8);
+                    resize::<U8>(resizer, source, target, sides, algorithm);
                 }
             }
         }
     }
+}
+
+/// Resizes one image of `P`; `sides` are the width and height of source and target.
+///
+/// The typed function of `fast_image_resize` is called because the other one compiles the code of
+/// all 13 pixel types, which takes minutes.
+fn resize<P: PixelTrait>(
+    resizer: &mut Resizer,
+    source: &[u8],
+    target: &mut [u8],
+    [from, to]: [(u32, u32); 2],
+    algorithm: ResizeAlg,
+) {
+    let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
+    let source = TypedImageRef::<P>::from_buffer(from.0, from.1, source);
+    let target = TypedImage::<P>::from_buffer(to.0, to.1, target);
+    let both = source.ok().zip(target.ok());
+    let resized = both.map(|(source, mut target)| {
+        let resized = resizer.resize_typed(&source, &mut target, &options);
+        resized.is_ok()
+    });
+    assert_eq!(
+        resized,
+        Some(true),
+        "buffers match the sizes and the pixel type"
+    );
 }
 
 /// Converts four consecutive planes into pixels of four values.
