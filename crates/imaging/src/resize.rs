@@ -1,8 +1,6 @@
-//! Resize filters, with `fast_image_resize` or as scikit-image 0.13 did.
+//! Resize filters, with `fast_image_resize` or as in scikit-image 0.13.
 
-use fast_image_resize::images::{TypedImage, TypedImageRef};
-use fast_image_resize::pixels::{U8, U8x4};
-use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
+use rgby_resample::{Interpolation, Resampler};
 use serde::{Deserialize, Serialize};
 
 use super::{Planes, skimage};
@@ -40,7 +38,7 @@ impl Resize {
 /// Resized planes, `[channels, size, size]`, 0–255, in reused memory.
 #[derive(Debug, Default)]
 pub(super) struct ResizeBuffers {
-    resizer: Resizer,
+    resampler: Resampler,
     bytes: Vec<u8>,
     floats: Vec<f32>,
     /// Four planes interleaved as one image, before and after the resize.
@@ -56,15 +54,15 @@ impl ResizeBuffers {
         size: u32,
         filter: Resize,
     ) -> Option<&mut [u8]> {
-        let algorithm = match filter {
+        let interpolation = match filter {
             _ if planes.width == size && planes.height == size => None,
             Resize::Skimage => return None,
-            Resize::Bilinear => Some(ResizeAlg::Convolution(FilterType::Bilinear)),
-            Resize::Nearest => Some(ResizeAlg::Nearest),
+            Resize::Bilinear => Some(Interpolation::Bilinear),
+            Resize::Nearest => Some(Interpolation::Nearest),
         };
-        match algorithm {
+        match interpolation {
             None => planes.data.clone_into(&mut self.bytes),
-            Some(algorithm) => self.convolve(planes, size, algorithm),
+            Some(interpolation) => self.convolve(planes, size, interpolation),
         }
         Some(&mut self.bytes)
     }
@@ -83,53 +81,29 @@ impl ResizeBuffers {
 
     /// Resizes in `u8`, which is far faster than in `f32`. Four planes are interleaved as one
     /// image, which is more than twice as fast as plane by plane.
-    fn convolve(&mut self, planes: &Planes, size: u32, algorithm: ResizeAlg) {
+    fn convolve(&mut self, planes: &Planes, size: u32, interpolation: Interpolation) {
         let (from, to) = (planes.plane_len().max(1), (size as usize).pow(2).max(1));
         self.bytes.resize(planes.channels * to, 0);
-        let sides = [(planes.width, planes.height), (size, size)];
-        let resizer = &mut self.resizer;
+        let (old, new) = ([planes.width, planes.height], [size; 2]);
         let sources = planes.data.chunks(4 * from);
         for (sources, targets) in sources.zip(self.bytes.chunks_mut(4 * to)) {
             if targets.len() == 4 * to {
                 let (large, small) = &mut self.interleaved;
                 interleave(sources, large);
                 small.resize(4 * to, 0);
-                resize::<U8x4>(resizer, large, small, sides, algorithm);
+                let source = (large.as_slice(), old);
+                self.resampler
+                    .four_channels(source, (small, new), interpolation);
                 deinterleave(small, targets);
             } else {
                 let sources = sources.chunks_exact(from);
                 for (source, target) in sources.zip(targets.chunks_exact_mut(to)) {
-                    resize::<U8>(resizer, source, target, sides, algorithm);
+                    self.resampler
+                        .gray((source, old), (target, new), interpolation);
                 }
             }
         }
     }
-}
-
-/// Resizes one image of `P`; `sides` are the width and height of source and target.
-///
-/// The typed function of `fast_image_resize` is called because the other one compiles the code of
-/// all 13 pixel types, which takes minutes.
-fn resize<P: PixelTrait>(
-    resizer: &mut Resizer,
-    source: &[u8],
-    target: &mut [u8],
-    [from, to]: [(u32, u32); 2],
-    algorithm: ResizeAlg,
-) {
-    let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
-    let source = TypedImageRef::<P>::from_buffer(from.0, from.1, source);
-    let target = TypedImage::<P>::from_buffer(to.0, to.1, target);
-    let both = source.ok().zip(target.ok());
-    let resized = both.map(|(source, mut target)| {
-        let resized = resizer.resize_typed(&source, &mut target, &options);
-        resized.is_ok()
-    });
-    assert_eq!(
-        resized,
-        Some(true),
-        "buffers match the sizes and the pixel type"
-    );
 }
 
 /// Converts four consecutive planes into pixels of four values.
