@@ -7,8 +7,8 @@ use rgby::graph::TensorProto;
 use serde_json::Value;
 
 use crate::support::{
-    Run, assert_refused, finish, node, not_applicable, ort_library, probabilities, read, rgby, run,
-    skipped, tiny_model, workplace_with_samples, write_model,
+    FLOAT, Run, assert_refused, finish, node, not_applicable, ort_library, probabilities, read,
+    rgby, run, skipped, tiny_model, workplace_with_samples, write_model,
 };
 
 const SCORE: &str = "score --model model.onnx --images images --out out.csv --scores p.csv";
@@ -181,7 +181,7 @@ fn matrix(name: &str, sizes: [usize; 2]) -> TensorProto {
     let mut tensor = TensorProto::new();
     tensor.name = name.into();
     tensor.dims = sizes.map(|size| size as i64).to_vec();
-    tensor.data_type = 1;
+    tensor.data_type = FLOAT;
     tensor.raw_data = value.to_le_bytes().repeat(values).into();
     tensor
 }
@@ -200,9 +200,12 @@ fn sessions_hold_the_weights_once() {
     let graph = model.graph.as_mut().unwrap();
     let products = [("flat", "in"), ("first", "wide"), ("second", "out")];
     let results = ["first", "second", "third"];
-    let nodes = products.iter().zip(results);
-    let nodes = nodes.map(|((value, weights), result)| node("MatMul", &[value, weights], result));
-    graph.node.splice(2..2, nodes);
+    let after = graph.node.split_off(2);
+    let products = products.iter().zip(results);
+    graph.node.extend(
+        products.map(|((value, weights), result)| node("MatMul", &[value, weights], result)),
+    );
+    graph.node.extend(after);
     graph.node[5].input = vec!["third".into(); 7];
     let weights = [("in", [4, WIDE[0]]), ("wide", WIDE), ("out", [WIDE[1], 4])];
     graph.initializer = weights.map(|(name, sizes)| matrix(name, sizes)).into();
