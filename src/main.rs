@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rgby::cli::Cli;
+use rgby::memory;
 
 fn main() -> ExitCode {
+    memory::allow_allocator_settings();
     disable_onnx_runtime_telemetry();
     Cli::parse().execute()
 }

@@ -52,8 +52,9 @@ pub struct RunnerArgs {
     pub decode_threads: Option<u16>,
     /// Parallel sessions per device [default: depends on the engine]
     ///
-    /// Each session holds its own copy of the model. Defaults: ONNX Runtime 2, but 1 in `rgby
-    /// serve`; tract one per processor, at most 8.
+    /// The sessions of ONNX Runtime on the CPU share the weights; each session of tract or on a GPU
+    /// holds its own copy. Defaults: ONNX Runtime 2, but 1 in `rgby serve`; tract one per processor,
+    /// at most 8.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub sessions: Option<u16>,
     /// Threads per session [default: enough to use all processors]

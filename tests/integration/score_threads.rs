@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use rgby::graph::TensorProto;
 use serde_json::Value;
 
 use crate::support::{
-    Run, assert_refused, finish, ort_library, probabilities, read, rgby, run, skipped,
-    workplace_with_samples,
+    FLOAT, Run, assert_refused, finish, node, not_applicable, ort_library, probabilities, read,
+    rgby, run, skipped, tiny_model, workplace_with_samples, write_model,
 };
 
 const SCORE: &str = "score --model model.onnx --images images --out out.csv --scores p.csv";
@@ -171,4 +172,61 @@ fn invalid_options_and_devices_are_errors() {
         assert_eq!(run.code, Some(2), "{run:?}");
         assert!(run.stderr.contains("--device tensorrt:0"), "{run:?}");
     }
+}
+
+/// Returns a matrix of float32 values.
+fn matrix(name: &str, sizes: [usize; 2]) -> TensorProto {
+    let values = sizes[0] * sizes[1];
+    let value = 1.0 / sizes[0] as f32;
+    let mut tensor = TensorProto::new();
+    tensor.name = name.into();
+    tensor.dims = sizes.map(|size| size as i64).to_vec();
+    tensor.data_type = FLOAT;
+    tensor.raw_data = value.to_le_bytes().repeat(values).into();
+    tensor
+}
+
+#[test]
+fn sessions_hold_the_weights_once() {
+    const WIDE: [usize; 2] = [2048, 4096];
+    const WEIGHTS_MB: f64 = (4 * WIDE[0] * WIDE[1]) as f64 / 1e6;
+    let dir = workplace_with_samples();
+    let path = dir.path();
+    let Some(library) = ort_library() else {
+        return skipped("no ONNX Runtime: neither ORT_DYLIB_PATH nor a Python package");
+    };
+    // The channels' means pass through a matrix with nearly all weights.
+    let mut model = tiny_model();
+    let graph = model.graph.as_mut().unwrap();
+    let products = [("flat", "in"), ("first", "wide"), ("second", "out")];
+    let results = ["first", "second", "third"];
+    let after = graph.node.split_off(2);
+    let products = products.iter().zip(results);
+    graph.node.extend(
+        products.map(|((value, weights), result)| node("MatMul", &[value, weights], result)),
+    );
+    graph.node.extend(after);
+    graph.node[5].input = vec!["third".into(); 7];
+    let weights = [("in", [4, WIDE[0]]), ("wide", WIDE), ("out", [WIDE[1], 4])];
+    graph.initializer = weights.map(|(name, sizes)| matrix(name, sizes)).into();
+    write_model(&path.join("wide.onnx"), &model);
+    let peak = |sessions: &str| {
+        let mut command = rgby();
+        let args = "bench --model wide.onnx --images images --engine onnxruntime --batch-sizes 1 \
+                    --intra-threads 1 --seconds 0.05 --rounds 1 --json --sessions";
+        command.args(args.split_whitespace()).arg(sessions);
+        let run = finish(command.arg("--ort-lib").arg(&library).current_dir(path));
+        assert_eq!(run.code, Some(0), "{run:?}");
+        let report: Value = serde_json::from_str(&run.stdout).unwrap();
+        report["models"][0]["batches"][0]["end_to_end"]["peak_rss_mb"].as_f64()
+    };
+    let (Some(one), Some(four)) = (peak("1"), peak("4")) else {
+        return not_applicable("this system does not report the peak memory of a process");
+    };
+    assert!(one > WEIGHTS_MB, "{one} MB with one session");
+    let more = four - one;
+    assert!(
+        more < WEIGHTS_MB / 2.0,
+        "four sessions take {more} MB more than one"
+    );
 }

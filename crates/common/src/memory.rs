@@ -3,6 +3,7 @@
 //! The figures are read from `/proc`. On systems other than Linux they are `None`.
 
 use std::fs;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Returns the memory that can be allocated without swapping (`MemAvailable`).
 #[must_use]
@@ -42,6 +43,12 @@ fn bytes(file: &str, label: &str) -> Option<usize> {
     Some(kilobytes * 1024)
 }
 
+/// Allows this module to change the allocator's settings, which hold for the whole process. Call
+/// it once at the start of a program; a library in another program must not.
+pub fn allow_allocator_settings() {
+    *lock(&SETTINGS) = Some(0);
+}
+
 /// Tells glibc to keep freed memory for later allocations. Call it once at the start of the
 /// process.
 ///
@@ -53,17 +60,91 @@ pub fn keep_freed_memory() {
     glibc::keep_freed_memory();
 }
 
+/// Runs `load`, which loads a model, while glibc returns freed memory to the system.
+///
+/// A loading engine copies all weights and frees the copies one by one. By default glibc keeps more
+/// and more of them, in gaps that nothing else fits into. Afterwards the settings are those to which
+/// glibc adapts itself when a program frees large blocks. Does nothing unless
+/// [`allow_allocator_settings`] was called, and on other systems.
+pub fn while_loading<T>(load: impl FnOnce() -> T) -> T {
+    let _settings = LoadSettings::start();
+    load()
+}
+
+/// The number of loads that run; `None` if the settings must not be changed.
+static SETTINGS: Mutex<Option<usize>> = Mutex::new(None);
+
+/// The settings of the allocator while a model is loaded.
+struct LoadSettings;
+
+impl LoadSettings {
+    fn start() -> Option<Self> {
+        let mut loads = lock(&SETTINGS);
+        let loads = loads.as_mut()?;
+        *loads += 1;
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        if *loads == 1 {
+            glibc::return_freed_memory();
+        }
+        Some(Self)
+    }
+}
+
+impl Drop for LoadSettings {
+    fn drop(&mut self) {
+        if let Some(loads) = lock(&SETTINGS).as_mut() {
+            *loads -= 1;
+            #[cfg(all(target_os = "linux", target_env = "gnu"))]
+            if *loads == 0 {
+                glibc::return_freed_memory_rarely();
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The number is valid at any time.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod glibc {
     /// The maximum that glibc accepts. Larger blocks are mapped one by one.
     const LARGEST_HEAP_BLOCK: i32 = 32 << 20;
+    /// The size from which glibc maps blocks one by one, until it adapts itself.
+    const INITIAL_HEAP_BLOCK: i32 = 128 << 10;
+
+    pub(super) fn keep_freed_memory() {
+        set(LARGEST_HEAP_BLOCK, i32::MAX);
+    }
+
+    /// Maps blocks one by one, so that the system gets them back when they are freed.
+    pub(super) fn return_freed_memory() {
+        set(INITIAL_HEAP_BLOCK, INITIAL_HEAP_BLOCK);
+        trim();
+    }
+
+    /// Keeps most freed memory for later allocations, as glibc does by itself.
+    pub(super) fn return_freed_memory_rarely() {
+        trim();
+        set(LARGEST_HEAP_BLOCK, 2 * LARGEST_HEAP_BLOCK);
+    }
 
     #[allow(unsafe_code, reason = "mallopt has no safe wrapper")]
-    pub(super) fn keep_freed_memory() {
+    fn set(largest_heap_block: i32, largest_free_end: i32) {
         // SAFETY: `mallopt` takes two integers by value and locks the heap itself.
         unsafe {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST_HEAP_BLOCK);
-            libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+            libc::mallopt(libc::M_MMAP_THRESHOLD, largest_heap_block);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, largest_free_end);
+        }
+    }
+
+    /// Returns the free pages of the heap to the system.
+    #[allow(unsafe_code, reason = "malloc_trim has no safe wrapper")]
+    fn trim() {
+        // SAFETY: `malloc_trim` takes an integer by value and locks the heap itself.
+        unsafe {
+            libc::malloc_trim(0);
         }
     }
 }

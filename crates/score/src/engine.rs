@@ -110,13 +110,30 @@ impl OrtEngine {
         model: &ModelFile,
         options: impl Into<SessionOptions>,
     ) -> Result<Self, EngineError> {
-        let session = OrtSession::load_model(runtime, model, options.into())?;
-        Ok(Self {
+        let mut engines = Self::load_several(runtime, model, &options.into(), 1)?;
+        Ok(engines.remove(0))
+    }
+
+    /// Loads `model` into `count` sessions on the device of `runtime`. Those of a
+    /// [group](Runtime::session_groups) share the weights.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_several(
+        runtime: Runtime,
+        model: &ModelFile,
+        options: &SessionOptions,
+        count: usize,
+    ) -> Result<Vec<Self>, EngineError> {
+        let sessions = OrtSession::load_several(runtime, model, options, count)?;
+        let engine = |session| Self {
             session,
             spec: model.spec().clone(),
             path: model.name().to_owned(),
             embeddings: None,
-        })
+        };
+        Ok(sessions.into_iter().map(engine).collect())
     }
 
     /// Enables embeddings, if the model has them.

@@ -122,37 +122,47 @@ impl Ensemble {
         inputs
     }
 
-    /// Loads each model into its own session on the device of `runtime`.
+    /// Loads each model into `count` sessions on the device of `runtime`; returns `count` engines
+    /// with a session of each model. The sessions of a [group](Runtime::session_groups) share the
+    /// weights.
     ///
     /// # Errors
     ///
     /// As [`OrtSession::load`](super::OrtSession::load).
-    pub fn load(
+    pub fn load_several(
         &self,
         runtime: Runtime,
         options: &SessionOptions,
-    ) -> Result<Box<dyn Engine>, EngineError> {
-        let mut engines = Vec::with_capacity(self.models.len());
+        count: usize,
+    ) -> Result<Vec<Box<dyn Engine>>, EngineError> {
+        let mut members: Vec<Vec<Box<dyn Engine>>> = (0..count).map(|_| Vec::new()).collect();
         for (number, model) in self.models.iter().enumerate() {
-            let mut engine = OrtEngine::load(runtime, model, options.clone())?;
-            if self.embeddings && number == 0 {
-                engine = engine.with_embeddings();
+            let engines = OrtEngine::load_several(runtime, model, options, count)?;
+            for (engine, members) in engines.into_iter().zip(&mut members) {
+                members.push(self.member(engine, number));
             }
-            let engine: Box<dyn Engine> = Box::new(engine);
-            engines.push(match self.tta {
-                Some(combine) => Box::new(TestTimeAugmentation::new(engine, combine)),
-                None => engine,
-            });
         }
-        if engines.len() == 1 {
-            return Ok(engines.remove(0));
+        let join = |mut engines: Vec<Box<dyn Engine>>| match engines.len() {
+            1 => engines.remove(0),
+            _ => Box::new(EnsembleEngine {
+                engines,
+                spec: self.spec.clone(),
+                inputs: self.inputs(),
+                batch: Vec::new(),
+            }),
+        };
+        Ok(members.into_iter().map(join).collect())
+    }
+
+    /// Adds embeddings and test-time augmentation to the engine of the model `number`.
+    fn member(&self, mut engine: OrtEngine, number: usize) -> Box<dyn Engine> {
+        if self.embeddings && number == 0 {
+            engine = engine.with_embeddings();
         }
-        Ok(Box::new(EnsembleEngine {
-            engines,
-            spec: self.spec.clone(),
-            inputs: self.inputs(),
-            batch: Vec::new(),
-        }))
+        match self.tta {
+            Some(combine) => Box::new(TestTimeAugmentation::new(Box::new(engine), combine)),
+            None => Box::new(engine),
+        }
     }
 }
 
@@ -265,7 +275,10 @@ mod tests {
         let ensemble = Ensemble::new(first.clone(), vec![second]).unwrap();
         assert_eq!(ensemble.spec().thresholds, [0.3, 0.35, 0.4, 0.45]);
         let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
-        let mut engine = ensemble.load(runtime, &1.into()).unwrap();
+        let mut engine = ensemble
+            .load_several(runtime, &1.into(), 1)
+            .unwrap()
+            .remove(0);
         let inputs = engine.inputs();
         assert_eq!(inputs.iter().map(|i| i.size).collect::<Vec<_>>(), [4, 2]);
         // Each plane has one value: -1.5, -1, … in the first input, and so much more in the second.

@@ -34,6 +34,7 @@ mod run_options;
 mod runtime;
 mod scorer;
 mod session;
+mod session_handle;
 mod shard;
 mod staging;
 pub mod stream;

@@ -27,8 +27,8 @@ const FLOAT: i32 = 1;
 /// `TensorProto.DataLocation.EXTERNAL`.
 const EXTERNAL: i32 = 1;
 
-/// A checked model file. Its bytes are not kept, but read again for each session: an engine has its
-/// own copy of the weights.
+/// A checked model file. Its bytes are not kept, but read again when a session is loaded: an engine
+/// has its own copy of the weights.
 #[derive(Debug, Clone)]
 pub struct ModelFile {
     file: StagedFile,
@@ -71,10 +71,11 @@ impl ModelFile {
             reason,
         };
         let bytes = read(file.path()).map_err(model_error)?;
-        let spec = inspect(&bytes, spec).map_err(model_error)?;
+        let sha256 = hex::encode(Sha256::digest(&bytes));
+        let spec = inspect(bytes, spec).map_err(model_error)?;
         Ok(Self {
             file: file.clone(),
-            sha256: hex::encode(Sha256::digest(&bytes)),
+            sha256,
             spec: Arc::new(spec),
         })
     }
@@ -155,9 +156,11 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Checks the bytes of a model; returns its spec, or `given` if it has none.
-fn inspect(bytes: &[u8], given: Option<ModelSpec>) -> Result<ModelSpec, String> {
+fn inspect(bytes: Vec<u8>, given: Option<ModelSpec>) -> Result<ModelSpec, String> {
     let not_onnx = "is not an ONNX model; name the .onnx file that `rgby export` wrote";
-    let model = ModelProto::parse_from_bytes(bytes).map_err(|e| format!("{not_onnx} ({e})"))?;
+    // `raw_data` shares the buffer instead of copying it.
+    let model = ModelProto::parse_from_tokio_bytes(&bytes.into());
+    let model = model.map_err(|e| format!("{not_onnx} ({e})"))?;
     let graph = model
         .graph
         .as_ref()

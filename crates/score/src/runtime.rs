@@ -136,7 +136,7 @@ impl Runtime {
     /// delay the other, and on a GPU one computes while the other copies.
     #[must_use]
     pub fn workers(&self, threads: usize) -> Workers {
-        // Each session holds its own copy of the weights.
+        // Each session of tract holds its own copy of the weights.
         const MAX_SESSIONS: usize = 8;
         let threads = threads.max(1);
         if self.is_tract() {
@@ -151,6 +151,23 @@ impl Runtime {
                 intra_threads: threads.div_ceil(engines),
             }
         }
+    }
+
+    /// Divides `count` sessions of a model into groups that share one copy of the weights.
+    ///
+    /// On the CPU, ONNX Runtime supports several runs of a session at a time, so all sessions share
+    /// it. On a GPU, runs of one session wait for each other. tract runs a session under a lock.
+    #[must_use]
+    pub fn session_groups(&self, count: usize) -> Vec<usize> {
+        if self.shares_sessions() {
+            vec![count]
+        } else {
+            vec![1; count]
+        }
+    }
+
+    pub(super) fn shares_sessions(&self) -> bool {
+        !self.is_tract() && self.device == Device::Cpu
     }
 
     pub(super) fn environment(&self) -> &'static Environment {

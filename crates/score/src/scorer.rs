@@ -1,7 +1,6 @@
 //! A loaded model or ensemble that scores samples on all its sessions.
 
 use std::io;
-use std::iter::repeat_n;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread::{self, ScopedJoinHandle};
@@ -13,6 +12,7 @@ use super::{
     score_samples,
 };
 use crate::model_metadata::Precision;
+use rgby_common::memory;
 use rgby_imaging::Sample;
 
 /// A model or ensemble in its sessions, ready to score samples.
@@ -43,17 +43,25 @@ impl Scorer {
             );
         }
         // Loading takes about as long as scoring some tens of samples.
-        let engines = thread::scope(|scope| {
-            let runtimes = started.runtimes.iter();
-            let sessions = runtimes.flat_map(|runtime| repeat_n(runtime, started.threads.sessions));
-            let loading: Vec<_> = sessions
-                .map(|runtime| scope.spawn(|| ensemble.load(*runtime, &session)))
-                .collect();
-            let loaded = loading.into_iter().map(ScopedJoinHandle::join);
-            loaded
-                .map(|engine| engine.unwrap_or_else(|panic| resume_unwind(panic)))
-                .collect::<Result<Vec<_>, _>>()
-        })?;
+        let load_all = || {
+            thread::scope(|scope| {
+                let runtimes = started.runtimes.iter();
+                let groups = runtimes.flat_map(|runtime| {
+                    let groups = runtime.session_groups(started.threads.sessions);
+                    groups.into_iter().map(move |count| (*runtime, count))
+                });
+                let load = |(runtime, count)| ensemble.load_several(runtime, &session, count);
+                let loading: Vec<_> = groups
+                    .map(|group| scope.spawn(move || load(group)))
+                    .collect();
+                let loaded = loading.into_iter().map(ScopedJoinHandle::join);
+                let loaded =
+                    loaded.map(|engines| engines.unwrap_or_else(|panic| resume_unwind(panic)));
+                loaded.collect::<Result<Vec<_>, _>>()
+            })
+        };
+        let engines = memory::while_loading(load_all)?;
+        let engines = engines.into_iter().flatten().collect();
         started.notes().iter().for_each(|line| observer.note(line));
         let options = PipelineOptions {
             decode_threads: started.threads.decode_threads,

@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use super::metrics::{Metrics, ModelMetrics};
 use super::queue::{Batching, Queue};
 use super::worker::{InferenceWorker, warm_up, warm_up_sizes};
+use rgby_common::memory;
 use rgby_imaging::Preprocessor;
 use rgby_score::model_metadata::ModelSpec;
 use rgby_score::{Device, EngineError, ModelFile, OrtEngine, Runtime, SessionOptions};
@@ -81,8 +82,11 @@ impl ModelLoader {
         let queue = Arc::new(Queue::new(self.batching, metrics.clone()));
         let mut workers = Vec::new();
         for runtime in &self.engines.runtimes {
-            for _ in 0..self.engines.sessions {
-                let engine = OrtEngine::load(*runtime, file, self.engines.session.clone())?;
+            let Engines {
+                sessions, session, ..
+            } = &self.engines;
+            let load = || OrtEngine::load_several(*runtime, file, session, *sessions);
+            for engine in memory::while_loading(load)? {
                 let mut engine = engine.with_embeddings();
                 warm_up(&mut engine, max_batch)?;
                 // On a GPU each new batch size is slow once: TensorRT builds an engine for it, and
