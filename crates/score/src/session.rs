@@ -393,13 +393,8 @@ mod tests {
     fn an_output_of_unknown_shape_is_that_of_the_last_run() {
         let mut model = tiny_model();
         let output = &mut model.graph.as_mut().unwrap().output[0];
-        output
-            .type_
-            .as_mut()
-            .unwrap()
-            .mut_tensor_type()
-            .shape
-            .clear();
+        let tensor = output.type_.as_mut().unwrap().mut_tensor_type();
+        tensor.shape.as_mut().unwrap().dim[1].set_dim_param("K".into());
         let bytes = model.write_to_bytes().unwrap();
         let runtime = Runtime::start(&RuntimeOptions::default()).unwrap();
         let mut session = OrtSession::load(runtime, &bytes, Path::new("tiny"), 1).unwrap();
