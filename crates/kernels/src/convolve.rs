@@ -133,8 +133,10 @@ fn pack(shape: &ConvolutionShape, filters: &[f32], taps: &[usize], packed: &mut 
         let rows = ROWS.min(shape.inputs - block);
         for (channel, part) in part.chunks_exact_mut(taps.len() * ROWS).enumerate() {
             let from = &filters[(first + channel) * row + block * all..][..rows * all];
-            if all == 1 && rows == ROWS {
-                part.copy_from_slice(from);
+            // Copies of a constant length need no call.
+            if let ([to], ([from], []), 1) = (part.as_chunks_mut().0, from.as_chunks(), all) {
+                let to: &mut [f32; ROWS] = to;
+                *to = *from;
                 continue;
             }
             for (to, &tap) in part.chunks_exact_mut(ROWS).zip(taps) {

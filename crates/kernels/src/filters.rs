@@ -222,7 +222,7 @@ impl<'a> PositionSum<'a> {
         let size = depth.next_multiple_of(LANES) * VECTORS * LANES;
         let share = block_share(addend.panels.len(), depth);
         let base = scratch.panel(size * share);
-        scratch.plan.build(self.window, &addend.positions);
+        scratch.plan_of(0).build(self.window, &addend.positions);
         self.pieces(&addend.positions, &mut scratch.pieces);
         let plane = self.window.plane();
         for first in addend.panels.clone().step_by(share) {
@@ -296,7 +296,7 @@ impl<'a> PositionSum<'a> {
     #[allow(unsafe_code)]
     unsafe fn unfold(&self, scratch: &Scratch, columns: &Range<usize>, panel: *mut f32) {
         let vectors = columns.len().div_ceil(LANES);
-        let (from, plan) = ((self.window, self.right), &scratch.plan);
+        let (from, plan) = ((self.window, self.right), &scratch.plans[0]);
         for vector in 0..vectors {
             let first = columns.start + vector * LANES;
             // SAFETY: the caller's promise.

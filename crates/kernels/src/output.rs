@@ -47,6 +47,14 @@ pub(crate) struct Placement {
 }
 
 impl Placement {
+    /// Returns the offset of a column's value in channel 0.
+    pub(crate) fn offset(&self, column: usize, [height, width]: [usize; 2]) -> usize {
+        let (sample, position) = (column / (height * width), column % (height * width));
+        let (y, x) = (position / width, position % width);
+        let sample = sample * self.channels * self.plane;
+        sample + self.start + (y * self.width + x) * self.step
+    }
+
     /// Adds the runs of the vector with columns `first..end` of a grid of `plane` positions that is
     /// stored without gaps.
     pub(crate) fn runs(&self, first: usize, end: usize, plane: usize, runs: &mut Vec<LaneRun>) {

@@ -70,7 +70,7 @@ unsafe fn planned<const STRIDE: usize>(base: *const f32, plan: &Plan, index: usi
     }
 }
 
-/// Writes the panel `[channels·taps, V·LANES]` of the planned columns.
+/// Writes the rows `[taps, V·LANES]` of a channel for the planned columns.
 ///
 /// # Safety
 ///
@@ -81,19 +81,17 @@ unsafe fn planned<const STRIDE: usize>(base: *const f32, plan: &Plan, index: usi
 pub(crate) unsafe fn unfold<const V: usize, const STRIDE: usize>(
     (window, values): (&Window, &[f32]),
     plan: &Plan,
-    channels: Range<usize>,
-    mut panel: *mut f32,
+    channel: usize,
+    panel: *mut f32,
 ) {
-    for channel in channels {
-        // SAFETY: the channel is in the tensor, and the caller's promise.
-        unsafe {
-            let base = values.as_ptr().add(channel * window.source_plane());
-            for tap in 0..window.taps.len() {
-                for vector in 0..V {
-                    let value = planned::<STRIDE>(base, plan, tap * V + vector);
-                    _mm512_store_ps(panel.add(vector * LANES), value);
-                }
-                panel = panel.add(V * LANES);
+    // SAFETY: the channel is in the tensor, and the caller's promise.
+    unsafe {
+        let base = values.as_ptr().add(channel * window.source_plane());
+        for tap in 0..window.taps.len() {
+            for vector in 0..V {
+                let index = tap * V + vector;
+                let value = planned::<STRIDE>(base, plan, index);
+                _mm512_store_ps(panel.add(index * LANES), value);
             }
         }
     }

@@ -132,7 +132,8 @@ impl<'a> Product<'a> {
                     if self.placement.step == 1 {
                         multiply(left, right, columns.len().div_ceil(LANES), &to);
                     } else {
-                        self.scatter(left, right, &columns, &to);
+                        let at = &scratch.positions[number * VECTORS * LANES..][..columns.len()];
+                        scatter(left, right, at, &to);
                     }
                 }
             }
@@ -151,23 +152,10 @@ impl<'a> Product<'a> {
         let grid = PanelGrid::new(self.window.columns());
         scratch.runs.clear();
         scratch.starts.clear();
+        scratch.positions.clear();
         for (number, panel) in work.panels.clone().enumerate() {
             let columns = grid.columns(panel);
-            scratch.plan.build(self.window, &columns);
-            let (from, channels) = ((self.window, self.input), work.channels.clone());
-            let plan = &scratch.plan;
-            // SAFETY: the caller's promise; the plan has this number of vectors.
-            unsafe {
-                let to = base.add(number * size);
-                match (columns.len().div_ceil(LANES), self.window.stride) {
-                    (1, 1) => unfold::<1, 1>(from, plan, channels, to),
-                    (2, 1) => unfold::<2, 1>(from, plan, channels, to),
-                    (_, 1) => unfold::<3, 1>(from, plan, channels, to),
-                    (1, _) => unfold::<1, 2>(from, plan, channels, to),
-                    (2, _) => unfold::<2, 2>(from, plan, channels, to),
-                    (_, _) => unfold::<3, 2>(from, plan, channels, to),
-                }
-            }
+            scratch.plan_of(number).build(self.window, &columns);
             let mut starts = [0; VECTORS + 1];
             for (vector, start) in starts.iter_mut().enumerate() {
                 *start = scratch.runs.len();
@@ -179,6 +167,33 @@ impl<'a> Product<'a> {
                 }
             }
             scratch.starts.push(starts);
+            if self.placement.step > 1 {
+                let columns = columns.clone();
+                let offset = |column| self.placement.offset(column, self.window.grid);
+                scratch.positions.resize(number * VECTORS * LANES, 0);
+                scratch.positions.extend(columns.map(offset));
+            }
+        }
+        let from = (self.window, self.input);
+        // Channel by channel, because memory is faster in longer pieces.
+        for (index, channel) in work.channels.clone().enumerate() {
+            for (number, panel) in work.panels.clone().enumerate() {
+                let vectors = grid.columns(panel).len().div_ceil(LANES);
+                let row = index * self.window.taps.len() * vectors * LANES;
+                let plan = &scratch.plans[number];
+                // SAFETY: the caller's promise; the plan has this number of vectors.
+                unsafe {
+                    let to = base.add(number * size + row);
+                    match (vectors, self.window.stride) {
+                        (1, 1) => unfold::<1, 1>(from, plan, channel, to),
+                        (2, 1) => unfold::<2, 1>(from, plan, channel, to),
+                        (_, 1) => unfold::<3, 1>(from, plan, channel, to),
+                        (1, _) => unfold::<1, 2>(from, plan, channel, to),
+                        (2, _) => unfold::<2, 2>(from, plan, channel, to),
+                        (_, _) => unfold::<3, 2>(from, plan, channel, to),
+                    }
+                }
+            }
         }
         base
     }
@@ -246,62 +261,40 @@ impl<'a> Product<'a> {
         }
         values
     }
+}
 
-    /// Multiplies and writes columns with gaps between them.
-    ///
-    /// # Safety
-    ///
-    /// Like [`multiply`]; `to` says the first value of the block's rows.
-    #[target_feature(enable = "avx512f,avx512dq,bmi2")]
-    #[allow(unsafe_code)]
-    unsafe fn scatter(
-        &self,
-        left: Left<'_>,
-        right: *const f32,
-        columns: &Range<usize>,
-        to: &Target<'_>,
-    ) {
-        let mut tile = [0.0f32; ROWS * VECTORS * LANES];
-        let flat: [[LaneRun; 1]; VECTORS] = std::array::from_fn(|vector| {
-            [LaneRun {
-                mask: lane_mask(LANES),
-                offset: (vector * LANES) as i32,
-            }]
-        });
-        let stride = VECTORS * LANES;
-        let dense = Target {
-            values: tile.as_mut_ptr(),
-            stride,
-            rows: to.rows,
-            bias: to.bias,
-            accumulate: false,
-            vectors: flat.each_ref().map(|run| &run[..]),
-        };
-        let [_, width] = self.window.grid;
-        let (plane, to_plane) = (self.window.plane(), &self.placement);
-        let at: Vec<usize> = columns
-            .clone()
-            .map(|column| {
-                let (sample, position) = (column / plane, column % plane);
-                let (y, x) = (
-                    position / width * to_plane.step,
-                    position % width * to_plane.step,
-                );
-                sample * to_plane.channels * to_plane.plane
-                    + to_plane.start
-                    + y * to_plane.width
-                    + x
-            })
-            .collect();
-        // SAFETY: the caller's promise, and `tile` has room for all vectors of all rows.
-        unsafe {
-            multiply(left, right, columns.len().div_ceil(LANES), &dense);
-            for (row, values) in tile.chunks_exact(stride).take(to.rows).enumerate() {
-                for (at, value) in at.iter().zip(values) {
-                    let to_value = to.values.add(row * to.stride + at);
-                    let old = if to.accumulate { *to_value } else { 0.0 };
-                    *to_value = old + value;
-                }
+/// Multiplies and writes columns with gaps between them, at the offsets `at`.
+///
+/// # Safety
+///
+/// Like [`multiply`]; `to` says the first value of the block's rows.
+#[target_feature(enable = "avx512f,avx512dq,bmi2")]
+#[allow(unsafe_code)]
+unsafe fn scatter(left: Left<'_>, right: *const f32, at: &[usize], to: &Target<'_>) {
+    let mut tile = [0.0f32; ROWS * VECTORS * LANES];
+    let flat: [[LaneRun; 1]; VECTORS] = std::array::from_fn(|vector| {
+        [LaneRun {
+            mask: lane_mask(LANES),
+            offset: (vector * LANES) as i32,
+        }]
+    });
+    let stride = VECTORS * LANES;
+    let dense = Target {
+        values: tile.as_mut_ptr(),
+        stride,
+        rows: to.rows,
+        bias: to.bias,
+        accumulate: false,
+        vectors: flat.each_ref().map(|run| &run[..]),
+    };
+    // SAFETY: the caller's promise, and `tile` has room for all vectors of all rows.
+    unsafe {
+        multiply(left, right, at.len().div_ceil(LANES), &dense);
+        for (row, values) in tile.chunks_exact(stride).take(to.rows).enumerate() {
+            for (at, value) in at.iter().zip(values) {
+                let to_value = to.values.add(row * to.stride + at);
+                let old = if to.accumulate { *to_value } else { 0.0 };
+                *to_value = old + value;
             }
         }
     }

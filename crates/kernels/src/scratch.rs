@@ -23,16 +23,27 @@ impl AlignedVector {
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     panel: Vec<AlignedVector>,
-    pub plan: Plan,
+    /// Plans of the panels, or one plan of the positions.
+    pub plans: Vec<Plan>,
     /// Runs of the output's vectors.
     pub runs: Vec<LaneRun>,
     /// Start of each vector's runs, of each panel.
     pub starts: Vec<[usize; VECTORS + 1]>,
+    /// Offset of each column of the output, of each panel.
+    pub positions: Vec<usize>,
     /// Offset and length of the left operand's pieces.
     pub pieces: Vec<(usize, usize)>,
 }
 
 impl Scratch {
+    /// Returns the plan with this number.
+    pub(crate) fn plan_of(&mut self, number: usize) -> &mut Plan {
+        if self.plans.len() <= number {
+            self.plans.resize_with(number + 1, Plan::default);
+        }
+        &mut self.plans[number]
+    }
+
     /// Returns aligned memory for `length` values, valid until the next call.
     pub(crate) fn panel(&mut self, length: usize) -> *mut f32 {
         let length = length.div_ceil(LANES);

@@ -5,10 +5,10 @@ use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, TensorData};
 
-use super::convolve::{bias_gradient, convolve, filters_gradient, input_gradient};
-use super::gemm::Matrix;
+use super::convolve::bias_gradient;
 use super::geometry::Geometry;
 use super::normalize::{Moments, NormShape, ScaleShift, normalize, normalize_gradient};
+use super::select::{convolve, filters_gradient, input_gradient};
 use super::{activate, buffers};
 use crate::model::fused::kernels::{
     FusedKernels, FusedOperation, NormConfig, NormOperands, NormResults,
@@ -73,9 +73,8 @@ fn conv2d(
     filters: &FlexTensor,
     bias: Option<&FlexTensor>,
 ) -> FlexTensor {
-    let depth = geometry.inputs * geometry.taps();
-    let filters = Matrix::rows(values(filters), [geometry.outputs, depth]);
-    let output = convolve(geometry, values(input), filters, bias.map(values));
+    let operands = (values(input), values(filters));
+    let output = convolve(geometry, operands, bias.map(values));
     let [height, width] = geometry.output_size;
     tensor(output, &[geometry.batch, geometry.outputs, height, width])
 }

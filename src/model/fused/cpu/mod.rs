@@ -2,7 +2,7 @@
 //!
 //! Burn's operations on that backend unfold a whole input, change layouts and pass over memory once
 //! for each elementary operation. The kernels here do the same arithmetic in blocks that fit the
-//! cache, with matrix products by the same `gemm` crate.
+//! cache: with AVX-512 by `rgby_kernels`, else with matrix products by the same `gemm` crate.
 //!
 //! Results are deterministic and do not depend on the number of threads.
 
@@ -14,4 +14,5 @@ mod geometry;
 mod im2col;
 mod kernels;
 mod normalize;
+mod select;
 mod sums;
