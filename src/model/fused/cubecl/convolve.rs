@@ -8,7 +8,6 @@ use burn::backend::ops::FloatTensorOps;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
-use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
 use burn_cubecl::kernel::conv::{
     ConvStrategy, conv_data_backward, conv_forward, conv_weight_backward,
@@ -24,8 +23,9 @@ use super::unfold::{fold, unfold};
 /// Number of processors of a device that does not report it.
 const PROCESSORS: usize = 64;
 
-fn device_traits(client: &Client) -> DeviceTraits {
-    let properties = client.properties();
+/// Returns what the rule considers of a tensor's device.
+pub(super) fn device_traits(tensor: &CubeTensor) -> DeviceTraits {
+    let properties = tensor.client.properties();
     let float = |kind: &ElemType| {
         matches!(
             kind,
@@ -139,10 +139,10 @@ pub(super) fn convolve(
     input: CubeTensor,
     filters: CubeTensor,
     options: &ConvOptions<2>,
+    device: &DeviceTraits,
 ) -> CubeTensor {
     let shape = conv_shape(&input.shape(), &filters.shape(), options);
-    let device = device_traits(&input.client);
-    let method = shape.method(ConvPass::Output, &device);
+    let method = shape.method(ConvPass::Output, device);
     if method == ConvMethod::ImplicitGemm {
         let (input, filters) = (input.clone(), filters.clone());
         let strategy = ConvStrategy::ImplicitGemm;
@@ -155,7 +155,7 @@ pub(super) fn convolve(
     let product = if method == ConvMethod::Product {
         multiply(positions(input), filters)
     } else {
-        by_portions(&input, &shape, &device, |samples| {
+        by_portions(&input, &shape, device, |samples| {
             multiply(unfold(samples, &shape), filters.clone())
         })
     };
@@ -168,10 +168,10 @@ pub(super) fn input_gradient(
     filters: CubeTensor,
     input: &Shape,
     options: &ConvOptions<2>,
+    device: &DeviceTraits,
 ) -> CubeTensor {
     let shape = conv_shape(input, &filters.shape(), options);
-    let device = device_traits(&gradient.client);
-    let method = shape.method(ConvPass::InputGradient, &device);
+    let method = shape.method(ConvPass::InputGradient, device);
     if method == ConvMethod::ImplicitGemm {
         let (gradient, filters, input) = (gradient.clone(), filters.clone(), input.clone());
         let strategy = ConvStrategy::ImplicitGemm;
@@ -186,7 +186,7 @@ pub(super) fn input_gradient(
         let product = multiply(positions(gradient), filters);
         return image(product, shape.batch, shape.input_size);
     }
-    permute_nhwc_to_nchw(by_portions(&gradient, &shape, &device, |samples| {
+    permute_nhwc_to_nchw(by_portions(&gradient, &shape, device, |samples| {
         let count = samples.shape()[0];
         fold(multiply(positions(samples), filters.clone()), count, &shape)
     }))
@@ -198,10 +198,10 @@ pub(super) fn filters_gradient(
     input: CubeTensor,
     filters: &Shape,
     options: &ConvOptions<2>,
+    device: &DeviceTraits,
 ) -> CubeTensor {
     let shape = conv_shape(&input.shape(), filters, options);
-    let device = device_traits(&gradient.client);
-    let method = shape.method(ConvPass::FiltersGradient, &device);
+    let method = shape.method(ConvPass::FiltersGradient, device);
     if method == ConvMethod::ImplicitGemm {
         let (gradient, input, filters) = (gradient.clone(), input.clone(), filters.clone());
         let strategy = ConvStrategy::ImplicitGemm;
@@ -212,12 +212,12 @@ pub(super) fn filters_gradient(
     }
     let (input, gradient) = (channels_last(input), channels_last(gradient));
     let product = if method == ConvMethod::Product {
-        sum_of_products(positions(gradient), positions(input), &device)
+        sum_of_products(positions(gradient), positions(input), device)
     } else {
-        let portions = shape.portions(&device).into_iter();
+        let portions = shape.portions(device).into_iter();
         let products = portions.map(|samples| {
             let columns = unfold(portion(&input, samples.clone()), &shape);
-            sum_of_products(positions(portion(&gradient, samples)), columns, &device)
+            sum_of_products(positions(portion(&gradient, samples)), columns, device)
         });
         products
             .reduce(numeric::add)

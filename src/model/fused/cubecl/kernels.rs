@@ -8,7 +8,7 @@ use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
 
 use super::super::kernels::{FusedKernels, FusedOperation, NormConfig, NormOperands, NormResults};
-use super::convolve::{convolve, filters_gradient, input_gradient};
+use super::convolve::{convolve, device_traits, filters_gradient, input_gradient};
 use super::rule::ConvShape;
 use super::tuning::autotune;
 
@@ -56,7 +56,8 @@ impl CubeConvolution for CubeBackend {
         filters: FloatTensor<Self>,
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
-        convolve(input, filters, &options)
+        let device = device_traits(&input);
+        convolve(input, filters, &options, &device)
     }
 
     fn cube_input_gradient(
@@ -65,7 +66,8 @@ impl CubeConvolution for CubeBackend {
         shape: Shape,
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
-        input_gradient(gradient, filters, &shape, &options)
+        let device = device_traits(&gradient);
+        input_gradient(gradient, filters, &shape, &options, &device)
     }
 
     fn cube_filters_gradient(
@@ -74,7 +76,8 @@ impl CubeConvolution for CubeBackend {
         shape: Shape,
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
-        filters_gradient(gradient, input, &shape, &options)
+        let device = device_traits(&gradient);
+        filters_gradient(gradient, input, &shape, &options, &device)
     }
 }
 

@@ -10,6 +10,8 @@
 mod convolve;
 mod kernels;
 mod rule;
+#[cfg(all(test, feature = "wgpu"))]
+mod tests;
 mod tuning;
 mod unfold;
 
