@@ -1,21 +1,12 @@
-//! Fused convolution, batch normalization and ReLU for training on the CPU.
+//! Fused convolution, batch normalization and ReLU for training.
 //!
-//! Burn's operations on its CPU backend `flex` unfold a whole input, change layouts and pass over
-//! memory once for each elementary operation. The operations here do the same arithmetic in blocks
-//! that fit the cache, with matrix products by the same `gemm` crate. Burn's operations run on any
-//! other device, for unsupported shapes, and when fusion is disabled.
-//!
-//! Results are deterministic and do not depend on the number of threads.
+//! Each backend has its kernels in a folder of its own and implements `kernels::FusedKernels`.
+//! `extension` connects them to Burn's automatic differentiation, once for all backends. Burn's
+//! operations run on any other device, for unsupported shapes, and when fusion is disabled.
 
-mod activate;
-mod backend;
-mod buffers;
-mod convolve;
-mod gemm;
-mod geometry;
-mod im2col;
-mod normalize;
-mod sums;
+mod cpu;
+mod extension;
+mod kernels;
 #[cfg(test)]
 mod tests;
 
@@ -27,10 +18,10 @@ use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
 use burn::tensor::module::batch_norm_train;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{DType, Device, Tensor, activation, module};
+use burn::tensor::{Tensor, activation, module};
 
-use backend::{FusedOps as _, NormConfig};
-use geometry::Geometry;
+use extension::FusedOps as _;
+use kernels::{FusedOperation, NormConfig};
 
 static ENABLED: AtomicBool = AtomicBool::new(true);
 
@@ -39,11 +30,10 @@ pub fn set_fused(enabled: bool) {
     ENABLED.store(enabled, Ordering::Relaxed);
 }
 
-/// Returns whether the fused operations support the tensor.
-fn can_fuse<const D: usize>(tensor: &Tensor<D>) -> bool {
+/// Returns whether the fused operations are enabled and support the operation on the tensor.
+fn can_fuse<const D: usize>(tensor: &Tensor<D>, operation: FusedOperation<'_>) -> bool {
     ENABLED.load(Ordering::Relaxed)
-        && tensor.dtype() == DType::F32
-        && tensor.device().without_autodiff() == Device::flex()
+        && extension::supports(tensor.device(), tensor.dtype(), operation)
 }
 
 /// Output and statistics of batch normalization in training mode.
@@ -76,17 +66,19 @@ fn convolution(
     bias: Option<Tensor<1>>,
     options: ConvOptions<2>,
 ) -> Tensor<4> {
-    let supported = Geometry::new(input.dims(), filters.dims(), &options).is_some();
-    if !(supported && can_fuse(&input) && can_fuse(&filters)) {
+    let operation = FusedOperation::Conv2d {
+        input: input.dims(),
+        filters: filters.dims(),
+        options: &options,
+    };
+    if !(can_fuse(&input, operation) && can_fuse(&filters, operation)) {
         return module::conv2d(input, filters, bias, options);
     }
-    let bias = bias.unwrap_or_else(|| Tensor::zeros([0], &Device::flex()));
-    Tensor::from_dispatch(Dispatch::fused_conv2d(
-        input.into_dispatch(),
-        filters.into_dispatch(),
-        bias.into_dispatch(),
-        options,
-    ))
+    let (input, filters) = (input.into_dispatch(), filters.into_dispatch());
+    Tensor::from_dispatch(match bias {
+        Some(bias) => Dispatch::fused_conv2d_bias(input, filters, bias.into_dispatch(), options),
+        None => Dispatch::fused_conv2d(input, filters, options),
+    })
 }
 
 /// Fused [`batch_norm_train`], followed by ReLU if `relu`.
@@ -96,7 +88,7 @@ pub(super) fn batch_norm(
     epsilon: f64,
     relu: bool,
 ) -> BatchNormOutput {
-    if !can_fuse(&input) || input.shape().num_elements() == 0 {
+    if !can_fuse(&input, FusedOperation::BatchNorm(input.dims())) {
         let result = batch_norm_train(input, gamma, beta, epsilon);
         let output = if relu {
             activation::relu(result.output)
@@ -125,7 +117,7 @@ pub(super) fn batch_norm(
 /// Fused [`activation::relu`].
 #[must_use]
 pub(crate) fn relu<const D: usize>(input: Tensor<D>) -> Tensor<D> {
-    if !can_fuse(&input) {
+    if !can_fuse(&input, FusedOperation::Relu) {
         return activation::relu(input);
     }
     Tensor::from_dispatch(Dispatch::fused_relu(input.into_dispatch()))

@@ -26,7 +26,7 @@ pub(super) struct ScaleShift<'a> {
 
 /// Statistics of each channel.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Moments {
+pub(in crate::model::fused) struct Moments {
     pub mean: Vec<f32>,
     /// Biased variance.
     pub variance: Vec<f32>,
