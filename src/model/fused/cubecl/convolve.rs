@@ -3,6 +3,8 @@
 //! Tensors are `[samples, channels, height, width]`, with the channels next to each other in
 //! memory. A tensor in another layout is copied first.
 
+use std::ops::Range;
+
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::ops::ConvOptions;
@@ -26,12 +28,7 @@ const PROCESSORS: usize = 64;
 /// Returns what the rule considers of a tensor's device.
 pub(super) fn device_traits(tensor: &CubeTensor) -> DeviceTraits {
     let properties = tensor.client.properties();
-    let float = |kind: &ElemType| {
-        matches!(
-            kind,
-            ElemType::Float(FloatKind::TF32) | ElemType::Float(FloatKind::F32)
-        )
-    };
+    let float = |kind: &ElemType| matches!(kind, ElemType::Float(FloatKind::TF32 | FloatKind::F32));
     let mut instructions = properties.features.matmul.cmma.iter();
     let processors = properties.hardware.num_streaming_multiprocessors;
     DeviceTraits {
@@ -55,7 +52,7 @@ fn multiply(left: CubeTensor, right: CubeTensor) -> CubeTensor {
 /// Returns `[samples, height, width, channels]` as a matrix of positions and channels, without a
 /// copy if the positions have equal distances in memory.
 fn positions(tensor: CubeTensor) -> CubeTensor {
-    let [samples, height, width, _channels] = tensor.shape().dims();
+    let [samples, height, width, _] = tensor.shape().dims();
     let mut tensor = tensor;
     let strides = tensor.meta.strides();
     let rows_follow = strides[1] == width * strides[2] && strides[0] == height * strides[1];
@@ -115,7 +112,8 @@ fn by_portions(
     }
 }
 
-fn portion(tensor: &CubeTensor, samples: std::ops::Range<usize>) -> CubeTensor {
+/// Returns some of the samples of `[samples, height, width, channels]`.
+fn portion(tensor: &CubeTensor, samples: Range<usize>) -> CubeTensor {
     let [all, height, width, channels] = tensor.shape().dims();
     if samples.len() == all {
         return tensor.clone();

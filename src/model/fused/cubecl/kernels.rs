@@ -7,10 +7,12 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
 
-use super::super::kernels::{FusedKernels, FusedOperation, NormConfig, NormOperands, NormResults};
 use super::convolve::{convolve, device_traits, filters_gradient, input_gradient};
 use super::rule::ConvShape;
 use super::tuning::autotune;
+use crate::model::fused::kernels::{
+    FusedKernels, FusedOperation, NormConfig, NormOperands, NormResults,
+};
 
 /// Convolution without groups, as operations that Burn's kernel fusion executes in order.
 #[backend_extension(Cube, Fusion)]
@@ -112,7 +114,7 @@ impl FusedKernels for Cube {
         dtype == DType::F32 && shape_is_supported
     }
 
-    fn conv2d(
+    fn convolve(
         input: FloatTensor<Self>,
         filters: FloatTensor<Self>,
         bias: Option<FloatTensor<Self>>,
@@ -125,7 +127,7 @@ impl FusedKernels for Cube {
         Self::float_add(output, bias)
     }
 
-    fn conv2d_gradients(
+    fn convolve_gradients(
         gradient: FloatTensor<Self>,
         [input, filters]: [FloatTensor<Self>; 2],
         options: &ConvOptions<2>,
@@ -145,7 +147,7 @@ impl FusedKernels for Cube {
         ]
     }
 
-    fn batch_norm(
+    fn normalize(
         operands: NormOperands<Self>,
         config: NormConfig,
         may_keep: bool,
@@ -153,7 +155,7 @@ impl FusedKernels for Cube {
         let NormOperands { input, gamma, beta } = operands;
         let result = Self::batch_norm_train(input, gamma, beta, config.epsilon);
         let output = if config.relu {
-            <Self as ActivationOps<Self>>::relu(result.output)
+            Self::relu(result.output)
         } else {
             result.output
         };
@@ -166,7 +168,7 @@ impl FusedKernels for Cube {
         }
     }
 
-    fn batch_norm_gradients(
+    fn normalize_gradients(
         gradient: FloatTensor<Self>,
         operands: NormOperands<Self>,
         state: (Self::NormState, NormConfig),
@@ -177,8 +179,7 @@ impl FusedKernels for Cube {
         let gradient = if relu {
             let output = kept.unwrap_or_else(|| {
                 let (mean, variance) = (mean.clone(), variance.clone());
-                let norm = <Self as ModuleOps<Self>>::batch_norm;
-                norm(input.clone(), gamma.clone(), beta, mean, variance, epsilon)
+                Self::batch_norm(input.clone(), gamma.clone(), beta, mean, variance, epsilon)
             });
             Self::relu_backward(output, gradient)
         } else {
@@ -193,11 +194,14 @@ impl FusedKernels for Cube {
         ]
     }
 
-    fn relu(input: FloatTensor<Self>) -> FloatTensor<Self> {
-        <Self as ActivationOps<Self>>::relu(input)
+    fn rectify(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::relu(input)
     }
 
-    fn relu_gradient(gradient: FloatTensor<Self>, output: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn rectify_gradient(
+        gradient: FloatTensor<Self>,
+        output: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         Self::relu_backward(output, gradient)
     }
 }

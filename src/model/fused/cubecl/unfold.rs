@@ -13,7 +13,7 @@ use cubecl::std::tensor::layout::linear::LinearViewMut;
 
 use super::rule::ConvShape;
 
-/// Geometry of the windows, in the order height, width.
+/// Geometry of the windows, in the order height, width, and the number of channels.
 #[derive(CubeLaunch, CubeType)]
 struct Windows {
     stride_0: usize,
@@ -26,6 +26,7 @@ struct Windows {
     kernel_1: usize,
     output_0: usize,
     output_1: usize,
+    channels: usize,
 }
 
 fn windows(shape: &ConvShape) -> WindowsLaunch {
@@ -40,6 +41,7 @@ fn windows(shape: &ConvShape) -> WindowsLaunch {
         shape.kernel[1],
         shape.output_size[0],
         shape.output_size[1],
+        shape.inputs,
     )
 }
 
@@ -87,7 +89,6 @@ fn fold_kernel<E: Numeric, N: Size>(
     columns: &Tensor<Vector<E, N>>,
     mut image: LinearViewMut<'_, Vector<E, N>>,
     dims: Sequence<FastDivmod<usize>>,
-    channels: usize,
     windows: Windows,
     #[define(E)] _dtype: ElemType,
 ) {
@@ -114,7 +115,7 @@ fn fold_kernel<E: Numeric, N: Size>(
                             let row =
                                 (sample * windows.output_0 + out_y) * windows.output_1 + out_x;
                             let tap = tap_y * windows.kernel_1 + tap_x;
-                            let offset = row * columns.stride(0) + tap * channels + channel;
+                            let offset = row * columns.stride(0) + tap * windows.channels + channel;
                             total += columns[offset / lanes];
                         }
                     }
@@ -211,7 +212,6 @@ pub(super) fn fold(columns: CubeTensor, samples: usize, shape: &ConvShape) -> Cu
         columns.into_tensor_arg(),
         image.clone().into_linear_view(),
         divisors(&dims),
-        shape.inputs,
         windows(shape),
         f32::elem_type_native(),
     );
