@@ -2,7 +2,7 @@
 # Builds the tests with the feature `wgpu` and runs the GPU tests on two software drivers: Mesa's
 # lavapipe and the SwiftShader that Chromium ships. Needs Debian or a distribution based on it.
 #
-# The first argument replaces the Cargo features: `tests/devices.sh wgpu,burn/autotune`.
+# The first argument replaces the Cargo features: `RGBY_AUTOTUNE=1 tests/devices.sh wgpu,autotune`.
 # The comparison with the CPU prints its figures.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -43,8 +43,10 @@ impl Gpu {
     ///
     /// # Errors
     ///
-    /// As [`check`](Self::check).
+    /// As [`check`](Self::check), or an unusable value of `RGBY_AUTOTUNE`.
     pub fn open(self) -> Result<Device, String> {
+        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        crate::model::fused::autotune()?;
         self.check()?;
         Ok(self.device)
     }

@@ -8,6 +8,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
 use rgby::model::BatchNorm2d;
+use rgby::model::fused::conv2d;
 
 /// Number of classes of [`Kinds`].
 pub const CLASSES: usize = 5;
@@ -40,7 +41,7 @@ impl Unit {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        relu(self.norm.forward(self.conv.forward(x)))
+        relu(self.norm.forward(conv2d(&self.conv, x)))
     }
 }
 
@@ -64,7 +65,7 @@ impl Growth {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.conv.forward(relu(self.norm.forward(x)))
+        conv2d(&self.conv, relu(self.norm.forward(x)))
     }
 }
 
@@ -145,10 +146,10 @@ impl Kinds {
         let run = |units: &Vec<Unit>| units.iter().fold(x.clone(), |x, unit| unit.forward(x));
         let mut branches: Vec<_> = self.branches.iter().map(run).collect();
         branches.push(self.average.forward(x.clone()));
-        let change = self.up.forward(Tensor::cat(branches, 1)).mul_scalar(0.17);
+        let change = conv2d(&self.up, Tensor::cat(branches, 1)).mul_scalar(0.17);
         let x = relu(change.add(x));
         // ResNet's reduction with a projected shortcut.
-        let shortcut = self.shortcut_norm.forward(self.shortcut.forward(x.clone()));
+        let shortcut = self.shortcut_norm.forward(conv2d(&self.shortcut, x.clone()));
         let x = relu(self.down.forward(x).add(shortcut));
         // Inception's reduction: a convolution and a pooling without padding.
         let pooled = self.reduce_pool.forward(x.clone());

@@ -31,6 +31,8 @@ mod features;
 #[cfg(feature = "train")]
 mod goldens;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod gpu_convolutions;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu_runs;
 #[cfg(feature = "train")]
 mod heads;

@@ -4,6 +4,8 @@ use std::any::TypeId;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+use burn::backend::Cube;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::retro_forward::RetroForward;
@@ -19,7 +21,11 @@ use burn::tensor::{DType, Device};
 use super::kernels::{FusedKernels, FusedOperation, NormConfig, NormOperands};
 
 /// Fused operations on float tensors. Call them only where [`supports`] returns true.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(
+    Flex,
+    Cube: cfg(any(feature = "cuda", feature = "wgpu")),
+    Autodiff
+)]
 pub trait FusedOps: Backend {
     /// Convolves `[N, C, H, W]` with `[K, C/groups, h, w]`.
     fn fused_conv2d(
@@ -53,6 +59,8 @@ pub trait FusedOps: Backend {
 pub(super) fn supports(device: Device, dtype: DType, operation: FusedOperation<'_>) -> bool {
     match device.without_autodiff().as_dispatch() {
         DispatchDevice::Flex(_) => Flex::supports(dtype, operation),
+        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        DispatchDevice::Cube(_) => Cube::supports(dtype, operation),
         #[allow(
             unreachable_patterns,
             reason = "the features select which backends exist"

@@ -5,6 +5,8 @@
 //! operations run on any other device, for unsupported shapes, and when fusion is disabled.
 
 mod cpu;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod cubecl;
 mod extension;
 mod kernels;
 #[cfg(test)]
@@ -20,6 +22,8 @@ use burn::tensor::module::batch_norm_train;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, activation, module};
 
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub use cubecl::autotune;
 use extension::FusedOps as _;
 use kernels::{FusedOperation, NormConfig};
 
@@ -47,7 +51,7 @@ pub(super) struct BatchNormOutput {
 
 /// Applies `layer` to `[N, C, H, W]`.
 #[must_use]
-pub(crate) fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     let padding = match layer.padding {
         PaddingConfig2d::Valid => [(0, 0); 2],
         PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
