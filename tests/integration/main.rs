@@ -21,7 +21,7 @@ mod convert;
 mod deploy;
 #[cfg(all(unix, feature = "serve"))]
 mod deploy_serve;
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(any(feature = "cuda", feature = "wgpu", feature = "torch"))]
 mod devices;
 mod eval_hostile;
 #[cfg(feature = "train")]
@@ -30,7 +30,7 @@ mod exports;
 mod features;
 #[cfg(feature = "train")]
 mod goldens;
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(any(feature = "cuda", feature = "wgpu", feature = "torch"))]
 mod gpu_runs;
 #[cfg(feature = "train")]
 mod heads;
@@ -38,7 +38,7 @@ mod heads;
 mod http_request;
 #[cfg(feature = "train")]
 mod kill;
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(any(feature = "cuda", feature = "wgpu", feature = "torch"))]
 mod layer_kinds;
 mod layers;
 #[cfg(all(feature = "train", feature = "serve"))]

@@ -1,9 +1,18 @@
 //! The fused operations as an extension of Burn's backends, with and without gradients.
+#![cfg_attr(
+    feature = "torch",
+    allow(
+        deprecated,
+        reason = "Burn marks its backend on libtorch as deprecated"
+    )
+)]
 
 use std::any::TypeId;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
+#[cfg(feature = "torch")]
+use burn::backend::LibTorch;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::retro_forward::RetroForward;
@@ -19,7 +28,7 @@ use burn::tensor::{DType, Device};
 use super::kernels::{FusedKernels, FusedOperation, NormConfig, NormOperands};
 
 /// Fused operations on float tensors. Call them only where [`supports`] returns true.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, LibTorch: cfg(feature = "torch"), Autodiff)]
 pub trait FusedOps: Backend {
     /// Convolves `[N, C, H, W]` with `[K, C/groups, h, w]`.
     fn fused_conv2d(
@@ -53,6 +62,8 @@ pub trait FusedOps: Backend {
 pub(super) fn supports(device: Device, dtype: DType, operation: FusedOperation<'_>) -> bool {
     match device.without_autodiff().as_dispatch() {
         DispatchDevice::Flex(_) => Flex::supports(dtype, operation),
+        #[cfg(feature = "torch")]
+        DispatchDevice::LibTorch(_) => LibTorch::supports(dtype, operation),
         #[allow(
             unreachable_patterns,
             reason = "the features select which backends exist"
