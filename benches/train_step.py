@@ -4,6 +4,8 @@
     benches/train_step.py [--rgby target/release/rgby] [--device cuda] [--threads 2] [--rounds 3]
                           [--steps 4] [--case resnet50:224:32]...
 
+--device also accepts torch:cpu and torch:cuda, for an rgby that was built with libtorch.
+
 Builds nothing. Needs torch, torchvision and timm, and an rgby that was built with --release. The
 programs take turns and the fastest round of each counts, because other work on the machine slows
 the program that runs at that moment. On a GPU, PyTorch is measured with its defaults, where cuDNN
@@ -14,6 +16,7 @@ process on the host.
 import argparse
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -23,6 +26,8 @@ CASES = {
     "cpu": [("resnet50", 224, 8), ("inception-resnet-v2", 139, 8)],
     "cuda": [("resnet50", 224, 32), ("inception-resnet-v2", 139, 100)],
 }
+CASES["torch:cpu"] = CASES["cpu"]
+CASES["torch:cuda"] = CASES["cuda"]
 CHANNELS, CLASSES = 4, 28
 
 
@@ -84,14 +89,19 @@ def run(command, threads):
     return json.loads(done.stdout)
 
 
+def torch_device(device):
+    """Returns PyTorch's name of a device of rgby."""
+    return device.removeprefix("torch:")
+
+
 def compare(arguments, arch, size, batch):
     ours = [arguments.rgby, "bench", "--train", "--arch", arch, "--input-size", str(size)]
     ours += ["--batch-size", str(batch), "--json", "--device", arguments.device]
     theirs = [sys.executable, __file__, "--threads", str(arguments.threads)]
-    theirs += ["--device", arguments.device, "--steps", str(arguments.steps)]
+    theirs += ["--device", torch_device(arguments.device), "--steps", str(arguments.steps)]
     theirs += ["--torch", arch, str(size), str(batch)]
     commands = {"PyTorch": theirs, "rgby": ours}
-    if arguments.device != "cpu":
+    if "cuda" in arguments.device:
         commands["PyTorch, float32"] = [*theirs, "--float32"]
     rounds = {name: [] for name in commands}
     for _ in range(arguments.rounds):
@@ -124,7 +134,7 @@ def main():
         result = torch_round(arch, int(size), int(batch), arguments)
         print(json.dumps(result))
         return
-    cases = [case.split(":") for case in arguments.case] or CASES[arguments.device.split(":")[0]]
+    cases = [case.split(":") for case in arguments.case] or CASES[re.sub(r":\d+$", "", arguments.device)]
     for arch, size, batch in cases:
         compare(arguments, arch, int(size), int(batch))
 

@@ -55,7 +55,7 @@ pub struct BenchArgs {
     pub images: Option<PathBuf>,
     #[command(flatten)]
     pub layout: LayoutArgs,
-    /// Device: cpu, cuda[:i], tensorrt[:i] (--model only) or wgpu[:i] (--train only)
+    /// Device: cpu, cuda[:i], tensorrt[:i] (--model only), wgpu[:i] or torch (--train only)
     #[arg(long, conflicts_with = "preprocess", default_value = "cpu")]
     pub device: String,
     /// Comma-separated batch sizes for --model

@@ -66,7 +66,7 @@ pub struct RunArgs {
     /// Run directory
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
-    /// Training device: cpu, cuda[:i] or wgpu[:i]
+    /// Training device: cpu, torch[:cpu|:cuda[:i]|:mps], cuda[:i] or wgpu[:i]
     ///
     /// `rgby devices` lists the available ones.
     #[arg(long, default_value = "cpu")]
@@ -118,11 +118,14 @@ impl RunArgs {
             ui.note(&start.to_string());
         }
         memory::keep_freed_memory();
-        let device = self.device.open().map_err(anyhow::Error::msg)?;
-        let dataset = self.dataset(&config, ui)?;
+        let resolved = self.device.resolved().map_err(anyhow::Error::msg)?;
+        let device = resolved.open().map_err(anyhow::Error::msg)?;
+        let settings = &config.train;
+        settings.configure(&device).map_err(anyhow::Error::msg)?;
+        let dataset = self.dataset(&config, resolved, ui)?;
         let signals = Signals::listen()?;
         let images = self.data.images()?;
-        let origin = RunOrigin::new(self.device, &images, &self.data.labels, from.as_ref());
+        let origin = RunOrigin::new(resolved, &images, &self.data.labels, from.as_ref());
         let tracker = self.tracking.tracker(&self.out, &origin, &dataset);
         let epochs = config.train.epochs;
         let cache = self.pixel_cache(&dataset, &config, ui)?;
@@ -154,7 +157,7 @@ impl RunArgs {
     }
 
     /// Opens the data set and prints a summary of the run.
-    fn dataset(&self, config: &Config, ui: &Ui) -> anyhow::Result<Dataset> {
+    fn dataset(&self, config: &Config, device: TrainDevice, ui: &Ui) -> anyhow::Result<Dataset> {
         let classes = config.model.classes.len();
         let stains = config.preprocess().stains();
         let dataset = Dataset::open(&self.data.images()?, &self.data.labels, &stains, classes)?;
@@ -164,7 +167,7 @@ impl RunArgs {
             config.model.input_size,
             dataset.len(),
             config.train.epochs,
-            self.device,
+            device,
             self.out.display()
         ));
         Ok(dataset)

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::head::HEAD;
 use super::parameters::{init_parameters, list_parameters};
-use super::{Arch, Backbone, BatchNorm2d, Head, ModelConfig};
+use super::{Arch, Backbone, BatchNorm2d, Head, ModelConfig, fused};
 
 /// A multi-label classifier of multi-channel images.
 #[derive(Module, Debug)]
@@ -45,7 +45,8 @@ impl Classifier {
             Some(norm) => norm.forward(images),
             None => images,
         };
-        self.backbone.forward(images)
+        // The head computes in float32, whatever the precision of the backbone.
+        fused::to_float32(self.backbone.forward(images))
     }
 
     /// Returns the pooled features `[N, F]` of normalised images `[N, C, S, S]`.

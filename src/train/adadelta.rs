@@ -5,6 +5,8 @@ use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::cpu_slices::{CHUNK, is_cpu, values, values_mut};
+#[cfg(feature = "torch")]
+use crate::model::fused::torch;
 
 /// Settings of [`Adadelta`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,6 +69,19 @@ impl Optimizer for Adadelta {
             square_average: grad.zeros_like(),
             delta_average: grad.zeros_like(),
         });
+        #[cfg(feature = "torch")]
+        if torch::is_torch(&tensor.device()) {
+            let averages = [state.square_average, state.delta_average];
+            let AdadeltaConfig { rho, epsilon } = self.config;
+            let constants = (lr, f64::from(rho), f64::from(epsilon));
+            let (tensor, averages) = torch::adadelta(tensor, grad, averages, constants);
+            let [square_average, delta_average] = averages;
+            let state = AdadeltaState {
+                square_average,
+                delta_average,
+            };
+            return (tensor, Some(state));
+        }
         let (tensor, state) = if is_cpu(&tensor.device()) {
             self.step_fused(lr as f32, tensor, grad, state)
         } else {

@@ -57,6 +57,10 @@ impl TrainBench<'_> {
     ///
     /// A sample cannot be read, or the run fails.
     pub fn measure(&self) -> Result<TrainSpeed, TrainError> {
+        let settings = &self.config.train;
+        settings
+            .configure(&self.device)
+            .map_err(TrainError::Unsupported)?;
         let cached = self
             .files()
             .with_cache(self.cache.clone(), &self.config.cache_form())?;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use self::overrides::{Overrides, option};
 use super::did_you_mean::suggestion;
-use super::{ClassWeights, LossConfig, LossName, OptimizerConfig, TrainPrecision};
+use super::{ClassWeights, LossConfig, LossName, OptimizerConfig, TrainPrecision, torch};
 use crate::data::{AugmentConfig, CacheForm, Sampler, Split};
 use crate::imaging::{Preprocess, Resize};
 use crate::model::ModelConfig;
@@ -42,9 +42,12 @@ pub struct TrainConfig {
     pub keep_top: usize,
     /// Epochs without a lower validation loss before the run stops early; never if absent.
     pub patience: Option<u32>,
-    /// Number format of the computation: `fp32`.
+    /// Number format of the computation: `tf32`, `fp32` or `bf16`.
     #[serde(default)]
     pub precision: TrainPrecision,
+    /// Whether libtorch uses only deterministic algorithms, so that a resumed run is bit-identical.
+    #[serde(default)]
+    pub deterministic: bool,
     /// Random seed of weights, sample order and dropout.
     #[serde(default)]
     pub seed: u64,
@@ -113,6 +116,15 @@ impl TrainConfig {
         device
     }
 
+    /// Applies precision and determinism to the process and checks that the device supports them.
+    ///
+    /// # Errors
+    ///
+    /// The device does not support the precision.
+    pub fn configure(&self, device: &Device) -> Result<(), String> {
+        torch::configure(device, self.precision, self.deterministic)
+    }
+
     /// Returns the number of samples per step.
     #[must_use]
     pub fn step_size(&self) -> usize {
@@ -121,7 +133,6 @@ impl TrainConfig {
 
     /// Validates the values and fills in the defaults of the loss.
     fn resolve(&mut self, classes: usize) -> Result<(), String> {
-        self.precision.check()?;
         for (field, value) in [
             ("epochs", self.epochs as usize),
             ("batch_size", self.batch_size),

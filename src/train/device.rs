@@ -6,6 +6,7 @@ use std::str::FromStr;
 use burn::tensor::Device;
 
 use super::gpu::{self, Gpu};
+use super::torch::{self, TorchDevice};
 
 /// `--device` of the training commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,9 +19,36 @@ pub enum TrainDevice {
     /// A GPU with a Vulkan, Metal or DirectX 12 driver, by its index in `rgby devices`; without an
     /// index, the system's default.
     Wgpu(Option<usize>),
+    /// libtorch; without a device, the first that is available of CUDA, Metal and the CPU.
+    Torch(Option<TorchDevice>),
 }
 
 impl TrainDevice {
+    /// Returns the device that [`open`](Self::open) opens: for `torch`, the one that it selects.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn resolved(self) -> Result<Self, String> {
+        match self {
+            Self::Torch(None) => torch::best()
+                .map(|device| Self::Torch(Some(device)))
+                .map_err(|reason| self.not_available(&reason)),
+            known => Ok(known),
+        }
+    }
+
+    fn not_available(self, reason: &str) -> String {
+        let available: Vec<String> = DetectedDevice::all()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        format!(
+            "--device {self} is not available: {reason}\nhint: available devices: {}",
+            available.join(", ")
+        )
+    }
+
     /// Returns Burn's device, without autodiff, after a small test computation on it.
     ///
     /// # Errors
@@ -36,17 +64,13 @@ impl TrainDevice {
             Self::Cuda(index) => numbered(gpu::cuda_gpus(), index),
             Self::Wgpu(None) => gpu::wgpu_default(),
             Self::Wgpu(Some(index)) => numbered(gpu::wgpu_adapters(), index),
+            Self::Torch(device) => device
+                .map_or_else(torch::best, Ok)
+                .and_then(torch::device)
+                .map(|device| Gpu::new(device, "libtorch")),
         };
-        gpu.and_then(Gpu::open).map_err(|reason| {
-            let available: Vec<String> = DetectedDevice::all()
-                .iter()
-                .map(ToString::to_string)
-                .collect();
-            format!(
-                "--device {self} is not available: {reason}\nhint: available devices: {}",
-                available.join(", ")
-            )
-        })
+        gpu.and_then(Gpu::open)
+            .map_err(|reason| self.not_available(&reason))
     }
 }
 
@@ -54,7 +78,20 @@ impl FromStr for TrainDevice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let invalid = || format!("`{text}` is not a device; use cpu, cuda, cuda:1, wgpu or wgpu:1");
+        let invalid = || {
+            format!(
+                "`{text}` is not a device; use cpu, cuda, cuda:1, wgpu, wgpu:1, torch, torch:cpu, \
+                 torch:cuda, torch:cuda:1 or torch:mps"
+            )
+        };
+        if let Some(rest) = text.strip_prefix("torch") {
+            let device = rest.strip_prefix(':').map(str::parse).transpose();
+            return match device {
+                Ok(None) if !rest.is_empty() => Err(invalid()),
+                Ok(device) => Ok(Self::Torch(device)),
+                Err(()) => Err(invalid()),
+            };
+        }
         let (kind, index) = match text.split_once(':') {
             Some((kind, index)) => (kind, Some(index.parse().map_err(|_| invalid())?)),
             None => (text, None),
@@ -75,6 +112,8 @@ impl fmt::Display for TrainDevice {
             Self::Cuda(index) => write!(f, "cuda:{index}"),
             Self::Wgpu(None) => f.write_str("wgpu"),
             Self::Wgpu(Some(index)) => write!(f, "wgpu:{index}"),
+            Self::Torch(None) => f.write_str("torch"),
+            Self::Torch(Some(device)) => write!(f, "torch:{device}"),
         }
     }
 }
@@ -109,7 +148,17 @@ impl DetectedDevice {
         };
         let wgpu = gpus(gpu::wgpu_adapters(), |index| TrainDevice::Wgpu(Some(index)));
         let cuda = gpus(gpu::cuda_gpus(), TrainDevice::Cuda);
-        std::iter::once(cpu).chain(wgpu).chain(cuda).collect()
+        let torch = torch::devices().unwrap_or_default();
+        let torch = torch.into_iter().map(|(device, name)| Self {
+            device: TrainDevice::Torch(Some(device)),
+            name: torch::device(device).and_then(|device| {
+                Gpu::new(device, "libtorch").open()?;
+                Ok(name)
+            }),
+            kind: "libtorch",
+        });
+        let others = wgpu.chain(cuda).chain(torch);
+        std::iter::once(cpu).chain(others).collect()
     }
 
     /// Returns the kinds of devices that are not available, each with the reason.
@@ -118,6 +167,7 @@ impl DetectedDevice {
         let kinds = [
             ("wgpu", gpu::wgpu_adapters().err()),
             ("cuda", gpu::cuda_gpus().err()),
+            ("torch", torch::devices().err()),
         ];
         let missing = |(kind, reason): (_, Option<String>)| Some((kind, reason?));
         kinds.into_iter().filter_map(missing).collect()
@@ -169,25 +219,54 @@ mod tests {
 
     #[test]
     fn parses_and_prints_devices() {
-        for text in ["cpu", "cuda:0", "cuda:3", "wgpu", "wgpu:1"] {
+        for text in [
+            "cpu",
+            "cuda:0",
+            "cuda:3",
+            "wgpu",
+            "wgpu:1",
+            "torch",
+            "torch:cpu",
+            "torch:cuda:0",
+            "torch:cuda:2",
+            "torch:mps",
+        ] {
             assert_eq!(
                 text.parse::<TrainDevice>().map(|d| d.to_string()),
                 Ok(text.into())
             );
         }
         assert_eq!("cuda".parse(), Ok(TrainDevice::Cuda(0)));
-        for text in ["", "gpu", "cpu:0", "cuda:", "cuda:-1", "wgpu:x"] {
+        assert_eq!(
+            "torch:cuda".parse(),
+            Ok(TrainDevice::Torch(Some(TorchDevice::Cuda(0))))
+        );
+        for text in [
+            "",
+            "gpu",
+            "cpu:0",
+            "cuda:",
+            "cuda:-1",
+            "wgpu:x",
+            "torch:",
+            "torchcpu",
+            "torch:wgpu",
+            "torch:cpu:0",
+            "torch:cuda:x",
+        ] {
             assert!(text.parse::<TrainDevice>().is_err(), "{text}");
         }
     }
 
     #[test]
-    #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+    #[cfg(not(any(feature = "cuda", feature = "wgpu", feature = "torch")))]
     fn error_for_a_device_that_is_not_built_in_lists_available_devices() {
         for (device, feature) in [
             (TrainDevice::Cuda(0), "cuda"),
             (TrainDevice::Wgpu(None), "wgpu"),
             (TrainDevice::Wgpu(Some(3)), "wgpu"),
+            (TrainDevice::Torch(None), "torch"),
+            (TrainDevice::Torch(Some(TorchDevice::Mps)), "torch"),
         ] {
             let message = device.open().unwrap_err();
             for part in [
@@ -199,7 +278,7 @@ mod tests {
             }
         }
         let missing = DetectedDevice::missing();
-        assert_eq!(missing.len(), 2, "{missing:?}");
+        assert_eq!(missing.len(), 3, "{missing:?}");
     }
 
     #[test]

@@ -7,6 +7,8 @@ use rayon::prelude::*;
 
 use super::cpu_slices::{CHUNK, is_cpu, values, values_mut};
 use crate::model::Classifier;
+#[cfg(feature = "torch")]
+use crate::model::fused::torch;
 
 /// The moving average of a network's parameters and BatchNorm statistics.
 ///
@@ -93,6 +95,10 @@ impl ModuleMapper for EmaUpdate {
         self.visited += 1;
         param.map(|average| {
             assert_eq!(average.dims(), weight.dims(), "{SAME_NETWORK}");
+            #[cfg(feature = "torch")]
+            if torch::is_torch(&average.device()) {
+                return torch::lerp(average, weight, self.rate);
+            }
             if is_cpu(&average.device()) {
                 update_fused(average, weight, self.rate as f32)
             } else {

@@ -53,6 +53,9 @@ pub enum TrainError {
         /// Settings that would fit.
         hint: String,
     },
+    /// The device does not support a setting of the config.
+    #[error("{0}")]
+    Unsupported(String),
     /// The run directory cannot be used.
     #[error("{path}: {reason}")]
     Folder { path: String, reason: String },

@@ -19,6 +19,12 @@ pub(super) struct Gpu {
 }
 
 impl Gpu {
+    /// Creates the GPU of a device that is known to exist.
+    #[must_use]
+    pub fn new(device: Device, kind: &'static str) -> Self {
+        Self { device, kind }
+    }
+
     /// Returns the kind, for example `discrete GPU` or `software`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -138,8 +144,14 @@ pub(super) fn cuda_gpus() -> Result<Vec<Gpu>, String> {
     Err(not_built("cuda"))
 }
 
-#[cfg(not(all(feature = "cuda", feature = "wgpu")))]
-fn not_built(feature: &str) -> String {
+/// Returns whether Burn's CUDA kernels compute on the device.
+pub(super) fn is_cuda(device: &Device) -> bool {
+    let device = device.clone().without_autodiff();
+    cuda_gpus().is_ok_and(|gpus| gpus.iter().any(|gpu| gpu.device == device))
+}
+
+#[cfg(not(all(feature = "cuda", feature = "wgpu", feature = "torch")))]
+pub(super) fn not_built(feature: &str) -> String {
     format!(
         "rgby was built without {feature}; `cargo build --release --features {feature}` enables it"
     )

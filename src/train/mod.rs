@@ -33,6 +33,9 @@ mod start;
 mod starting_point;
 mod step;
 mod step_loss;
+mod torch;
+#[cfg(feature = "torch")]
+mod torch_rules;
 mod weight_decay;
 
 pub use adadelta::{Adadelta, AdadeltaConfig, AdadeltaState};
@@ -59,3 +62,4 @@ pub use schedule::{Decay, Schedule, ScheduleName};
 pub use starting_point::{HeadChoice, StartingPoint, StartingPointError};
 pub use step::{BatchContent, StepConfig, StepReport, Trainer};
 pub use step_loss::StepLoss;
+pub use torch::TorchDevice;

@@ -4,8 +4,12 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, Optimizer, SgdConfig};
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "torch")]
+use super::torch_rules::{TorchAdam, TorchSgd};
 use super::weight_decay::{DecayKind, WeightDecay};
 use super::{AdadeltaConfig, Decay, Schedule, ScheduleName};
+#[cfg(feature = "torch")]
+use crate::model::fused::torch::AdamConstants;
 
 /// An update rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -268,13 +272,24 @@ impl OptimizerConfig {
                 }
                 .build(),
             ),
-            OptimizerName::Adam | OptimizerName::Adamw => self.with_weight_decay(
-                AdamConfig::new()
-                    .with_beta_1(self.beta1.unwrap_or(0.9))
-                    .with_beta_2(self.beta2.unwrap_or(0.999))
+            OptimizerName::Adam | OptimizerName::Adamw => {
+                let (beta1, beta2) = (self.beta1.unwrap_or(0.9), self.beta2.unwrap_or(0.999));
+                let rule = AdamConfig::new()
+                    .with_beta_1(beta1)
+                    .with_beta_2(beta2)
                     .with_epsilon(epsilon)
-                    .build(),
-            ),
+                    .build();
+                #[cfg(feature = "torch")]
+                let rule = TorchAdam {
+                    rule,
+                    constants: AdamConstants {
+                        beta1: beta1.into(),
+                        beta2: beta2.into(),
+                        epsilon: epsilon.into(),
+                    },
+                };
+                self.with_weight_decay(rule)
+            }
             OptimizerName::Sgd => {
                 let momentum = self.momentum.filter(|m| *m > 0.0).map(|momentum| {
                     MomentumConfig::new()
@@ -282,6 +297,11 @@ impl OptimizerConfig {
                         .with_dampening(0.0)
                         .with_nesterov(self.nesterov == Some(true))
                 });
+                #[cfg(feature = "torch")]
+                if momentum.is_none() {
+                    let rule = SgdConfig::new().build();
+                    return self.with_weight_decay(TorchSgd { rule });
+                }
                 self.with_weight_decay(SgdConfig::new().with_momentum(momentum).build())
             }
         }

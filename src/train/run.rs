@@ -32,6 +32,10 @@ const PAGE_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// [`TrainError`]; the last checkpoint is still usable.
 pub fn train(job: TrainJob, observer: &dyn TrainingObserver) -> Result<RunEnd, TrainError> {
+    let settings = &job.config.train;
+    settings
+        .configure(&job.device)
+        .map_err(TrainError::Unsupported)?;
     let mut run = TrainingRun::open(job, observer)?;
     if !run.job.resume {
         // A run killed in its first epoch can then be resumed, and a full disk is detected at once.

@@ -9,6 +9,8 @@ use super::gradient_accumulation::GradientAccumulator;
 use super::gradient_clipping::clip_gradients;
 use super::{Ema, Loss, StepLoss, TrainConfig};
 use crate::data::Batch;
+#[cfg(feature = "torch")]
+use crate::model::fused::torch::{collect_updates, upload as upload_to_torch};
 use crate::model::{Classifier, FreezeError, freeze};
 
 /// Progress after a step.
@@ -191,9 +193,9 @@ impl Trainer {
         if let Some(norm) = self.config.clip_norm {
             (gradients, _) = clip_gradients(&classifier, gradients, norm);
         }
-        let classifier = self.optimizer.step(lr, classifier, gradients);
+        let classifier = collect_updates(|| self.optimizer.step(lr, classifier, gradients));
         if let Some(ema) = &mut self.ema {
-            ema.update(&classifier, step);
+            collect_updates(|| ema.update(&classifier, step));
         }
         self.classifier = Some(classifier);
         StepLoss::new(losses)
@@ -222,16 +224,16 @@ impl Trainer {
     ) -> (Tensor<2>, Tensor<2>) {
         let count = batch.indices.len();
         let classes = batch.targets.len() / count.max(1);
-        let targets = TensorData::new(std::mem::take(&mut batch.targets), [count, classes]);
+        let targets = std::mem::take(&mut batch.targets);
+        let targets = upload(targets, [count, classes], device);
         let logits = match self.input {
             BatchContent::Images => classifier.logits(image_tensor(batch, self.images, device)),
             BatchContent::Features => {
                 let shape = [count, batch.images.len() / count];
-                let features = TensorData::new(batch.images, shape);
-                classifier.head_logits(Tensor::from_data(features, device))
+                classifier.head_logits(upload(batch.images, shape, device))
             }
         };
-        (logits, Tensor::from_data(targets, device))
+        (logits, targets)
     }
 }
 
@@ -242,5 +244,20 @@ pub(super) fn image_tensor(
     device: &Device,
 ) -> Tensor<4> {
     let shape = [batch.indices.len(), channels, side, side];
-    Tensor::from_data(TensorData::new(batch.images, shape), device)
+    upload(batch.images, shape, device)
+}
+
+/// Returns the values as a tensor on the device.
+fn upload<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
+    #[cfg(feature = "torch")]
+    if let Some(tensor) = upload_to_torch(&values, shape, device) {
+        return tensor;
+    }
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// Runs `work`; only on libtorch are the updates of parameters collected.
+#[cfg(not(feature = "torch"))]
+fn collect_updates<T>(work: impl FnOnce() -> T) -> T {
+    work()
 }

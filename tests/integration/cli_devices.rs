@@ -70,6 +70,7 @@ mod training {
         for (kind, built_in) in [
             ("cuda", cfg!(feature = "cuda")),
             ("wgpu", cfg!(feature = "wgpu")),
+            ("torch", cfg!(feature = "torch")),
         ] {
             let entry = missing.iter().find(|entry| entry["kind"] == kind);
             let reason = entry.map_or("", |entry| entry["reason"].as_str().unwrap());
@@ -88,6 +89,7 @@ mod training {
             &[
                 (&train("wgpu:1000"), &none("wgpu:1000")),
                 (&train("cuda:1000"), &none("cuda:1000")),
+                (&train("torch:cuda:1000"), &none("torch:cuda:1000")),
                 (&train("gpu"), &["gpu"]),
                 (
                     &format!("{} --set train.precision=bf16", train("cpu")),

@@ -5,6 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::devices::{gpu, gpu_name};
+#[cfg(feature = "torch")]
+use crate::support::records;
 use crate::support::{finish, json, must, rgby};
 use crate::train_support::{DATA, assert_same, stop_early, workplace};
 
@@ -68,4 +70,43 @@ fn first_non_finite_step_is_reported_and_not_saved() {
     assert_eq!(place(&gpu_name(), &[]), (cpu.clone(), 0.into()));
     let often = ["--checkpoint-every", "1 step"];
     assert_eq!(place(&gpu_name(), &often), (cpu, 1.into()));
+}
+
+/// Returns the training losses of a run, by epoch.
+#[cfg(feature = "torch")]
+fn losses(dir: &Path, run: &str) -> Vec<f64> {
+    let rows = records(dir, &format!("{run}/metrics.csv"));
+    rows.iter().map(|row| row[1].parse().unwrap()).collect()
+}
+
+/// bfloat16 has 8 significant bits; the losses show that it is used, and that training still works.
+#[cfg(feature = "torch")]
+#[test]
+fn bfloat16_trains_on_libtorch_nearly_like_float32() {
+    if !gpu_name().starts_with("torch") || gpu().is_none() {
+        return;
+    }
+    let dir = workplace(24, "0,25");
+    let path = dir.path();
+    let train = |precision: &str| {
+        let settings = "--set optimizer.lr=0.1 --set train.deterministic=true";
+        let device = gpu_name();
+        must(
+            path,
+            &format!(
+                "{} {settings} --device {device} --set train.precision={precision} --out {precision}",
+                train()
+            ),
+        );
+        losses(path, precision)
+    };
+    let (exact, allowed, rounded) = (train("fp32"), train("tf32"), train("bf16"));
+    if gpu_name() == "torch:cpu" {
+        assert_eq!(exact, allowed);
+    }
+    assert_ne!(exact, rounded);
+    for (exact, rounded) in exact.iter().zip(&rounded) {
+        let apart = (exact - rounded).abs() / exact;
+        assert!(apart < 0.05, "{rounded} instead of {exact}");
+    }
 }

@@ -21,7 +21,7 @@ mod convert;
 mod deploy;
 #[cfg(all(unix, feature = "serve"))]
 mod deploy_serve;
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(any(feature = "cuda", feature = "wgpu", feature = "torch"))]
 mod devices;
 mod eval_hostile;
 #[cfg(feature = "train")]
@@ -32,7 +32,7 @@ mod features;
 mod goldens;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu_convolutions;
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(any(feature = "cuda", feature = "wgpu", feature = "torch"))]
 mod gpu_runs;
 #[cfg(feature = "train")]
 mod heads;
@@ -40,7 +40,7 @@ mod heads;
 mod http_request;
 #[cfg(feature = "train")]
 mod kill;
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(any(feature = "cuda", feature = "wgpu", feature = "torch"))]
 mod layer_kinds;
 mod layers;
 #[cfg(all(feature = "train", feature = "serve"))]

@@ -15,9 +15,9 @@ use rgby::train::{
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(any(feature = "cuda", feature = "wgpu", feature = "torch"))]
 use crate::devices::{gpu, gpu_name};
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(any(feature = "cuda", feature = "wgpu", feature = "torch"))]
 use crate::support::not_applicable;
 
 const STEPS: &str = include_str!("../golden/resnet50_steps.json");
@@ -156,7 +156,7 @@ fn resnet50_trains_like_pytorch() {
     assert_trains_like_pytorch(&Device::flex());
 }
 
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(any(feature = "cuda", feature = "wgpu", feature = "torch"))]
 #[test]
 fn resnet50_trains_on_a_gpu_like_pytorch() {
     if gpu_name() == "wgpu" {
@@ -167,10 +167,8 @@ fn resnet50_trains_on_a_gpu_like_pytorch() {
     }
 }
 
-fn assert_trains_like_pytorch(device: &Device) {
-    let golden: Value = serde_json::from_str(STEPS).unwrap();
-    let losses = golden["losses"].as_array().unwrap();
-    assert_eq!(losses.len(), 50);
+/// Returns a trainer of the network before its first step.
+fn trainer(device: &Device) -> Trainer {
     let optimizer = OptimizerConfig {
         constants: OptimizerConstants::PyTorch,
         ..OptimizerConfig::new(OptimizerName::Adadelta)
@@ -181,13 +179,20 @@ fn assert_trains_like_pytorch(device: &Device) {
         clip_norm: None,
         batch_size: BATCH,
     };
-    let mut trainer = Trainer::new(
+    Trainer::new(
         classifier(&autodiff),
         optimizer.resolved().unwrap().init(),
         step_config,
         device,
         (4, SIDE as u32),
-    );
+    )
+}
+
+fn assert_trains_like_pytorch(device: &Device) {
+    let golden: Value = serde_json::from_str(STEPS).unwrap();
+    let losses = golden["losses"].as_array().unwrap();
+    assert_eq!(losses.len(), 50);
+    let mut trainer = trainer(device);
     let before = statistics_difference(trainer.classifier());
     let lr = golden["learning_rate"].as_f64().unwrap();
     let mut most = 0.0_f64;
@@ -203,4 +208,34 @@ fn assert_trains_like_pytorch(device: &Device) {
     assert!(after <= 1e-3, "running statistics: {after:e}");
     // They changed enough for the comparison to be meaningful.
     assert!(before > 0.1, "{before}");
+}
+
+/// The limit is the drift of PyTorch from itself with inputs off by 1e-6.
+#[cfg(feature = "torch")]
+#[test]
+fn libtorch_differs_from_pytorch_less_than_pytorch_from_itself() {
+    if gpu_name() != "torch:cpu" {
+        return not_applicable("RGBY_TEST_GPU does not name torch:cpu");
+    }
+    let Some(device) = gpu() else { return };
+    let golden: Value =
+        serde_json::from_str(include_str!("../golden/resnet50_drift.json")).unwrap();
+    let list = |key: &str| -> Vec<f64> {
+        let values = golden[key].as_array().unwrap();
+        values.iter().map(|value| value.as_f64().unwrap()).collect()
+    };
+    let steps = serde_json::from_str::<Value>(STEPS).unwrap();
+    let lr = steps["learning_rate"].as_f64().unwrap();
+    let (theirs, shifted) = (list("losses"), list("shifted"));
+    let mut trainer = trainer(&device);
+    let ours: Vec<f64> = (0..theirs.len())
+        .map(|step| trainer.step(batch(step % BATCHES), lr, step as u64, 0))
+        .collect();
+    let apart = |other: &[f64]| {
+        let pairs = theirs.iter().zip(other);
+        pairs.fold(0.0_f64, |most, (a, b)| most.max((a - b).abs() / a))
+    };
+    let (ours, drift) = (apart(&ours), apart(&shifted));
+    println!("losses within {ours:.1e} of PyTorch's, whose drift is {drift:.1e}");
+    assert!(ours <= drift, "{ours:e}, but PyTorch drifts by {drift:e}");
 }

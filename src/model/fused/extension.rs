@@ -1,4 +1,11 @@
 //! The fused operations as an extension of Burn's backends, with and without gradients.
+#![cfg_attr(
+    feature = "torch",
+    allow(
+        deprecated,
+        reason = "Burn marks its backend on libtorch as deprecated"
+    )
+)]
 
 use std::any::TypeId;
 use std::fmt::Debug;
@@ -6,6 +13,8 @@ use std::marker::PhantomData;
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use burn::backend::Cube;
+#[cfg(feature = "torch")]
+use burn::backend::LibTorch;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::retro_forward::RetroForward;
@@ -24,6 +33,7 @@ use super::kernels::{FusedKernels, FusedOperation, NormConfig, NormOperands};
 #[backend_extension(
     Flex,
     Cube: cfg(any(feature = "cuda", feature = "wgpu")),
+    LibTorch: cfg(feature = "torch"),
     Autodiff
 )]
 pub trait FusedOps: Backend {
@@ -61,6 +71,8 @@ pub(super) fn supports(device: Device, dtype: DType, operation: FusedOperation<'
         DispatchDevice::Flex(_) => Flex::supports(dtype, operation),
         #[cfg(any(feature = "cuda", feature = "wgpu"))]
         DispatchDevice::Cube(_) => Cube::supports(dtype, operation),
+        #[cfg(feature = "torch")]
+        DispatchDevice::LibTorch(_) => LibTorch::supports(dtype, operation),
         #[allow(
             unreachable_patterns,
             reason = "the features select which backends exist"

@@ -11,6 +11,8 @@ mod extension;
 mod kernels;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "torch")]
+pub(crate) mod torch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,7 +22,7 @@ use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
 use burn::tensor::module::batch_norm_train;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Tensor, activation, module};
+use burn::tensor::{DType, FloatDType, Tensor, activation, module};
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub use cubecl::autotune;
@@ -116,6 +118,14 @@ pub(super) fn batch_norm(
         mean: Tensor::from_dispatch(mean),
         variance: Tensor::from_dispatch(variance),
     }
+}
+
+/// Returns the tensor in float32; unchanged if it already is.
+pub(super) fn to_float32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    if tensor.dtype() == DType::F32 {
+        return tensor;
+    }
+    tensor.cast(FloatDType::F32)
 }
 
 /// Fused [`activation::relu`].
