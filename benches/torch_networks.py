@@ -10,7 +10,6 @@ unless names and shapes are the same and the outputs agree to 1e-5.
 """
 
 import argparse
-import struct
 import sys
 
 import torch
@@ -230,36 +229,47 @@ def fields(data):
         at += length
 
 
+def raw_initializers(model):
+    """Yields name, shape and bytes of each float32 initializer of an ONNX file in memory."""
+    graph = next(value for number, value in fields(model) if number == 7)
+    for number, value in fields(graph):
+        if number != 5:
+            continue
+        shape, kind, name, raw = [], 0, "", None
+        for field, content in fields(value):
+            if field == 1:
+                shape += list(unpacked(content)) if isinstance(content, memoryview) else [content]
+            elif field == 2:
+                kind = content
+            elif field == 8:
+                name = bytes(content).decode()
+            # Packed `float_data` has the same bytes as `raw_data`.
+            elif field in (4, 9):
+                raw = content
+        if kind == 1 and raw is not None:
+            yield name, shape, raw
+
+
 def initializers(path):
     """Returns the float32 initializers of an ONNX file without external data, by name."""
     with open(path, "rb") as file:
         model = memoryview(file.read())
-    graph = next(value for number, value in fields(model) if number == 7)
-    tensors = {}
-    for number, value in fields(graph):
-        if number != 5:
-            continue
-        shape, kind, name, raw, floats = [], 0, "", None, []
-        for field, content in fields(value):
-            if field == 1:
-                packed = isinstance(content, memoryview)
-                shape += list(unpacked(content)) if packed else [content]
-            elif field == 2:
-                kind = content
-            elif field == 4:
-                floats.append(bytes(content))
-            elif field == 8:
-                name = bytes(content).decode()
-            elif field == 9:
-                raw = bytes(content)
-        if kind == 1:
-            raw = raw if raw is not None else b"".join(floats)
-            count = len(raw) // 4
-            values = torch.tensor(struct.unpack(f"<{count}f", raw)) if count < 64 else None
-            if values is None:
-                values = torch.frombuffer(bytearray(raw), dtype=torch.float32)
-            tensors[name] = values.reshape(shape)
-    return tensors
+    found = {}
+    for name, shape, raw in raw_initializers(model):
+        found[name] = torch.frombuffer(bytearray(raw), dtype=torch.float32).reshape(shape)
+    return found
+
+
+def rewrite_export(source, target, change):
+    """Copies an ONNX file with other initializers: `change(name, shape)` returns a tensor or None."""
+    with open(source, "rb") as file:
+        data = bytearray(file.read())
+    for name, shape, raw in raw_initializers(memoryview(data)):
+        values = change(name, shape)
+        if values is not None:
+            raw[:] = values.to(torch.float32).contiguous().numpy().tobytes()
+    with open(target, "wb") as file:
+        file.write(data)
 
 
 def unpacked(data):

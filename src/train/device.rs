@@ -6,6 +6,7 @@ use std::str::FromStr;
 use burn::tensor::Device;
 
 use super::gpu::{self, Gpu};
+use crate::score;
 
 /// `--device` of the training commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,6 +22,17 @@ pub enum TrainDevice {
 }
 
 impl TrainDevice {
+    /// Returns the device of ONNX Runtime that is the same hardware; `None` if ONNX Runtime has no
+    /// execution provider for it.
+    #[must_use]
+    pub fn session_device(self) -> Option<score::Device> {
+        match self {
+            Self::Cpu => Some(score::Device::Cpu),
+            Self::Cuda(index) => u32::try_from(index).ok().map(score::Device::Cuda),
+            Self::Wgpu(_) => None,
+        }
+    }
+
     /// Returns Burn's device, without autodiff, after a small test computation on it.
     ///
     /// # Errors
@@ -212,6 +224,20 @@ mod tests {
                 message.contains(&found.to_string()),
                 "no {found} in {message}"
             );
+        }
+    }
+
+    #[test]
+    fn session_device_is_the_same_hardware() {
+        for (device, expected) in [
+            ("cpu", Some(score::Device::Cpu)),
+            ("cuda", Some(score::Device::Cuda(0))),
+            ("cuda:3", Some(score::Device::Cuda(3))),
+            ("wgpu", None),
+            ("wgpu:0", None),
+        ] {
+            let device: TrainDevice = device.parse().unwrap();
+            assert_eq!(device.session_device(), expected, "{device}");
         }
     }
 
