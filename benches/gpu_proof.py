@@ -3,7 +3,7 @@
 
     python3 gpu_proof.py OUT [--rgby PATH]... [--device gpu|cpu] [--minutes 10] [--only NAME]...
 
-Copy this file, gpu_proof_parts.py, torch_networks.py and one or more programs `rgby` to the machine;
+benches/pack_gpu_proof.sh packs this file, its modules and one or more programs `rgby` for the machine;
 docs/devices.md says how to build them. This Python needs torch and numpy, and onnxruntime-gpu for
 scoring and for the features of a frozen backbone. No internet, no data and no weights are needed.
 
@@ -27,7 +27,8 @@ import subprocess
 import sys
 import time
 
-from gpu_proof_parts import PARTS, Failed, Skipped, devices, library_folders
+from gpu_proof_parts import PARTS
+from gpu_proof_support import Failed, Skipped, devices, library_folders
 
 HERE = pathlib.Path(__file__).resolve().parent
 # Time for writing the results.
@@ -183,7 +184,9 @@ def table(result):
         if about.get(name) is not None:
             lines.append(f"- {name}: {about[name]}")
     lines += [f"- program: {path}" for path in result["context"]["programs"]]
-    lines += [f"- not in the given programs, or not on this machine: {kind}" for kind in result["context"]["missing"]]
+    missing = ", ".join(result["context"]["missing"])
+    if missing:
+        lines.append(f"- devices that the programs or the machine lack: {missing}")
     lines += [f"- {path}: {reason}" for path, reason in result["context"]["errors"].items()]
     lines += [f"- {result['seconds']:.0f} s in all", ""]
     lines += speed_table(result["parts"]) + other_table(result["parts"]) + ended_table(result["parts"])

@@ -1,160 +1,17 @@
 """The parts of gpu_proof.py. Each runs in a process of its own and reports rows."""
 
 import csv
-import hashlib
 import json
 import os
 import pathlib
 import re
-import site
-import struct
-import subprocess
-import sys
 import time
-import zlib
 
-# Images and epochs of the comparison with PyTorch.
-SIDE, CLASSES, EPOCHS = 64, 28, 5
-LEARNING_RATE = 0.01
-# The limits of the project's own comparison (tests/integration/pytorch.rs).
-LOSS_LIMIT, STATISTICS_LIMIT = 1e-2, 1e-3
+from gpu_proof_exactness import equality, resume
+from gpu_proof_support import CLASSES, SIDE, Failed, Skipped, config, png, rgby, samples, small
+from gpu_proof_support import started, torch_here, work
+
 CHANNELS = ("red", "green", "blue", "yellow")
-
-
-class Skipped(Exception):
-    """This machine or this build does not support the part."""
-
-
-class Failed(Exception):
-    """The part ran and did not succeed."""
-
-
-def library_folders():
-    """Returns environment variables with which rgby finds the libraries of this Python."""
-    places = [pathlib.Path(place) for place in [*site.getsitepackages(), *sys.path] if place]
-    found = [place / "torch/lib" for place in places]
-    found += [lib for place in places for lib in sorted(place.glob("nvidia/*/lib"))]
-    folders = [str(folder) for folder in found if folder.is_dir()]
-    before = os.environ.get("LD_LIBRARY_PATH")
-    variables = {"LD_LIBRARY_PATH": ":".join(dict.fromkeys([*folders, *([before] if before else [])]))}
-    runtimes = [lib for place in places for lib in place.glob("onnxruntime/capi/libonnxruntime.so.1*")]
-    if runtimes and "ORT_DYLIB_PATH" not in os.environ:
-        variables["ORT_DYLIB_PATH"] = str(runtimes[0])
-    return variables
-
-
-def devices(programs):
-    """Returns the program of each training device, and the errors of programs that do not run."""
-    found, errors = {}, {}
-    for program in programs:
-        try:
-            done = subprocess.run([program, "devices", "--json"], capture_output=True, text=True, timeout=60)
-            if done.returncode:
-                raise OSError(last_words(done.stderr))
-            listed = json.loads(done.stdout)["training"]["devices"]
-        except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-            errors[program] = str(error)
-            continue
-        for device in listed:
-            if device["error"] is None:
-                found.setdefault(device["device"], program)
-    return found, errors
-
-
-def last_words(text):
-    """Returns the error message at the end of an output."""
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    errors = [line for line in lines if line.lower().startswith("error")]
-    return " ".join((errors or lines or ["no output"])[-1].split())
-
-
-def program_of(context, device):
-    """Returns the program for a device, or the first that runs if it does not matter."""
-    if device in context["devices"]:
-        return context["devices"][device]
-    if not context["devices"]:
-        raise Skipped("no program rgby runs here")
-    return next(iter(context["devices"].values()))
-
-
-def rgby(context, device, *words):
-    """Runs rgby for a training device and returns its output."""
-    command = [program_of(context, device), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    print("$", *command, "\n", done.stdout, done.stderr, sep=" ", flush=True)
-    if done.returncode:
-        message = last_words(done.stderr)
-        # A config that this build does not accept is not a failure.
-        refused = "train.precision" in message or "train.deterministic" in message
-        raise (Skipped if refused else Failed)(message)
-    return done.stdout
-
-
-def work(context):
-    folder = pathlib.Path(context["out"]) / "work"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-def small(context):
-    return context["mode"] == "cpu"
-
-
-def steps_per_epoch(context):
-    return 2 if small(context) else 10
-
-
-def torch_here(context):
-    """Returns PyTorch and the device of its part of a comparison."""
-    try:
-        import torch
-    except ImportError as error:
-        raise Skipped(f"this Python cannot import torch: {error}") from error
-    if small(context):
-        return torch, torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise Skipped("PyTorch has no CUDA device here")
-    return torch, torch.device("cuda")
-
-
-def png(path, plane):
-    """Writes an 8-bit gray PNG file."""
-
-    def chunk(kind, content):
-        body = kind + content
-        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
-
-    height, width = plane.shape
-    rows = b"".join(b"\0" + plane[row].tobytes() for row in range(height))
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b""))
-
-
-def samples(context):
-    """Returns the batch of the comparison: images as bytes [N, 4, S, S] and targets [N, K]."""
-    import numpy
-
-    generator = numpy.random.default_rng(7)
-    count, patch = (8 if small(context) else 16), 16
-    gray = generator.integers(0, 256, (count, 4, SIDE // patch, SIDE // patch), dtype=numpy.uint8)
-    images = gray.repeat(patch, 2).repeat(patch, 3)
-    targets = (generator.random((count, CLASSES)) < 0.15).astype(numpy.float32)
-    targets[:, 0] = 1
-    return images, targets
-
-
-def config(context, name, **changes):
-    """Writes a config and returns its path."""
-    values = {"arch": "resnet50", "size": SIDE, "epochs": 1, "steps": 1, "batch": 8, "lr": LEARNING_RATE}
-    values.update(changes)
-    path = work(context) / f"{name}.toml"
-    path.write_text(
-        f'[model]\narch = "{values["arch"]}"\ninput_size = {values["size"]}\n'
-        f'[train]\nepochs = {values["epochs"]}\nsteps_per_epoch = {values["steps"]}\n'
-        f'batch_size = {values["batch"]}\n[optimizer]\nname = "adadelta"\nlr = {values["lr"]}\n'
-        '[data]\nsplit = "none"\n'
-    )
-    return path
 
 
 def data(context, row):
@@ -180,135 +37,6 @@ def data(context, row):
         words = ["--images", folder / "batch", "--labels", folder / "batch.csv"]
         rgby(context, "cpu", "-q", "train", "--config", path, *words, "--out", run)
         rgby(context, "cpu", "-q", "export", "--from", run / "checkpoints/last", "--out", f"{run}.onnx")
-
-
-def started(context, side=SIDE):
-    """Returns the file of initial weights."""
-    path = work(context) / f"start{side}.onnx"
-    if not path.is_file():
-        raise Skipped("the part `data` did not write the initial weights")
-    return path
-
-
-def calm(name, shape):
-    """Returns initial values of a tensor of ResNet50 with which training is not chaotic.
-
-    From usual random weights, inputs that are off by 1e-6 change a loss by a percent after ten
-    steps. The shares of the residual branches decide; these are as in tests/golden/resnet50_steps.py.
-    """
-    import torch
-
-    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-
-    def uniform(low, high):
-        return low + (high - low) * torch.rand(shape, generator=generator)
-
-    if name.startswith("head."):
-        return uniform(-0.02, 0.02)
-    if name.endswith("bn3.weight"):
-        return uniform(0.1, 0.3)
-    if name.endswith("running_var") or (len(shape) == 1 and name.endswith("weight")):
-        return uniform(0.5, 1.5)
-    if name.startswith("backbone.") and len(shape) == 1:
-        return uniform(-0.2, 0.2)
-    if name.startswith("backbone.") and len(shape) == 4:
-        bound = (6 / (shape[1] * shape[2] * shape[3])) ** 0.5
-        return uniform(-bound, bound)
-    return None
-
-
-def calm_start(context):
-    """Returns the file of initial weights of the comparison."""
-    import torch_networks
-
-    path = work(context) / "calm.onnx"
-    if not path.is_file():
-        torch_networks.rewrite_export(started(context), path, calm)
-    return path
-
-
-def pytorch_losses(context, noise=0.0, tf32=False):
-    """Trains in PyTorch. Returns the mean loss of each epoch and the running statistics."""
-    torch, place = torch_here(context)
-    import torch_networks
-
-    torch.backends.cudnn.allow_tf32 = tf32
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    model = torch_networks.load_export(calm_start(context), torch_networks.network("resnet50")).to(place)
-    optimizer = torch.optim.Adadelta(model.parameters(), lr=LEARNING_RATE)
-    images, targets = (torch.from_numpy(values).to(place) for values in samples(context))
-    images = (images.float() / 255 - 0.5) / 0.5 * (1 + noise)
-    means = []
-    for _ in range(EPOCHS):
-        losses = []
-        for _ in range(steps_per_epoch(context)):
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(model(images), targets)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        means.append(sum(losses) / len(losses))
-    statistics = {name: value.cpu() for name, value in model.state_dict().items() if "running" in name}
-    return means, statistics
-
-
-def differences(expected, found):
-    """Returns the largest relative difference of a loss and of a tensor of running statistics."""
-    losses = max(abs(a - b) / abs(a) for a, b in zip(expected[0], found[0], strict=True))
-    statistics = max(
-        ((value - found[1][name]).abs().max() / value.abs().max()).item()
-        for name, value in expected[1].items()
-    )
-    return losses, statistics
-
-
-def equality(context, row, device):
-    """Trains 50 steps with rgby and with PyTorch, from the same weights on the same batch."""
-    torch_here(context)
-    import torch_networks
-
-    folder = work(context)
-    images, _ = samples(context)
-    steps = steps_per_epoch(context)
-    path = config(context, "equality", epochs=EPOCHS, steps=steps, batch=len(images))
-    run = folder / f"equality-{device.replace(':', '_')}"
-    words = ["--config", path, "--images", folder / "batch", "--labels", folder / "batch.csv"]
-    start = calm_start(context)
-    words += ["--from", start, "--device", device, "--out", run]
-    if device.startswith("torch"):
-        words += ["--set", "train.precision=fp32"]
-    rgby(context, device, "-q", "train", *words)
-    rgby(context, device, "-q", "export", "--from", run / "checkpoints/last", "--out", f"{run}.onnx")
-    with (run / "metrics.csv").open() as file:
-        losses = [float(line["train_loss"]) for line in csv.DictReader(file)]
-    model = torch_networks.network("resnet50")
-    state = torch_networks.export_state(f"{run}.onnx", model)
-    found = losses, {name: value for name, value in state.items() if "running" in name}
-    expected = pytorch_losses(context)
-    loss, statistics = differences(expected, found)
-    before = torch_networks.export_state(start, model)
-    moved = differences(expected, (expected[0], before))[1]
-    controls = {"inputs off by 1e-6": differences(expected, pytorch_losses(context, noise=1e-6))}
-    if not small(context):
-        controls["TensorFloat-32"] = differences(expected, pytorch_losses(context, tf32=True))
-    shown = "; ".join(f"PyTorch with {name}: {a:.1e}, {b:.1e}" for name, (a, b) in controls.items())
-    verdict = loss <= LOSS_LIMIT and statistics <= STATISTICS_LIMIT
-    row(
-        what=f"{EPOCHS * steps} steps of ResNet50 at {SIDE}, batch {len(images)}, beside PyTorch in float32",
-        device=device,
-        agrees=verdict,
-        loss=loss,
-        statistics=statistics,
-        controls=controls,
-        losses=losses,
-        expected=expected[0],
-        text=f"{'agrees' if verdict else 'DIFFERS'}: losses within {loss:.1e}, running statistics "
-        f"{statistics:.1e}, which the training changed by {moved:.1e} ({shown})",
-    )
-    if moved < 0.01:
-        raise Failed(f"the training changed the statistics by {moved:.1e} only")
-    if not verdict:
-        raise Failed(f"losses differ by {loss:.1e}, running statistics by {statistics:.1e}")
 
 
 def pytorch_step(context, row, precision, arch, size, batch):
@@ -372,67 +100,6 @@ def rgby_step(context, row, device, precision, arch, size, batch):
         device=device,
         text=f"{found['loop_images_per_s']:.1f} images/s, {found['loop_to_step']:.2f} of the bare step",
     )
-
-
-def hashes(run):
-    """Returns a hash of each file that an interruption must not change."""
-    paths = [run / "checkpoints/last" / name for name in ("weights.bpk", "optimizer.bpk")]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in [*paths, run / "metrics.csv"]}
-
-
-def resume(context, row, device):
-    """Compares a run that was killed and resumed with an uninterrupted run."""
-    folder = work(context)
-    steps, every = (6, 2) if small(context) else (40, 10)
-    path = config(context, "resume", epochs=2, steps=steps, batch=4)
-    name = device.replace(":", "_")
-    words = ["-q", "train", "--config", path, "--images", folder / "batch", "--labels", folder / "batch.csv"]
-    words += ["--from", started(context), "--device", device, "--checkpoint-every", f"{every} steps"]
-    how = ""
-    whole, parts = folder / f"whole-{name}", folder / f"parts-{name}"
-    if device.startswith("torch"):
-        try:
-            chosen = ["--set", "train.deterministic=true"]
-            rgby(context, device, *words, *chosen, "--out", whole)
-            words, how = words + chosen, ", train.deterministic = true"
-        except Skipped:
-            how = ", this build has no train.deterministic"
-    if not whole.exists():
-        rgby(context, device, *words, "--out", whole)
-    command = [program_of(context, device), *map(str, words), "--out", str(parts)]
-    process = subprocess.Popen(command)
-    done = kill_after(process, parts / "checkpoints/last/checkpoint.json", steps, every + 1)
-    rgby(context, device, *words, "--out", parts, "--resume")
-    expected, found = hashes(whole), hashes(parts)
-    differ = [file for file in expected if expected[file] != found[file]]
-    verdict = f"differs in {', '.join(differ)}" if differ else "bit-identical weights, optimizer state and metrics"
-    row(
-        what=f"a killed and resumed run beside an uninterrupted one{how}",
-        device=device,
-        killed_at_step=done,
-        identical=not differ,
-        text=f"{verdict} (killed after step {done} of {2 * steps})",
-    )
-    if differ:
-        raise Failed(verdict)
-
-
-def kill_after(process, checkpoint, steps_per_epoch, after):
-    """Kills a run after a checkpoint of at least that step; returns the step."""
-    done = 0
-    while process.poll() is None and done < after:
-        time.sleep(0.002)
-        try:
-            progress = json.loads(checkpoint.read_text())["progress"]
-        except (OSError, ValueError):
-            # It is being replaced.
-            continue
-        done = progress["epoch"] * steps_per_epoch + progress["step_in_epoch"]
-    if process.poll() is not None:
-        raise Failed("the run ended before it could be killed")
-    process.kill()
-    process.wait()
-    return done
 
 
 def workers():
@@ -511,7 +178,8 @@ def score(context, row, provider):
         what=f"scoring PNG files, ResNet50 at {side}, batch {batch}, float32",
         device=provider,
         details=found,
-        text=f"{whole:.1f} images/s, bare session {bare:.1f}, preparation {found['prepare']['images_per_s']:.1f}",
+        text=f"{whole:.1f} images/s, bare session {bare:.1f}, preparation "
+        f"{found['prepare']['images_per_s']:.1f}",
     )
 
 

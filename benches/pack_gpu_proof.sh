@@ -13,7 +13,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/gpu_proof"
-cp "$here/gpu_proof.py" "$here/gpu_proof_parts.py" "$here/torch_networks.py" "$work/gpu_proof"
+cp "$here"/gpu_proof*.py "$here/torch_networks.py" "$work/gpu_proof"
 for program in "$@"; do
     strip -o "$work/gpu_proof/$(basename "$program")" "$program"
     chmod 755 "$work/gpu_proof/$(basename "$program")"
