@@ -12,7 +12,7 @@ use super::signals::Signals;
 use super::tracking_args::TrackingArgs;
 use super::{LabelledArgs, Outcome, Ui};
 use crate::data::{Dataset, PixelCache};
-use crate::export::onnx_runtime_extractor;
+use crate::export::FeatureDevice;
 use crate::memory;
 use crate::train::{
     CheckpointInterval, Config, FeatureCache, HeadChoice, RunEnd, RunOrigin, StartingPoint,
@@ -63,6 +63,12 @@ pub struct RunArgs {
     /// `off` computes the features in each step.
     #[arg(long, value_name = "DIR|off")]
     pub feature_cache: Option<PathBuf>,
+    /// Where the features of a frozen backbone are computed: auto, cpu, cuda[:i] or burn
+    ///
+    /// `cpu` and `cuda` use ONNX Runtime, `burn` the training device. `auto` uses ONNX Runtime on the
+    /// hardware of --device; if that is not available, it prints the reason and uses Burn.
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub feature_device: FeatureDevice,
     /// Run directory
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
@@ -184,17 +190,13 @@ impl RunArgs {
     }
 
     /// Returns where features of a frozen backbone are cached; none with `--feature-cache off`.
-    fn feature_cache(&self) -> Option<FeatureCache<'static>> {
+    fn feature_cache(&self) -> Option<FeatureCache> {
         if self.feature_cache.as_deref() == Some(Path::new("off")) {
             return None;
         }
         Some(FeatureCache {
             folder: self.feature_cache.clone(),
-            extractor: if self.device == TrainDevice::Cpu {
-                &onnx_runtime_extractor
-            } else {
-                &|_, _| Ok(None)
-            },
+            backend: self.feature_device.backend(self.device),
         })
     }
 }

@@ -6,6 +6,7 @@
 mod burn_engine;
 mod compare;
 mod error;
+mod feature_device;
 mod features;
 mod inputs;
 mod names;
@@ -31,7 +32,8 @@ use crate::train::{Checkpoint, resolve};
 pub use burn_engine::BurnEngine;
 pub use compare::PrecisionComparison;
 pub use error::ExportError;
-pub use features::{OrtExtractor, onnx_runtime_extractor};
+pub use feature_device::FeatureDevice;
+pub use features::OrtExtractor;
 pub use inputs::CalibrationInputs;
 pub use network::{ExportMetadata, to_onnx};
 pub use report::{ExportReport, ExportedModel, PrecisionReport};

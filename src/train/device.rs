@@ -7,6 +7,7 @@ use burn::tensor::Device;
 
 use super::gpu::{self, Gpu};
 use super::torch::{self, TorchDevice};
+use crate::score;
 
 /// `--device` of the training commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,6 +48,19 @@ impl TrainDevice {
             "--device {self} is not available: {reason}\nhint: available devices: {}",
             available.join(", ")
         )
+    }
+
+    /// Returns the device of ONNX Runtime that is the same hardware; `None` if ONNX Runtime has no
+    /// execution provider for it.
+    #[must_use]
+    pub fn session_device(self) -> Option<score::Device> {
+        match self {
+            Self::Cpu | Self::Torch(Some(TorchDevice::Cpu)) => Some(score::Device::Cpu),
+            Self::Cuda(index) | Self::Torch(Some(TorchDevice::Cuda(index))) => {
+                u32::try_from(index).ok().map(score::Device::Cuda)
+            }
+            Self::Wgpu(_) | Self::Torch(None | Some(TorchDevice::Mps)) => None,
+        }
     }
 
     /// Returns Burn's device, without autodiff, after a small test computation on it.
@@ -291,6 +305,23 @@ mod tests {
                 message.contains(&found.to_string()),
                 "no {found} in {message}"
             );
+        }
+    }
+
+    #[test]
+    fn session_device_is_the_same_hardware() {
+        for (device, expected) in [
+            ("cpu", Some(score::Device::Cpu)),
+            ("cuda", Some(score::Device::Cuda(0))),
+            ("cuda:3", Some(score::Device::Cuda(3))),
+            ("wgpu", None),
+            ("wgpu:0", None),
+            ("torch:cpu", Some(score::Device::Cpu)),
+            ("torch:cuda:1", Some(score::Device::Cuda(1))),
+            ("torch:mps", None),
+        ] {
+            let device: TrainDevice = device.parse().unwrap();
+            assert_eq!(device.session_device(), expected, "{device}");
         }
     }
 

@@ -4,19 +4,17 @@
 use std::fmt::Display;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use burn::module::Module;
 use sha2::{Digest, Sha256};
 
-use super::extractor::{BurnExtractor, Extractor};
-use super::{TrainConfig, TrainError, TrainJob, TrainingObserver};
-use crate::data::{
-    AugmentConfig, BatchLoader, FeatureForm, Features, LoadPlan, SampleSource, SampleView,
-};
-use crate::imaging::{DIHEDRAL, SampleError};
+use super::extractor::BurnExtractor;
+use super::feature_writer::{FeatureEngine, FeatureWriter};
+use super::{FeatureBackend, TrainConfig, TrainError, TrainJob, TrainingObserver};
+use crate::data::{AugmentConfig, FeatureForm, Features, SampleSource};
+use crate::imaging::DIHEDRAL;
 use crate::model::Classifier;
 
 /// The samples of a run by their role in the split.
@@ -70,16 +68,25 @@ pub(super) fn features(
         return Ok(None);
     }
     let network = classifier.valid();
-    let extractor = (cache.extractor)(&network, &job.config).map_err(TrainError::Features)?;
-    let mut extractor = extractor.unwrap_or_else(|| {
-        Box::new(BurnExtractor {
-            network,
-            images: job.config.model.image_shape(),
-            device: job.device.clone(),
-        })
-    });
+    let backend = (cache.backend)(&network, &job.config).map_err(TrainError::Features)?;
+    let engine = match backend {
+        FeatureBackend::Sessions(pool) => FeatureEngine::Pool(pool),
+        FeatureBackend::Burn { reason } => {
+            if let Some(reason) = reason {
+                observer.note(&format!(
+                    "the features of the frozen backbone are computed with Burn on the training \
+                     device: {reason}"
+                ));
+            }
+            FeatureEngine::Here(Box::new(BurnExtractor {
+                network,
+                images: job.config.model.image_shape(),
+                device: job.device.clone(),
+            }))
+        }
+    };
     let form = FeatureForm {
-        key: key(job, classifier, samples.source, &extractor.name()).map_err(failed)?,
+        key: key(job, classifier, samples.source, &engine.name()).map_err(failed)?,
         len: job.config.model.head_input_len(),
         training: samples.training.to_vec(),
         symmetries: variants,
@@ -99,13 +106,13 @@ pub(super) fn features(
         features
     } else {
         fs::create_dir_all(&folder).map_err(failed)?;
-        let mut writer = FeatureWriter {
+        let writer = FeatureWriter {
             job,
             form: &form,
             source: samples.source,
-            failed: None,
+            observer,
         };
-        if !writer.write(&path, &mut *extractor, observer)? {
+        if !writer.write(&path, engine)? {
             return Ok(None);
         }
         Features::open(&path, &form, count).map_err(failed)?
@@ -167,76 +174,4 @@ fn key(
         hasher.update([0]);
     }
     Ok(hex::encode(hasher.finalize()))
-}
-
-/// Computes the features of all samples and variants and writes them to a file.
-struct FeatureWriter<'a> {
-    job: &'a TrainJob<'a>,
-    form: &'a FeatureForm,
-    source: &'a Arc<SampleSource>,
-    /// The sample that could not be read.
-    failed: Option<SampleError>,
-}
-
-impl FeatureWriter<'_> {
-    /// Writes all features to `path`; returns false if the run was stopped meanwhile.
-    fn write(
-        &mut self,
-        path: &Path,
-        extractor: &mut dyn Extractor,
-        observer: &dyn TrainingObserver,
-    ) -> Result<bool, TrainError> {
-        let form = self.form;
-        observer.note(&format!(
-            "computing the features of the frozen backbone once with {}: {} training samples × {} \
-             variants, {} validation samples; {:.1} MB in {}",
-            extractor.name(),
-            form.training.len(),
-            form.symmetries,
-            form.validation.len(),
-            (form.count() * form.len * size_of::<f32>()) as f64 / 1e6,
-            path.display()
-        ));
-        let written = Features::write(path, form, |push| self.run(extractor, push, observer));
-        if let Some(error) = self.failed.take() {
-            return Err(error.into());
-        }
-        if self.job.stop.load(Ordering::Relaxed) {
-            return Ok(false);
-        }
-        written.map_err(failed)?;
-        Ok(true)
-    }
-
-    fn run(
-        &mut self,
-        extractor: &mut dyn Extractor,
-        push: &mut dyn FnMut(&[f32]) -> io::Result<()>,
-        observer: &dyn TrainingObserver,
-    ) -> io::Result<()> {
-        let config = &self.job.config;
-        let mut done = 0;
-        for (variant, samples) in self.form.groups() {
-            let batches = samples.chunks(config.train.batch_size);
-            let plan = LoadPlan {
-                view: SampleView::Symmetry(variant),
-                ..LoadPlan::new(batches.map(<[usize]>::to_vec).collect())
-            };
-            for batch in BatchLoader::batches(self.source, plan, config.data.workers) {
-                let batch = batch.map_err(|error| {
-                    let text = error.to_string();
-                    self.failed = Some(error);
-                    io::Error::other(text)
-                })?;
-                done += batch.indices.len();
-                let rows = extractor.extract(batch).map_err(io::Error::other)?;
-                rows.chunks_exact(self.form.len).try_for_each(&mut *push)?;
-                observer.extracted(done, self.form.count());
-                if self.job.stop.load(Ordering::Relaxed) {
-                    return Err(io::Error::other("stopped"));
-                }
-            }
-        }
-        Ok(())
-    }
 }

@@ -18,7 +18,7 @@ pub struct TrainJob<'a> {
     /// Decoded and resized pixels of the samples; without it, the image files are read.
     pub cache: Option<Arc<PixelCache>>,
     /// Cache for the features of a frozen backbone; without it, each step computes them again.
-    pub features: Option<FeatureCache<'a>>,
+    pub features: Option<FeatureCache>,
     /// Weights to start from; random weights if absent. Not used by a resumed run.
     pub from: Option<StartingPoint>,
     /// Sources of data and weights, for the run's report.

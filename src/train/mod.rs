@@ -11,6 +11,7 @@ mod did_you_mean;
 mod ema;
 mod error;
 mod extractor;
+mod feature_writer;
 mod features;
 mod gpu;
 mod gradient_accumulation;
@@ -46,7 +47,9 @@ pub use config::{Config, ConfigError, DataConfig, TrainConfig, TrainStage};
 pub use device::{DetectedDevice, TrainDevice};
 pub use ema::Ema;
 pub use error::TrainError;
-pub use extractor::{Extractor, FeatureCache, MakeExtractor};
+pub use extractor::{
+    Extracted, Extractor, ExtractorPool, FeatureBackend, FeatureCache, SelectFeatureBackend,
+};
 pub use job::{RunEnd, TrainJob};
 pub use loss::{
     ClassWeights, Loss, LossConfig, LossName, MAX_BALANCED_WEIGHT, bce, focal, soft_f1,

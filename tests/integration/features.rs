@@ -53,6 +53,11 @@ fn cached_features_give_the_same_losses() {
                 );
             }
         }
+        assert!(
+            shown.stderr.contains("computed the features in "),
+            "{}",
+            shown.stderr
+        );
         // The cache is deleted with the stage that needs it.
         assert!(!path.join(&fast).join("features").exists());
 
@@ -108,5 +113,38 @@ fn runs_share_features_unless_they_augment_more() {
     assert!(
         damaged.stderr.contains("is damaged; remove the file"),
         "{damaged:?}"
+    );
+}
+
+#[test]
+fn feature_device_is_used_as_requested_or_is_an_error() {
+    let dir = workplace(24, "0,25");
+    let path = dir.path();
+    let staged = format!(
+        "{STAGED} {} {DATA} --set train.steps_per_epoch=12",
+        HEADS[0]
+    );
+    let burn = must(path, &format!("{staged} --feature-device burn --out burn"));
+    let said = "computing the features of the frozen backbone once with Burn";
+    assert!(burn.stderr.contains(said), "{}", burn.stderr);
+    must(path, &format!("{staged} --feature-device auto --out auto"));
+    for (burn, auto) in losses(path, "burn")
+        .iter()
+        .zip(losses(path, "auto"))
+        .take(3)
+    {
+        for (burn, auto) in burn.iter().zip(auto) {
+            assert!((burn - auto).abs() <= 1e-4 * burn, "{burn} {auto}");
+        }
+    }
+    // No machine has a GPU of this index.
+    let missing = run(
+        path,
+        &format!("{staged} --feature-device cuda:97 --out missing"),
+    );
+    assert_eq!(missing.code, Some(2), "{missing:?}");
+    assert!(
+        missing.stderr.contains("--feature-device cuda:97: "),
+        "{missing:?}"
     );
 }

@@ -37,6 +37,9 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("python matrix.py", "needs PyTorch or TensorFlow"),
     ("python tests/golden", "needs PyTorch"),
     ("python deploy/ray", "needs Ray"),
+    ("benches/pack_gpu_proof.sh", "needs a release build"),
+    ("tar -xzf gpu_proof", "needs the packed release build"),
+    ("python3 gpu_proof/", "needs a GPU and PyTorch"),
     (
         "kubectl ",
         "needs a cluster; deploy.rs runs the commands of the manifests",
