@@ -149,7 +149,9 @@ impl Kinds {
         let change = conv2d(&self.up, Tensor::cat(branches, 1)).mul_scalar(0.17);
         let x = relu(change.add(x));
         // ResNet's reduction with a projected shortcut.
-        let shortcut = self.shortcut_norm.forward(conv2d(&self.shortcut, x.clone()));
+        let shortcut = self
+            .shortcut_norm
+            .forward(conv2d(&self.shortcut, x.clone()));
         let x = relu(self.down.forward(x).add(shortcut));
         // Inception's reduction: a convolution and a pooling without padding.
         let pooled = self.reduce_pool.forward(x.clone());
