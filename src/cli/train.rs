@@ -139,7 +139,7 @@ impl RunArgs {
         let job = TrainJob {
             origin,
             cache: cache.map(Arc::new),
-            features: self.feature_cache(),
+            features: self.feature_cache(resolved),
             from,
             recalibrate: self.recalibrate,
             resume: self.resume,
@@ -190,13 +190,13 @@ impl RunArgs {
     }
 
     /// Returns where features of a frozen backbone are cached; none with `--feature-cache off`.
-    fn feature_cache(&self) -> Option<FeatureCache> {
+    fn feature_cache(&self, device: TrainDevice) -> Option<FeatureCache> {
         if self.feature_cache.as_deref() == Some(Path::new("off")) {
             return None;
         }
         Some(FeatureCache {
             folder: self.feature_cache.clone(),
-            backend: self.feature_device.backend(self.device),
+            backend: self.feature_device.backend(device),
         })
     }
 }
