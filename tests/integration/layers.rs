@@ -143,6 +143,14 @@ impl Sources {
         self.drop_test_modules();
     }
 
+    fn has_package(&self, package: &str) -> bool {
+        let root = ModulePath {
+            package: package.to_owned(),
+            path: Vec::new(),
+        };
+        self.0.contains_key(&root)
+    }
+
     fn drop_test_modules(&mut self) {
         let tests: Vec<ModulePath> = self
             .0
@@ -179,7 +187,7 @@ impl Sources {
                 }
                 module_path
             }
-            package if package.starts_with("rgby_") => ModulePath {
+            package if self.has_package(package) => ModulePath {
                 package: package.to_owned(),
                 path: Vec::new(),
             },

@@ -16,7 +16,8 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("cargo ", "builds for minutes"),
     ("RUSTC_BOOTSTRAP=1 cargo", "fuzzes for minutes"),
     ("RGBY_WRITE_DOCS=1 cargo", "builds for minutes"),
-    (".ci/run", "runs this test"),
+    (".ci/", "builds for minutes"),
+    ("source torch-env", "needs PyTorch"),
     (
         "mdbook ",
         "`.ci/run` builds the book where mdbook is installed",
