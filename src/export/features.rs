@@ -93,11 +93,11 @@ impl OrtExtractor {
                 &joined
             }
         };
-        let size = images.len() / image;
+        let padded = images.len() / image;
         let start = Instant::now();
-        let (_, mut rows) = self.session.run(images, [size, channels, side, side])?;
+        let (_, mut rows) = self.session.run(images, [padded, channels, side, side])?;
         let computing = start..Instant::now();
-        rows.truncate(rows.len() / size * count);
+        rows.truncate(rows.len() / padded * count);
         Ok(Extracted { rows, computing })
     }
 }
