@@ -162,7 +162,7 @@ fn resnet50_step_is_faster_than_with_direct_convolutions() {
         setting("RGBY_TEST_BATCH", 4),
         setting("RGBY_TEST_ROUNDS", 3),
     );
-    let mut config = ModelConfig::new(Arch::Resnet50, SIDE as u32);
+    let mut config = ModelConfig::new(Arch::ResNet50, SIDE as u32);
     config.classes.truncate(CLASSES);
     let config = config.resolved().unwrap();
     let autodiff = gpu.clone().autodiff();
