@@ -210,7 +210,7 @@ fn assert_trains_like_pytorch(device: &Device) {
     assert!(before > 0.1, "{before}");
 }
 
-/// The limit is the drift of PyTorch from itself with inputs off by 1e-6.
+/// The limit is the largest drift of PyTorch from itself with inputs off by up to 1e-6.
 #[cfg(feature = "torch")]
 #[test]
 fn libtorch_differs_from_pytorch_less_than_pytorch_from_itself() {
@@ -220,13 +220,13 @@ fn libtorch_differs_from_pytorch_less_than_pytorch_from_itself() {
     let Some(device) = gpu() else { return };
     let golden: Value =
         serde_json::from_str(include_str!("../golden/resnet50_drift.json")).unwrap();
-    let list = |key: &str| -> Vec<f64> {
-        let values = golden[key].as_array().unwrap();
-        values.iter().map(|value| value.as_f64().unwrap()).collect()
+    let list = |values: &Value| -> Vec<f64> {
+        let values = values.as_array().unwrap().iter();
+        values.map(|value| value.as_f64().unwrap()).collect()
     };
     let steps = serde_json::from_str::<Value>(STEPS).unwrap();
     let lr = steps["learning_rate"].as_f64().unwrap();
-    let (theirs, shifted) = (list("losses"), list("shifted"));
+    let theirs = list(&golden["losses"]);
     let mut trainer = trainer(&device);
     let ours: Vec<f64> = (0..theirs.len())
         .map(|step| trainer.step(batch(step % BATCHES), lr, step as u64, 0))
@@ -235,7 +235,11 @@ fn libtorch_differs_from_pytorch_less_than_pytorch_from_itself() {
         let pairs = theirs.iter().zip(other);
         pairs.fold(0.0_f64, |most, (a, b)| most.max((a - b).abs() / a))
     };
-    let (ours, drift) = (apart(&ours), apart(&shifted));
+    let shifted = golden["shifted"].as_array().unwrap().iter();
+    let drift = shifted
+        .map(|losses| apart(&list(losses)))
+        .fold(0.0, f64::max);
+    let ours = apart(&ours);
     println!("losses within {ours:.1e} of PyTorch's, whose drift is {drift:.1e}");
     assert!(ours <= drift, "{ours:e}, but PyTorch drifts by {drift:e}");
 }
