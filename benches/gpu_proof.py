@@ -205,9 +205,11 @@ def speed_table(parts):
         return []
     names = [name for name in ("fp32", "tf32", "bf16") if any(name in found for found in theirs.values())]
     lines = ["## Training step, images/s", ""]
-    lines.append("| network | rgby on | precision | rgby | " + " | ".join(
-        f"PyTorch {name} | ratio" for name in names) + " |")
-    lines.append("| --- " * (4 + 2 * len(names)) + "|")
+    heads = ["network", "rgby on", "precision", "rgby"]
+    for name in names:
+        heads += [f"PyTorch {name}", "ratio"]
+    lines.append("| " + " | ".join(heads) + " |")
+    lines.append("| --- " * len(heads) + "|")
     for row in ours:
         cells = [row["case"], row["device"], row["precision"], number(row["images_per_s"])]
         for name in names:

@@ -18,6 +18,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("RGBY_WRITE_DOCS=1 cargo", "builds for minutes"),
     (".ci/", "builds for minutes"),
     ("source torch-env", "needs PyTorch"),
+    ("RUST_MIN_STACK=", "measures for minutes"),
     (
         "mdbook ",
         "`.ci/run` builds the book where mdbook is installed",
