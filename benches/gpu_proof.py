@@ -208,8 +208,8 @@ def speed_table(parts):
     heads = ["network", "rgby on", "precision", "rgby"]
     for name in names:
         heads += [f"PyTorch {name}", "ratio"]
-    lines.append("| " + " | ".join(heads) + " |")
-    lines.append("| --- " * len(heads) + "|")
+    if ours:
+        lines += ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
     for row in ours:
         cells = [row["case"], row["device"], row["precision"], number(row["images_per_s"])]
         for name in names:
@@ -218,7 +218,7 @@ def speed_table(parts):
         lines.append("| " + " | ".join(cells) + " |")
     for case in theirs if not ours else []:
         speeds = ", ".join(f"{name} {number(speed)}" for name, speed in theirs[case].items())
-        lines.append(f"\nPyTorch alone, {case}: {speeds}")
+        lines.append(f"- PyTorch alone, {case}: {speeds}")
     return [*lines, ""]
 
 
